@@ -1,0 +1,47 @@
+# Everything runs in .venv, which the targets set up by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check format bench floors clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[test,bench,check]'
+	@touch $@
+
+setup: $(READY) ## make .venv with all that the other targets need
+
+demo: $(READY) ## generate a small log, replay it, and write a report to demo-out/
+	$(BIN)/headrace generate --out demo-out/log --impressions 200000 --format text
+	$(BIN)/headrace replay demo-out/log/headrace.toml --out demo-out/result
+
+test: $(READY) ## run the tests
+	$(BIN)/pytest -m 'not slow'
+
+test-slow: $(READY) ## run the long proofs too
+	$(BIN)/pytest
+
+check: $(READY) ## lint, format, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_imports.py
+
+format: $(READY) ## put the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## measure speed and memory of a whole replay against its rivals
+	$(BIN)/python -m benchmarks.replay
+
+floors: $(READY) ## measure the learner on real data (DATA=folder of the data sets)
+	$(BIN)/python -m benchmarks.floors $(DATA)
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) demo-out bench-out build *.egg-info

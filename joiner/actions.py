@@ -1,0 +1,286 @@
+"""Actions that wait for their impression, found by key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from joiner.keytable import RememberedKeys, fits, probe, slot_value, slots_for
+from joiner.plan import JoinPlan
+from schemas.events import ARRIVAL, ID0, ID1, KEY0, KEY1, OFFSET, TIME
+from schemas.hashing import Int64s, UInt64s
+
+Bools = npt.NDArray[np.bool_]
+
+PENDING, SETTLED, LATE = 0, 1, 2
+
+
+@nb.njit(inline="always")
+def _sees(i_time, i_arrival, a_time, a_arrival, times):
+    """Whether an impression is visible to an action: remembered, and in time for it."""
+    settle_delay, retention, horizon, wait = times[0], times[1], times[2], times[3]
+    remembered = max(i_time + settle_delay + retention, i_time + horizon)
+    return a_arrival < remembered and i_arrival < a_time + wait
+
+
+@nb.njit(inline="always")
+def _belongs(i_time, a_time, window, early):
+    return i_time - early <= a_time and a_time < i_time + window
+
+
+@nb.njit(cache=True, nogil=True)
+def _insert(slots, key0, key1, begin, end, following):
+    """Chain entries of one key, the newest first; a slot points to the chain's head."""
+    for entry in range(begin, end):
+        at, head = probe(slots, key0, key1, key0[entry], key1[entry])
+        following[entry] = head
+        slots[at] = slot_value(key0[entry], entry)
+
+
+@nb.njit(cache=True, nogil=True)
+def _match(
+    slots, key0, key1, following, state, seen, stream, a_time, a_arrival,
+    i_key0, i_key1, i_time, i_arrival, windows, times, row_out, entry_out, seen_out,
+):  # fmt: skip
+    settle_delay, early = times[0], times[4]
+    matched = 0
+    newly_seen = 0
+    for i in range(i_time.size):
+        _, entry = probe(slots, key0, key1, i_key0[i], i_key1[i])
+        while entry >= 0:
+            if state[entry] == PENDING and _sees(
+                i_time[i], i_arrival[i], a_time[entry], a_arrival[entry], times
+            ):
+                if _belongs(i_time[i], a_time[entry], windows[stream[entry]], early):
+                    late = a_arrival[entry] >= i_time[i] + settle_delay
+                    state[entry] = LATE if late else SETTLED
+                    row_out[matched] = i
+                    entry_out[matched] = entry
+                    matched += 1
+                elif not seen[entry]:
+                    seen[entry] = True
+                    seen_out[newly_seen] = entry
+                    newly_seen += 1
+            entry = following[entry]
+    return matched, newly_seen
+
+
+@nb.njit(cache=True, nogil=True)
+def _meet_remembered(found, i_time, i_arrival, begin, stream, a_time, a_arrival, windows, times,
+                     state, seen):  # fmt: skip
+    for j in range(found.size):
+        i = found[j]
+        entry = begin + j
+        if i < 0 or not _sees(i_time[i], i_arrival[i], a_time[entry], a_arrival[entry], times):
+            continue
+        if _belongs(i_time[i], a_time[entry], windows[stream[entry]], times[4]):
+            state[entry] = LATE
+        else:
+            seen[entry] = True
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Actions that met impressions which settle now.
+
+    Parameters
+    ----------
+    row
+        Row of the impression, int64, shape (m,).
+    entry
+        Entry of the action, int64, shape (m,).
+    """
+
+    row: Int64s
+    entry: Int64s
+
+
+class PendingActions:
+    """Every action not decided yet, of all streams of a shard.
+
+    An entry's number is valid until the next `compact`.
+    """
+
+    def __init__(self, plan: JoinPlan) -> None:
+        self.windows = np.array([action.window for action in plan.actions], np.int64)
+        self.times = np.array(
+            [
+                plan.settle_delay,
+                plan.retention,
+                plan.dedup_horizon,
+                plan.wait_for_impression,
+                plan.early,
+            ],
+            np.int64,
+        )
+        self.deadline = plan.action_deadline
+        self.count = 0
+        self.batches: list[pa.RecordBatch] = []
+        """Payloads by number; `batch` and `row` of an entry say where its own is."""
+        self._reserve(256)
+        self.slots = slots_for(256)
+
+    key0: UInt64s
+    key1: UInt64s
+    time: Int64s
+    arrival: Int64s
+    offset: Int64s
+    id0: UInt64s
+    id1: UInt64s
+    stream: npt.NDArray[np.int32]
+    source: npt.NDArray[np.int32]
+    batch: npt.NDArray[np.int32]
+    row: npt.NDArray[np.int32]
+    following: Int64s
+    state: npt.NDArray[np.int8]
+    seen: Bools
+
+    def _reserve(self, capacity: int) -> None:
+        for name, dtype in _COLUMNS:
+            fresh = np.zeros(capacity, dtype)
+            if self.count:
+                fresh[: self.count] = getattr(self, name)[: self.count]
+            setattr(self, name, fresh)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held, payloads included."""
+        own = self.slots.nbytes + sum(getattr(self, name).nbytes for name, _ in _COLUMNS)
+        return own + sum(batch.nbytes for batch in self.batches)
+
+    def add(
+        self,
+        stream: int,
+        source: int,
+        batch: pa.RecordBatch,
+        remembered: RememberedKeys,
+    ) -> tuple[Int64s, Int64s, Int64s]:
+        """Take in actions of stream ``1 + stream``; meet impressions that have settled.
+
+        Returns
+        -------
+        late, impression, seen
+            Entries that belong to a settled impression and are decided as
+            late, the remembered entry of that impression, and the entries that
+            now see an impression without belonging to it.
+        """
+        begin, end = self.count, self.count + batch.num_rows
+        if end > self.time.size:
+            self._reserve(max(end, self.time.size * 2))
+        self.count = end
+        new = slice(begin, end)
+        for name, column in (
+            (KEY0, self.key0), (KEY1, self.key1), (TIME, self.time),
+            (ARRIVAL, self.arrival), (OFFSET, self.offset),
+        ):  # fmt: skip
+            column[new] = batch.column(name).to_numpy()
+        has_id = ID0 in batch.schema.names
+        self.id0[new] = batch.column(ID0).to_numpy() if has_id else 0
+        self.id1[new] = batch.column(ID1).to_numpy() if has_id else 0
+        self.stream[new] = stream
+        self.source[new] = source
+        self.batch[new] = len(self.batches)
+        self.row[new] = np.arange(end - begin)
+        self.state[new] = PENDING
+        self.seen[new] = False
+        self.batches.append(batch)
+        if fits(self.slots, end):
+            _insert(self.slots, self.key0, self.key1, begin, end, self.following)
+        else:
+            self._index(end)
+        found = remembered.find(self.key0[new], self.key1[new])
+        _meet_remembered(
+            found, remembered.time, remembered.arrival, begin, self.stream, self.time,
+            self.arrival, self.windows, self.times, self.state, self.seen,
+        )  # fmt: skip
+        late = begin + np.flatnonzero(self.state[new] == LATE)
+        return late, found[late - begin], begin + np.flatnonzero(self.seen[new])
+
+    def match(
+        self, key0: UInt64s, key1: UInt64s, time: Int64s, arrival: Int64s
+    ) -> tuple[Matches, Int64s]:
+        """Let kept impressions that settle now meet the actions of their keys.
+
+        Returns
+        -------
+        matches
+            The actions that belong to one of them, decided as settled or late.
+        seen
+            Entries that now see an impression without belonging to it.
+        """
+        row = np.empty(self.count, np.int64)
+        entry = np.empty(self.count, np.int64)
+        seen = np.empty(self.count, np.int64)
+        if self.count == 0:
+            return Matches(row, entry), seen
+        matched, newly_seen = _match(
+            self.slots, self.key0, self.key1, self.following, self.state, self.seen,
+            self.stream, self.time, self.arrival, key0, key1, time, arrival,
+            self.windows, self.times, row, entry, seen,
+        )  # fmt: skip
+        return Matches(row[:matched], entry[:matched]), seen[:newly_seen]
+
+    def expired(self, clock: int) -> Int64s:
+        """List the undecided entries whose deadline the clock has reached."""
+        live = slice(0, self.count)
+        due = self.time[live] <= clock - self.deadline
+        return np.flatnonzero(due & (self.state[live] == PENDING))
+
+    def restore(self, decided: set[tuple[int, int]], seen: set[tuple[int, int]]) -> None:
+        """Forget decided actions, and mark seen ones, by (source, offset)."""
+        for entry in range(self.count):
+            place = (int(self.source[entry]), int(self.offset[entry]))
+            if place in decided:
+                self.state[entry] = SETTLED
+            if place in seen:
+                self.seen[entry] = True
+
+    def rows(self, entries: Int64s) -> list[tuple[int, int, pa.RecordBatch]]:
+        """Return the payloads of `entries` as (stream, source, rows), a batch each."""
+        parts = []
+        for number in np.unique(self.batch[entries]):
+            of_batch = entries[self.batch[entries] == number]
+            payload = self.batches[number].take(pa.array(self.row[of_batch]))
+            first = of_batch[0]
+            parts.append((int(self.stream[first]), int(self.source[first]), payload))
+        return parts
+
+    def compact(self) -> None:
+        """Drop decided entries and their payloads, once they are more than half."""
+        undecided = np.flatnonzero(self.state[: self.count] == PENDING)
+        if self.count < 1024 or undecided.size * 2 > self.count:
+            return
+        batches: list[pa.RecordBatch] = []
+        order = []
+        for number in np.unique(self.batch[undecided]):
+            of_batch = undecided[self.batch[undecided] == number]
+            batches.append(self.batches[number].take(pa.array(self.row[of_batch])))
+            order.append(of_batch)
+        keep = np.concatenate(order) if order else undecided
+        for name, _ in _COLUMNS:
+            column = getattr(self, name)
+            column[: keep.size] = column[keep]
+        self.count = keep.size
+        at = 0
+        for number, batch in enumerate(batches):
+            self.batch[at : at + batch.num_rows] = number
+            self.row[at : at + batch.num_rows] = np.arange(batch.num_rows)
+            at += batch.num_rows
+        self.batches = batches
+        self._index(self.count)
+
+    def _index(self, entries: int) -> None:
+        self.slots = slots_for(max(256, entries * 2))
+        _insert(self.slots, self.key0, self.key1, 0, entries, self.following)
+
+
+_COLUMNS = (
+    ("key0", np.uint64), ("key1", np.uint64), ("time", np.int64), ("arrival", np.int64),
+    ("offset", np.int64), ("id0", np.uint64), ("id1", np.uint64), ("stream", np.int32),
+    ("source", np.int32), ("batch", np.int32), ("row", np.int32), ("following", np.int64),
+    ("state", np.int8), ("seen", np.bool_),
+)  # fmt: skip

@@ -1,0 +1,607 @@
+"""The join of one shard: a deterministic state machine over envelopes.
+
+What leaves it depends on the events and their positions alone: not on how
+blocks are cut, on the order in which sources meet, on repeats, or on crashes.
+
+Applying an envelope costs a constant a row, whatever the length of the log: an
+impression is appended to the queue, and when it settles, one probe tells
+whether its key was kept before and one whether an action waits for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from joiner.actions import LATE, PendingActions
+from joiner.groups import HeldRows
+from joiner.hashqueue import HashQueue, Run, sort_by_time
+from joiner.journal import AHEAD, RINGS, Journal, Ring
+from joiner.keytable import RememberedKeys
+from joiner.labels import Labels, label
+from joiner.plan import JoinPlan
+from joiner.samples import labelled, weighted
+from schemas.envelope import EventEnvelope, SampleEnvelope, batch_from_bytes, batch_to_bytes
+from schemas.errors import StateVersionError
+from schemas.events import ARRIVAL, FOREVER, KEY0, KEY1, NEVER, OFFSET, TIME, Outcome
+from schemas.hashing import Int64s, UInt64s
+
+LAYOUT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DeadRows:
+    """Records of one source that leave no sample, and why."""
+
+    outcome: Outcome
+    stream: int
+    source: int
+    batch: pa.RecordBatch
+
+
+@dataclass
+class JoinOutput:
+    """What applying an envelope brought about."""
+
+    samples: list[pa.RecordBatch] = field(default_factory=list)
+    corrections: list[pa.RecordBatch] = field(default_factory=list)
+    dead: list[DeadRows] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Settling:
+    """Rows that settle together, in order of (event time, source, offset)."""
+
+    parts: list[pa.RecordBatch]
+    order: Int64s | None
+    time: Int64s
+    arrival: Int64s
+    key0: UInt64s
+    key1: UInt64s
+    source: Int64s
+
+    def take(self, rows: Int64s) -> pa.RecordBatch:
+        """Return all columns of some rows, by ascending row number."""
+        if rows.size == self.time.size and self.order is None:
+            return self.parts[0] if len(self.parts) == 1 else pa.concat_batches(self.parts)
+        if self.order is not None or len(self.parts) == 1:
+            chosen = rows if self.order is None else self.order[rows]
+            whole = self.parts[0] if len(self.parts) == 1 else pa.concat_batches(self.parts)
+            return whole.take(pa.array(chosen))
+        ends = np.cumsum([part.num_rows for part in self.parts])
+        cuts = np.searchsorted(rows, ends)
+        pieces = [
+            part.take(pa.array(piece - (end - part.num_rows)))
+            for part, piece, end in zip(
+                self.parts, np.split(rows, cuts[:-1]), ends, strict=True
+            )
+        ]
+        return pa.concat_batches(pieces)
+
+
+class ShardJoin:
+    """State and transitions of one shard.
+
+    Parameters
+    ----------
+    plan
+        The join.
+    shard
+        Number of this shard, in ``[0, plan.shards)``.
+    cache_bytes
+        Payload held in memory; the rest is read back from the journal.
+    """
+
+    def __init__(self, plan: JoinPlan, shard: int, cache_bytes: int = 64 << 20) -> None:
+        self.plan = plan
+        self.shard = shard
+        self.clock = NEVER
+        self.sequence = 0
+        self.told_epoch = NEVER
+        self.dropped = 0
+        self.position = [0] * plan.sources
+        self.progress = [NEVER] * plan.sources
+        self.rejected = [0] * plan.sources
+        self.outcomes: Counter[tuple[int, Outcome]] = Counter()
+        self.spans = [[FOREVER, NEVER] for _ in plan.stream_names]
+        self.queue = HashQueue(cache_bytes)
+        self.remembered = RememberedKeys(plan.dedup_horizon)
+        self.actions = PendingActions(plan)
+        self.held = HeldRows(plan.group_span, tuple(action.name for action in plan.actions))
+        self.retained: list[pa.RecordBatch] = []
+        self.ahead: dict[tuple[int, int], bytes] = {}
+        self.rings = {name: Ring(name, span) for name, span in _ring_spans(plan).items()}
+
+    # --- one envelope ---------------------------------------------------------------------
+
+    def apply(self, data: bytes, journal: Journal) -> JoinOutput:
+        """Apply an encoded `EventEnvelope`; a replayed one changes nothing."""
+        output = JoinOutput()
+        envelope = EventEnvelope.decode(data)
+        if envelope.begin > self.position[envelope.source]:
+            self.ahead[envelope.source, envelope.begin] = data
+            journal.append(AHEAD, 0, data)
+            return output
+        self._apply_in_turn(envelope, data, journal, output)
+        self._apply_ahead(envelope.source, journal, output)
+        clock = min(self.progress)
+        if clock > self.clock:
+            self._advance(clock, journal, output)
+        return output
+
+    def emit(self, output: JoinOutput) -> SampleEnvelope | None:
+        """Make the envelope for the trainer, or None if it would tell nothing new."""
+        batch = pa.concat_batches(output.samples) if output.samples else None
+        epoch = self.clock // self.plan.epoch
+        if batch is None and epoch == self.told_epoch:
+            return None
+        self.told_epoch = epoch
+        self.sequence += 1
+        return SampleEnvelope(
+            self.shard,
+            self.plan.shards,
+            self.sequence - 1,
+            self.clock,
+            [list(pair) for pair in zip(self.position, self.rejected, strict=True)],
+            self.outcome_counts(),
+            self.dropped,
+            self.spans,
+            batch,
+        )
+
+    def outcome_counts(self) -> dict[str, dict[str, int]]:
+        """Records by stream name and outcome so far, those still open aside."""
+        names = self.plan.stream_names
+        counts: dict[str, dict[str, int]] = {name: {} for name in names}
+        for (stream, outcome), count in sorted(self.outcomes.items()):
+            counts[names[stream]][outcome.value] = count
+        return counts
+
+    def _apply_ahead(self, source: int, journal: Journal, output: JoinOutput) -> None:
+        due = sorted(name for name in self.ahead if name[0] == source)
+        used = False
+        for name in due:
+            if name[1] > self.position[source]:
+                break
+            data = self.ahead.pop(name)
+            self._apply_in_turn(EventEnvelope.decode(data), data, journal, output)
+            used = True
+        if used:
+            journal.clear(AHEAD, 0)
+            for data in self.ahead.values():
+                journal.append(AHEAD, 0, data)
+
+    def _apply_in_turn(
+        self, envelope: EventEnvelope, data: bytes, journal: Journal, output: JoinOutput
+    ) -> None:
+        source = envelope.source
+        expected = self.position[source]
+        if envelope.end < expected:
+            return
+        self.progress[source] = max(self.progress[source], envelope.progress)
+        if envelope.end == expected:
+            return
+        self.position[source] = envelope.end
+        self.rejected[source] = envelope.rejected
+        batch = envelope.batch
+        if batch is None:
+            return
+        if envelope.begin < expected:
+            batch = batch.filter(pc.greater_equal(batch.column(OFFSET), expected))
+        self._note_times(envelope.stream, batch)
+        if envelope.stream == 0:
+            batch = self._without_late(source, batch, output)
+            batch = sort_by_time(batch)
+        if batch.num_rows == 0:
+            return
+        if batch is not envelope.batch:
+            begin = max(envelope.begin, expected)
+            envelope = EventEnvelope(
+                envelope.stream, source, envelope.sources, begin, envelope.end,
+                envelope.progress, envelope.rejected, batch,
+            )  # fmt: skip
+            data = envelope.encode()
+        latest = int(batch.column(TIME).to_numpy().max())
+        if envelope.stream == 0:
+            cell = self.rings["impressions"].append(journal, latest, data)
+            self.queue.push(source, envelope.begin, batch, cell)
+        else:
+            self.rings["actions"].append(journal, latest, data)
+            self._add_actions(envelope.stream - 1, source, batch, journal, output)
+
+    def _note_times(self, stream: int, batch: pa.RecordBatch) -> None:
+        if batch.num_rows:
+            time = batch.column(TIME).to_numpy()
+            first, last = self.spans[stream]
+            self.spans[stream] = [min(first, int(time.min())), max(last, int(time.max()))]
+
+    def _without_late(
+        self, source: int, batch: pa.RecordBatch, output: JoinOutput
+    ) -> pa.RecordBatch:
+        time, arrival = batch.column(TIME).to_numpy(), batch.column(ARRIVAL).to_numpy()
+        late = arrival >= time + self.plan.settle_delay
+        if not late.any():
+            return batch
+        self._bury(output, Outcome.LATE, 0, source, batch.filter(pa.array(late)))
+        return batch.filter(pa.array(~late))
+
+    def _add_actions(
+        self, stream: int, source: int, batch: pa.RecordBatch, journal: Journal, output: JoinOutput
+    ) -> None:
+        late, remembered, seen = self.actions.add(stream, source, batch, self.remembered)
+        self._record(journal, late, decided=True)
+        self._record(journal, seen, decided=False)
+        self._bury_actions(output, Outcome.LATE, late)
+        if self.plan.retention and late.size:
+            time = self.remembered.time[remembered]
+            for entry, impression_time in zip(late, time, strict=True):
+                impression = self._find_retained(int(entry), int(impression_time))
+                if impression is not None:
+                    self._correct(output, impression, np.array([entry]))
+
+    # --- the clock ------------------------------------------------------------------------
+
+    def _advance(self, clock: int, journal: Journal, output: JoinOutput) -> None:
+        plan = self.plan
+        settled_before = self.clock - plan.settle_delay
+        self.clock = clock
+        runs = self.queue.pop_until(clock - plan.settle_delay)
+        if runs:
+            self._settle(self._gather(runs, journal), settled_before, journal, output)
+        if plan.sampling.by_group:
+            released = self.held.pop_until(clock - plan.release_delay)
+            if released is not None:
+                self._release(*released, output)
+        self._expire_actions(journal, output)
+        bounds = {
+            "impressions": clock - plan.settle_delay - plan.retention,
+            "keys": clock - plan.settle_delay - plan.dedup_horizon,
+            "actions": clock - plan.action_deadline,
+            "decisions": clock - plan.action_deadline,
+            "held": clock - plan.release_delay - plan.group_span,
+        }
+        for name, ring in self.rings.items():
+            ring.expire(journal, bounds[name])
+        self.actions.compact()
+        if plan.retention:
+            self.retained = [
+                batch
+                for batch in self.retained
+                if int(batch.column(TIME).to_numpy().max()) > bounds["impressions"]
+            ]
+
+    def _gather(self, runs: list[Run], journal: Journal) -> _Settling:
+        parts = [self.queue.payload(run, journal) for run in runs]
+
+        def column(name: str) -> Any:
+            pieces = [getattr(run.segment, name)[run.begin : run.end] for run in runs]
+            return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+        time = column("time")
+        source = np.repeat(
+            np.array([run.segment.source for run in runs]), [run.end - run.begin for run in runs]
+        )
+        order = None
+        if len(runs) > 1:
+            firsts = np.array([run.segment.time[run.begin] for run in runs])
+            lasts = np.array([run.segment.time[run.end - 1] for run in runs])
+            if (firsts[1:] <= lasts[:-1]).any():
+                offset = np.concatenate([part.column(OFFSET).to_numpy() for part in parts])
+                order = np.lexsort((offset, source, time))
+
+        def ordered(values: Any) -> Any:
+            return values if order is None else values[order]
+
+        return _Settling(
+            parts,
+            order,
+            ordered(time),
+            ordered(column("arrival")),
+            ordered(column("key0")),
+            ordered(column("key1")),
+            ordered(source),
+        )
+
+    def _settle(
+        self, rows: _Settling, settled_before: int, journal: Journal, output: JoinOutput
+    ) -> None:
+        kept = self.remembered.keep_first(
+            rows.key0, rows.key1, rows.time, rows.arrival, settled_before
+        )
+        survivors = np.flatnonzero(kept)
+        self._bury_duplicates(output, rows, np.flatnonzero(~kept))
+        if survivors.size == rows.time.size:
+            columns = (rows.key0, rows.key1, rows.time, rows.arrival)
+        else:
+            columns = (
+                rows.key0[survivors], rows.key1[survivors],
+                rows.time[survivors], rows.arrival[survivors],
+            )  # fmt: skip
+        key0, _, time, _ = columns
+        names = ("key0", "key1", "time", "arrival")
+        keys = pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names=names)
+        self.rings["keys"].append(journal, int(time[-1]), batch_to_bytes(keys))
+        self.outcomes[0, Outcome.SETTLED] += survivors.size
+
+        matches, seen = self.actions.match(*columns)
+        self._record(journal, seen, decided=False)
+        self._record(journal, matches.entry, decided=True)
+        late = self.actions.state[matches.entry] == LATE
+        labels = label(
+            survivors.size,
+            matches.row[~late],
+            matches.entry[~late],
+            self.actions,
+            len(self.plan.actions),
+        )
+        self._count_settled(output, labels)
+        self._bury_actions(output, Outcome.LATE, matches.entry[late])
+        if self.plan.retention:
+            whole = rows.take(survivors)
+            self.retained.append(whole)
+            for row, entry in zip(matches.row[late], matches.entry[late], strict=True):
+                self._correct(output, whole.slice(int(row), 1), np.array([entry]))
+
+        plan = self.plan
+        if plan.sampling.by_group:
+            batch = labelled(plan, rows.take(survivors), labels, self.actions)
+            self.rings["held"].append(journal, int(time[-1]), batch_to_bytes(batch))
+            self.held.push(batch, NEVER)
+            return
+        if plan.sampling.keeps_all or plan.sampling.column is None:
+            rates = np.full(survivors.size, plan.sampling.rate)
+        else:
+            rates = plan.sampling.negative_rates(rows.take(survivors))
+        chosen, inclusion = plan.sampling.select(key0, labels.positive, rates)
+        if not chosen.all():
+            self.dropped += int(chosen.size - np.count_nonzero(chosen))
+            survivors, time = survivors[chosen], time[chosen]
+            labels = Labels(labels.first[:, chosen], labels.count[:, chosen], labels.duplicates)
+            inclusion, rates = inclusion[chosen], rates[chosen]
+        if survivors.size:
+            batch = labelled(plan, rows.take(survivors), labels, self.actions)
+            output.samples.append(
+                weighted(plan, batch, time + plan.settle_delay, inclusion, rates)
+            )
+
+    def _release(self, batch: pa.RecordBatch, positive: Any, output: JoinOutput) -> None:
+        plan = self.plan
+        rates = plan.sampling.negative_rates(batch)
+        unit = batch.column("__group0").to_numpy()
+        chosen, inclusion = plan.sampling.select(unit, positive, rates)
+        self.dropped += int(chosen.size - np.count_nonzero(chosen))
+        if chosen.any():
+            batch = batch.filter(pa.array(chosen))
+            time = pc.cast(batch.column("event_time"), pa.int64()).to_numpy()
+            output.samples.append(
+                weighted(plan, batch, time + plan.release_delay, inclusion[chosen], rates[chosen])
+            )
+
+    def _expire_actions(self, journal: Journal, output: JoinOutput) -> None:
+        entries = self.actions.expired(self.clock)
+        if entries.size == 0:
+            return
+        actions = self.actions
+        outside = actions.seen[entries].copy()
+        # What waits still lies too late to belong, but an action may see it.
+        latest = int(actions.time[entries].max()) + self.plan.wait_for_impression
+        for segment in self.queue.arrived_before(latest):
+            unseen = entries[~outside]
+            if unseen.size == 0:
+                break
+            near = np.flatnonzero(np.isin(segment.key0[segment.head :], actions.key0[unseen]))
+            for row in near + segment.head:
+                same = (actions.key0[entries] == segment.key0[row]) & (
+                    actions.key1[entries] == segment.key1[row]
+                )
+                in_time = (
+                    segment.arrival[row] < actions.time[entries] + self.plan.wait_for_impression
+                )
+                settle = int(segment.time[row]) + self.plan.settle_delay
+                horizon = int(segment.time[row]) + self.plan.dedup_horizon
+                forgotten = max(settle + self.plan.retention, horizon)
+                outside |= same & in_time & (actions.arrival[entries] < forgotten)
+        self._record(journal, entries, decided=True)
+        actions.state[entries] = LATE
+        self._bury_actions(output, Outcome.OUTSIDE_WINDOW, entries[outside])
+        self._bury_actions(output, Outcome.ORPHAN, entries[~outside])
+
+    # --- outcomes -------------------------------------------------------------------------
+
+    def _bury(
+        self, output: JoinOutput, outcome: Outcome, stream: int, source: int, batch: pa.RecordBatch
+    ) -> None:
+        self.outcomes[stream, outcome] += batch.num_rows
+        output.dead.append(DeadRows(outcome, stream, source, batch))
+
+    def _bury_actions(self, output: JoinOutput, outcome: Outcome, entries: Int64s) -> None:
+        for stream, source, batch in self.actions.rows(entries):
+            self._bury(output, outcome, stream + 1, source, batch)
+
+    def _bury_duplicates(self, output: JoinOutput, rows: _Settling, duplicates: Int64s) -> None:
+        if duplicates.size == 0:
+            return
+        for source in np.unique(rows.source[duplicates]):
+            of_source = duplicates[rows.source[duplicates] == source]
+            self._bury(output, Outcome.DUPLICATE, 0, int(source), rows.take(of_source))
+
+    def _count_settled(self, output: JoinOutput, labels: Labels) -> None:
+        for stream, counts in enumerate(labels.count):
+            settled = int(counts.sum())
+            if settled:
+                self.outcomes[stream + 1, Outcome.SETTLED] += settled
+        self._bury_actions(output, Outcome.DUPLICATE, labels.duplicates)
+
+    # --- corrections ----------------------------------------------------------------------
+
+    def _find_retained(self, entry: int, time: int) -> pa.RecordBatch | None:
+        key0, key1 = self.actions.key0[entry], self.actions.key1[entry]
+        for batch in self.retained:
+            same = (
+                (batch.column(KEY0).to_numpy() == key0)
+                & (batch.column(KEY1).to_numpy() == key1)
+                & (batch.column(TIME).to_numpy() == time)
+            )
+            if same.any():
+                return batch.slice(int(np.flatnonzero(same)[0]), 1)
+        return None
+
+    def _correct(self, output: JoinOutput, impression: pa.RecordBatch, entry: Int64s) -> None:
+        plan = self.plan
+        settle = int(impression.column(TIME)[0].as_py()) + plan.settle_delay
+        arrival = int(self.actions.arrival[entry[0]])
+        if arrival >= settle + plan.retention:
+            return
+        labels = label(1, np.zeros(1, np.int64), entry, self.actions, len(plan.actions))
+        batch = labelled(plan, impression, labels, self.actions)
+        one = np.ones(1)
+        output.corrections.append(weighted(plan, batch, np.array([arrival]), one, one))
+
+    # --- durable state --------------------------------------------------------------------
+
+    def _record(self, journal: Journal, entries: Int64s, decided: bool) -> None:
+        if entries.size == 0:
+            return
+        actions = self.actions
+        columns = {
+            "source": actions.source[entries],
+            "offset": actions.offset[entries],
+            "decided": np.full(entries.size, decided),
+        }
+        batch = pa.RecordBatch.from_pydict(columns)
+        latest = int(actions.time[entries].max())
+        self.rings["decisions"].append(journal, latest, batch_to_bytes(batch))
+
+    def meta(self) -> dict[str, Any]:
+        """Return what the step's one value cell holds, as JSON types."""
+        return {
+            "layout": LAYOUT_VERSION,
+            "clock": self.clock,
+            "sequence": self.sequence,
+            "told_epoch": self.told_epoch,
+            "dropped": self.dropped,
+            "position": self.position,
+            "progress": self.progress,
+            "rejected": self.rejected,
+            "spans": self.spans,
+            "outcomes": [[s, o.value, n] for (s, o), n in sorted(self.outcomes.items())],
+            "rings": {name: ring.latest for name, ring in self.rings.items()},
+        }
+
+    @classmethod
+    def restore(
+        cls,
+        plan: JoinPlan,
+        shard: int,
+        meta: dict[str, Any],
+        journal: Journal,
+        cache_bytes: int = 64 << 20,
+    ) -> ShardJoin:
+        """Rebuild the state that wrote `meta`, from the journal.
+
+        Raises
+        ------
+        StateVersionError
+            If the state has another layout.
+        """
+        if meta["layout"] != LAYOUT_VERSION:
+            raise StateVersionError(
+                f"join state has layout {meta['layout']}, this version reads {LAYOUT_VERSION}; "
+                "drain the job with the version that wrote it, then start anew"
+            )
+        self = cls(plan, shard, cache_bytes)
+        self.clock = meta["clock"]
+        self.sequence = meta["sequence"]
+        self.told_epoch = meta["told_epoch"]
+        self.dropped = meta["dropped"]
+        self.position = list(meta["position"])
+        self.progress = list(meta["progress"])
+        self.rejected = list(meta["rejected"])
+        self.spans = [list(span) for span in meta["spans"]]
+        self.outcomes.update({(s, Outcome(o)): n for s, o, n in meta["outcomes"]})
+        for name, span in _ring_spans(plan).items():
+            self.rings[name] = Ring(name, span, meta["rings"][name])
+        self._restore_keys(journal)
+        self._restore_impressions(journal)
+        self._restore_actions(journal)
+        released_up_to = self.clock - plan.release_delay
+        held = [batch_from_bytes(data) for data in self.rings["held"].read(journal)]
+        for batch in sorted(held, key=lambda batch: batch.column("event_time")[0].as_py()):
+            self.held.push(batch, released_up_to)
+        for data in journal.read(AHEAD, 0):
+            envelope = EventEnvelope.decode(data)
+            self.ahead[envelope.source, envelope.begin] = data
+        return self
+
+    def _restore_keys(self, journal: Journal) -> None:
+        batches = [batch_from_bytes(data) for data in self.rings["keys"].read(journal)]
+        if not batches:
+            return
+        keys = pa.concat_batches(batches).sort_by("time")
+        columns = [keys.column(name).to_numpy() for name in ("key0", "key1", "time", "arrival")]
+        self.remembered.keep_first(*columns, settled_up_to=self.clock - self.plan.settle_delay)
+
+    def _restore_impressions(self, journal: Journal) -> None:
+        settled_up_to = self.clock - self.plan.settle_delay
+        ring = self.rings["impressions"]
+        for cell, latest in enumerate(ring.latest):
+            if latest == NEVER:
+                continue
+            for data in journal.read(ring.name, cell):
+                envelope = EventEnvelope.decode(data)
+                batch = envelope.batch
+                assert batch is not None  # only envelopes with rows are appended
+                time = batch.column(TIME).to_numpy()
+                settled = int(np.searchsorted(time, settled_up_to, side="right"))
+                self.queue.push(envelope.source, envelope.begin, batch, cell, settled)
+                if self.plan.retention and settled:
+                    self._restore_retained(batch.slice(0, settled))
+
+    def _restore_retained(self, batch: pa.RecordBatch) -> None:
+        columns = [batch.column(name).to_numpy() for name in (KEY0, KEY1, TIME)]
+        entry = self.remembered.find(columns[0], columns[1])
+        kept = (entry >= 0) & (self.remembered.time[entry] == columns[2])
+        if kept.any():
+            self.retained.append(batch.filter(pa.array(kept)))
+
+    def _restore_actions(self, journal: Journal) -> None:
+        undecided_after = self.clock - self.plan.action_deadline
+        for data in self.rings["actions"].read(journal):
+            envelope = EventEnvelope.decode(data)
+            assert envelope.batch is not None  # only envelopes with rows are appended
+            batch = envelope.batch.filter(pc.greater(envelope.batch.column(TIME), undecided_after))
+            if batch.num_rows:
+                self.actions.add(envelope.stream - 1, envelope.source, batch, self.remembered)
+        decided: set[tuple[int, int]] = set()
+        seen: set[tuple[int, int]] = set()
+        for record in _decisions(self.rings["decisions"].read(journal)):
+            place = (record["source"], record["offset"])
+            (decided if record["decided"] else seen).add(place)
+        self.actions.restore(decided, seen)
+
+
+def _decisions(cells: Iterable[bytes]) -> Iterable[dict[str, Any]]:
+    for data in cells:
+        yield from batch_from_bytes(data).to_pylist()
+
+
+def _ring_spans(plan: JoinPlan) -> dict[str, int]:
+    spans = {
+        "impressions": plan.settle_delay + plan.retention,
+        "keys": plan.dedup_horizon,
+        "actions": plan.action_deadline,
+        "decisions": plan.action_deadline,
+        "held": plan.release_delay + plan.group_span,
+    }
+    return {name: spans[name] for name in RINGS}
+
+
+def ended(clock: int) -> bool:
+    """Whether a clock says that every source has ended."""
+    return clock >= FOREVER

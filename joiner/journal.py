@@ -1,0 +1,104 @@
+"""The durable side of a shard: rings of cells over event time.
+
+A ring has a few cells; what is appended goes to the cell of its latest event
+time, and a cell is cleared once all of it has expired. On Beam a cell is a
+`BagState`. Layout version 1:
+
+==============  ========================================================
+ring            what its cells hold
+==============  ========================================================
+``impressions`` event envelopes of impressions that have not settled, or
+                are retained for corrections
+``keys``        Arrow batches of kept keys (digest, time, arrival)
+``actions``     event envelopes of actions
+``decisions``   Arrow batches of (source, offset, decided): actions that
+                are decided, or that see an impression
+``held``        Arrow batches of settled rows that wait for their group
+==============  ========================================================
+
+Envelopes that arrived ahead of their turn lie in the one cell of ``ahead``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Protocol
+
+from schemas.events import NEVER
+
+CELLS = 8
+RINGS = ("impressions", "keys", "actions", "decisions", "held")
+AHEAD = "ahead"
+
+
+class Journal(Protocol):
+    """Cells of bytes, durable with the step's commit."""
+
+    def append(self, ring: str, cell: int, data: bytes) -> None:
+        """Add `data` to a cell."""
+
+    def read(self, ring: str, cell: int) -> Iterable[bytes]:
+        """Return what was appended to a cell since it was cleared, in any order."""
+
+    def clear(self, ring: str, cell: int) -> None:
+        """Empty a cell."""
+
+
+class MemoryJournal:
+    """A journal in memory, for tests and for joins that need not survive."""
+
+    def __init__(self) -> None:
+        self.cells: defaultdict[tuple[str, int], list[bytes]] = defaultdict(list)
+
+    def append(self, ring: str, cell: int, data: bytes) -> None:
+        """Add `data` to a cell."""
+        self.cells[ring, cell].append(data)
+
+    def read(self, ring: str, cell: int) -> Iterable[bytes]:
+        """Return the contents of a cell."""
+        return list(self.cells[ring, cell])
+
+    def clear(self, ring: str, cell: int) -> None:
+        """Empty a cell."""
+        self.cells[ring, cell] = []
+
+
+class Ring:
+    """Which cell holds what event times; the bookkeeping of one ring.
+
+    Parameters
+    ----------
+    name
+        One of `RINGS`.
+    span
+        How long, in event time, something stays in the ring (microseconds).
+    latest
+        Latest event time in each cell, `NEVER` for an empty one.
+    """
+
+    def __init__(self, name: str, span: int, latest: list[int] | None = None) -> None:
+        self.name = name
+        # Two cells more than the span needs: one being filled, one being emptied.
+        self.width = max(1, -(-span // (CELLS - 2)))
+        self.latest = list(latest) if latest is not None else [NEVER] * CELLS
+
+    def append(self, journal: Journal, time: int, data: bytes) -> int:
+        """Append what lives until `time` has expired; return the cell."""
+        cell = (time // self.width) % CELLS
+        self.latest[cell] = max(self.latest[cell], time)
+        journal.append(self.name, cell, data)
+        return cell
+
+    def expire(self, journal: Journal, bound: int) -> None:
+        """Clear the cells in which everything is at or before `bound`."""
+        for cell, latest in enumerate(self.latest):
+            if NEVER < latest <= bound:
+                journal.clear(self.name, cell)
+                self.latest[cell] = NEVER
+
+    def read(self, journal: Journal) -> Iterable[bytes]:
+        """Read everything in the ring."""
+        for cell, latest in enumerate(self.latest):
+            if latest > NEVER:
+                yield from journal.read(self.name, cell)

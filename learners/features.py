@@ -1,0 +1,199 @@
+"""From sample columns to hashed features.
+
+A feature's index is the low bits of its 64-bit hash: for a value ``v`` of
+column ``c``, ``fmix64(murmur(v) ^ murmur(c))``; for a cross, the fold
+``h = fmix64(h * g ^ murmur(v_i))`` over its columns, started with the hash of
+their names (``g`` odd). A constant feature carries the intercept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.config import FeaturesConfig, MultiValuedConfig
+from schemas.hashing import Int64s, UInt64s, fmix64, hash_bytes, hash_column
+
+_NULL = np.uint64(0x9AE16A3B2F90404F)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_VALUE_OF_CATEGORY = np.float32(1.0)
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """Features of n rows in compressed sparse row form.
+
+    Parameters
+    ----------
+    starts
+        Row ``i`` has the features ``starts[i]:starts[i + 1]``; int64, shape (n + 1,).
+    indices
+        Indices below ``2^bits``, uint32, shape (starts[n],).
+    values
+        Values, float32, shape (starts[n],), or shape (0,) if all are 1.
+    """
+
+    starts: Int64s
+    indices: npt.NDArray[np.uint32]
+    values: npt.NDArray[np.float32]
+
+    @staticmethod
+    def concatenate(parts: list[FeatureRows]) -> FeatureRows:
+        """Put rows after rows; either all parts have values or none has."""
+        if len(parts) == 1:
+            return parts[0]
+        sizes = np.cumsum([0] + [part.indices.size for part in parts])
+        starts = [part.starts[:-1] + size for part, size in zip(parts, sizes, strict=False)]
+        return FeatureRows(
+            np.concatenate([*starts, sizes[-1:]]),
+            np.concatenate([part.indices for part in parts]),
+            np.concatenate([part.values for part in parts]),
+        )
+
+
+@nb.njit(cache=True, nogil=True)
+def _put(hashes, seed, mask, starts, place, out):
+    for i in range(hashes.size):
+        out[starts[i] + place] = np.uint32(fmix64(hashes[i] ^ seed) & mask)
+
+
+@nb.njit(cache=True, nogil=True)
+def _put_lists(hashes, offsets, seed, mask, places, out):
+    for i in range(places.size):
+        at = places[i]
+        for j in range(offsets[i], offsets[i + 1]):
+            out[at] = np.uint32(fmix64(hashes[j - offsets[0]] ^ seed) & mask)
+            at += 1
+
+
+@nb.njit(cache=True, nogil=True)
+def _fold(folded, hashes):
+    for i in range(folded.size):
+        folded[i] = fmix64((folded[i] * _GOLDEN) ^ hashes[i])
+
+
+class FeatureEncoder:
+    """Encode sample columns as declared.
+
+    Parameters
+    ----------
+    config
+        The features.
+    bits
+        Indices are below ``2^bits``.
+
+    Examples
+    --------
+    >>> encoder = FeatureEncoder(FeaturesConfig(categorical=("device",)), bits=10)
+    >>> rows = encoder.encode(pa.RecordBatch.from_pydict({"device": ["a", "b", None]}))
+    >>> rows.starts.tolist(), bool((rows.indices < 1024).all())
+    ([0, 2, 4, 6], True)
+    """
+
+    def __init__(self, config: FeaturesConfig, bits: int) -> None:
+        self.config = config
+        self.mask = np.uint64((1 << bits) - 1)
+        self.fixed = 1 + len(config.categorical) + len(config.numeric) + len(config.crosses)
+        self.valued = any(isinstance(form, str) for form in config.numeric.values())
+
+    def encode(self, batch: pa.RecordBatch) -> FeatureRows:
+        """Encode every row; a null is a value of its own.
+
+        Raises
+        ------
+        KeyError
+            If a declared column is missing.
+        """
+        rows = batch.num_rows
+        lists = [_list_column(batch.column(m.column), m) for m in self.config.multi_valued]
+        lengths = [np.diff(offsets) for _, offsets in lists]
+        widths = np.full(rows, self.fixed, np.int64)
+        for length in lengths:
+            widths += length
+        starts = np.zeros(rows + 1, np.int64)
+        np.cumsum(widths, out=starts[1:])
+        out = np.empty(starts[-1], np.uint32)
+        values = np.ones(starts[-1] if self.valued else 0, np.float32)
+        memo: dict[str, UInt64s] = {}
+
+        def hashed(name: str) -> UInt64s:
+            if name not in memo:
+                memo[name] = _hash_values(batch.column(name))
+            return memo[name]
+
+        out[starts[:-1]] = np.uint32(fmix64(_name_hash("intercept")) & self.mask)
+        place = 1
+        for name in self.config.categorical:
+            _put(hashed(name), _name_hash(f"categorical:{name}"), self.mask, starts, place, out)
+            place += 1
+        for columns in self.config.crosses:
+            folded = np.full(rows, _name_hash("cross:" + "*".join(columns)))
+            for name in columns:
+                _fold(folded, hashed(name))
+            _put(folded, np.uint64(0), self.mask, starts, place, out)
+            place += 1
+        for name, form in self.config.numeric.items():
+            code, value = _numeric(batch.column(name), form)
+            _put(code, _name_hash(f"numeric:{name}"), self.mask, starts, place, out)
+            if value is not None:
+                values[starts[:-1] + place] = value
+            place += 1
+        places = starts[:-1] + place
+        for (items, offsets), length, multi in zip(
+            lists, lengths, self.config.multi_valued, strict=True
+        ):
+            seed = _name_hash(f"multi_valued:{multi.column}")
+            _put_lists(_hash_values(items), offsets, seed, self.mask, places, out)
+            places = places + length
+        return FeatureRows(starts, out, values)
+
+
+def _name_hash(name: str) -> np.uint64:
+    return np.uint64(hash_bytes(name.encode())[0])
+
+
+def _hash_values(column: pa.Array) -> UInt64s:
+    hashes, _ = hash_column(column)
+    if column.null_count:
+        hashes[column.is_null().to_numpy(zero_copy_only=False)] = _NULL
+    return hashes
+
+
+def _list_column(column: pa.Array, config: MultiValuedConfig) -> tuple[pa.Array, Int64s]:
+    """Return the values of all rows and where each row's begin, shape (n + 1,)."""
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        column = pc.split_pattern(column.cast(pa.string()), pattern=config.separator)
+    # `flatten` leaves out what lies under nulls, so offsets come from lengths.
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    offsets = np.zeros(len(column) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return column.flatten(), offsets
+
+
+_TRANSFORMS: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
+    "linear": lambda x: x,
+    "log": lambda x: np.sign(x) * np.log1p(np.abs(x)),
+}
+
+
+def _numeric(
+    column: pa.Array, form: str | tuple[float, ...]
+) -> tuple[UInt64s, npt.NDArray[np.float32] | None]:
+    """Return each row's code and, unless it is a bucket, its value.
+
+    A null or not finite number has the code of a null and the value 1.
+    """
+    numbers = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy(zero_copy_only=False)
+    missing = ~np.isfinite(numbers)
+    if isinstance(form, tuple):
+        bucket = np.searchsorted(np.asarray(form), numbers, side="right").astype(np.uint64)
+        return np.where(missing, _NULL, bucket + np.uint64(1)), None
+    value = _TRANSFORMS[form](np.where(missing, 0.0, numbers)).astype(np.float32)
+    code = np.where(missing, _NULL, np.uint64(0))
+    return code, np.where(missing, _VALUE_OF_CATEGORY, value)

@@ -1,0 +1,209 @@
+"""The trainer: collects the samples of all shards, and learns them in one order.
+
+The order is canonical: by emit time, then by join key. An epoch is learned
+when every shard has told that it is past it, so that the model is a function
+of the log alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from learners.features import FeatureEncoder, FeatureRows
+from learners.ftrl import Floats, FtrlModel, FtrlParameters
+from schemas.config import FeaturesConfig
+from schemas.envelope import SampleEnvelope
+from schemas.events import EMIT, FOREVER, KEY0, KEY1, NEVER, RATE
+from schemas.hashing import Int64s
+
+Correction = Literal["weight", "logit", "recalibrate", "none"]
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What is learned from samples, and how.
+
+    Parameters
+    ----------
+    label
+        Name of the label column.
+    features, parameters, bits
+        Of the learner.
+    epoch
+        Length of an epoch of emit time, microseconds.
+    correction
+        How the learner is corrected for dropped negatives.
+    """
+
+    label: str
+    features: FeaturesConfig
+    parameters: FtrlParameters
+    bits: int
+    epoch: int
+    correction: Correction
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Samples that were just learned.
+
+    Parameters
+    ----------
+    parts
+        The samples, in the order in which shards sent them.
+    order
+        Canonical order of the rows of all parts together, int64, shape (n,).
+    margin
+        Progressive log-odds in canonical order, corrected for sampling, float64,
+        shape (n,); empty without a learner.
+    """
+
+    parts: list[pa.RecordBatch]
+    order: Int64s
+    margin: Floats
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """Return a column in canonical order, shape (n,)."""
+        pieces = [part.column(name).to_numpy(zero_copy_only=False) for part in self.parts]
+        return np.concatenate(pieces)[self.order]
+
+    def in_order(self) -> pa.RecordBatch:
+        """Return the samples in canonical order."""
+        whole = self.parts[0] if len(self.parts) == 1 else pa.concat_batches(self.parts)
+        return whole.take(pa.array(self.order))
+
+
+def canonical_order(emit: Int64s, key0: Any, key1: Any) -> Int64s:
+    """Order rows by (emit time, first, second half of the key digest), shape (n,)."""
+    # Shards send sorted runs, which a stable sort merges; ties are sorted apart.
+    order = np.argsort(emit, kind="stable")
+    ordered = emit[order]
+    tied = np.zeros(emit.size, np.bool_)
+    equal = ordered[1:] == ordered[:-1]
+    tied[1:] |= equal
+    tied[:-1] |= equal
+    if tied.any():
+        rows = order[tied]
+        order[tied] = rows[np.lexsort((key1[rows], key0[rows], emit[rows]))]
+    return order
+
+
+class Trainer:
+    """Order samples and learn them.
+
+    Parameters
+    ----------
+    shards
+        How many shards send samples.
+    epoch
+        Length of an epoch, microseconds.
+    plan
+        What to learn; None only orders.
+    """
+
+    def __init__(self, shards: int, epoch: int, plan: TrainPlan | None) -> None:
+        self.shards = shards
+        self.epoch = epoch
+        self.plan = plan
+        self.sequence = [0] * shards
+        self.progress = [NEVER] * shards
+        self.learned_up_to = NEVER
+        self.samples = 0
+        self.waiting: list[pa.RecordBatch] = []
+        if plan is not None:
+            self.encoder = FeatureEncoder(plan.features, plan.bits)
+            self.model = FtrlModel(plan.parameters, plan.bits)
+
+    @property
+    def ended(self) -> bool:
+        """Whether every shard has sent all it will."""
+        return self.learned_up_to >= FOREVER
+
+    def receive(self, envelope: SampleEnvelope) -> Learned | None:
+        """Take in an envelope and learn the epochs that it completes.
+
+        Raises
+        ------
+        ValueError
+            If an envelope is missing before this one. A repeated one is ignored.
+        """
+        expected = self.sequence[envelope.shard]
+        if envelope.sequence < expected:
+            return None
+        if envelope.sequence > expected:
+            raise ValueError(
+                f"shard {envelope.shard} sent envelope {envelope.sequence} where {expected} was "
+                "due: the runner lost or reordered data between join and trainer"
+            )
+        self.sequence[envelope.shard] += 1
+        self.progress[envelope.shard] = envelope.progress
+        if envelope.batch is not None:
+            self.waiting.append(envelope.batch)
+        # Progress includes its own instant, so an epoch ends one after it.
+        complete = min(self.progress) + 1
+        bound = FOREVER if complete > FOREVER else complete // self.epoch * self.epoch
+        if bound <= self.learned_up_to:
+            return None
+        self.learned_up_to = bound
+        return self._learn(self._take_until(bound))
+
+    def _take_until(self, bound: int) -> list[pa.RecordBatch]:
+        ready, rest = [], []
+        for batch in self.waiting:
+            count = int(np.searchsorted(batch.column(EMIT).to_numpy(), bound, side="left"))
+            if count:
+                ready.append(batch.slice(0, count))
+            if count < batch.num_rows:
+                rest.append(batch.slice(count))
+        self.waiting = rest
+        return ready
+
+    def _learn(self, parts: list[pa.RecordBatch]) -> Learned | None:
+        if not parts:
+            return None
+        emit, key0, key1 = (
+            np.concatenate([part.column(name).to_numpy() for part in parts])
+            for name in (EMIT, KEY0, KEY1)
+        )
+        order = canonical_order(emit, key0, key1)
+        self.samples += order.size
+        learned = Learned(parts, order, np.empty(0))
+        if self.plan is None:
+            return learned
+        rows = FeatureRows.concatenate([self.encoder.encode(part) for part in parts])
+        rate = learned.column(RATE)
+        correction = self.plan.correction
+        offset = -np.log(rate) if correction == "logit" else np.zeros(order.size)
+        margin = self.model.learn(
+            rows,
+            order,
+            learned.column(self.plan.label).astype(np.float64),
+            learned.column("weight"),
+            offset,
+        )
+        if correction == "recalibrate":
+            # q = p / (p + (1 - p) / rate) is a shift of the log-odds by log(rate).
+            margin = margin + np.log(rate)
+        return Learned(parts, order, margin)
+
+    def meta(self) -> dict[str, Any]:
+        """Return what of the state is neither model nor waiting samples, as JSON types."""
+        return {
+            "sequence": self.sequence,
+            "progress": self.progress,
+            "learned_up_to": self.learned_up_to,
+            "samples": self.samples,
+        }
+
+    def restore(self, meta: dict[str, Any], waiting: list[pa.RecordBatch]) -> None:
+        """Take over what `meta` returned; the model is restored apart."""
+        self.sequence = list(meta["sequence"])
+        self.progress = list(meta["progress"])
+        self.learned_up_to = meta["learned_up_to"]
+        self.samples = meta["samples"]
+        self.waiting = waiting

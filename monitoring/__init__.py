@@ -1,0 +1,1 @@
+"""Watching labels and predictions: additive statistics, ratios, the report."""

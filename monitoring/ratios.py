@@ -1,0 +1,74 @@
+"""Ratios from sums: what the report and the summary show.
+
+References
+----------
+.. [1] He et al., Practical Lessons from Predicting Clicks on Ads at Facebook,
+   ADKDD 2014: normalised entropy (eq. 1) and calibration (section 2).
+.. [2] Fawcett, An introduction to ROC analysis, Pattern Recognition Letters
+   27 (2006), algorithm 2: AUC by the trapezoidal rule, ties counted half.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from monitoring.statistics import (
+    LOSS,
+    P_SUM,
+    POSITIVE_WEIGHT,
+    POSITIVES,
+    SAMPLES,
+    WEIGHT,
+    Floats,
+)
+
+
+def entropy(rate: float) -> float:
+    """Return the entropy of a Bernoulli variable in nats.
+
+    Examples
+    --------
+    >>> round(entropy(0.5), 6)
+    0.693147
+    """
+    if rate <= 0.0 or rate >= 1.0:
+        return 0.0
+    return -(rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
+
+
+def ratios(sums: Floats) -> dict[str, float | int | None]:
+    """Return the ratios of one row of sums; None where one is not defined.
+
+    ``calibration`` is the sum of predictions over the weight of positives.
+    """
+    weight, positive = float(sums[WEIGHT]), float(sums[POSITIVE_WEIGHT])
+    rate = positive / weight if weight else None
+    log_loss = float(sums[LOSS]) / weight if weight else None
+    base = entropy(rate) if rate is not None else 0.0
+    return {
+        "samples": int(sums[SAMPLES]),
+        "positives": int(sums[POSITIVES]),
+        "weight": weight,
+        "label_rate": rate,
+        "log_loss": log_loss,
+        "normalized_entropy": log_loss / base if log_loss is not None and base else None,
+        "calibration": float(sums[P_SUM]) / positive if positive else None,
+    }
+
+
+def auc(bins: Floats) -> float | None:
+    """Return the area under the ROC curve from counts by predicted log-odds.
+
+    Parameters
+    ----------
+    bins
+        Weight of negatives and of positives by bin, shape (2, bins).
+    """
+    negative, positive = bins
+    pairs = negative.sum() * positive.sum()
+    if not pairs:
+        return None
+    below = np.concatenate([[0.0], np.cumsum(negative)[:-1]])
+    return float((positive * (below + negative / 2)).sum() / pairs)

@@ -1,0 +1,183 @@
+"""Additive statistics of labels and progressive predictions, by window and slice.
+
+Only sums are kept; every ratio is computed from them when it is shown. Sums
+run sample by sample in canonical order, so they too are the same on replay, to
+the last bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Floats = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
+
+SAMPLES, POSITIVES, WEIGHT, POSITIVE_WEIGHT, P_SUM, LOSS = range(6)
+SUMS = ("samples", "positives", "weight", "positive_weight", "p_sum", "loss")
+LOGIT_BINS = 1024
+LOGIT_RANGE = 16.0
+"""Log-odds are counted in `LOGIT_BINS` equal bins over ``[-16, 16)``, clipped."""
+
+MOST_VALUES = 1000
+OTHER = "(other)"
+NULL = "(null)"
+
+_CLIP = 1e-15
+
+
+@nb.njit(cache=True, nogil=True)
+def _accumulate(row, label, weight, margin, sums):
+    for i in range(row.size):
+        r = row[i]
+        p = 1.0 / (1.0 + np.exp(-margin[i]))
+        q = min(max(p, _CLIP), 1.0 - _CLIP)
+        y = label[i]
+        sums[r, 0] += 1.0
+        sums[r, 1] += y
+        sums[r, 2] += weight[i]
+        sums[r, 3] += weight[i] * y
+        sums[r, 4] += weight[i] * p
+        sums[r, 5] -= weight[i] * (np.log(q) if y > 0 else np.log(1.0 - q))
+
+
+@nb.njit(cache=True, nogil=True)
+def _count_bins(label, weight, margin, bins):
+    size = bins.shape[1]
+    for i in range(margin.size):
+        at = int((margin[i] + LOGIT_RANGE) * (size / (2 * LOGIT_RANGE)))
+        bins[1 if label[i] > 0 else 0, min(max(at, 0), size - 1)] += weight[i]
+
+
+@nb.njit(cache=True, nogil=True)
+def _running_rate_loss(label, weight, state):
+    """Log loss of always predicting the rate so far (Laplace's rule at the start)."""
+    for i in range(label.size):
+        p = (state[1] + 1.0) / (state[0] + 2.0)
+        state[2] -= weight[i] * (np.log(p) if label[i] > 0 else np.log(1.0 - p))
+        state[0] += weight[i]
+        state[1] += weight[i] * label[i]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Samples with their progressive predictions, in canonical order.
+
+    Parameters
+    ----------
+    event_time
+        int64 microseconds, shape (n,).
+    label, weight, margin
+        Label 0 or 1, inverse probability of having been kept, log-odds
+        corrected for sampling; float64, shape (n,).
+    slices
+        Columns to slice by, each of shape (n,).
+    """
+
+    event_time: Int64s
+    label: Floats
+    weight: Floats
+    margin: Floats
+    slices: dict[str, pa.Array]
+
+
+class Statistics:
+    """Sums by (window, slice column, value); the column ``""`` is all samples.
+
+    Parameters
+    ----------
+    window
+        Length of a window, microseconds; windows begin at multiples of it.
+    slices
+        Names of the slice columns.
+    """
+
+    def __init__(self, window: int, slices: tuple[str, ...]) -> None:
+        self.window = window
+        self.slices = slices
+        self.rows: dict[tuple[int, str, str], int] = {}
+        self.sums = np.zeros((64, len(SUMS)))
+        self.bins = np.zeros((2, LOGIT_BINS))
+        self.baseline = np.zeros(3)
+        self.values: dict[str, set[str]] = {name: set() for name in slices}
+
+    def observe(self, seen: Observation) -> None:
+        """Add samples; they must come in canonical order."""
+        start = seen.event_time // self.window * self.window
+        starts, window = np.unique(start, return_inverse=True)
+        self._add(window, [(int(s), "", "") for s in starts], seen)
+        for name in self.slices:
+            encoded = seen.slices[name].cast(pa.string()).fill_null(NULL).dictionary_encode()
+            values = [self._admit(name, value) for value in encoded.dictionary.to_pylist()]
+            cell = window * len(values) + encoded.indices.to_numpy()
+            present, where = np.unique(cell, return_inverse=True)
+            keys = [
+                (int(starts[c // len(values)]), name, values[c % len(values)]) for c in present
+            ]
+            self._add(where, keys, seen)
+        _count_bins(seen.label, seen.weight, seen.margin, self.bins)
+        _running_rate_loss(seen.label, seen.weight, self.baseline)
+
+    def _admit(self, name: str, value: str) -> str:
+        known = self.values[name]
+        if value in known:
+            return value
+        if len(known) >= MOST_VALUES:
+            return OTHER
+        known.add(value)
+        return value
+
+    def _add(self, cell: Int64s, keys: list[tuple[int, str, str]], seen: Observation) -> None:
+        places = np.empty(len(keys), np.int64)
+        for i, key in enumerate(keys):
+            places[i] = self.rows.setdefault(key, len(self.rows))
+        while len(self.rows) > len(self.sums):
+            self.sums = np.concatenate([self.sums, np.zeros_like(self.sums)])
+        _accumulate(places[cell], seen.label, seen.weight, seen.margin, self.sums)
+
+    def windows(self, column: str = "", value: str = "") -> list[tuple[int, Floats]]:
+        """Return (start, sums) of every window of a slice, by time."""
+        found = [
+            (start, self.sums[row])
+            for (start, name, text), row in self.rows.items()
+            if name == column and text == value
+        ]
+        return sorted(found, key=lambda item: item[0])
+
+    def totals(self, column: str = "") -> dict[str, Floats]:
+        """Return the sums over all windows of each value of a column, by value."""
+        totals: dict[str, Floats] = {}
+        for (_, name, value), row in sorted(self.rows.items()):
+            if name == column:
+                totals[value] = totals.get(value, np.zeros(len(SUMS))) + self.sums[row]
+        return totals
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the whole state as JSON types."""
+        return {
+            "rows": [
+                [*key, *self.sums[row].tolist()] for key, row in self.rows.items()
+            ],
+            "bins": self.bins.tolist(),
+            "baseline": self.baseline.tolist(),
+            "values": {name: sorted(values) for name, values in self.values.items()},
+        }
+
+    @classmethod
+    def from_json(cls, window: int, slices: tuple[str, ...], state: dict[str, Any]) -> Statistics:
+        """Restore what `to_json` returned."""
+        self = cls(window, slices)
+        self.rows = {(start, name, value): i for i, (start, name, value, *_) in
+                     enumerate(state["rows"])}  # fmt: skip
+        self.sums = np.zeros((max(64, len(self.rows)), len(SUMS)))
+        for i, (_, _, _, *sums) in enumerate(state["rows"]):
+            self.sums[i] = sums
+        self.bins = np.array(state["bins"])
+        self.baseline = np.array(state["baseline"])
+        self.values = {name: set(values) for name, values in state["values"].items()}
+        return self

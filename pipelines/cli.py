@@ -1,0 +1,104 @@
+"""The command line ``headrace``.
+
+Nothing heavy is imported before a command needs it, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+DONE, FAILED, MISUSED = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code: 0 done, 1 failed, 2 bad usage or configuration."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    beam_options: list[str] = []
+    if "--" in arguments:
+        cut = arguments.index("--")
+        arguments, beam_options = arguments[:cut], arguments[cut + 1 :]
+    options = _parser().parse_args(arguments)
+    if beam_options and options.command != "replay":
+        print(f"headrace {options.command}: takes no Beam options after --", file=sys.stderr)
+        return MISUSED
+    options.beam_options = beam_options
+    from schemas.errors import ConfigError, HeadraceError
+
+    try:
+        from pipelines import commands
+
+        code: int = getattr(commands, options.command)(options)
+        return code
+    except ConfigError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        return MISUSED
+    except HeadraceError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("headrace: interrupted; run the same command again to start over", file=sys.stderr)
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="headrace",
+        description="Join impressions and actions into labelled samples, and learn from them.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    replay = commands.add_parser(
+        "replay",
+        help="replay logs into samples, a model and a report",
+        description="Replay logs into samples, a model and a report. "
+        "Options for Beam may follow after --.",
+    )
+    replay.add_argument("config", type=Path, metavar="CONFIG.toml")
+    replay.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    replay.add_argument("--shards", type=_positive, metavar="N", help="instead of join.shards")
+    replay.add_argument(
+        "--batch-rows", type=_positive, metavar="N", help="instead of replay.batch_rows"
+    )
+    replay.add_argument("--quiet", action="store_true", help="no progress and no closing table")
+
+    validate = commands.add_parser(
+        "validate",
+        help="check a configuration against the head of its files, and say what it would do",
+        description="Check a configuration against the head of its files.",
+    )
+    validate.add_argument("config", type=Path, metavar="CONFIG.toml")
+
+    generate = commands.add_parser(
+        "generate",
+        help="generate a traffic log with known click probabilities",
+        description="Generate impressions and clicks with known click probabilities, "
+        "and a configuration to replay them with.",
+    )
+    generate.add_argument("--out", type=Path, required=True, metavar="DIR")
+    generate.add_argument("--impressions", type=_positive, default=200_000, metavar="N")
+    generate.add_argument(
+        "--rate", type=_positive, default=100, metavar="N", help="impressions a second (100)"
+    )
+    generate.add_argument("--seed", type=int, default=1, metavar="N")
+    generate.add_argument(
+        "--format", choices=("parquet", "text"), default="parquet",
+        help="text: impressions as .csv.gz and clicks as .jsonl.zst, with broken lines",
+    )  # fmt: skip
+    generate.add_argument(
+        "--clean", action="store_true", help="no duplicates, late, orphaned or broken records"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more (got {number})")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""What the commands of ``headrace`` do; see `pipelines.cli` for their options."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+from pipelines.inputs import Inputs, resolve
+from schemas.durations import format_duration
+from schemas.loading import load_config
+
+
+def _load(options: argparse.Namespace) -> Inputs:
+    config = load_config(options.config)
+    changes: dict[str, Any] = {}
+    if getattr(options, "shards", None):
+        changes["join"] = config.join.model_copy(update={"shards": options.shards})
+    if getattr(options, "batch_rows", None):
+        changes["replay"] = config.replay.model_copy(update={"batch_rows": options.batch_rows})
+    return resolve(config.model_copy(update=changes), options.config)
+
+
+def replay(options: argparse.Namespace) -> int:
+    """Replay logs."""
+    inputs = _load(options)
+    _check_folder(options.out)
+    # Beam warns at import about cloud clients that a replay does not use.
+    logging.getLogger().setLevel(logging.ERROR)
+    from pipelines.display import closing_table, watching
+    from pipelines.replay import replay as run_replay
+
+    with watching(inputs, quiet=options.quiet) as watch:
+        replayed = run_replay(inputs, options.out, options.beam_options, watch)
+    if not options.quiet:
+        closing_table(replayed.summary, replayed.findings, options.out)
+    return 0
+
+
+def _check_folder(out: Path) -> None:
+    from schemas.errors import ConfigError
+
+    if out.exists() and not out.is_dir():
+        raise ConfigError(out, "", "is not a folder", hint="--out names a folder")
+
+
+def validate(options: argparse.Namespace) -> int:
+    """Check a configuration and say what it would do."""
+    from pipelines.display import describe
+
+    describe(_load(options))
+    return 0
+
+
+def generate(options: argparse.Namespace) -> int:
+    """Generate a traffic log."""
+    from pipelines.generate import Traffic, write_traffic
+
+    traffic = Traffic(
+        impressions=options.impressions,
+        rate=options.rate,
+        seed=options.seed,
+        clean=options.clean,
+    )
+    written = write_traffic(traffic, options.out, options.format)
+    print(
+        f"{written.impressions:,} impressions and {written.clicks:,} clicks over "
+        f"{format_duration(written.duration // 1_000_000 * 1_000_000)} of event time"
+    )
+    print(f"next: headrace replay {options.out / 'headrace.toml'} --out {options.out / 'out'}")
+    return 0

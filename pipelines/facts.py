@@ -1,0 +1,72 @@
+"""What the written outputs say, read back once at the end of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from monitoring.diagnosis import StreamFacts, diagnose
+from pipelines.inputs import Inputs
+from pipelines.training import Finished
+
+
+@dataclass(frozen=True)
+class Written:
+    """Sums over what was written."""
+
+    positives: dict[str, int]
+    weight_sum: float
+    reasons: dict[str, dict[str, int]]
+
+
+def read_back(folder: Path, inputs: Inputs) -> Written:
+    """Count labels, weights and reasons in the files themselves."""
+    names = [action.name for action in inputs.join.actions]
+    positives = dict.fromkeys(names, 0)
+    weight_sum = 0.0
+    samples = ds.dataset(folder / "samples", format="parquet")
+    for batch in samples.to_batches(columns=[*names, "weight"]):
+        for name in names:
+            positives[name] += pc.sum(batch.column(name)).as_py() or 0
+        weight_sum += pc.sum(batch.column("weight")).as_py() or 0.0
+    reasons: dict[str, dict[str, int]] = {}
+    letters = ds.dataset(folder / "dead_letters", format="parquet")
+    for batch in letters.to_batches(columns=["stream", "reason"]):
+        counted = pa.Table.from_batches([batch]).group_by(["stream", "reason"]).aggregate(
+            [([], "count_all")]
+        )
+        for row in counted.to_pylist():
+            of_stream = reasons.setdefault(row["stream"], {})
+            of_stream[row["reason"]] = of_stream.get(row["reason"], 0) + row["count_all"]
+    return Written(positives, weight_sum, reasons)
+
+
+def gather_findings(
+    inputs: Inputs, finished: Finished, summary: dict[str, Any], written: Written
+) -> list[str]:
+    """Diagnose a finished run."""
+    invalid = {"undecodable", "wrong_type", "null_key", "null_time", "time_out_of_range"}
+    facts = []
+    for stream, name in enumerate(inputs.stream_names):
+        plan = inputs.event_plans[stream]
+        source = next(source for source in inputs.sources if source.stream == stream)
+        reasons = written.reasons.get(name, {})
+        first, last = finished.spans[stream]
+        seen = first <= last
+        facts.append(
+            StreamFacts(
+                name,
+                summary["input"][name],
+                summary["outcomes"][name],
+                {reason: count for reason, count in reasons.items() if reason in invalid},
+                first if seen else None,
+                last if seen else None,
+                tuple(str(source.schema.field(column).type) for column in plan.key),
+            )
+        )
+    return diagnose(facts, inputs.config.longest_window)

@@ -1,0 +1,69 @@
+"""The join as a stateful Beam step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+
+from joiner.join import JoinOutput, ShardJoin
+from joiner.plan import JoinPlan
+from pipelines.deadletters import buried_letters
+from pipelines.durable import BAG_NAMES, BeamJournal, Bundle, with_cells
+
+DEAD = "dead"
+CORRECTIONS = "corrections"
+
+
+class JoinShards(beam.DoFn):
+    """Apply event envelopes, keyed by shard; emit sample envelopes, keyed by 0.
+
+    Parameters
+    ----------
+    plan
+        The join.
+    paths
+        Path of each source, for dead letters.
+    scope
+        Names the job in the process-wide cache.
+    """
+
+    def __init__(self, plan: JoinPlan, paths: tuple[str, ...], scope: str) -> None:
+        self.plan = plan
+        self.paths = paths
+        self.scope = f"{scope}/join"
+
+    def start_bundle(self) -> None:
+        """Forget what a failed bundle may have left."""
+        self.bundle = Bundle(self.scope)
+
+    @with_cells(*BAG_NAMES)
+    def process(self, element: tuple[int, bytes], *cells: Any) -> Iterator[Any]:
+        """Apply one envelope to its shard."""
+        shard, data = element
+        meta, *bags = cells
+        journal = BeamJournal(bags)
+
+        def rebuild(known: dict[str, Any]) -> ShardJoin:
+            if not known:
+                return ShardJoin(self.plan, shard)
+            return ShardJoin.restore(self.plan, shard, known, journal)
+
+        first_touch = shard not in self.bundle.live
+        committed = meta.read() if first_touch else None
+        join = self.bundle.touch(shard, committed, rebuild)
+        output: JoinOutput = join.apply(data, journal)
+        envelope = join.emit(output)
+        meta.write(self.bundle.sealed(shard, join.meta()))
+        for dead in output.dead:
+            letters = buried_letters(dead, self.plan.stream_names, self.paths)
+            yield beam.pvalue.TaggedOutput(DEAD, letters)
+        for correction in output.corrections:
+            yield beam.pvalue.TaggedOutput(CORRECTIONS, correction)
+        if envelope is not None:
+            yield (0, envelope.encode())
+
+    def finish_bundle(self) -> None:
+        """Hand the shards back to the cache."""
+        self.bundle.finish()

@@ -1,0 +1,243 @@
+"""One stream of blocks out of many files, read by progress.
+
+The source that is furthest behind is read next, so that no more of a file is
+in memory than its turn needs. Before anything else the first event of every
+file is delivered: with it the file's progress is known, and the file may be
+closed again until its turn.
+"""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.inputs import Inputs, Source
+from pipelines.readers import read_chunks
+from pipelines.sorting import sort_events
+from schemas.decoding import Reject
+from schemas.envelope import EventEnvelope
+from schemas.eventing import EventBuilder
+from schemas.events import FOREVER, GROUP0, KEY0, RECORD
+from schemas.hashing import Int64s, assign_shards
+
+_OPEN_FILES = 64
+_HEAD_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Block:
+    """Positions ``[begin, end)`` of one source, as an encoded envelope a shard."""
+
+    source: Source
+    begin: int
+    end: int
+    envelopes: list[bytes]
+    rejects: list[Reject]
+
+
+@dataclass
+class _Piece:
+    """Positions ``[begin, end)`` of a source: events, rejects, and where each is."""
+
+    begin: int
+    end: int
+    batch: pa.RecordBatch
+    positions: Int64s
+    rejects: list[Reject]
+    reject_positions: list[int]
+
+    def cut(self, at: int) -> tuple[_Piece, _Piece]:
+        """Cut before position `at`, which lies inside."""
+        row = int(np.searchsorted(self.positions, at))
+        reject = bisect.bisect_left(self.reject_positions, at)
+        return (
+            _Piece(
+                self.begin, at, self.batch.slice(0, row), self.positions[:row],
+                self.rejects[:reject], self.reject_positions[:reject],
+            ),
+            _Piece(
+                at, self.end, self.batch.slice(row), self.positions[row:],
+                self.rejects[reject:], self.reject_positions[reject:],
+            ),
+        )  # fmt: skip
+
+
+class SourceReader:
+    """The events of one source, in its order, a block at a time.
+
+    Parameters
+    ----------
+    inputs, source
+        The job, and which of its sources.
+    rows
+        Rows a block.
+    scratch
+        Folder for sorting on disk.
+    """
+
+    def __init__(self, inputs: Inputs, source: Source, rows: int, scratch: str) -> None:
+        self.inputs, self.source, self.rows, self.scratch = inputs, source, rows, scratch
+        self.builder = EventBuilder(
+            inputs.event_plans[source.stream], inputs.config.join.out_of_orderness
+        )
+        streams = [inputs.config.impressions, *inputs.config.actions.values()]
+        self.sorts = streams[source.stream].order == "sort"
+        self.position = 0
+        self.rejected = 0
+        self.pieces: Iterator[_Piece] | None = None
+        self.piece: _Piece | None = None
+
+    def head(self) -> Block:
+        """Read just far enough to deliver the first event."""
+        if not self.sorts:
+            self.pieces = self._in_file_order(_HEAD_ROWS)
+        return self._next(1)
+
+    def next(self) -> Block:
+        """Read the next block; one without positions means that the source has ended."""
+        return self._next(self.rows)
+
+    def close(self) -> None:
+        """Let go of the file; the next block opens it again."""
+        if not self.sorts:
+            self.pieces = self.piece = None
+
+    def _next(self, rows: int) -> Block:
+        if self.pieces is None:
+            self.pieces = self._by_time() if self.sorts else self._in_file_order(self.rows)
+        begin = self.position
+        taken: list[_Piece] = []
+        while rows > 0:
+            piece = self.piece or next(self.pieces, None)
+            self.piece = None
+            if piece is None:
+                break
+            if piece.end <= self.position:
+                continue  # delivered before the file was closed
+            if piece.begin < self.position:
+                _, piece = piece.cut(self.position)
+            if piece.positions.size > rows:
+                piece, self.piece = piece.cut(int(piece.positions[rows]))
+            taken.append(piece)
+            self.position = piece.end
+            rows -= piece.positions.size
+        rejects = [reject for piece in taken for reject in piece.rejects]
+        self.rejected += len(rejects)
+        return Block(self.source, begin, self.position, self._encode(taken, begin), rejects)
+
+    def _in_file_order(self, rows: int) -> Iterator[_Piece]:
+        for chunk in read_chunks(self.source, rows):
+            events = self.builder.check(chunk.records)
+            yield _Piece(
+                chunk.begin, chunk.end, events.batch, events.batch.column(RECORD).to_numpy(),
+                events.rejects, [reject.number for reject in events.rejects],
+            )  # fmt: skip
+
+    def _by_time(self) -> Iterator[_Piece]:
+        """Sort the file: rejects take the first positions, events follow by time."""
+        rejects: list[Reject] = []
+
+        def events() -> Iterator[pa.RecordBatch]:
+            for chunk in read_chunks(self.source, self.rows):
+                checked = self.builder.check(chunk.records)
+                rejects.extend(checked.rejects)
+                yield checked.batch
+
+        budget = (self.inputs.config.replay.sort_memory_mb << 20) // len(self.inputs.sources)
+        end = 0
+        for batch in sort_events(events(), budget, self.scratch):
+            first = end == 0
+            begin = len(rejects) if first else end
+            end = begin + batch.num_rows
+            positions = np.arange(begin, end)
+            if first:
+                yield _Piece(0, end, batch, positions, rejects, list(range(len(rejects))))
+            else:
+                yield _Piece(begin, end, batch, positions, [], [])
+        if end == 0 and rejects:
+            nothing = pa.RecordBatch.from_pydict({RECORD: pa.array([], pa.int64())})
+            count = len(rejects)
+            yield _Piece(0, count, nothing, np.arange(0), rejects, list(range(count)))
+
+    def _encode(self, pieces: list[_Piece], begin: int) -> list[bytes]:
+        shards = self.inputs.join.shards
+        parts: list[pa.RecordBatch | None] = [None] * shards
+        batches = [piece.batch for piece in pieces if piece.batch.num_rows]
+        if batches:
+            positions = None
+            if self.sorts:
+                positions = np.concatenate([piece.positions for piece in pieces])
+            events = self.builder.finish(pa.concat_batches(batches), positions)
+            parts = partition(events, shards)
+        progress = FOREVER if begin == self.position else self.builder.progress
+        return [
+            EventEnvelope(
+                self.source.stream, self.source.number, len(self.inputs.sources), begin,
+                self.position, progress, self.rejected, part,
+            ).encode()
+            for part in parts
+        ]  # fmt: skip
+
+
+def partition(events: pa.RecordBatch, shards: int) -> list[pa.RecordBatch | None]:
+    """Split events by shard, in order; by the group's digest where there is one.
+
+    Returns
+    -------
+    list
+        One entry a shard, None where it has no row.
+    """
+    if shards == 1:
+        return [events]
+    routing = GROUP0 if GROUP0 in events.schema.names else KEY0
+    shard = assign_shards(events.column(routing).to_numpy(), shards)
+    # 16-bit integers are sorted by radix, in linear time.
+    order = np.argsort(shard.astype(np.int16), kind="stable")
+    counts = np.bincount(shard, minlength=shards)
+    ordered = events.take(pa.array(order))
+    ends = np.cumsum(counts)
+    return [
+        ordered.slice(int(end - count), int(count)) if count else None
+        for end, count in zip(ends, counts, strict=True)
+    ]
+
+
+def read_blocks(inputs: Inputs, rows: int, scratch: str) -> Iterator[Block]:
+    """Read all sources of a job as one stream of blocks.
+
+    Parameters
+    ----------
+    inputs
+        The job.
+    rows
+        Rows a block; no result depends on it.
+    scratch
+        Folder for sorting on disk.
+
+    Yields
+    ------
+    Block
+        For every source a first one, then by progress, and a last one without
+        positions when it has ended.
+    """
+    readers = [SourceReader(inputs, source, rows, scratch) for source in inputs.sources]
+    waiting: list[tuple[int, int]] = []
+    for reader in readers:
+        block = reader.head()
+        yield block
+        if len(readers) > _OPEN_FILES:
+            reader.close()
+        if block.end > block.begin:
+            heapq.heappush(waiting, (reader.builder.progress, reader.source.number))
+    while waiting:
+        _, number = heapq.heappop(waiting)
+        reader = readers[number]
+        block = reader.next()
+        yield block
+        if block.end > block.begin:
+            heapq.heappush(waiting, (reader.builder.progress, number))

@@ -1,0 +1,109 @@
+"""Running an iterator or a consumer on a thread of its own, boundedly ahead."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_END = object()
+
+
+class Prefetcher(Generic[T]):
+    """Iterate on a thread, at most `depth` items ahead.
+
+    Parameters
+    ----------
+    items
+        The iterator; it is used by the thread alone.
+    depth
+        How many items may lie ready.
+    """
+
+    def __init__(self, items: Iterator[T], depth: int = 2) -> None:
+        self._queue: queue.Queue[object] = queue.Queue(depth)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(items,), daemon=True)
+        self._thread.start()
+
+    def _run(self, items: Iterator[T]) -> None:
+        try:
+            for item in items:
+                if not self._put(item):
+                    return
+            self._put(_END)
+        except BaseException as error:  # handed to the thread that asks for items
+            self._put(error)
+
+    def _put(self, item: object) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        item = self._queue.get()
+        if item is _END:
+            self._queue.put(_END)
+            raise StopIteration
+        if isinstance(item, BaseException):
+            raise item
+        return item  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Stop the thread; what lies ready is dropped."""
+        self._stopped.set()
+        self._thread.join()
+
+
+class Background(Generic[T]):
+    """Consume items on a thread; a failure shows at the next call.
+
+    Parameters
+    ----------
+    consume
+        Called for each item, in order.
+    depth
+        How many items may wait before `put` blocks.
+    """
+
+    def __init__(self, consume: Callable[[T], None], depth: int = 4) -> None:
+        self._consume = consume
+        self._queue: queue.Queue[object] = queue.Queue(depth)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not _END:
+            if self._error is None:
+                try:
+                    self._consume(item)  # type: ignore[arg-type]
+                except BaseException as error:  # handed to the thread that puts items
+                    self._error = error
+
+    def put(self, item: T) -> None:
+        """Hand over an item."""
+        self._raise()
+        self._queue.put(item)
+
+    def close(self) -> None:
+        """Wait until everything has been consumed."""
+        if self._thread.is_alive():
+            self._queue.put(_END)
+            self._thread.join()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error

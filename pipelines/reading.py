@@ -1,0 +1,115 @@
+"""The replay source: all files of a job through one splittable step.
+
+One element goes in, so that source, join and trainer fuse into one stage and
+samples flow while files are read. The restriction counts blocks; since blocks
+are a function of files and configuration, position n always means the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.utils.timestamp import Duration
+
+from pipelines import runtime
+from pipelines.deadletters import rejected_letters
+from pipelines.inputs import Inputs
+from pipelines.joining import DEAD
+from pipelines.merge import Block, read_blocks
+from pipelines.prefetch import Prefetcher
+
+_MOST_BLOCKS = 2**40
+
+
+class _Blocks(RestrictionProvider):
+    def initial_restriction(self, element: object) -> OffsetRange:
+        return OffsetRange(0, _MOST_BLOCKS)
+
+    def create_tracker(self, restriction: OffsetRange) -> OffsetRestrictionTracker:
+        return OffsetRestrictionTracker(restriction)
+
+    def restriction_size(self, element: object, restriction: OffsetRange) -> int:
+        return restriction.size()
+
+    def split(self, element: object, restriction: OffsetRange) -> Iterator[OffsetRange]:
+        yield restriction
+
+
+class _OpenBlocks:
+    """The blocks of a job, being read ahead."""
+
+    def __init__(self, inputs: Inputs, scratch: str) -> None:
+        self.inputs, self.scratch = inputs, scratch
+        self.position = 0
+        self.blocks = self._open()
+
+    def _open(self) -> Prefetcher[Block]:
+        rows = self.inputs.config.replay.batch_rows
+        return Prefetcher(read_blocks(self.inputs, rows, self.scratch))
+
+    def at(self, position: int) -> Block | None:
+        """Return block `position`, reading anew if it lies behind; None past the last."""
+        if position < self.position:
+            self.blocks.close()
+            self.blocks, self.position = self._open(), 0
+        block = None
+        while self.position <= position:
+            block = next(self.blocks, None)
+            self.position += 1
+        return block
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self.blocks.close()
+
+
+@beam.DoFn.unbounded_per_element()
+class ReadLogs(beam.DoFn):
+    """Read all files; emit event envelopes keyed by shard, and dead letters.
+
+    Parameters
+    ----------
+    inputs
+        The job.
+    run
+        Name of the run, see `pipelines.runtime`.
+    """
+
+    def __init__(self, inputs: Inputs, run: str) -> None:
+        self.inputs = inputs
+        self.run = run
+
+    def process(
+        self,
+        element: object,
+        tracker: Any = beam.DoFn.RestrictionParam(_Blocks()),
+        watermark: Any = beam.DoFn.WatermarkEstimatorParam(
+            ManualWatermarkEstimator.default_provider()
+        ),
+    ) -> Iterator[Any]:
+        """Emit one block, and come back for the next."""
+        position = tracker.current_restriction().start
+        run = runtime.lookup(self.run)
+        source = run.resources.get("source")
+        if source is None:
+            source = run.resources["source"] = _OpenBlocks(self.inputs, str(run.staging))
+        block = source.at(position)
+        if block is None:
+            tracker.try_claim(_MOST_BLOCKS)  # past the end: the restriction is done
+            return
+        if not tracker.try_claim(position):
+            return
+        run.board.events += block.end - block.begin
+        run.board.read[block.source.number] = block.end
+        for shard, envelope in enumerate(block.envelopes):
+            yield (shard, envelope)
+        if block.rejects:
+            stream = self.inputs.stream_names[block.source.stream]
+            letters = rejected_letters(block.source, stream, block.rejects)
+            yield beam.pvalue.TaggedOutput(DEAD, letters)
+        tracker.defer_remainder(Duration(0))

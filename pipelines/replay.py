@@ -1,0 +1,168 @@
+"""The replay job: logs in, samples, model and statistics out."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from joiner.labels import TIMESTAMP, label_fields
+from learners.snapshot import schema_fingerprint
+from monitoring.report import render_report
+from pipelines import runtime, staging
+from pipelines.durable import CACHE
+from pipelines.facts import gather_findings, read_back
+from pipelines.inputs import Inputs
+from pipelines.joining import CORRECTIONS, DEAD, JoinShards
+from pipelines.reading import ReadLogs
+from pipelines.sinks import KeepResult, WriteBatches, WriteSamples, open_sinks
+from pipelines.summary import summarize
+from pipelines.training import FINISHED, Finished, TrainEpochs, TrainJob
+
+RUNNER = "--runner=FnApiRunner"
+
+# Said outright: Beam pickles elements of a type that it has to guess.
+_KEYED = tuple[int, bytes]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay came to: its summary, and findings about the input."""
+
+    summary: dict[str, Any]
+    findings: list[str]
+
+
+def sample_schema(inputs: Inputs) -> pa.Schema:
+    """Return the schema of the samples that a job writes."""
+    join, types = inputs.join, inputs.sources[0].schema
+    columns = [types.field(name) for name in join.columns]
+    return pa.schema(
+        [
+            *(pa.field(field.name, field.type) for field in columns[: join.keys]),
+            pa.field("event_time", TIMESTAMP),
+            *(pa.field(field.name, field.type) for field in columns[join.keys :]),
+            *label_fields(join),
+            pa.field("weight", pa.float64()),
+            pa.field("sampling_rate", pa.float64()),
+        ]
+    )
+
+
+def train_job(inputs: Inputs, folder: Path) -> TrainJob:
+    """Return the training step of a job."""
+    monitor = inputs.config.monitor
+    about = {
+        "config": inputs.config.model_dump(mode="json"),
+        "schema_fingerprint": schema_fingerprint(sample_schema(inputs)),
+        "sources": [source.path for source in inputs.sources],
+    }
+    return TrainJob(
+        plan=inputs.train,
+        shards=inputs.join.shards,
+        epoch=inputs.join.epoch,
+        window=monitor.window,
+        slices=monitor.slices,
+        folder=str(folder),
+        about=about,
+    )
+
+
+def build_replay(pipeline: beam.Pipeline, inputs: Inputs, run: str, models: Path) -> None:
+    """Put the replay graph together; on the in-process runner it is one fused stage."""
+    paths = tuple(source.path for source in inputs.sources)
+    read = (
+        pipeline
+        | "Start" >> beam.Create([0], reshuffle=False)
+        | "ReadLogs"
+        >> beam.ParDo(ReadLogs(inputs, run)).with_output_types(_KEYED).with_outputs(
+            DEAD, main="events"
+        )
+    )
+    joined = read.events | "JoinShards" >> beam.ParDo(
+        JoinShards(inputs.join, paths, run)
+    ).with_output_types(_KEYED).with_outputs(DEAD, CORRECTIONS, main="samples")
+    learned = joined.samples | "TrainEpochs" >> beam.ParDo(
+        TrainEpochs(train_job(inputs, models), run)
+    ).with_outputs(FINISHED, main="learned")
+    learned.learned | "WriteSamples" >> beam.ParDo(WriteSamples(run))
+    learned[FINISHED] | "KeepResult" >> beam.ParDo(KeepResult(run))
+    read[DEAD] | "WriteInvalid" >> beam.ParDo(WriteBatches(run, "dead_letters"))
+    joined[DEAD] | "WriteDead" >> beam.ParDo(WriteBatches(run, "dead_letters"))
+    joined[CORRECTIONS] | "WriteCorrections" >> beam.ParDo(WriteBatches(run, "corrections"))
+
+
+def replay(
+    inputs: Inputs,
+    out: Path,
+    beam_options: list[str] | None = None,
+    watch: Callable[[runtime.Board], None] = lambda board: None,
+) -> Replayed:
+    """Replay logs.
+
+    Parameters
+    ----------
+    inputs
+        The job.
+    out
+        Folder of the outputs; left as it was if the run fails.
+    beam_options
+        Further options for Beam.
+    watch
+        Given the live figures once, before the job starts.
+    """
+    started = time.monotonic()
+    staged = staging.stage(out)
+    name = uuid.uuid4().hex
+    run = runtime.Run(staged)
+    runtime.register(name, run)
+    watch(run.board)
+    try:
+        open_sinks(run, sample_schema(inputs), inputs.join.keys, inputs.join.retention > 0)
+        options = PipelineOptions([RUNNER, "--no_save_main_session", *(beam_options or [])])
+        pipeline = beam.Pipeline(options=options)
+        build_replay(pipeline, inputs, name, staged / "model")
+        pipeline.run().wait_until_finish()
+        result = run.resources.pop("result")
+        runtime.close(name)
+        finished: Finished = result.value
+        written = read_back(staged, inputs)
+        summary = summarize(
+            inputs, finished, written.positives, written.weight_sum, time.monotonic() - started
+        )
+        findings = gather_findings(inputs, finished, summary, written)
+        report = render_report(summary, finished.statistics, findings, inputs.config)
+        (staged / "report.html").write_text(report, encoding="utf-8")
+        _keep_last_model(staged / "model", finished.snapshot)
+        staging.publish(out, summary)
+    except BaseException:
+        _close_quietly(name)
+        staging.discard(out)
+        raise
+    finally:
+        CACHE.forget(f"{name}/join")
+        CACHE.forget(f"{name}/train")
+    return Replayed(summary, findings)
+
+
+def _keep_last_model(folder: Path, snapshot: str | None) -> None:
+    import shutil
+
+    for other in folder.glob("*"):
+        if other.name != snapshot:
+            shutil.rmtree(other)
+
+
+def _close_quietly(name: str) -> None:
+    """Close a failed run; the failure that ended it is the one to report."""
+    import contextlib
+
+    with contextlib.suppress(Exception):
+        runtime.close(name)

@@ -1,0 +1,177 @@
+"""Writing samples and dead letters, on threads of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from learners.trainer import Learned
+from pipelines import runtime
+from pipelines.prefetch import Background
+from schemas.events import DEAD_LETTER_SCHEMA, without_reserved
+
+ROW_GROUP_ROWS = 131_072
+FILE_ROWS = 8 * ROW_GROUP_ROWS
+
+
+class ParquetFolder:
+    """A folder of Parquet files, cut at fixed numbers of rows.
+
+    Row groups and files end at multiples of `ROW_GROUP_ROWS` and `FILE_ROWS`,
+    wherever the batches that come in do, so equal rows make equal files.
+
+    Parameters
+    ----------
+    folder
+        Created if need be.
+    schema
+        Of every file; a folder without rows gets one empty file.
+    plain
+        Columns to write without a dictionary, for nearly all values differ.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema, plain: tuple[str, ...] = ()) -> None:
+        self.folder, self.schema = folder, schema
+        self.dictionary = [field.name for field in schema if field.name not in plain]
+        self.writer: pq.ParquetWriter | None = None
+        self.files = 0
+        self.in_file = 0
+        self.held: list[pa.RecordBatch] = []
+        self.held_rows = 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows."""
+        self.held.append(batch)
+        self.held_rows += batch.num_rows
+        while self.held_rows >= ROW_GROUP_ROWS:
+            self._write_group(ROW_GROUP_ROWS)
+
+    def close(self) -> None:
+        """Write what is held and close the last file."""
+        if self.held_rows or self.files == 0:
+            self._write_group(self.held_rows)
+        self._close_file()
+
+    def _write_group(self, rows: int) -> None:
+        table = pa.Table.from_batches(self.held, self.schema)
+        if self.writer is None:
+            path = self.folder / f"part-{self.files:05d}.parquet"
+            self.writer = pq.ParquetWriter(
+                path, self.schema, compression="zstd", compression_level=1,
+                use_dictionary=self.dictionary or False,
+            )  # fmt: skip
+            self.files += 1
+        self.writer.write_table(table.slice(0, rows), row_group_size=ROW_GROUP_ROWS)
+        self.held = table.slice(rows).to_batches()
+        self.held_rows -= rows
+        self.in_file += rows
+        if self.in_file >= FILE_ROWS:
+            self._close_file()
+
+    def _close_file(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+            self.in_file = 0
+
+
+class Sink:
+    """Write batches to a `ParquetFolder` on a thread of its own."""
+
+    def __init__(self, files: ParquetFolder) -> None:
+        self.files = files
+        self.background: Background[Learned | pa.RecordBatch] = Background(self._write)
+
+    def put(self, item: Learned | pa.RecordBatch) -> None:
+        """Hand over rows; `Learned` ones are put in canonical order on the way."""
+        self.background.put(item)
+
+    def _write(self, item: Learned | pa.RecordBatch) -> None:
+        batch = item.in_order() if isinstance(item, Learned) else item
+        self.files.write(without_reserved(batch))
+
+    def close(self) -> None:
+        """Write everything and close the files."""
+        self.background.close()
+        self.files.close()
+
+
+class WriteSamples(beam.DoFn):
+    """Write `Learned` samples in canonical order."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+
+    def process(self, learned: Learned) -> Iterator[Any]:
+        """Hand samples to the writer."""
+        run = runtime.lookup(self.run)
+        run.board.samples += learned.order.size
+        run.board.event_time = learned.parts[-1].column("event_time")[-1].value
+        run.resources["samples"].put(learned)
+        return iter(())
+
+
+class WriteBatches(beam.DoFn):
+    """Write batches to a folder of the run: dead letters, corrections."""
+
+    def __init__(self, run: str, folder: str) -> None:
+        self.run, self.folder = run, folder
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
+        """Hand a batch to the writer."""
+        run = runtime.lookup(self.run)
+        if self.folder == "dead_letters":
+            run.board.dead += batch.num_rows
+        run.resources[self.folder].put(batch)
+        return iter(())
+
+
+def open_sinks(run: runtime.Run, samples: pa.Schema, keys: int, corrections: bool) -> None:
+    """Open the folders of a run.
+
+    Parameters
+    ----------
+    run
+        The run.
+    samples
+        Schema of the samples, and of corrections.
+    keys
+        How many of its first columns are the key.
+    corrections
+        Whether there is a folder of corrections.
+    """
+    plain = (*samples.names[:keys], "event_time")
+    folders = {
+        "samples": ParquetFolder(run.staging / "samples", samples, plain),
+        "dead_letters": ParquetFolder(run.staging / "dead_letters", DEAD_LETTER_SCHEMA),
+    }
+    if corrections:
+        folders["corrections"] = ParquetFolder(run.staging / "corrections", samples, plain)
+    for name, files in folders.items():
+        run.resources[name] = Sink(files)
+
+
+class KeepResult(beam.DoFn):
+    """Keep what the trainer finished with, for the job's owner."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+
+    def process(self, finished: Any) -> Iterator[Any]:
+        """Keep it."""
+        runtime.lookup(self.run).resources["result"] = _Kept(finished)
+        return iter(())
+
+
+class _Kept:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def close(self) -> None:
+        """Nothing is open."""

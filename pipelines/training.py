@@ -1,0 +1,255 @@
+"""The trainer as a stateful Beam step, with its statistics and snapshots."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from learners.snapshot import load_snapshot, save_snapshot
+from learners.trainer import Learned, Trainer, TrainPlan
+from monitoring.statistics import Observation, Statistics
+from pipelines.durable import Bundle, with_cells
+from schemas.envelope import SampleEnvelope, batch_from_bytes, batch_to_bytes
+
+FINISHED = "finished"
+_LAYOUT_VERSION = 1
+_SNAPSHOTS_KEPT = 3
+_PREFIX = "snapshot-"
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What the training step does.
+
+    Parameters
+    ----------
+    plan
+        What to learn; None only orders samples.
+    shards, epoch
+        How many shards there are; length of an epoch, microseconds.
+    window, slices
+        Of the statistics.
+    folder
+        Where snapshots go.
+    about
+        What every snapshot's manifest says besides the model.
+    journal_bytes
+        A snapshot is taken when the samples since the last exceed this.
+    """
+
+    plan: TrainPlan | None
+    shards: int
+    epoch: int
+    window: int
+    slices: tuple[str, ...]
+    folder: str
+    about: dict[str, Any] = field(default_factory=dict)
+    journal_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a training run came to."""
+
+    manifest: dict[str, Any] | None
+    snapshot: str | None
+    statistics: Statistics
+    positions: list[list[int]]
+    outcomes: dict[str, dict[str, int]]
+    dropped: int
+    spans: list[tuple[int, int]]
+    samples: int
+
+
+class TrainingState:
+    """Trainer, statistics, and the newest word of every shard."""
+
+    def __init__(self, job: TrainJob) -> None:
+        self.job = job
+        self.trainer = Trainer(job.shards, job.epoch, job.plan)
+        self.statistics = Statistics(job.window, job.slices)
+        self.positions: list[list[int]] = []
+        self.outcomes: list[dict[str, dict[str, int]]] = [{} for _ in range(job.shards)]
+        self.dropped = [0] * job.shards
+        self.spans: list[list[list[int]]] = [[] for _ in range(job.shards)]
+        self.snapshot: str | None = None
+        self.journaled = 0
+
+    def receive(self, data: bytes) -> Learned | None:
+        """Take in an encoded `SampleEnvelope`; learn and observe what it completes."""
+        envelope = SampleEnvelope.decode(data)
+        known = self.trainer.sequence[envelope.shard]
+        learned = self.trainer.receive(envelope)
+        if envelope.sequence >= known:
+            # Every shard reads all sources, and none is behind its own clock.
+            self.positions = envelope.positions
+            self.outcomes[envelope.shard] = envelope.outcomes
+            self.dropped[envelope.shard] = envelope.dropped
+            self.spans[envelope.shard] = envelope.spans
+        if learned is not None and self.job.plan is not None:
+            self.statistics.observe(_observation(learned, self.job))
+        return learned
+
+    def meta(self) -> dict[str, Any]:
+        """Return what the ``meta`` cell holds, as JSON types."""
+        return {
+            "layout": _LAYOUT_VERSION,
+            "snapshot": self.snapshot,
+            "journaled": self.journaled,
+        }
+
+    # A snapshot is the model's own format, with the rest of the state beside it.
+
+    def save(self) -> dict[str, Any] | None:
+        """Write a snapshot named for the samples learned; return the model's manifest."""
+        name = f"{_PREFIX}{self.trainer.samples:015d}"
+        folder = Path(self.job.folder) / name
+        manifest = None
+        if self.job.plan is not None:
+            about = {**self.job.about, **self.trainer.meta(), "positions": self.positions}
+            manifest = save_snapshot(folder, self.trainer.model, about)
+        state = {
+            "trainer": self.trainer.meta(),
+            "statistics": self.statistics.to_json(),
+            "positions": self.positions,
+            "outcomes": self.outcomes,
+            "dropped": self.dropped,
+            "spans": self.spans,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        self.snapshot = name
+        self.journaled = 0
+        return manifest
+
+    def load(self, name: str, waiting: list[bytes]) -> None:
+        """Take over a snapshot and the samples that were waiting when it was taken."""
+        folder = Path(self.job.folder) / name
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        self.trainer.restore(state["trainer"], [batch_from_bytes(data) for data in waiting])
+        if self.job.plan is not None:
+            self.trainer.model, _ = load_snapshot(folder)
+        self.statistics = Statistics.from_json(
+            self.job.window, self.job.slices, state["statistics"]
+        )
+        self.positions = state["positions"]
+        self.outcomes = state["outcomes"]
+        self.dropped = state["dropped"]
+        self.spans = state["spans"]
+        self.snapshot = name
+
+    def prune(self) -> None:
+        """Delete all but the newest snapshots; a runner may still restore one of those."""
+        folders = sorted(Path(self.job.folder).glob(f"{_PREFIX}*"))
+        for folder in folders[:-_SNAPSHOTS_KEPT]:
+            shutil.rmtree(folder)
+
+    def finish(self) -> Finished:
+        """Take the last snapshot and sum up."""
+        manifest = self.save() if self.job.plan is not None else None
+        outcomes: dict[str, dict[str, int]] = {}
+        for of_shard in self.outcomes:
+            for stream, counts in of_shard.items():
+                total = outcomes.setdefault(stream, {})
+                for outcome, count in counts.items():
+                    total[outcome] = total.get(outcome, 0) + count
+        return Finished(
+            manifest,
+            self.snapshot,
+            self.statistics,
+            self.positions,
+            outcomes,
+            sum(self.dropped),
+            [
+                (min(first for first, _ in of_stream), max(last for _, last in of_stream))
+                for of_stream in zip(*self.spans, strict=True)
+            ],
+            self.trainer.samples,
+        )
+
+
+def _observation(learned: Learned, job: TrainJob) -> Observation:
+    assert job.plan is not None
+    batches = [part.select(list(job.slices)) for part in learned.parts]
+    slices = {}
+    if job.slices:
+        rows = pa.Table.from_batches(batches).take(pa.array(learned.order))
+        slices = {name: rows.column(name).combine_chunks() for name in job.slices}
+    return Observation(
+        learned.column("event_time").astype("datetime64[us]").astype(np.int64),
+        learned.column(job.plan.label).astype(np.float64),
+        1.0 / learned.column("sampling_rate"),
+        learned.margin,
+        slices,
+    )
+
+
+class TrainEpochs(beam.DoFn):
+    """Learn sample envelopes, all under one key; emit what was learned.
+
+    Parameters
+    ----------
+    job
+        What to do.
+    scope
+        Names the job in the process-wide cache.
+    """
+
+    def __init__(self, job: TrainJob, scope: str) -> None:
+        self.job = job
+        self.scope = f"{scope}/train"
+
+    def start_bundle(self) -> None:
+        """Forget what a failed bundle may have left."""
+        self.bundle = Bundle(self.scope)
+
+    @with_cells("envelopes", "waiting")
+    def process(self, element: tuple[int, bytes], *cells: Any) -> Iterator[Any]:
+        """Receive one envelope."""
+        key, data = element
+        meta, envelopes, waiting = cells
+
+        def rebuild(known: dict[str, Any]) -> TrainingState:
+            state = TrainingState(self.job)
+            if known:
+                if known["snapshot"] is not None:
+                    state.load(known["snapshot"], list(waiting.read()))
+                for sent in sorted(envelopes.read(), key=_shard_and_sequence):
+                    state.receive(sent)
+                state.journaled = known["journaled"]
+            return state
+
+        committed = meta.read() if key not in self.bundle.live else None
+        state: TrainingState = self.bundle.touch(key, committed, rebuild)
+        learned = state.receive(data)
+        envelopes.add(data)
+        state.journaled += len(data)
+        if state.journaled > self.job.journal_bytes:
+            state.save()
+            state.prune()
+            envelopes.clear()
+            waiting.clear()
+            for batch in state.trainer.waiting:
+                waiting.add(batch_to_bytes(batch))
+        meta.write(self.bundle.sealed(key, state.meta()))
+        if learned is not None:
+            yield learned
+        if state.trainer.ended:
+            yield beam.pvalue.TaggedOutput(FINISHED, state.finish())
+
+    def finish_bundle(self) -> None:
+        """Hand the state back to the cache."""
+        self.bundle.finish()
+
+
+def _shard_and_sequence(data: bytes) -> tuple[int, int]:
+    envelope = SampleEnvelope.decode(data)
+    return envelope.shard, envelope.sequence

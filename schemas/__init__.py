@@ -1,0 +1,1 @@
+"""What data looks like: configuration, columns, hashes, envelopes, decoding."""

@@ -1,0 +1,164 @@
+"""Envelopes: what travels between Beam steps and lies in the journal.
+
+An envelope is four bytes of magic that carry the version, the length of a
+JSON header, the header, and perhaps one Arrow IPC stream of one batch.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.errors import EnvelopeError
+
+_EVENTS = b"HRE1"
+_SAMPLES = b"HRS1"
+_LENGTH = struct.Struct("<4sI")
+
+
+@dataclass(frozen=True, slots=True)
+class EventEnvelope:
+    """One shard's rows of one block of a source.
+
+    Parameters
+    ----------
+    stream
+        0 for impressions, ``1 + i`` for action stream ``i``.
+    source, sources
+        Number of the source, and how many there are over all streams.
+    begin, end
+        The block's positions in its source, ``[begin, end)``, counting
+        rejected records too. Equal where only progress is told.
+    progress
+        Event time (microseconds UTC) before which the source has no further row.
+    rejected
+        Invalid records of the source so far, up to ``end``.
+    batch
+        The rows of the shard in source order, or None for none.
+    """
+
+    stream: int
+    source: int
+    sources: int
+    begin: int
+    end: int
+    progress: int
+    rejected: int = 0
+    batch: pa.RecordBatch | None = None
+
+    def encode(self) -> bytes:
+        """Write the envelope as bytes."""
+        header = [
+            self.stream,
+            self.source,
+            self.sources,
+            self.begin,
+            self.end,
+            self.progress,
+            self.rejected,
+        ]
+        return _pack(_EVENTS, header, self.batch)
+
+    @classmethod
+    def decode(cls, data: bytes) -> EventEnvelope:
+        """Read an envelope; its batch shares the memory of `data`."""
+        header, batch = _unpack(_EVENTS, data)
+        return cls(*header, batch=batch)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleEnvelope:
+    """One shard's samples since its last envelope.
+
+    Parameters
+    ----------
+    shard, shards
+        Which shard of how many.
+    sequence
+        Number of the envelope within its shard, from 0 without gaps.
+    progress
+        Emit time up to which, that included, the shard has sent every sample.
+    positions
+        Per source, records read and records rejected so far.
+    outcomes
+        Records of this shard so far, by stream and outcome.
+    dropped
+        Negatives of this shard that sampling left out so far.
+    spans
+        Per stream the least and greatest event time seen, microseconds.
+    batch
+        The samples in order of emit time, or None for none.
+    """
+
+    shard: int
+    shards: int
+    sequence: int
+    progress: int
+    positions: list[list[int]] = field(default_factory=list)
+    outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
+    dropped: int = 0
+    spans: list[list[int]] = field(default_factory=list)
+    batch: pa.RecordBatch | None = None
+
+    def encode(self) -> bytes:
+        """Write the envelope as bytes."""
+        header = [
+            self.shard,
+            self.shards,
+            self.sequence,
+            self.progress,
+            self.positions,
+            self.outcomes,
+            self.dropped,
+            self.spans,
+        ]
+        return _pack(_SAMPLES, header, self.batch)
+
+    @classmethod
+    def decode(cls, data: bytes) -> SampleEnvelope:
+        """Read an envelope; its batch shares the memory of `data`."""
+        header, batch = _unpack(_SAMPLES, data)
+        return cls(*header, batch=batch)
+
+
+def batch_to_bytes(batch: pa.RecordBatch) -> bytes:
+    """Write one batch as an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def batch_from_bytes(data: bytes | memoryview) -> pa.RecordBatch:
+    """Read the one batch of an Arrow IPC stream without copying it."""
+    return pa.ipc.open_stream(pa.py_buffer(data)).read_next_batch()
+
+
+def _pack(magic: bytes, header: list[Any], batch: pa.RecordBatch | None) -> bytes:
+    text = json.dumps(header, separators=(",", ":")).encode()
+    # Arrow wants its buffers aligned to 8 bytes; a copy would follow otherwise.
+    text += b" " * (-(len(text) + _LENGTH.size) % 8)
+    sink = pa.BufferOutputStream()
+    sink.write(_LENGTH.pack(magic, len(text)))
+    sink.write(text)
+    if batch is not None and batch.num_rows:
+        with pa.ipc.new_stream(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def _unpack(magic: bytes, data: bytes) -> tuple[list[Any], pa.RecordBatch | None]:
+    if len(data) < _LENGTH.size or data[:4] != magic:
+        raise EnvelopeError(
+            f"expected an envelope {magic.decode()} (got {data[:4]!r}); "
+            "it was written by another version or step"
+        )
+    _, length = _LENGTH.unpack_from(data)
+    body = _LENGTH.size + length
+    header = json.loads(data[_LENGTH.size : body])
+    batch = batch_from_bytes(memoryview(data)[body:]) if body < len(data) else None
+    return header, batch

@@ -1,0 +1,229 @@
+"""Stable hashes of columns: MurmurHash3_x64_128, the same on every machine.
+
+Join keys are identified by all 128 bits (a collision among 20 million waiting
+keys has a probability of 1e-24), features by the first 64. The digest of
+
+- text and bytes is that of their bytes with seed 0,
+- integers, booleans and timestamps that of 8 little-endian bytes with seed 1,
+- floats that of their 8 IEEE 754 bytes with seed 2,
+- several columns that of the concatenated 16-byte digests of each, seed 0.
+
+So the integer 5 and the text "5" differ, as keys and as features.
+
+References
+----------
+.. [1] Austin Appleby, MurmurHash3.cpp (2011, public domain).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+UInt64s = npt.NDArray[np.uint64]
+Int64s = npt.NDArray[np.int64]
+
+TEXT_SEED = 0
+INTEGER_SEED = 1
+FLOAT_SEED = 2
+
+_C1 = np.uint64(0x87C37B91114253D5)
+_C2 = np.uint64(0x4CF5AD432745937F)
+_F1 = np.uint64(0xFF51AFD7ED558CCD)
+_F2 = np.uint64(0xC4CEB9FE1A85EC53)
+_N1 = np.uint64(0x52DCE729)
+_N2 = np.uint64(0x38495AB5)
+_FIVE = np.uint64(5)
+
+
+@nb.njit(inline="always")
+def _rotate(x, r):
+    return (x << np.uint64(r)) | (x >> np.uint64(64 - r))
+
+
+@nb.njit(inline="always")
+def fmix64(x):
+    """Finalise 64 bits as MurmurHash3 does: a bijection with full avalanche."""
+    x ^= x >> np.uint64(33)
+    x *= _F1
+    x ^= x >> np.uint64(33)
+    x *= _F2
+    return x ^ (x >> np.uint64(33))
+
+
+@nb.njit(inline="always")
+def _word(data, start, size):
+    word = np.uint64(0)
+    for i in range(size):
+        word |= np.uint64(data[start + i]) << np.uint64(8 * i)
+    return word
+
+
+@nb.njit(inline="always")
+def _finish(h1, h2, length):
+    h1 ^= np.uint64(length)
+    h2 ^= np.uint64(length)
+    h1 += h2
+    h2 += h1
+    h1 = fmix64(h1)
+    h2 = fmix64(h2)
+    h1 += h2
+    h2 += h1
+    return h1, h2
+
+
+@nb.njit(inline="always")
+def _digest(data, start, end, seed):
+    h1 = np.uint64(seed)
+    h2 = np.uint64(seed)
+    at = start
+    while at + 16 <= end:
+        k1 = _word(data, at, 8)
+        k2 = _word(data, at + 8, 8)
+        h1 ^= _rotate(k1 * _C1, 31) * _C2
+        h1 = (_rotate(h1, 27) + h2) * _FIVE + _N1
+        h2 ^= _rotate(k2 * _C2, 33) * _C1
+        h2 = (_rotate(h2, 31) + h1) * _FIVE + _N2
+        at += 16
+    rest = end - at
+    if rest > 8:
+        h2 ^= _rotate(_word(data, at + 8, rest - 8) * _C2, 33) * _C1
+    if rest > 0:
+        h1 ^= _rotate(_word(data, at, min(rest, 8)) * _C1, 31) * _C2
+    return _finish(h1, h2, end - start)
+
+
+@nb.njit(cache=True, nogil=True)
+def _hash_bytes(data, offsets, seed, out1, out2):
+    for i in range(out1.size):
+        out1[i], out2[i] = _digest(data, offsets[i], offsets[i + 1], seed)
+
+
+@nb.njit(cache=True, nogil=True)
+def _hash_words(words, seed, out1, out2):
+    for i in range(words.size):
+        h1 = np.uint64(seed) ^ (_rotate(words[i] * _C1, 31) * _C2)
+        out1[i], out2[i] = _finish(h1, np.uint64(seed), 8)
+
+
+def hash_bytes(data: bytes, seed: int = TEXT_SEED) -> tuple[int, int]:
+    """Hash one byte string.
+
+    Examples
+    --------
+    >>> hash_bytes(b"")
+    (0, 0)
+    """
+    out = np.empty((2, 1), np.uint64)
+    buffer = np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8)
+    _hash_bytes(buffer, np.array([0, len(data)], np.int32), seed, out[0], out[1])
+    return int(out[0, 0]), int(out[1, 0])
+
+
+def hash_column(column: pa.Array) -> tuple[UInt64s, UInt64s]:
+    """Hash each value of a column.
+
+    Parameters
+    ----------
+    column
+        Text, bytes, integers, booleans, timestamps or floats, shape (n,).
+        What a null hashes to is not defined.
+
+    Returns
+    -------
+    tuple of arrays
+        The two halves of the digest, each uint64, shape (n,).
+
+    Raises
+    ------
+    TypeError
+        For a column of another type.
+    """
+    out1 = np.empty(len(column), np.uint64)
+    out2 = np.empty(len(column), np.uint64)
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_binary(kind):
+        _, offsets_buffer, data_buffer = column.buffers()
+        first = column.offset
+        # An empty array may come without an offsets buffer.
+        if len(column):
+            offsets = np.frombuffer(offsets_buffer, np.int32)[first : first + len(column) + 1]
+            data = np.frombuffer(data_buffer, np.uint8) if data_buffer else np.empty(0, np.uint8)
+            _hash_bytes(data, offsets, TEXT_SEED, out1, out2)
+    elif pa.types.is_floating(kind):
+        values = _values(column.cast(pa.float64()), 0.0).view(np.uint64)
+        _hash_words(values, FLOAT_SEED, out1, out2)
+    elif pa.types.is_integer(kind) or pa.types.is_temporal(kind) or pa.types.is_boolean(kind):
+        if pa.types.is_temporal(kind):
+            column = column.cast(pa.int32() if kind.bit_width == 32 else pa.int64())
+        wide = column.cast(pa.uint64() if column.type == pa.uint64() else pa.int64())
+        _hash_words(_values(wide, 0).view(np.uint64), INTEGER_SEED, out1, out2)
+    else:
+        raise TypeError(f"no stable hash is defined for columns of type {kind}")
+    return out1, out2
+
+
+def hash_columns(columns: Sequence[pa.Array]) -> tuple[UInt64s, UInt64s]:
+    """Hash each row of one or more columns, as `hash_column` does if it is one."""
+    digests = [hash_column(column) for column in columns]
+    if len(digests) == 1:
+        return digests[0]
+    rows = len(columns[0])
+    joined = np.ascontiguousarray(np.stack([half for pair in digests for half in pair], axis=1))
+    width = joined.shape[1] * 8
+    offsets = np.arange(rows + 1, dtype=np.int64) * width
+    out1, out2 = np.empty(rows, np.uint64), np.empty(rows, np.uint64)
+    _hash_bytes(joined.reshape(-1).view(np.uint8), offsets, TEXT_SEED, out1, out2)
+    return out1, out2
+
+
+def _values(column: pa.Array, null: float) -> npt.NDArray[np.generic]:
+    if column.null_count:
+        column = pc.fill_null(column, null)
+    return np.ascontiguousarray(column.to_numpy(zero_copy_only=False))
+
+
+@nb.njit(cache=True, nogil=True)
+def _assign_shards(hashes, shards, out):
+    for i in range(hashes.size):
+        out[i] = np.int32(((hashes[i] >> np.uint64(32)) * np.uint64(shards)) >> np.uint64(32))
+
+
+def assign_shards(hashes: UInt64s, shards: int) -> npt.NDArray[np.int32]:
+    """Map hashes to shards ``[0, shards)`` by their high bits (multiply and shift)."""
+    out = np.empty(hashes.size, np.int32)
+    _assign_shards(hashes, shards, out)
+    return out
+
+
+@nb.njit(cache=True, nogil=True)
+def _keep_below(hashes, salt, rates, out):
+    for i in range(hashes.size):
+        # 53 bits are the most that a float64 compares exactly.
+        u = np.float64(fmix64(hashes[i] ^ salt) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+        out[i] = u < rates[i]
+
+
+def keep_below(
+    hashes: UInt64s, seed: int, rates: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Choose units by hash: true iff ``hash(seed, unit) < rate * 2^64``.
+
+    Parameters
+    ----------
+    hashes
+        First half of each unit's digest, uint64, shape (n,).
+    seed
+        Sampling seed; another seed is an independent choice.
+    rates
+        Probability of being chosen, float64 in (0, 1], shape (n,).
+    """
+    salt = np.uint64(hash_bytes(seed.to_bytes(8, "little"), INTEGER_SEED)[0])
+    out = np.empty(hashes.size, np.bool_)
+    _keep_below(hashes, salt, rates, out)
+    return out

@@ -1,0 +1,42 @@
+"""Package metadata; also the file that ``--setup_file`` ships to Beam workers.
+
+The five packages are named one by one: a worker needs exactly these, and a
+``find_packages`` would pick up tests and benchmarks.
+"""
+
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="headrace",
+    version="0.1.0",
+    description="Streaming sample joining and online learning with exact, replayable results",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=["schemas", "joiner", "learners", "monitoring", "pipelines"],
+    package_data={"monitoring": ["templates/*.html"]},
+    install_requires=[
+        "apache-beam==2.77.*",
+        "jinja2>=3.1",
+        "msgspec>=0.19",
+        "numba>=0.61",
+        "numpy>=2.0,<2.5",
+        "prometheus-client>=0.21",
+        "pyarrow>=18,<26",
+        "pydantic>=2.9",
+        "rich>=13",
+        "river>=0.22",
+        "vl-convert-python>=1.7",
+    ],
+    extras_require={
+        "test": ["hypothesis>=6.100", "mmh3>=5", "pytest>=8", "vowpalwabbit>=9.11,<9.12"],
+        "bench": ["polars>=1", "vowpalwabbit>=9.11,<9.12"],
+        "check": ["mypy>=1.13", "ruff>=0.8"],
+    },
+    entry_points={"console_scripts": ["headrace=pipelines.cli:main"]},
+)
