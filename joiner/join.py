@@ -98,7 +98,7 @@ class ShardJoin:
         Payload held in memory; the rest is read back from the journal.
     """
 
-    def __init__(self, plan: JoinPlan, shard: int, cache_bytes: int = 64 << 20) -> None:
+    def __init__(self, plan: JoinPlan, shard: int, cache_bytes: int = 4 << 20) -> None:
         self.plan = plan
         self.shard = shard
         self.clock = NEVER
@@ -501,7 +501,7 @@ class ShardJoin:
         shard: int,
         meta: dict[str, Any],
         journal: Journal,
-        cache_bytes: int = 64 << 20,
+        cache_bytes: int = 4 << 20,
     ) -> ShardJoin:
         """Rebuild the state that wrote `meta`, from the journal.
 

@@ -162,13 +162,13 @@ class RememberedKeys:
         # Forget what has left its horizon before growing; most often that is enough.
         bound = settled_up_to - self.horizon
         live = int(np.count_nonzero(self.time[: self.count] > bound))
-        self.slots = slots_for(live + max(more, live // 4))
+        room = live + max(more, live // 2, _SMALLEST)
+        self.slots = slots_for(room)
         self.count = _compact(
             self.key0, self.key1, self.time, self.arrival, self.count, bound, self.slots
         )
-        capacity = self.count + max(more, self.count // 4, _SMALLEST)
-        if capacity > self.key0.size or capacity * 2 < self.key0.size:
-            self._reserve(capacity)
+        if room > self.key0.size or room * 2 < self.key0.size:
+            self._reserve(room)
 
 
 _COLUMNS = (

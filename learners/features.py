@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numba as nb
 import numpy as np
@@ -42,19 +43,6 @@ class FeatureRows:
     starts: Int64s
     indices: npt.NDArray[np.uint32]
     values: npt.NDArray[np.float32]
-
-    @staticmethod
-    def concatenate(parts: list[FeatureRows]) -> FeatureRows:
-        """Put rows after rows; either all parts have values or none has."""
-        if len(parts) == 1:
-            return parts[0]
-        sizes = np.cumsum([0] + [part.indices.size for part in parts])
-        starts = [part.starts[:-1] + size for part, size in zip(parts, sizes, strict=False)]
-        return FeatureRows(
-            np.concatenate([*starts, sizes[-1:]]),
-            np.concatenate([part.indices for part in parts]),
-            np.concatenate([part.values for part in parts]),
-        )
 
 
 @nb.njit(cache=True, nogil=True)
@@ -154,6 +142,7 @@ class FeatureEncoder:
         return FeatureRows(starts, out, values)
 
 
+@lru_cache
 def _name_hash(name: str) -> np.uint64:
     return np.uint64(hash_bytes(name.encode())[0])
 

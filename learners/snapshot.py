@@ -52,7 +52,7 @@ def save_snapshot(folder: Path, model: FtrlModel, about: dict[str, Any]) -> dict
         "bits": model.bits,
         "parameters": vars(model.parameters),
         "coordinates": int(touched.size),
-        "nonzero_weights": int(np.count_nonzero(model.weights())),
+        "nonzero_weights": int(np.count_nonzero(np.abs(z) > np.float32(model.parameters.l1))),
         "sha256": _digest(model.bits, model.parameters, touched, z, n),
         **about,
     }

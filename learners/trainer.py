@@ -7,6 +7,7 @@ of the log alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from learners.features import FeatureEncoder, FeatureRows
+from learners.features import FeatureEncoder
 from learners.ftrl import Floats, FtrlModel, FtrlParameters
 from schemas.config import FeaturesConfig
 from schemas.envelope import SampleEnvelope
-from schemas.events import EMIT, FOREVER, KEY0, KEY1, NEVER, RATE
+from schemas.events import EMIT, FOREVER, KEY0, KEY1, NEVER, RATE, without_reserved
 from schemas.hashing import Int64s
+
+_ORDERED_ROWS = 16_384
 
 Correction = Literal["weight", "logit", "recalibrate", "none"]
 
@@ -72,10 +75,12 @@ class Learned:
         pieces = [part.column(name).to_numpy(zero_copy_only=False) for part in self.parts]
         return np.concatenate(pieces)[self.order]
 
-    def in_order(self) -> pa.RecordBatch:
-        """Return the samples in canonical order."""
-        whole = self.parts[0] if len(self.parts) == 1 else pa.concat_batches(self.parts)
-        return whole.take(pa.array(self.order))
+    def in_order(self) -> Iterator[pa.RecordBatch]:
+        """Yield the samples in canonical order, without internal columns."""
+        whole = pa.concat_batches([without_reserved(part) for part in self.parts])
+        # A little at a time: memory that is used again costs less than fresh memory.
+        for begin in range(0, self.order.size, _ORDERED_ROWS):
+            yield whole.take(pa.array(self.order[begin : begin + _ORDERED_ROWS]))
 
 
 def canonical_order(emit: Int64s, key0: Any, key1: Any) -> Int64s:
@@ -175,7 +180,8 @@ class Trainer:
         learned = Learned(parts, order, np.empty(0))
         if self.plan is None:
             return learned
-        rows = FeatureRows.concatenate([self.encoder.encode(part) for part in parts])
+        columns = list(self.plan.features.columns)
+        rows = self.encoder.encode(pa.concat_batches([part.select(columns) for part in parts]))
         rate = learned.column(RATE)
         correction = self.plan.correction
         offset = -np.log(rate) if correction == "logit" else np.zeros(order.size)

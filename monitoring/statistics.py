@@ -32,18 +32,22 @@ _CLIP = 1e-15
 
 
 @nb.njit(cache=True, nogil=True)
-def _accumulate(row, label, weight, margin, sums):
-    for i in range(row.size):
-        r = row[i]
-        p = 1.0 / (1.0 + np.exp(-margin[i]))
-        q = min(max(p, _CLIP), 1.0 - _CLIP)
-        y = label[i]
+def _log_loss(label, p, out):
+    for i in range(p.size):
+        q = min(max(p[i], _CLIP), 1.0 - _CLIP)
+        out[i] = -np.log(q if label[i] > 0 else 1.0 - q)
+
+
+@nb.njit(cache=True, nogil=True)
+def _accumulate(cell, places, label, weight, p, loss, sums):
+    for i in range(cell.size):
+        r = places[cell[i]]
         sums[r, 0] += 1.0
-        sums[r, 1] += y
+        sums[r, 1] += label[i]
         sums[r, 2] += weight[i]
-        sums[r, 3] += weight[i] * y
-        sums[r, 4] += weight[i] * p
-        sums[r, 5] -= weight[i] * (np.log(q) if y > 0 else np.log(1.0 - q))
+        sums[r, 3] += weight[i] * label[i]
+        sums[r, 4] += weight[i] * p[i]
+        sums[r, 5] += weight[i] * loss[i]
 
 
 @nb.njit(cache=True, nogil=True)
@@ -108,18 +112,19 @@ class Statistics:
 
     def observe(self, seen: Observation) -> None:
         """Add samples; they must come in canonical order."""
-        start = seen.event_time // self.window * self.window
-        starts, window = np.unique(start, return_inverse=True)
-        self._add(window, [(int(s), "", "") for s in starts], seen)
+        p = 1.0 / (1.0 + np.exp(-seen.margin))
+        loss = np.empty(p.size)
+        _log_loss(seen.label, p, loss)
+        number = pa.array(seen.event_time // self.window).dictionary_encode()
+        starts = [n * self.window for n in number.dictionary.to_pylist()]
+        window = number.indices.to_numpy().astype(np.int64)
+        self._add(window, [(s, "", "") for s in starts], seen, p, loss)
         for name in self.slices:
             encoded = seen.slices[name].cast(pa.string()).fill_null(NULL).dictionary_encode()
             values = [self._admit(name, value) for value in encoded.dictionary.to_pylist()]
             cell = window * len(values) + encoded.indices.to_numpy()
-            present, where = np.unique(cell, return_inverse=True)
-            keys = [
-                (int(starts[c // len(values)]), name, values[c % len(values)]) for c in present
-            ]
-            self._add(where, keys, seen)
+            keys = [(s, name, value) for s in starts for value in values]
+            self._add(cell, keys, seen, p, loss)
         _count_bins(seen.label, seen.weight, seen.margin, self.bins)
         _running_rate_loss(seen.label, seen.weight, self.baseline)
 
@@ -132,13 +137,20 @@ class Statistics:
         known.add(value)
         return value
 
-    def _add(self, cell: Int64s, keys: list[tuple[int, str, str]], seen: Observation) -> None:
-        places = np.empty(len(keys), np.int64)
-        for i, key in enumerate(keys):
-            places[i] = self.rows.setdefault(key, len(self.rows))
+    def _add(
+        self,
+        cell: Int64s,
+        keys: list[tuple[int, str, str]],
+        seen: Observation,
+        p: Floats,
+        loss: Floats,
+    ) -> None:
+        places = np.full(len(keys), -1, np.int64)
+        for i in np.flatnonzero(np.bincount(cell, minlength=len(keys))):
+            places[i] = self.rows.setdefault(keys[i], len(self.rows))
         while len(self.rows) > len(self.sums):
             self.sums = np.concatenate([self.sums, np.zeros_like(self.sums)])
-        _accumulate(places[cell], seen.label, seen.weight, seen.margin, self.sums)
+        _accumulate(cell, places, seen.label, seen.weight, p, loss, self.sums)
 
     def windows(self, column: str = "", value: str = "") -> list[tuple[int, Floats]]:
         """Return (start, sums) of every window of a slice, by time."""

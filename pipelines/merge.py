@@ -2,7 +2,7 @@
 
 The source that is furthest behind is read next, so that no more of a file is
 in memory than its turn needs. Before anything else the first event of every
-file is delivered: with it the file's progress is known, and the file may be
+file is delivered: with it the file's progress is known, and the file is
 closed again until its turn.
 """
 
@@ -25,7 +25,6 @@ from schemas.eventing import EventBuilder
 from schemas.events import FOREVER, GROUP0, KEY0, RECORD
 from schemas.hashing import Int64s, assign_shards
 
-_OPEN_FILES = 64
 _HEAD_ROWS = 256
 
 
@@ -93,19 +92,17 @@ class SourceReader:
         self.piece: _Piece | None = None
 
     def head(self) -> Block:
-        """Read just far enough to deliver the first event."""
+        """Read just far enough to deliver the first event, and let go of the file."""
         if not self.sorts:
             self.pieces = self._in_file_order(_HEAD_ROWS)
-        return self._next(1)
+        block = self._next(1)
+        if not self.sorts:
+            self.pieces = self.piece = None
+        return block
 
     def next(self) -> Block:
         """Read the next block; one without positions means that the source has ended."""
         return self._next(self.rows)
-
-    def close(self) -> None:
-        """Let go of the file; the next block opens it again."""
-        if not self.sorts:
-            self.pieces = self.piece = None
 
     def _next(self, rows: int) -> Block:
         if self.pieces is None:
@@ -230,8 +227,6 @@ def read_blocks(inputs: Inputs, rows: int, scratch: str) -> Iterator[Block]:
     for reader in readers:
         block = reader.head()
         yield block
-        if len(readers) > _OPEN_FILES:
-            reader.close()
         if block.end > block.begin:
             heapq.heappush(waiting, (reader.builder.progress, reader.source.number))
     while waiting:

@@ -12,9 +12,11 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
 from joiner.labels import TIMESTAMP, label_fields
 from learners.snapshot import schema_fingerprint
+from learners.trainer import Learned
 from monitoring.report import render_report
 from pipelines import runtime, staging
 from pipelines.durable import CACHE
@@ -91,7 +93,7 @@ def build_replay(pipeline: beam.Pipeline, inputs: Inputs, run: str, models: Path
     ).with_output_types(_KEYED).with_outputs(DEAD, CORRECTIONS, main="samples")
     learned = joined.samples | "TrainEpochs" >> beam.ParDo(
         TrainEpochs(train_job(inputs, models), run)
-    ).with_outputs(FINISHED, main="learned")
+    ).with_output_types(Learned).with_outputs(FINISHED, main="learned")
     learned.learned | "WriteSamples" >> beam.ParDo(WriteSamples(run))
     learned[FINISHED] | "KeepResult" >> beam.ParDo(KeepResult(run))
     read[DEAD] | "WriteInvalid" >> beam.ParDo(WriteBatches(run, "dead_letters"))
@@ -126,6 +128,9 @@ def replay(
     watch(run.board)
     try:
         open_sinks(run, sample_schema(inputs), inputs.join.keys, inputs.join.retention > 0)
+        # The embedded worker would weigh whole bags, element by element, at every append
+        # to keep a cache that the steps, with one of their own, have no use for.
+        worker_handlers.STATE_CACHE_SIZE_MB = 0
         options = PipelineOptions([RUNNER, "--no_save_main_session", *(beam_options or [])])
         pipeline = beam.Pipeline(options=options)
         build_replay(pipeline, inputs, name, staged / "model")

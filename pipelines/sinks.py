@@ -63,7 +63,7 @@ class ParquetFolder:
         if self.writer is None:
             path = self.folder / f"part-{self.files:05d}.parquet"
             self.writer = pq.ParquetWriter(
-                path, self.schema, compression="zstd", compression_level=1,
+                path, self.schema, compression="lz4",
                 use_dictionary=self.dictionary or False,
             )  # fmt: skip
             self.files += 1
@@ -93,8 +93,11 @@ class Sink:
         self.background.put(item)
 
     def _write(self, item: Learned | pa.RecordBatch) -> None:
-        batch = item.in_order() if isinstance(item, Learned) else item
-        self.files.write(without_reserved(batch))
+        if isinstance(item, Learned):
+            for batch in item.in_order():
+                self.files.write(batch)
+        else:
+            self.files.write(without_reserved(item))
 
     def close(self) -> None:
         """Write everything and close the files."""

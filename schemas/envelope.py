@@ -6,6 +6,7 @@ JSON header, the header, and perhaps one Arrow IPC stream of one batch.
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from dataclasses import dataclass, field
@@ -127,10 +128,7 @@ class SampleEnvelope:
 
 def batch_to_bytes(batch: pa.RecordBatch) -> bytes:
     """Write one batch as an Arrow IPC stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return sink.getvalue().to_pybytes()
+    return _with_body(b"", batch)
 
 
 def batch_from_bytes(data: bytes | memoryview) -> pa.RecordBatch:
@@ -142,13 +140,17 @@ def _pack(magic: bytes, header: list[Any], batch: pa.RecordBatch | None) -> byte
     text = json.dumps(header, separators=(",", ":")).encode()
     # Arrow wants its buffers aligned to 8 bytes; a copy would follow otherwise.
     text += b" " * (-(len(text) + _LENGTH.size) % 8)
-    sink = pa.BufferOutputStream()
-    sink.write(_LENGTH.pack(magic, len(text)))
-    sink.write(text)
-    if batch is not None and batch.num_rows:
-        with pa.ipc.new_stream(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-    return sink.getvalue().to_pybytes()
+    start = _LENGTH.pack(magic, len(text)) + text
+    return start if batch is None or batch.num_rows == 0 else _with_body(start, batch)
+
+
+def _with_body(start: bytes, batch: pa.RecordBatch) -> bytes:
+    # BytesIO hands its memory over as bytes; Arrow's own stream would copy it once more.
+    sink = io.BytesIO(start)
+    sink.seek(len(start))
+    with pa.ipc.new_stream(pa.PythonFile(sink, "w"), batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue()
 
 
 def _unpack(magic: bytes, data: bytes) -> tuple[list[Any], pa.RecordBatch | None]:
