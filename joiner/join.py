@@ -66,23 +66,19 @@ class _Settling:
     key1: UInt64s
     source: Int64s
 
-    def take(self, rows: Int64s) -> pa.RecordBatch:
-        """Return all columns of some rows, by ascending row number."""
-        if rows.size == self.time.size and self.order is None:
-            return self.parts[0] if len(self.parts) == 1 else pa.concat_batches(self.parts)
-        if self.order is not None or len(self.parts) == 1:
-            chosen = rows if self.order is None else self.order[rows]
-            whole = self.parts[0] if len(self.parts) == 1 else pa.concat_batches(self.parts)
-            return whole.take(pa.array(chosen))
+    def take(self, rows: Int64s) -> list[pa.RecordBatch]:
+        """Return all columns of some rows, by ascending row number, in one or more parts."""
+        if self.order is not None:
+            return [pa.concat_batches(self.parts).take(pa.array(self.order[rows]))]
+        if rows.size == self.time.size:
+            return self.parts
         ends = np.cumsum([part.num_rows for part in self.parts])
-        cuts = np.searchsorted(rows, ends)
-        pieces = [
+        pieces = np.split(rows, np.searchsorted(rows, ends[:-1]))
+        return [
             part.take(pa.array(piece - (end - part.num_rows)))
-            for part, piece, end in zip(
-                self.parts, np.split(rows, cuts[:-1]), ends, strict=True
-            )
+            for part, piece, end in zip(self.parts, pieces, ends, strict=True)
+            if piece.size
         ]
-        return pa.concat_batches(pieces)
 
 
 class ShardJoin:
@@ -137,9 +133,8 @@ class ShardJoin:
 
     def emit(self, output: JoinOutput) -> SampleEnvelope | None:
         """Make the envelope for the trainer, or None if it would tell nothing new."""
-        batch = pa.concat_batches(output.samples) if output.samples else None
         epoch = self.clock // self.plan.epoch
-        if batch is None and epoch == self.told_epoch:
+        if not output.samples and epoch == self.told_epoch:
             return None
         self.told_epoch = epoch
         self.sequence += 1
@@ -152,7 +147,7 @@ class ShardJoin:
             self.outcome_counts(),
             self.dropped,
             self.spans,
-            batch,
+            output.samples,
         )
 
     def outcome_counts(self) -> dict[str, dict[str, int]]:
@@ -343,32 +338,37 @@ class ShardJoin:
         self._count_settled(output, labels)
         self._bury_actions(output, Outcome.LATE, matches.entry[late])
         if self.plan.retention:
-            whole = rows.take(survivors)
+            whole = pa.concat_batches(rows.take(survivors))
             self.retained.append(whole)
             for row, entry in zip(matches.row[late], matches.entry[late], strict=True):
                 self._correct(output, whole.slice(int(row), 1), np.array([entry]))
 
         plan = self.plan
         if plan.sampling.by_group:
-            batch = labelled(plan, rows.take(survivors), labels, self.actions)
+            impressions = pa.concat_batches(rows.take(survivors))
+            batch = labelled(plan, impressions, labels, self.actions)
             self.rings["held"].append(journal, int(time[-1]), batch_to_bytes(batch))
             self.held.push(batch, NEVER)
             return
         if plan.sampling.keeps_all or plan.sampling.column is None:
             rates = np.full(survivors.size, plan.sampling.rate)
         else:
-            rates = plan.sampling.negative_rates(rows.take(survivors))
+            rates = np.concatenate(
+                [plan.sampling.negative_rates(part) for part in rows.take(survivors)]
+            )
         chosen, inclusion = plan.sampling.select(key0, labels.positive, rates)
         if not chosen.all():
             self.dropped += int(chosen.size - np.count_nonzero(chosen))
             survivors, time = survivors[chosen], time[chosen]
-            labels = Labels(labels.first[:, chosen], labels.count[:, chosen], labels.duplicates)
+            labels = labels.select(chosen)
             inclusion, rates = inclusion[chosen], rates[chosen]
-        if survivors.size:
-            batch = labelled(plan, rows.take(survivors), labels, self.actions)
-            output.samples.append(
-                weighted(plan, batch, time + plan.settle_delay, inclusion, rates)
-            )
+        begin = 0
+        for part in rows.take(survivors) if survivors.size else []:
+            here = slice(begin, begin + part.num_rows)
+            begin = here.stop
+            batch = labelled(plan, part, labels.select(here), self.actions)
+            emit = time[here] + plan.settle_delay
+            output.samples.append(weighted(plan, batch, emit, inclusion[here], rates[here]))
 
     def _release(self, batch: pa.RecordBatch, positive: Any, output: JoinOutput) -> None:
         plan = self.plan
@@ -429,7 +429,8 @@ class ShardJoin:
             return
         for source in np.unique(rows.source[duplicates]):
             of_source = duplicates[rows.source[duplicates] == source]
-            self._bury(output, Outcome.DUPLICATE, 0, int(source), rows.take(of_source))
+            for part in rows.take(of_source):
+                self._bury(output, Outcome.DUPLICATE, 0, int(source), part)
 
     def _count_settled(self, output: JoinOutput, labels: Labels) -> None:
         for stream, counts in enumerate(labels.count):

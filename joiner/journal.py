@@ -30,6 +30,8 @@ from schemas.events import NEVER
 CELLS = 8
 RINGS = ("impressions", "keys", "actions", "decisions", "held")
 AHEAD = "ahead"
+PAYLOADS = "impressions"
+"""The ring that a join reads from in its normal course, not only to rebuild."""
 
 
 class Journal(Protocol):

@@ -34,6 +34,10 @@ class Labels:
     count: npt.NDArray[np.int32]
     duplicates: Int64s
 
+    def select(self, rows: slice | npt.NDArray[np.bool_]) -> Labels:
+        """Return the labels of some impressions."""
+        return Labels(self.first[:, rows], self.count[:, rows], self.duplicates)
+
     @property
     def positive(self) -> npt.NDArray[np.bool_]:
         """Whether the impression has an action of any stream, shape (n,)."""

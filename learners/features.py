@@ -3,7 +3,8 @@
 A feature's index is the low bits of its 64-bit hash: for a value ``v`` of
 column ``c``, ``fmix64(murmur(v) ^ murmur(c))``; for a cross, the fold
 ``h = fmix64(h * g ^ murmur(v_i))`` over its columns, started with the hash of
-their names (``g`` odd). A constant feature carries the intercept.
+their names (``g`` odd). A constant feature, hashed by its name alone, carries
+the intercept.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class FeatureEncoder:
                 memo[name] = _hash_values(batch.column(name))
             return memo[name]
 
-        out[starts[:-1]] = np.uint32(fmix64(_name_hash("intercept")) & self.mask)
+        out[starts[:-1]] = np.uint32(_name_hash("intercept") & self.mask)
         place = 1
         for name in self.config.categorical:
             _put(hashed(name), _name_hash(f"categorical:{name}"), self.mask, starts, place, out)

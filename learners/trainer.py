@@ -147,8 +147,7 @@ class Trainer:
             )
         self.sequence[envelope.shard] += 1
         self.progress[envelope.shard] = envelope.progress
-        if envelope.batch is not None:
-            self.waiting.append(envelope.batch)
+        self.waiting += envelope.batches
         # Progress includes its own instant, so an epoch ends one after it.
         complete = min(self.progress) + 1
         bound = FOREVER if complete > FOREVER else complete // self.epoch * self.epoch

@@ -21,7 +21,7 @@ import apache_beam as beam
 from apache_beam.coders import BytesCoder
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 
-from joiner.journal import AHEAD, CELLS, RINGS
+from joiner.journal import AHEAD, CELLS, PAYLOADS, RINGS
 
 META = "meta"
 BAG_NAMES = tuple(f"{ring}_{cell}" for ring in RINGS for cell in range(CELLS)) + (f"{AHEAD}_0",)
@@ -60,14 +60,18 @@ class BeamJournal:
     ----------
     bags
         The bags in the order of `BAG_NAMES`.
+    durable
+        False drops everything that only a rebuild would read.
     """
 
-    def __init__(self, bags: Iterable[Any]) -> None:
+    def __init__(self, bags: Iterable[Any], durable: bool = True) -> None:
+        self.durable = durable
         self.bags = dict(zip(BAG_NAMES, bags, strict=True))
 
     def append(self, ring: str, cell: int, data: bytes) -> None:
         """Add `data` to a cell."""
-        self.bags[f"{ring}_{cell}"].add(data)
+        if self.durable or ring == PAYLOADS:
+            self.bags[f"{ring}_{cell}"].add(data)
 
     def read(self, ring: str, cell: int) -> Iterable[bytes]:
         """Return the contents of a cell."""

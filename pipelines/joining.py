@@ -27,12 +27,18 @@ class JoinShards(beam.DoFn):
         Path of each source, for dead letters.
     scope
         Names the job in the process-wide cache.
+    durable
+        Whether to journal all that a rebuild needs. On a runner that keeps no
+        state beyond the process only payloads are journaled, to be read back.
     """
 
-    def __init__(self, plan: JoinPlan, paths: tuple[str, ...], scope: str) -> None:
+    def __init__(
+        self, plan: JoinPlan, paths: tuple[str, ...], scope: str, durable: bool = True
+    ) -> None:
         self.plan = plan
         self.paths = paths
         self.scope = f"{scope}/join"
+        self.durable = durable
 
     def start_bundle(self) -> None:
         """Forget what a failed bundle may have left."""
@@ -43,7 +49,7 @@ class JoinShards(beam.DoFn):
         """Apply one envelope to its shard."""
         shard, data = element
         meta, *bags = cells
-        journal = BeamJournal(bags)
+        journal = BeamJournal(bags, self.durable)
 
         def rebuild(known: dict[str, Any]) -> ShardJoin:
             if not known:

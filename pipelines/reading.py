@@ -68,6 +68,11 @@ class _OpenBlocks:
         self.blocks.close()
 
 
+def open_source(run: runtime.Run, inputs: Inputs) -> None:
+    """Start reading ahead, so that blocks lie ready when the job has started."""
+    run.resources["source"] = _OpenBlocks(inputs, str(run.staging))
+
+
 @beam.DoFn.unbounded_per_element()
 class ReadLogs(beam.DoFn):
     """Read all files; emit event envelopes keyed by shard, and dead letters.
@@ -95,9 +100,7 @@ class ReadLogs(beam.DoFn):
         """Emit one block, and come back for the next."""
         position = tracker.current_restriction().start
         run = runtime.lookup(self.run)
-        source = run.resources.get("source")
-        if source is None:
-            source = run.resources["source"] = _OpenBlocks(self.inputs, str(run.staging))
+        source: _OpenBlocks = run.resources["source"]
         block = source.at(position)
         if block is None:
             tracker.try_claim(_MOST_BLOCKS)  # past the end: the restriction is done

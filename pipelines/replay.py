@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -23,12 +24,14 @@ from pipelines.durable import CACHE
 from pipelines.facts import gather_findings, read_back
 from pipelines.inputs import Inputs
 from pipelines.joining import CORRECTIONS, DEAD, JoinShards
-from pipelines.reading import ReadLogs
+from pipelines.reading import ReadLogs, open_source
 from pipelines.sinks import KeepResult, WriteBatches, WriteSamples, open_sinks
 from pipelines.summary import summarize
 from pipelines.training import FINISHED, Finished, TrainEpochs, TrainJob
 
 RUNNER = "--runner=FnApiRunner"
+
+_SWITCH_INTERVAL_S = 0.0005
 
 # Said outright: Beam pickles elements of a type that it has to guess.
 _KEYED = tuple[int, bytes]
@@ -74,6 +77,7 @@ def train_job(inputs: Inputs, folder: Path) -> TrainJob:
         slices=monitor.slices,
         folder=str(folder),
         about=about,
+        durable=False,
     )
 
 
@@ -89,7 +93,7 @@ def build_replay(pipeline: beam.Pipeline, inputs: Inputs, run: str, models: Path
         )
     )
     joined = read.events | "JoinShards" >> beam.ParDo(
-        JoinShards(inputs.join, paths, run)
+        JoinShards(inputs.join, paths, run, durable=False)
     ).with_output_types(_KEYED).with_outputs(DEAD, CORRECTIONS, main="samples")
     learned = joined.samples | "TrainEpochs" >> beam.ParDo(
         TrainEpochs(train_job(inputs, models), run)
@@ -126,7 +130,11 @@ def replay(
     run = runtime.Run(staged)
     runtime.register(name, run)
     watch(run.board)
+    # Threads here mostly wait inside Arrow and numba; let whoever comes back go on soon.
+    switch_interval = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
+        open_source(run, inputs)
         open_sinks(run, sample_schema(inputs), inputs.join.keys, inputs.join.retention > 0)
         # The embedded worker would weigh whole bags, element by element, at every append
         # to keep a cache that the steps, with one of their own, have no use for.
@@ -152,6 +160,7 @@ def replay(
         staging.discard(out)
         raise
     finally:
+        sys.setswitchinterval(switch_interval)
         CACHE.forget(f"{name}/join")
         CACHE.forget(f"{name}/train")
     return Replayed(summary, findings)

@@ -42,6 +42,9 @@ class TrainJob:
         Where snapshots go.
     about
         What every snapshot's manifest says besides the model.
+    durable
+        Whether to keep a journal. On a runner that keeps no state beyond the
+        process it would be written for nobody.
     journal_bytes
         A snapshot is taken when the samples since the last exceed this.
     """
@@ -53,7 +56,8 @@ class TrainJob:
     slices: tuple[str, ...]
     folder: str
     about: dict[str, Any] = field(default_factory=dict)
-    journal_bytes: int = 32 << 20
+    durable: bool = True
+    journal_bytes: int = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -264,8 +268,9 @@ class TrainEpochs(beam.DoFn):
         committed = meta.read() if key not in self.bundle.live else None
         state: TrainingState = self.bundle.touch(key, committed, rebuild)
         learned = state.receive(data)
-        envelopes.add(data)
-        state.journaled += len(data)
+        if self.job.durable:
+            envelopes.add(data)
+            state.journaled += len(data)
         if state.journaled > self.job.journal_bytes:
             state.save()
             state.prune()

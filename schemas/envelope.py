@@ -1,7 +1,7 @@
 """Envelopes: what travels between Beam steps and lies in the journal.
 
 An envelope is four bytes of magic that carry the version, the length of a
-JSON header, the header, and perhaps one Arrow IPC stream of one batch.
+JSON header, the header, and perhaps an Arrow IPC stream of batches.
 """
 
 from __future__ import annotations
@@ -62,13 +62,14 @@ class EventEnvelope:
             self.progress,
             self.rejected,
         ]
-        return _pack(_EVENTS, header, self.batch)
+        has_rows = self.batch is not None and self.batch.num_rows
+        return _pack(_EVENTS, header, [self.batch] if has_rows else [])
 
     @classmethod
     def decode(cls, data: bytes) -> EventEnvelope:
         """Read an envelope; its batch shares the memory of `data`."""
-        header, batch = _unpack(_EVENTS, data)
-        return cls(*header, batch=batch)
+        header, batches = _unpack(_EVENTS, data)
+        return cls(*header, batch=batches[0] if batches else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,8 @@ class SampleEnvelope:
         Negatives of this shard that sampling left out so far.
     spans
         Per stream the least and greatest event time seen, microseconds.
-    batch
-        The samples in order of emit time, or None for none.
+    batches
+        The samples, in each batch in order of emit time.
     """
 
     shard: int
@@ -103,7 +104,7 @@ class SampleEnvelope:
     outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
     dropped: int = 0
     spans: list[list[int]] = field(default_factory=list)
-    batch: pa.RecordBatch | None = None
+    batches: list[pa.RecordBatch] = field(default_factory=list)
 
     def encode(self) -> bytes:
         """Write the envelope as bytes."""
@@ -117,18 +118,18 @@ class SampleEnvelope:
             self.dropped,
             self.spans,
         ]
-        return _pack(_SAMPLES, header, self.batch)
+        return _pack(_SAMPLES, header, self.batches)
 
     @classmethod
     def decode(cls, data: bytes) -> SampleEnvelope:
-        """Read an envelope; its batch shares the memory of `data`."""
-        header, batch = _unpack(_SAMPLES, data)
-        return cls(*header, batch=batch)
+        """Read an envelope; its batches share the memory of `data`."""
+        header, batches = _unpack(_SAMPLES, data)
+        return cls(*header, batches=batches)
 
 
 def batch_to_bytes(batch: pa.RecordBatch) -> bytes:
     """Write one batch as an Arrow IPC stream."""
-    return _with_body(b"", batch)
+    return _with_body(b"", [batch])
 
 
 def batch_from_bytes(data: bytes | memoryview) -> pa.RecordBatch:
@@ -136,24 +137,25 @@ def batch_from_bytes(data: bytes | memoryview) -> pa.RecordBatch:
     return pa.ipc.open_stream(pa.py_buffer(data)).read_next_batch()
 
 
-def _pack(magic: bytes, header: list[Any], batch: pa.RecordBatch | None) -> bytes:
+def _pack(magic: bytes, header: list[Any], batches: list[pa.RecordBatch]) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     # Arrow wants its buffers aligned to 8 bytes; a copy would follow otherwise.
     text += b" " * (-(len(text) + _LENGTH.size) % 8)
     start = _LENGTH.pack(magic, len(text)) + text
-    return start if batch is None or batch.num_rows == 0 else _with_body(start, batch)
+    return _with_body(start, batches) if batches else start
 
 
-def _with_body(start: bytes, batch: pa.RecordBatch) -> bytes:
+def _with_body(start: bytes, batches: list[pa.RecordBatch]) -> bytes:
     # BytesIO hands its memory over as bytes; Arrow's own stream would copy it once more.
     sink = io.BytesIO(start)
     sink.seek(len(start))
-    with pa.ipc.new_stream(pa.PythonFile(sink, "w"), batch.schema) as writer:
-        writer.write_batch(batch)
+    with pa.ipc.new_stream(pa.PythonFile(sink, "w"), batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
     return sink.getvalue()
 
 
-def _unpack(magic: bytes, data: bytes) -> tuple[list[Any], pa.RecordBatch | None]:
+def _unpack(magic: bytes, data: bytes) -> tuple[list[Any], list[pa.RecordBatch]]:
     if len(data) < _LENGTH.size or data[:4] != magic:
         raise EnvelopeError(
             f"expected an envelope {magic.decode()} (got {data[:4]!r}); "
@@ -162,5 +164,6 @@ def _unpack(magic: bytes, data: bytes) -> tuple[list[Any], pa.RecordBatch | None
     _, length = _LENGTH.unpack_from(data)
     body = _LENGTH.size + length
     header = json.loads(data[_LENGTH.size : body])
-    batch = batch_from_bytes(memoryview(data)[body:]) if body < len(data) else None
-    return header, batch
+    if body == len(data):
+        return header, []
+    return header, list(pa.ipc.open_stream(pa.py_buffer(memoryview(data)[body:])))
