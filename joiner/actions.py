@@ -230,13 +230,10 @@ class PendingActions:
         due = self.time[live] <= clock - self.deadline
         return np.flatnonzero(due & (self.state[live] == PENDING))
 
-    def restore(self, decided: set[tuple[int, int]], seen: set[tuple[int, int]]) -> None:
-        """Forget decided actions, and mark seen ones, by (source, offset)."""
+    def mark_seen(self, places: set[tuple[int, int]]) -> None:
+        """Mark actions, given by (source, offset), as having seen an impression."""
         for entry in range(self.count):
-            place = (int(self.source[entry]), int(self.offset[entry]))
-            if place in decided:
-                self.state[entry] = SETTLED
-            if place in seen:
+            if (int(self.source[entry]), int(self.offset[entry])) in places:
                 self.seen[entry] = True
 
     def rows(self, entries: Int64s) -> list[tuple[int, int, pa.RecordBatch]]:

@@ -11,7 +11,6 @@ whether its key was kept before and one whether an action waits for it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +110,7 @@ class ShardJoin:
         self.actions = PendingActions(plan)
         self.held = HeldRows(plan.group_span, tuple(action.name for action in plan.actions))
         self.retained: list[pa.RecordBatch] = []
+        self.held_back = np.empty(0, np.int64)
         self.ahead: dict[tuple[int, int], bytes] = {}
         self.rings = {name: Ring(name, span) for name, span in _ring_spans(plan).items()}
 
@@ -129,6 +129,9 @@ class ShardJoin:
         clock = min(self.progress)
         if clock > self.clock:
             self._advance(clock, journal, output)
+        elif envelope.stream:
+            # A very late action may be past its deadline already.
+            self._expire_actions(journal, output)
         return output
 
     def emit(self, output: JoinOutput) -> SampleEnvelope | None:
@@ -254,11 +257,15 @@ class ShardJoin:
             if released is not None:
                 self._release(*released, output)
         self._expire_actions(journal, output)
+        decided_up_to = clock - plan.action_deadline
+        if self.held_back.size:
+            earliest = int(self.actions.time[self.held_back].min())
+            decided_up_to = min(decided_up_to, earliest - 1)
         bounds = {
             "impressions": clock - plan.settle_delay - plan.retention,
             "keys": clock - plan.settle_delay - plan.dedup_horizon,
-            "actions": clock - plan.action_deadline,
-            "decisions": clock - plan.action_deadline,
+            "actions": decided_up_to,
+            "decisions": decided_up_to,
             "held": clock - plan.release_delay - plan.group_span,
         }
         for name, ring in self.rings.items():
@@ -311,6 +318,8 @@ class ShardJoin:
         )
         survivors = np.flatnonzero(kept)
         self._bury_duplicates(output, rows, np.flatnonzero(~kept))
+        if survivors.size == 0:
+            return
         if survivors.size == rows.time.size:
             columns = (rows.key0, rows.key1, rows.time, rows.arrival)
         else:
@@ -384,33 +393,45 @@ class ShardJoin:
             )
 
     def _expire_actions(self, journal: Journal, output: JoinOutput) -> None:
-        entries = self.actions.expired(self.clock)
+        actions = self.actions
+        entries = actions.expired(self.clock)
+        self.held_back = entries[:0]
         if entries.size == 0:
             return
-        actions = self.actions
-        outside = actions.seen[entries].copy()
-        # What waits still lies too late to belong, but an action may see it.
-        latest = int(actions.time[entries].max()) + self.plan.wait_for_impression
-        for segment in self.queue.arrived_before(latest):
-            unseen = entries[~outside]
-            if unseen.size == 0:
-                break
-            near = np.flatnonzero(np.isin(segment.key0[segment.head :], actions.key0[unseen]))
-            for row in near + segment.head:
-                same = (actions.key0[entries] == segment.key0[row]) & (
-                    actions.key1[entries] == segment.key1[row]
+        seen = actions.seen[entries]
+        held = np.zeros(entries.size, np.bool_)
+        held[~seen] = self._awaited(entries[~seen])
+        self.held_back = entries[held]
+        self._record(journal, entries[~held], decided=True)
+        actions.state[entries[~held]] = LATE
+        self._bury_actions(output, Outcome.OUTSIDE_WINDOW, entries[seen])
+        self._bury_actions(output, Outcome.ORPHAN, entries[~seen & ~held])
+
+    def _awaited(self, entries: Int64s) -> Any:
+        """Tell which actions may yet see an impression that waits.
+
+        It lies too late for them to belong to it, but they are no orphans if
+        it is kept, and that shows only when it settles.
+        """
+        awaited = np.zeros(entries.size, np.bool_)
+        if entries.size == 0:
+            return awaited
+        actions, plan = self.actions, self.plan
+        in_time_until = actions.time[entries] + plan.wait_for_impression
+        for segment in self.queue.arrived_before(int(in_time_until.max())):
+            near = np.isin(segment.key0[segment.head :], actions.key0[entries])
+            for row in np.flatnonzero(near) + segment.head:
+                time = int(segment.time[row])
+                remembered = max(
+                    time + plan.settle_delay + plan.retention, time + plan.dedup_horizon
                 )
-                in_time = (
-                    segment.arrival[row] < actions.time[entries] + self.plan.wait_for_impression
+                awaited |= (
+                    (actions.key0[entries] == segment.key0[row])
+                    & (actions.key1[entries] == segment.key1[row])
+                    & (segment.arrival[row] < in_time_until)
+                    & (actions.arrival[entries] < remembered)
                 )
-                settle = int(segment.time[row]) + self.plan.settle_delay
-                horizon = int(segment.time[row]) + self.plan.dedup_horizon
-                forgotten = max(settle + self.plan.retention, horizon)
-                outside |= same & in_time & (actions.arrival[entries] < forgotten)
-        self._record(journal, entries, decided=True)
-        actions.state[entries] = LATE
-        self._bury_actions(output, Outcome.OUTSIDE_WINDOW, entries[outside])
-        self._bury_actions(output, Outcome.ORPHAN, entries[~outside])
+        return awaited
 
     # --- outcomes -------------------------------------------------------------------------
 
@@ -491,6 +512,10 @@ class ShardJoin:
             "progress": self.progress,
             "rejected": self.rejected,
             "spans": self.spans,
+            "held_back": [
+                [int(self.actions.source[entry]), int(self.actions.offset[entry])]
+                for entry in self.held_back
+            ],
             "outcomes": [[s, o.value, n] for (s, o), n in sorted(self.outcomes.items())],
             "rings": {name: ring.latest for name, ring in self.rings.items()},
         }
@@ -530,7 +555,7 @@ class ShardJoin:
             self.rings[name] = Ring(name, span, meta["rings"][name])
         self._restore_keys(journal)
         self._restore_impressions(journal)
-        self._restore_actions(journal)
+        self._restore_actions(journal, {(s, o) for s, o in meta["held_back"]})
         released_up_to = self.clock - plan.release_delay
         held = [batch_from_bytes(data) for data in self.rings["held"].read(journal)]
         for batch in sorted(held, key=lambda batch: batch.column("event_time")[0].as_py()):
@@ -571,25 +596,40 @@ class ShardJoin:
         if kept.any():
             self.retained.append(batch.filter(pa.array(kept)))
 
-    def _restore_actions(self, journal: Journal) -> None:
-        undecided_after = self.clock - self.plan.action_deadline
-        for data in self.rings["actions"].read(journal):
-            envelope = EventEnvelope.decode(data)
-            assert envelope.batch is not None  # only envelopes with rows are appended
-            batch = envelope.batch.filter(pc.greater(envelope.batch.column(TIME), undecided_after))
-            if batch.num_rows:
-                self.actions.add(envelope.stream - 1, envelope.source, batch, self.remembered)
+    def _restore_actions(self, journal: Journal, held_back: set[tuple[int, int]]) -> None:
         decided: set[tuple[int, int]] = set()
         seen: set[tuple[int, int]] = set()
-        for record in _decisions(self.rings["decisions"].read(journal)):
-            place = (record["source"], record["offset"])
-            (decided if record["decided"] else seen).add(place)
-        self.actions.restore(decided, seen)
-
-
-def _decisions(cells: Iterable[bytes]) -> Iterable[dict[str, Any]]:
-    for data in cells:
-        yield from batch_from_bytes(data).to_pylist()
+        for data in self.rings["decisions"].read(journal):
+            for record in batch_from_bytes(data).to_pylist():
+                place = (record["source"], record["offset"])
+                (decided if record["decided"] else seen).add(place)
+        # All that is older is decided, but for what was held back: of it not every
+        # decision is in the ring still.
+        decided_up_to = self.clock - self.plan.action_deadline
+        for data in self.rings["actions"].read(journal):
+            envelope = EventEnvelope.decode(data)
+            batch = envelope.batch
+            assert batch is not None  # only envelopes with rows are appended
+            undecided = np.array(
+                [
+                    (envelope.source, offset) in held_back
+                    or (time > decided_up_to and (envelope.source, offset) not in decided)
+                    for time, offset in zip(
+                        batch.column(TIME).to_pylist(), batch.column(OFFSET).to_pylist(),
+                        strict=True,
+                    )
+                ]
+            )  # fmt: skip
+            if undecided.any():
+                self.actions.add(
+                    envelope.stream - 1,
+                    envelope.source,
+                    batch.filter(pa.array(undecided)),
+                    self.remembered,
+                )
+        self.actions.mark_seen(seen)
+        expired = self.actions.expired(self.clock)
+        self.held_back = expired[~self.actions.seen[expired]]
 
 
 def _ring_spans(plan: JoinPlan) -> dict[str, int]:
@@ -601,8 +641,3 @@ def _ring_spans(plan: JoinPlan) -> dict[str, int]:
         "held": plan.release_delay + plan.group_span,
     }
     return {name: spans[name] for name in RINGS}
-
-
-def ended(clock: int) -> bool:
-    """Whether a clock says that every source has ended."""
-    return clock >= FOREVER

@@ -73,8 +73,9 @@ def label(rows: int, row: Int64s, entry: Int64s, actions: PendingActions, stream
     duplicates = entry[repeated]
     row, entry, stream = row[~repeated], entry[~repeated], stream[~repeated]
     np.add.at(count, (stream, row), 1)
-    # Assigned from last to first, so that the first of each impression stays.
-    first[stream[::-1], row[::-1]] = entry[::-1]
+    begins = np.ones(entry.size, np.bool_)
+    begins[1:] = (row[1:] != row[:-1]) | (stream[1:] != stream[:-1])
+    first[stream[begins], row[begins]] = entry[begins]
     return Labels(first, count, duplicates)
 
 

@@ -1,0 +1,248 @@
+"""Play sources of events through shards, as rough as a runner may be."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from joiner.join import ShardJoin
+from joiner.journal import MemoryJournal
+from joiner.plan import ActionPlan, JoinPlan
+from joiner.sampling import SamplingPlan
+from pipelines.merge import partition
+from schemas.config import TimeConfig
+from schemas.decoding import Records
+from schemas.envelope import EventEnvelope, SampleEnvelope
+from schemas.eventing import EventBuilder, EventPlan
+from schemas.events import FOREVER, NEVER, OFFSET
+from tests.joiner.reference import Action, Impression
+
+
+@dataclass
+class Rows:
+    """Rows of one source: (time, key) for impressions, (time, key, id) for actions."""
+
+    stream: int
+    rows: list[tuple]
+
+
+def make_plan(
+    windows: tuple[int, ...] = (10,),
+    sources: int = 2,
+    shards: int = 1,
+    group_span: int = 0,
+    rate: float = 1.0,
+    by_group: bool = False,
+    **times: int,
+) -> JoinPlan:
+    delay = max(windows, default=0) + group_span
+    defaults = {"wait_for_impression": max(windows, default=0), "dedup_horizon": max(delay, 20)}
+    actions = tuple(
+        ActionPlan(f"a{i}", window, pa.schema([("note", pa.string())]))
+        for i, window in enumerate(windows)
+    )
+    return JoinPlan(
+        actions=actions,
+        columns=("group", "item", "number"),
+        keys=2,
+        sources=sources,
+        shards=shards,
+        epoch=7,
+        sampling=SamplingPlan(rate=rate, by_group=by_group, seed=3),
+        group_span=group_span,
+        **{**defaults, **times},
+    )
+
+
+def event_rows(sources: list[Rows], out_of_orderness: int) -> tuple[list, list]:
+    """Return the rows as the reference wants them, arrival progress computed anew."""
+    impressions, actions = [], []
+    for number, source in enumerate(sources):
+        greatest = None
+        for offset, row in enumerate(source.rows):
+            arrival = NEVER if greatest is None else greatest - out_of_orderness
+            greatest = row[0] if greatest is None else max(greatest, row[0])
+            if source.stream == 0:
+                impressions.append(Impression(row[0], arrival, row[1], number, offset))
+            else:
+                actions.append(
+                    Action(source.stream - 1, row[0], arrival, row[1], row[2], number, offset)
+                )
+    return impressions, actions
+
+
+def envelopes(
+    plan: JoinPlan, sources: list[Rows], out_of_orderness: int, cuts: Random
+) -> list[list[tuple[int, bytes]]]:
+    """Cut every source into blocks at random; return (shard, envelope) pairs a source."""
+    grouped = plan.group_span > 0 or plan.sampling.by_group
+    out = []
+    for number, source in enumerate(sources):
+        event_plan = EventPlan(
+            stream=source.stream,
+            key=("group", "item"),
+            time=TimeConfig(column="time", unit="us"),
+            carried=("number",) if source.stream == 0 else ("note",),
+            group=("group",) if grouped else (),
+            id=None if source.stream == 0 else "id",
+        )
+        builder = EventBuilder(event_plan, out_of_orderness)
+        begin = 0
+        blocks: list[tuple[int, bytes]] = []
+        while begin < len(source.rows):
+            end = min(len(source.rows), begin + cuts.choice((1, 1, 2, 3, 5, 50)))
+            batch = builder.finish(
+                builder.check(Records(_batch(source, begin, end), np.arange(begin, end))).batch
+            )
+            for shard, part in enumerate(partition(batch, plan.shards)):
+                blocks.append((shard, EventEnvelope(
+                    source.stream, number, plan.sources, begin, end, builder.progress, 0, part,
+                ).encode()))  # fmt: skip
+            begin = end
+        for shard in range(plan.shards):
+            blocks.append((shard, EventEnvelope(
+                source.stream, number, plan.sources, begin, begin, FOREVER).encode()))  # fmt: skip
+        out.append(blocks)
+    return out
+
+
+def _batch(source: Rows, begin: int, end: int) -> pa.RecordBatch:
+    rows = source.rows[begin:end]
+    keys = [row[1].split("/") for row in rows]
+    columns: dict[str, Any] = {
+        "group": [key[0] for key in keys],
+        "item": [key[1] for key in keys],
+        "time": pa.array([row[0] for row in rows], pa.int64()),
+    }
+    if source.stream == 0:
+        columns["number"] = pa.array(range(begin, end), pa.int64())
+    else:
+        columns["id"] = pa.array([row[2] or None for row in rows], pa.string())
+        columns["note"] = [f"{row[0]}:{row[1]}" for row in rows]
+    return pa.RecordBatch.from_pydict(columns)
+
+
+@dataclass
+class Played:
+    """All that came out."""
+
+    samples: dict[tuple[str, int], tuple] = field(default_factory=dict)
+    rows: list[dict] = field(default_factory=list)
+    corrections: list[tuple] = field(default_factory=list)
+    outcomes: dict[tuple[int, int], str] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    notes: dict[tuple[str, int], tuple] = field(default_factory=dict)
+
+
+def play(
+    plan: JoinPlan,
+    blocks: list[list[tuple[int, bytes]]],
+    roughness: Random,
+    crashes: float = 0.0,
+    repeats: float = 0.0,
+    cache_bytes: int = 1 << 20,
+) -> Played:
+    """Feed envelopes in a random order that keeps most of each source's own.
+
+    With `crashes`, a shard loses its memory now and then and is rebuilt from
+    what was committed; with `repeats`, envelopes come again.
+    """
+    queues: list[list[tuple[int, bytes]]] = [[] for _ in range(plan.shards)]
+    for source in blocks:
+        for shard, data in source:
+            queues[shard].append((shard, data))
+    played = Played()
+    for shard in range(plan.shards):
+        order = [list(source_blocks) for source_blocks in _by_source(blocks, shard)]
+        feed: list[bytes] = []
+        while any(order):
+            source = roughness.choice([queue for queue in order if queue])
+            # Envelopes of one source may even overtake each other.
+            at = 1 if len(source) > 1 and roughness.random() < repeats else 0
+            feed.append(source.pop(at))
+            if roughness.random() < repeats:
+                feed.append(roughness.choice(feed))
+        _play_shard(plan, shard, feed, roughness, crashes, cache_bytes, played)
+    return played
+
+
+def _by_source(blocks: list[list[tuple[int, bytes]]], shard: int) -> list[list[bytes]]:
+    return [[data for s, data in source if s == shard] for source in blocks]
+
+
+def _play_shard(
+    plan: JoinPlan,
+    shard: int,
+    feed: list[bytes],
+    roughness: Random,
+    crashes: float,
+    cache_bytes: int,
+    played: Played,
+) -> None:
+    journal = MemoryJournal()
+    join = ShardJoin(plan, shard, cache_bytes)
+    last: SampleEnvelope | None = None
+    for data in feed:
+        while True:
+            before = copy.deepcopy(journal.cells)
+            meta = json.dumps(join.meta())
+            output = join.apply(data, journal)
+            envelope = join.emit(output)
+            if roughness.random() >= crashes:
+                break
+            # The attempt fails before its commit: all it did is gone.
+            journal.cells = before
+            join = ShardJoin.restore(plan, shard, json.loads(meta), journal, cache_bytes)
+        if roughness.random() < crashes:
+            meta = json.dumps(join.meta())
+            join = ShardJoin.restore(plan, shard, json.loads(meta), journal, cache_bytes)
+        if envelope is not None:
+            last = SampleEnvelope.decode(envelope.encode())
+        _collect(plan, output, played)
+    assert last is not None
+    for stream, counts in last.outcomes.items():
+        total = played.counts.setdefault(stream, {})
+        for outcome, count in counts.items():
+            total[outcome] = total.get(outcome, 0) + count
+    leftover = {name: cell for name, cell in journal.cells.items() if cell}
+    assert not leftover, "the journal must be empty when all sources have ended"
+
+
+def _collect(plan: JoinPlan, output: Any, played: Played) -> None:
+    for batch in output.samples:
+        for row in batch.to_pylist():
+            name = (f"{row['group']}/{row['item']}", _micros(row["event_time"]))
+            assert name not in played.samples, "a sample came twice"
+            played.samples[name] = _labels(plan, row)
+            played.notes[name] = tuple(row[f"{a.name}_note"] for a in plan.actions)
+            played.rows.append(row)
+    for batch in output.corrections:
+        for row in batch.to_pylist():
+            for stream, (positive, time, count) in enumerate(_labels(plan, row)):
+                if positive:
+                    assert count == 1
+                    played.corrections.append(
+                        (f"{row['group']}/{row['item']}", _micros(row["event_time"]), stream, time)
+                    )
+    for dead in output.dead:
+        for offset in dead.batch.column(OFFSET).to_pylist():
+            assert (dead.source, offset) not in played.outcomes, "a record was buried twice"
+            played.outcomes[dead.source, offset] = dead.outcome.value
+
+
+def _labels(plan: JoinPlan, row: dict) -> tuple:
+    return tuple(
+        (row[a.name], _micros(row[f"{a.name}_time"]), row[f"{a.name}_count"]) for a in plan.actions
+    )
+
+
+def _micros(moment: Any) -> int | None:
+    if moment is None:
+        return None
+    return round(moment.timestamp() * 1_000_000)

@@ -1,0 +1,112 @@
+"""The join against its brute-force reference, under everything a runner may do."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.joiner.harness import Rows, envelopes, event_rows, make_plan, play
+from tests.joiner.reference import reference_join
+
+KEYS = st.sampled_from(["g/1", "g/2", "g/3", "h/1", "h/2", "i/1"])
+TIMES = st.one_of(st.integers(0, 60), st.integers(0, 400))
+IMPRESSIONS = st.lists(st.tuples(TIMES, KEYS), max_size=25)
+ACTIONS = st.lists(st.tuples(TIMES, KEYS, st.sampled_from(["", "", "x", "y"])), max_size=25)
+
+
+@st.composite
+def cases(draw):
+    windows = draw(st.sampled_from([(10,), (5, 30), (1,), ()]))
+    group_span = draw(st.sampled_from([0, 0, 4]))
+    delay = max(windows, default=0) + group_span
+    horizon = max(1, delay + draw(st.sampled_from([0, 1, 50])))
+    plan = make_plan(
+        windows=windows,
+        sources=0,
+        shards=draw(st.sampled_from([1, 2, 3])),
+        group_span=group_span,
+        by_group=group_span > 0 and draw(st.booleans()),
+        rate=draw(st.sampled_from([1.0, 0.5])),
+        early=draw(st.sampled_from([0, 0, 3])),
+        wait_for_impression=draw(st.sampled_from([0, 5, 10, 40])),
+        dedup_horizon=horizon,
+        retention=min(horizon, draw(st.sampled_from([0, 0, 15]))),
+    )
+    sources = [Rows(0, draw(IMPRESSIONS)) for _ in range(draw(st.integers(1, 2)))]
+    for stream in range(len(windows)):
+        sources += [Rows(1 + stream, draw(ACTIONS)) for _ in range(draw(st.integers(1, 2)))]
+    for source in sources:
+        if draw(st.booleans()):
+            source.rows.sort(key=lambda row: row[0])
+    plan = make_plan_with(plan, sources=len(sources))
+    return plan, sources, draw(st.sampled_from([0, 0, 7])), draw(st.integers(0, 2**32))
+
+
+def make_plan_with(plan, **changes):
+    from dataclasses import replace
+
+    return replace(plan, **changes)
+
+
+def check(case, crashes, repeats):
+    plan, sources, out_of_orderness, seed = case
+    expected = reference_join(plan, *event_rows(sources, out_of_orderness))
+    blocks = envelopes(plan, sources, out_of_orderness, Random(seed))
+    cache_bytes = Random(seed).choice((0, 2000, 1 << 20))
+    played = play(plan, blocks, Random(seed + 1), crashes, repeats, cache_bytes)
+
+    assert played.outcomes == {
+        place: outcome for place, outcome in expected.outcomes.items() if outcome != "settled"
+    }
+    counted = Counter()
+    for counts in played.counts.values():
+        counted.update(counts)
+    assert {k: v for k, v in counted.items() if v} == Counter(expected.outcomes.values())
+    assert sorted(played.corrections) == expected.corrections
+    if plan.sampling.keeps_all:
+        assert played.samples == expected.samples
+    else:
+        # What is dropped is for the sampling tests; all positive units are kept.
+        kept = {name: expected.samples[name] for name in played.samples}
+        assert played.samples == kept
+        by_row = {n for n, labels in expected.samples.items() if any(x[0] for x in labels)}
+        must = expected.positive_units if plan.sampling.by_group else by_row
+        assert must <= played.samples.keys()
+        for row in played.rows:
+            name = (f"{row['group']}/{row['item']}", round(row["event_time"].timestamp() * 1e6))
+            assert row["sampling_rate"] == (1.0 if name in must else 0.5)
+            assert row["weight"] * row["sampling_rate"] == 1.0
+    for (key, _), labels in played.samples.items():
+        for (positive, time, _), note in zip(labels, played.notes[key, _], strict=True):
+            assert note == (f"{time}:{key}" if positive else None)
+
+
+EXAMPLES = int(os.environ.get("HEADRACE_EXAMPLES", "300"))
+COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "derandomize": True}
+
+
+@settings(max_examples=EXAMPLES, **COMMON)
+@given(cases())
+def test_join_equals_the_reference(case):
+    """Any cuts, sources and shards give exactly the reference's samples and outcomes."""
+    check(case, crashes=0.0, repeats=0.0)
+
+
+@settings(max_examples=EXAMPLES, **COMMON)
+@given(cases())
+def test_join_survives_crashes_repeats_and_overtaking(case):
+    """Lost memory, failed attempts, repeated and reordered envelopes change nothing."""
+    check(case, crashes=0.3, repeats=0.3)
+
+
+@pytest.mark.slow
+@settings(max_examples=20_000, **COMMON)
+@given(cases(), st.booleans())
+def test_join_equals_the_reference_in_many_cases(case, rough):
+    """The same, over many more cases."""
+    check(case, crashes=0.3 * rough, repeats=0.3 * rough)
