@@ -26,8 +26,7 @@ def replay(options: argparse.Namespace) -> int:
     """Replay logs."""
     inputs = _load(options)
     _check_folder(options.out)
-    # Beam warns at import about cloud clients that a replay does not use.
-    logging.getLogger().setLevel(logging.ERROR)
+    quiet_beam()
     from pipelines.display import closing_table, watching
     from pipelines.replay import replay as run_replay
 
@@ -36,6 +35,11 @@ def replay(options: argparse.Namespace) -> int:
     if not options.quiet:
         closing_table(replayed.summary, replayed.findings, options.out)
     return 0
+
+
+def quiet_beam() -> None:
+    """Spare users what Beam warns of at import: cloud clients that a replay does not use."""
+    logging.getLogger().setLevel(logging.ERROR)
 
 
 def _check_folder(out: Path) -> None:
