@@ -265,7 +265,6 @@ class ShardJoin:
             "impressions": clock - plan.settle_delay - plan.retention,
             "keys": clock - plan.settle_delay - plan.dedup_horizon,
             "actions": decided_up_to,
-            "decisions": decided_up_to,
             "held": clock - plan.release_delay - plan.group_span,
         }
         for name, ring in self.rings.items():
@@ -498,7 +497,7 @@ class ShardJoin:
         }
         batch = pa.RecordBatch.from_pydict(columns)
         latest = int(actions.time[entries].max())
-        self.rings["decisions"].append(journal, latest, batch_to_bytes(batch))
+        self.rings["actions"].append(journal, latest, batch_to_bytes(batch))
 
     def meta(self) -> dict[str, Any]:
         """Return what the step's one value cell holds, as JSON types."""
@@ -599,15 +598,18 @@ class ShardJoin:
     def _restore_actions(self, journal: Journal, held_back: set[tuple[int, int]]) -> None:
         decided: set[tuple[int, int]] = set()
         seen: set[tuple[int, int]] = set()
-        for data in self.rings["decisions"].read(journal):
+        envelopes = []
+        for data in self.rings["actions"].read(journal):
+            if EventEnvelope.recognizes(data):
+                envelopes.append(EventEnvelope.decode(data))
+                continue
             for record in batch_from_bytes(data).to_pylist():
                 place = (record["source"], record["offset"])
                 (decided if record["decided"] else seen).add(place)
         # All that is older is decided, but for what was held back: of it not every
         # decision is in the ring still.
         decided_up_to = self.clock - self.plan.action_deadline
-        for data in self.rings["actions"].read(journal):
-            envelope = EventEnvelope.decode(data)
+        for envelope in envelopes:
             batch = envelope.batch
             assert batch is not None  # only envelopes with rows are appended
             undecided = np.array(
@@ -637,7 +639,6 @@ def _ring_spans(plan: JoinPlan) -> dict[str, int]:
         "impressions": plan.settle_delay + plan.retention,
         "keys": plan.dedup_horizon,
         "actions": plan.action_deadline,
-        "decisions": plan.action_deadline,
         "held": plan.release_delay + plan.group_span,
     }
     return {name: spans[name] for name in RINGS}

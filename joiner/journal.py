@@ -10,9 +10,9 @@ ring            what its cells hold
 ``impressions`` event envelopes of impressions that have not settled, or
                 are retained for corrections
 ``keys``        Arrow batches of kept keys (digest, time, arrival)
-``actions``     event envelopes of actions
-``decisions``   Arrow batches of (source, offset, decided): actions that
-                are decided, or that see an impression
+``actions``     event envelopes of actions; and Arrow batches of (source,
+                offset, decided): which of them are decided, or see an
+                impression
 ``held``        Arrow batches of settled rows that wait for their group
 ==============  ========================================================
 
@@ -27,8 +27,8 @@ from typing import Protocol
 
 from schemas.events import NEVER
 
-CELLS = 8
-RINGS = ("impressions", "keys", "actions", "decisions", "held")
+CELLS = 6
+RINGS = ("impressions", "keys", "actions", "held")
 AHEAD = "ahead"
 PAYLOADS = "impressions"
 """The ring that a join reads from in its normal course, not only to rebuild."""

@@ -28,13 +28,12 @@ from pipelines.reading import ReadLogs, open_source
 from pipelines.sinks import KeepResult, WriteBatches, WriteSamples, open_sinks
 from pipelines.summary import summarize
 from pipelines.training import FINISHED, Finished, TrainEpochs, TrainJob
+from schemas.envelope import SampleEnvelope
 
 RUNNER = "--runner=FnApiRunner"
 
 _SWITCH_INTERVAL_S = 0.0005
 
-# Said outright: Beam pickles elements of a type that it has to guess.
-_KEYED = tuple[int, bytes]
 
 
 @dataclass(frozen=True)
@@ -82,19 +81,22 @@ def train_job(inputs: Inputs, folder: Path) -> TrainJob:
 
 
 def build_replay(pipeline: beam.Pipeline, inputs: Inputs, run: str, models: Path) -> None:
-    """Put the replay graph together; on the in-process runner it is one fused stage."""
+    """Put the replay graph together; on the in-process runner it is one fused stage.
+
+    Output types are said outright: Beam pickles elements of types that it has to guess.
+    """
     paths = tuple(source.path for source in inputs.sources)
     read = (
         pipeline
         | "Start" >> beam.Create([0], reshuffle=False)
         | "ReadLogs"
-        >> beam.ParDo(ReadLogs(inputs, run)).with_output_types(_KEYED).with_outputs(
-            DEAD, main="events"
-        )
+        >> beam.ParDo(ReadLogs(inputs, run))
+        .with_output_types(tuple[int, bytes])
+        .with_outputs(DEAD, main="events")
     )
     joined = read.events | "JoinShards" >> beam.ParDo(
         JoinShards(inputs.join, paths, run, durable=False)
-    ).with_output_types(_KEYED).with_outputs(DEAD, CORRECTIONS, main="samples")
+    ).with_output_types(tuple[int, SampleEnvelope]).with_outputs(DEAD, CORRECTIONS, main="samples")
     learned = joined.samples | "TrainEpochs" >> beam.ParDo(
         TrainEpochs(train_job(inputs, models), run)
     ).with_output_types(Learned).with_outputs(FINISHED, main="learned")

@@ -88,9 +88,8 @@ class TrainingState:
         self.snapshot: str | None = None
         self.journaled = 0
 
-    def receive(self, data: bytes) -> Learned | None:
-        """Take in an encoded `SampleEnvelope`; learn and observe what it completes."""
-        envelope = SampleEnvelope.decode(data)
+    def receive(self, envelope: SampleEnvelope) -> Learned | None:
+        """Take in an envelope; learn and observe what it completes."""
         known = self.trainer.sequence[envelope.shard]
         learned = self.trainer.receive(envelope)
         if envelope.sequence >= known:
@@ -250,9 +249,9 @@ class TrainEpochs(beam.DoFn):
         self.bundle = Bundle(self.scope)
 
     @with_cells("envelopes", "waiting")
-    def process(self, element: tuple[int, bytes], *cells: Any) -> Iterator[Any]:
+    def process(self, element: tuple[int, SampleEnvelope], *cells: Any) -> Iterator[Any]:
         """Receive one envelope."""
-        key, data = element
+        key, envelope = element
         meta, envelopes, waiting = cells
 
         def rebuild(known: dict[str, Any]) -> TrainingState:
@@ -260,15 +259,17 @@ class TrainEpochs(beam.DoFn):
             if known:
                 if known["snapshot"] is not None:
                     state.load(known["snapshot"], list(waiting.read()))
-                for sent in sorted(envelopes.read(), key=_shard_and_sequence):
-                    state.receive(sent)
+                sent = [SampleEnvelope.decode(data) for data in envelopes.read()]
+                for again in sorted(sent, key=lambda e: (e.shard, e.sequence)):
+                    state.receive(again)
                 state.journaled = known["journaled"]
             return state
 
         committed = meta.read() if key not in self.bundle.live else None
         state: TrainingState = self.bundle.touch(key, committed, rebuild)
-        learned = state.receive(data)
+        learned = state.receive(envelope)
         if self.job.durable:
+            data = envelope.encode()
             envelopes.add(data)
             state.journaled += len(data)
         if state.journaled > self.job.journal_bytes:
@@ -287,8 +288,3 @@ class TrainEpochs(beam.DoFn):
     def finish_bundle(self) -> None:
         """Hand the state back to the cache."""
         self.bundle.finish()
-
-
-def _shard_and_sequence(data: bytes) -> tuple[int, int]:
-    envelope = SampleEnvelope.decode(data)
-    return envelope.shard, envelope.sequence

@@ -65,6 +65,11 @@ class EventEnvelope:
         has_rows = self.batch is not None and self.batch.num_rows
         return _pack(_EVENTS, header, [self.batch] if has_rows else [])
 
+    @staticmethod
+    def recognizes(data: bytes) -> bool:
+        """Tell an event envelope from other bytes."""
+        return data[:4] == _EVENTS
+
     @classmethod
     def decode(cls, data: bytes) -> EventEnvelope:
         """Read an envelope; its batch shares the memory of `data`."""
