@@ -93,7 +93,7 @@ class ShardJoin:
         Payload held in memory; the rest is read back from the journal.
     """
 
-    def __init__(self, plan: JoinPlan, shard: int, cache_bytes: int = 4 << 20) -> None:
+    def __init__(self, plan: JoinPlan, shard: int, cache_bytes: int = 16 << 20) -> None:
         self.plan = plan
         self.shard = shard
         self.clock = NEVER
@@ -122,7 +122,8 @@ class ShardJoin:
         envelope = EventEnvelope.decode(data)
         if envelope.begin > self.position[envelope.source]:
             self.ahead[envelope.source, envelope.begin] = data
-            journal.append(AHEAD, 0, data)
+            if journal.durable:
+                journal.append(AHEAD, 0, data)
             return output
         self._apply_in_turn(envelope, data, journal, output)
         self._apply_ahead(envelope.source, journal, output)
@@ -170,7 +171,7 @@ class ShardJoin:
             data = self.ahead.pop(name)
             self._apply_in_turn(EventEnvelope.decode(data), data, journal, output)
             used = True
-        if used:
+        if used and journal.durable:
             journal.clear(AHEAD, 0)
             for data in self.ahead.values():
                 journal.append(AHEAD, 0, data)
@@ -210,7 +211,8 @@ class ShardJoin:
             cell = self.rings["impressions"].append(journal, latest, data)
             self.queue.push(source, envelope.begin, batch, cell)
         else:
-            self.rings["actions"].append(journal, latest, data)
+            if journal.durable:
+                self.rings["actions"].append(journal, latest, data)
             self._add_actions(envelope.stream - 1, source, batch, journal, output)
 
     def _note_times(self, stream: int, batch: pa.RecordBatch) -> None:
@@ -327,9 +329,10 @@ class ShardJoin:
                 rows.time[survivors], rows.arrival[survivors],
             )  # fmt: skip
         key0, _, time, _ = columns
-        names = ("key0", "key1", "time", "arrival")
-        keys = pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names=names)
-        self.rings["keys"].append(journal, int(time[-1]), batch_to_bytes(keys))
+        if journal.durable:
+            names = ("key0", "key1", "time", "arrival")
+            keys = pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names)
+            self.rings["keys"].append(journal, int(time[-1]), batch_to_bytes(keys))
         self.outcomes[0, Outcome.SETTLED] += survivors.size
 
         matches, seen = self.actions.match(*columns)
@@ -355,7 +358,8 @@ class ShardJoin:
         if plan.sampling.by_group:
             impressions = pa.concat_batches(rows.take(survivors))
             batch = labelled(plan, impressions, labels, self.actions)
-            self.rings["held"].append(journal, int(time[-1]), batch_to_bytes(batch))
+            if journal.durable:
+                self.rings["held"].append(journal, int(time[-1]), batch_to_bytes(batch))
             self.held.push(batch, NEVER)
             return
         if plan.sampling.keeps_all or plan.sampling.column is None:
@@ -487,7 +491,7 @@ class ShardJoin:
     # --- durable state --------------------------------------------------------------------
 
     def _record(self, journal: Journal, entries: Int64s, decided: bool) -> None:
-        if entries.size == 0:
+        if entries.size == 0 or not journal.durable:
             return
         actions = self.actions
         columns = {
@@ -526,7 +530,7 @@ class ShardJoin:
         shard: int,
         meta: dict[str, Any],
         journal: Journal,
-        cache_bytes: int = 4 << 20,
+        cache_bytes: int = 16 << 20,
     ) -> ShardJoin:
         """Rebuild the state that wrote `meta`, from the journal.
 

@@ -30,12 +30,19 @@ from schemas.events import NEVER
 CELLS = 6
 RINGS = ("impressions", "keys", "actions", "held")
 AHEAD = "ahead"
-PAYLOADS = "impressions"
-"""The ring that a join reads from in its normal course, not only to rebuild."""
 
 
 class Journal(Protocol):
-    """Cells of bytes, durable with the step's commit."""
+    """Cells of bytes, durable with the step's commit.
+
+    Attributes
+    ----------
+    durable
+        Whether the cells outlive the process. If not, only the ring of
+        impressions is written, for payloads that are read back.
+    """
+
+    durable: bool
 
     def append(self, ring: str, cell: int, data: bytes) -> None:
         """Add `data` to a cell."""
@@ -49,6 +56,8 @@ class Journal(Protocol):
 
 class MemoryJournal:
     """A journal in memory, for tests and for joins that need not survive."""
+
+    durable = True
 
     def __init__(self) -> None:
         self.cells: defaultdict[tuple[str, int], list[bytes]] = defaultdict(list)

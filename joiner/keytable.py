@@ -162,7 +162,7 @@ class RememberedKeys:
         # Forget what has left its horizon before growing; most often that is enough.
         bound = settled_up_to - self.horizon
         live = int(np.count_nonzero(self.time[: self.count] > bound))
-        room = live + max(more, live // 2, _SMALLEST)
+        room = live + max(more, live, _SMALLEST)
         self.slots = slots_for(room)
         self.count = _compact(
             self.key0, self.key1, self.time, self.arrival, self.count, bound, self.slots

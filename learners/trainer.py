@@ -7,7 +7,6 @@ of the log alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,8 +20,6 @@ from schemas.config import FeaturesConfig
 from schemas.envelope import SampleEnvelope
 from schemas.events import EMIT, FOREVER, KEY0, KEY1, NEVER, RATE, without_reserved
 from schemas.hashing import Int64s
-
-_ORDERED_ROWS = 16_384
 
 Correction = Literal["weight", "logit", "recalibrate", "none"]
 
@@ -75,12 +72,10 @@ class Learned:
         pieces = [part.column(name).to_numpy(zero_copy_only=False) for part in self.parts]
         return np.concatenate(pieces)[self.order]
 
-    def in_order(self) -> Iterator[pa.RecordBatch]:
-        """Yield the samples in canonical order, without internal columns."""
-        whole = pa.concat_batches([without_reserved(part) for part in self.parts])
-        # A little at a time: memory that is used again costs less than fresh memory.
-        for begin in range(0, self.order.size, _ORDERED_ROWS):
-            yield whole.take(pa.array(self.order[begin : begin + _ORDERED_ROWS]))
+    def in_order(self) -> pa.Table:
+        """Return the samples in canonical order, without internal columns."""
+        visible = pa.Table.from_batches([without_reserved(part) for part in self.parts])
+        return visible.take(pa.array(self.order))
 
 
 def canonical_order(emit: Int64s, key0: Any, key1: Any) -> Int64s:

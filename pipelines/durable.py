@@ -21,7 +21,7 @@ import apache_beam as beam
 from apache_beam.coders import BytesCoder
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 
-from joiner.journal import AHEAD, CELLS, PAYLOADS, RINGS
+from joiner.journal import AHEAD, CELLS, RINGS
 
 META = "meta"
 BAG_NAMES = tuple(f"{ring}_{cell}" for ring in RINGS for cell in range(CELLS)) + (f"{AHEAD}_0",)
@@ -61,7 +61,7 @@ class BeamJournal:
     bags
         The bags in the order of `BAG_NAMES`.
     durable
-        False drops everything that only a rebuild would read.
+        Whether the runner keeps the bags beyond the process.
     """
 
     def __init__(self, bags: Iterable[Any], durable: bool = True) -> None:
@@ -70,8 +70,7 @@ class BeamJournal:
 
     def append(self, ring: str, cell: int, data: bytes) -> None:
         """Add `data` to a cell."""
-        if self.durable or ring == PAYLOADS:
-            self.bags[f"{ring}_{cell}"].add(data)
+        self.bags[f"{ring}_{cell}"].add(data)
 
     def read(self, ring: str, cell: int) -> Iterable[bytes]:
         """Return the contents of a cell."""

@@ -52,17 +52,25 @@ class JoinShards(beam.DoFn):
     scope
         Names the job in the process-wide cache.
     durable
-        Whether to journal all that a rebuild needs. On a runner that keeps no
-        state beyond the process only payloads are journaled, to be read back.
+        Whether the runner keeps state beyond the process. If not, only payloads
+        are journaled, to be read back.
+    cache_bytes
+        Payload held in memory, over all shards.
     """
 
     def __init__(
-        self, plan: JoinPlan, paths: tuple[str, ...], scope: str, durable: bool = True
+        self,
+        plan: JoinPlan,
+        paths: tuple[str, ...],
+        scope: str,
+        durable: bool = True,
+        cache_bytes: int = 128 << 20,
     ) -> None:
         self.plan = plan
         self.paths = paths
         self.scope = f"{scope}/join"
         self.durable = durable
+        self.cache_bytes = cache_bytes // plan.shards
 
     def start_bundle(self) -> None:
         """Forget what a failed bundle may have left."""
@@ -77,8 +85,8 @@ class JoinShards(beam.DoFn):
 
         def rebuild(known: dict[str, Any]) -> ShardJoin:
             if not known:
-                return ShardJoin(self.plan, shard)
-            return ShardJoin.restore(self.plan, shard, known, journal)
+                return ShardJoin(self.plan, shard, self.cache_bytes)
+            return ShardJoin.restore(self.plan, shard, known, journal, self.cache_bytes)
 
         first_touch = shard not in self.bundle.live
         committed = meta.read() if first_touch else None

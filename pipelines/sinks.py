@@ -41,14 +41,14 @@ class ParquetFolder:
         self.writer: pq.ParquetWriter | None = None
         self.files = 0
         self.in_file = 0
-        self.held: list[pa.RecordBatch] = []
+        self.held: list[pa.Table] = []
         self.held_rows = 0
         folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, batch: pa.RecordBatch) -> None:
+    def write(self, table: pa.Table) -> None:
         """Add rows."""
-        self.held.append(batch)
-        self.held_rows += batch.num_rows
+        self.held.append(table)
+        self.held_rows += table.num_rows
         while self.held_rows >= ROW_GROUP_ROWS:
             self._write_group(ROW_GROUP_ROWS)
 
@@ -59,7 +59,7 @@ class ParquetFolder:
         self._close_file()
 
     def _write_group(self, rows: int) -> None:
-        table = pa.Table.from_batches(self.held, self.schema)
+        table = pa.concat_tables([self.schema.empty_table(), *self.held])
         if self.writer is None:
             path = self.folder / f"part-{self.files:05d}.parquet"
             self.writer = pq.ParquetWriter(
@@ -68,7 +68,7 @@ class ParquetFolder:
             )  # fmt: skip
             self.files += 1
         self.writer.write_table(table.slice(0, rows), row_group_size=ROW_GROUP_ROWS)
-        self.held = table.slice(rows).to_batches()
+        self.held = [table.slice(rows)]
         self.held_rows -= rows
         self.in_file += rows
         if self.in_file >= FILE_ROWS:
@@ -93,11 +93,10 @@ class Sink:
         self.background.put(item)
 
     def _write(self, item: Learned | pa.RecordBatch) -> None:
-        if isinstance(item, Learned):
-            for batch in item.in_order():
-                self.files.write(batch)
-        else:
-            self.files.write(without_reserved(item))
+        table = item.in_order() if isinstance(item, Learned) else pa.Table.from_batches(
+            [without_reserved(item)]
+        )
+        self.files.write(table)
 
     def close(self) -> None:
         """Write everything and close the files."""

@@ -1,0 +1,106 @@
+import pyarrow as pa
+import pytest
+
+from schemas.decoding import CsvDecoder, JsonDecoder, Lines, infer_json_schema
+
+SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64()), ("x", pa.float64()), ("b", pa.bool_())])
+
+
+def csv(*lines: bytes, first: int = 0):
+    decoder = CsvDecoder(["id", "unused", "n", "x", "b"], SCHEMA)
+    return decoder.decode(Lines(first, list(lines)))
+
+
+def test_csv_decodes_columns_with_their_types():
+    """Fields are converted, unused columns skipped, empty fields null, quotes respected."""
+    records = csv(b'a,-,1,0.5,true', b'"b, c",-,-7,1e3,0', b',-,,,')
+    assert records.batch.to_pylist() == [
+        {"id": "a", "n": 1, "x": 0.5, "b": True},
+        {"id": "b, c", "n": -7, "x": 1000.0, "b": False},
+        {"id": None, "n": None, "x": None, "b": None},
+    ]
+    assert records.numbers.tolist() == [0, 1, 2]
+    assert records.rejects == []
+
+
+def test_csv_sets_broken_lines_aside_and_keeps_their_neighbours():
+    """A broken line costs itself alone, and is told with number, reason and text."""
+    records = csv(
+        b"a,-,1,0.5,true",
+        b"too,few",
+        b"",
+        b'"unclosed,-,1,1,1',
+        b"b,-,1.5,0,1",
+        b"c,-,2,abc,1",
+        b"d,-,3,0,maybe",
+        b"\xff\xfe,-,4,0,1",
+        b"e,-,99999999999999999999,0,1",
+        b"f,-,9223372036854775808,0,1",
+        b"g,-,5,0,1",
+        first=100,
+    )
+    assert records.batch.column("id").to_pylist() == ["a", "g"]
+    assert records.numbers.tolist() == [100, 110]
+    assert [(r.number, r.reason.value, r.detail) for r in records.rejects] == [
+        (101, "undecodable", "2 fields where 5 are due"),
+        (102, "undecodable", "empty line"),
+        (103, "undecodable", "unbalanced quotes"),
+        (104, "wrong_type", "column n is not int64"),
+        (105, "wrong_type", "column x is not double"),
+        (106, "wrong_type", "column b is not bool"),
+        (107, "wrong_type", "column id is not string"),
+        (108, "wrong_type", "column n is not int64"),
+        (109, "wrong_type", "column n is not int64"),
+    ]
+    assert records.rejects[0].record == "too,few"
+    assert records.rejects[6].record == "\\xff\\xfe,-,4,0,1"
+
+
+JSON_SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64()), ("tags", pa.list_(pa.string()))])
+
+
+def json(*lines: bytes):
+    return JsonDecoder(JSON_SCHEMA).decode(Lines(0, list(lines)))
+
+
+def test_json_decodes_objects():
+    """Missing keys are null, unknown ones passed over."""
+    records = json(b'{"id": "a", "n": 1, "tags": ["x", "y"]}', b'{"other": {}, "id": null}')
+    assert records.batch.to_pylist() == [
+        {"id": "a", "n": 1, "tags": ["x", "y"]},
+        {"id": None, "n": None, "tags": None},
+    ]
+
+
+def test_json_sets_broken_lines_aside():
+    """Blank, cut, doubled and mistyped lines are rejects; the others keep their numbers."""
+    records = json(
+        b'{"id": "a"}', b"", b'{"id": "b"', b'{"id": "c"}{"id": "d"}', b'{"n": "1"}',
+        b'{"n": 1.5}', b'{"id": "\xff"}', b"[1]", b'{"n": 9223372036854775808}', b'{"id": "e"}',
+    )  # fmt: skip
+    assert records.batch.column("id").to_pylist() == ["a", "e"]
+    assert records.numbers.tolist() == [0, 9]
+    assert [(r.number, r.reason.value) for r in records.rejects] == [
+        (1, "undecodable"),
+        (2, "undecodable"),
+        (3, "undecodable"),
+        (4, "wrong_type"),
+        (5, "wrong_type"),
+        (6, "undecodable"),
+        (7, "wrong_type"),
+        (8, "wrong_type"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "schema"),
+    [
+        ([b'{"a": 1}', b'{"a": 2.5}'], pa.schema([("a", pa.float64())])),
+        ([b'{"a": 1, "b": null}', b'{"b": "x"}'], pa.schema([("a", pa.int64()), ("b", pa.string())])),
+        ([b'{"a": {}}', b"broken", b'{"t": ["x"]}'], pa.schema([("t", pa.list_(pa.string()))])),
+        ([b'{"a": true}'], pa.schema([("a", pa.bool_())])),
+    ],
+)
+def test_json_columns_are_inferred_from_the_head(lines, schema):
+    """Types are those that hold every value seen."""
+    assert infer_json_schema(lines) == schema

@@ -1,0 +1,33 @@
+import pyarrow as pa
+import pytest
+
+from schemas.envelope import EventEnvelope, SampleEnvelope
+from schemas.errors import EnvelopeError
+from schemas.events import FOREVER, NEVER
+
+ROWS = pa.RecordBatch.from_pydict({"key": ["a", "b"], "n": [1, 2]})
+
+
+def test_event_envelopes_come_back_as_they_were():
+    """Header and rows survive, with and without rows."""
+    full = EventEnvelope(1, 2, 3, 10, 12, 99, 4, ROWS)
+    assert EventEnvelope.decode(full.encode()) == full
+    empty = EventEnvelope(0, 0, 1, 0, 0, FOREVER)
+    assert EventEnvelope.decode(empty.encode()) == empty
+
+
+def test_sample_envelopes_come_back_as_they_were():
+    """Counts, positions and several batches survive."""
+    full = SampleEnvelope(
+        1, 8, 5, NEVER, [[3, 0]], {"impressions": {"late": 1}}, 2, [[0, 9]], [ROWS, ROWS]
+    )
+    assert SampleEnvelope.decode(full.encode()) == full
+
+
+def test_other_bytes_are_refused():
+    """Bytes of another step or version are named and refused."""
+    data = EventEnvelope(0, 0, 1, 0, 0, 0).encode()
+    with pytest.raises(EnvelopeError, match=r"expected an envelope HRS1 \(got b'HRE1'\)"):
+        SampleEnvelope.decode(data)
+    with pytest.raises(EnvelopeError):
+        EventEnvelope.decode(b"HRE2" + data[4:])

@@ -1,0 +1,112 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from schemas.config import TimeConfig
+from schemas.decoding import Records
+from schemas.eventing import EventBuilder, EventPlan, parse_times
+from schemas.events import ARRIVAL, ID0, ID1, NEVER, OFFSET, TIME
+
+MAY_1 = 1_777_593_600_000_000  # 2026-05-01 00:00 UTC
+
+
+@pytest.mark.parametrize(
+    ("column", "config", "time"),
+    [
+        (pa.array([MAY_1 // 1000]), {"unit": "ms"}, MAY_1),
+        (pa.array([MAY_1 / 1e6 + 0.25]), {"unit": "s"}, MAY_1 + 250_000),
+        (pa.array([MAY_1 // 1000], pa.timestamp("ms")), {}, MAY_1),
+        (pa.array(["2026-05-01 02:00:00"]), {"format": "%Y-%m-%d %H:%M:%S", "zone": "Europe/Berlin"}, MAY_1),
+        (pa.array(["2026-05-01T02:00:00.5+02:00"]), {"format": "iso8601"}, MAY_1 + 500_000),
+        # The hour that comes twice is its first pass; the hour that is left out is its end.
+        (pa.array(["2026-10-25 02:30:00"]), {"format": "%Y-%m-%d %H:%M:%S", "zone": "Europe/Berlin"},
+         1_792_888_200_000_000),
+        (pa.array(["2026-03-29 02:30:00"]), {"format": "%Y-%m-%d %H:%M:%S", "zone": "Europe/Berlin"},
+         1_774_746_000_000_000),
+    ],
+)  # fmt: skip
+def test_times_of_every_notation_are_microseconds_utc(column, config, time):
+    """Unit, zone and format are declared; inside there are microseconds UTC."""
+    got, null, bad = parse_times(column, TimeConfig(column="t", **config))
+    assert (got.tolist(), null.tolist(), bad.tolist()) == ([time], [False], [False])
+
+
+@pytest.mark.parametrize(
+    ("column", "config"),
+    [
+        (pa.array([MAY_1]), {"unit": "s"}),  # microseconds read as seconds
+        (pa.array([MAY_1]), {"unit": "ms"}),
+        (pa.array([-1]), {"unit": "us"}),
+        (pa.array([2**63 - 1]), {"unit": "s"}),
+        (pa.array([float("nan")]), {"unit": "s"}),
+        (pa.array(["yesterday"]), {"format": "%Y-%m-%d"}),
+        (pa.array(["yesterday"]), {"format": "iso8601"}),
+    ],
+)
+def test_times_out_of_range_are_bad(column, config):
+    """What is no time of 1970 to 2099 is told, and never wraps around."""
+    _, null, bad = parse_times(column, TimeConfig(column="t", **config))
+    assert (null.tolist(), bad.tolist()) == ([False], [True])
+
+
+def test_a_type_that_does_not_go_with_the_notation_is_refused():
+    """Integers without a unit are not guessed."""
+    with pytest.raises(TypeError, match="column t is int64 and needs a unit or a format"):
+        parse_times(pa.array([1]), TimeConfig(column="t"))
+
+
+def build(cuts, times=(5, 3, 9, 7, 20), out_of_orderness=2):
+    plan = EventPlan(1, ("k",), TimeConfig(column="t", unit="us"), (), id="id")
+    builder = EventBuilder(plan, out_of_orderness)
+    out = []
+    for begin, end in cuts:
+        rows = pa.RecordBatch.from_pydict(
+            {
+                "k": pa.array([str(i) for i in range(begin, end)], pa.string()),
+                "t": pa.array(times[begin:end], pa.int64()),
+                "id": pa.array([str(i) if i else None for i in range(begin, end)], pa.string()),
+            }
+        )
+        events = builder.check(Records(rows, np.arange(begin, end)))
+        out.append(builder.finish(events.batch))
+    return builder, pa.concat_batches(out)
+
+
+@pytest.mark.parametrize("cuts", [[(0, 5)], [(0, 1), (1, 2), (2, 5)], [(0, 3), (3, 3), (3, 5)]])
+def test_arrival_progress_is_the_running_maximum_before_the_row(cuts):
+    """It does not depend on where blocks are cut."""
+    builder, events = build(cuts)
+    assert events.column(TIME).to_pylist() == [5, 3, 9, 7, 20]
+    assert events.column(ARRIVAL).to_pylist() == [NEVER, 3, 3, 7, 7]
+    assert events.column(OFFSET).to_pylist() == [0, 1, 2, 3, 4]
+    assert builder.progress == 18
+
+
+def test_a_null_id_is_no_id():
+    """A null id has the digest (0, 0), which is compared with nothing."""
+    _, events = build([(0, 5)])
+    assert (events.column(ID0)[0].as_py(), events.column(ID1)[0].as_py()) == (0, 0)
+    assert len(set(events.column(ID0).to_pylist())) == 5
+
+
+def test_records_without_key_or_time_are_set_aside():
+    """Null and empty keys, null times and times out of range are rejects with their reason."""
+    plan = EventPlan(0, ("k", "g"), TimeConfig(column="t", unit="us"), ("x",))
+    rows = pa.RecordBatch.from_pydict(
+        {
+            "k": ["a", None, "", "b", "c", "d"],
+            "g": pa.array([1, 1, 1, None, 1, 1]),
+            "t": pa.array([1, 1, 1, 1, None, -5]),
+            "x": list("uvwxyz"),
+        }
+    )
+    events = EventBuilder(plan, 0).check(Records(rows, np.arange(10, 16)))
+    assert events.batch.column("x").to_pylist() == ["u"]
+    assert [(r.number, r.reason.value) for r in events.rejects] == [
+        (11, "null_key"),
+        (12, "null_key"),
+        (13, "null_key"),
+        (14, "null_time"),
+        (15, "time_out_of_range"),
+    ]
+    assert events.rejects[4].record == '{"k": "d", "g": 1, "t": -5, "x": "z"}'

@@ -1,0 +1,79 @@
+import datetime
+
+import mmh3
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.hashing import assign_shards, hash_bytes, hash_column, hash_columns, keep_below
+
+
+def digests(column):
+    return [(int(a), int(b)) for a, b in zip(*hash_column(column), strict=True)]
+
+
+@given(st.lists(st.binary(max_size=70), max_size=20), st.integers(0, 2**31))
+def test_bytes_hash_as_murmur3_does(values, seed):
+    """Digests are those of MurmurHash3_x64_128, whatever the length."""
+    assert digests(pa.array(values, pa.binary())) == [mmh3.hash64(v, 0, signed=False) for v in values]
+    for value in values:
+        assert hash_bytes(value, seed) == mmh3.hash64(value, seed, signed=False)
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20))
+def test_integers_hash_as_their_eight_bytes(values):
+    """An integer hashes as its little-endian bytes with seed 1."""
+    expected = [mmh3.hash64(v.to_bytes(8, "little", signed=True), 1, signed=False) for v in values]
+    assert digests(pa.array(values, pa.int64())) == expected
+
+
+def test_integer_widths_agree_and_differ_from_text():
+    """5 is 5 in any integer type, and never "5"."""
+    narrow, wide = pa.array([5], pa.int8()), pa.array([5], pa.uint64())
+    assert digests(narrow) == digests(wide)
+    assert digests(narrow) != digests(pa.array(["5"]))
+
+
+def test_slices_hash_as_copies():
+    """A slice of an array hashes as the values it shows."""
+    whole = pa.array(["a", "bb", "ccc", "dddd"])
+    assert digests(whole.slice(1, 2)) == digests(pa.array(["bb", "ccc"]))
+    assert digests(whole.slice(4)) == []
+
+
+def test_several_columns_hash_as_joined_digests():
+    """A key of two columns is the hash of both 16-byte digests, so ("ab","c") is not ("a","bc")."""
+    first, second = hash_columns([pa.array(["ab", "a"]), pa.array(["c", "bc"])])
+    parts = [mmh3.hash_bytes(text, 0) for text in ("ab", "c")]
+    assert (int(first[0]), int(second[0])) == mmh3.hash64(b"".join(parts), 0, signed=False)
+    assert first[0] != first[1]
+
+
+def test_other_types_hash_or_refuse():
+    """Floats, booleans and timestamps have digests; structs have none."""
+    moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    for column in (pa.array([1.5]), pa.array([True]), pa.array([moment], pa.timestamp("us", "UTC"))):
+        assert len(digests(column)) == 1
+    with pytest.raises(TypeError, match="no stable hash is defined for columns of type struct"):
+        hash_column(pa.array([{"a": 1}]))
+
+
+def test_shards_are_even_and_in_range():
+    """Shards come from the high bits and get equal shares."""
+    hashes, _ = hash_column(pa.array(range(80_000)))
+    counts = np.bincount(assign_shards(hashes, 8), minlength=8)
+    assert counts.size == 8
+    assert abs(counts - 10_000).max() < 500
+
+
+def test_keep_below_keeps_the_share_and_is_monotone():
+    """A higher rate keeps all that a lower one does; another seed chooses anew."""
+    hashes, _ = hash_column(pa.array(range(100_000)))
+    few = keep_below(hashes, 7, np.full(hashes.size, 0.1))
+    more = keep_below(hashes, 7, np.full(hashes.size, 0.3))
+    other = keep_below(hashes, 8, np.full(hashes.size, 0.1))
+    assert abs(few.mean() - 0.1) < 0.004
+    assert (more >= few).all()
+    assert abs((few & other).mean() - 0.01) < 0.002

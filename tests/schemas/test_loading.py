@@ -1,0 +1,123 @@
+"""A wrong configuration gives one clear line: file, key, value, hint."""
+
+import pytest
+
+from schemas.durations import HOUR, MINUTE, SECOND
+from schemas.errors import ConfigError
+from schemas.loading import load_config
+
+GOOD = """
+[impressions]
+path = "impressions.parquet"
+key = ["request_id"]
+time = { column = "time", unit = "us" }
+
+[actions.click]
+path = ["clicks-*.parquet", "more.parquet"]
+key = ["request_id"]
+time = { column = "time", unit = "us" }
+window = "10m"
+
+[join]
+group = ["request_id"]
+
+[sampling]
+negative_rate = { column = "device", values = { tv = 0.5 }, default = 0.1 }
+
+[learner]
+label = "click"
+
+[learner.features]
+categorical = ["device"]
+multi_valued = ["tags", { column = "words", separator = "," }]
+numeric = { price = "log", age = [18, 30, 50] }
+crosses = [["device", "os"]]
+"""
+
+
+def load(tmp_path, text):
+    path = tmp_path / "c.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path)
+
+
+def test_a_configuration_is_read_with_its_defaults(tmp_path):
+    """Durations are microseconds, and defaults depend on each other as documented."""
+    config = load(tmp_path, GOOD)
+    assert config.actions["click"].window == 10 * MINUTE
+    assert config.actions["click"].path == ("clicks-*.parquet", "more.parquet")
+    assert config.group_span == 10 * SECOND
+    assert config.settle_delay == 10 * MINUTE + 10 * SECOND
+    assert config.wait_for_impression == 10 * MINUTE
+    assert config.dedup_horizon == HOUR
+    assert config.sampling.negative_rate.values == {"tv": 0.5}
+    features = config.learner.features
+    assert features.columns == ("device", "tags", "words", "price", "age", "os")
+    assert features.multi_valued[1].separator == ","
+    assert features.numeric == {"price": "log", "age": (18.0, 30.0, 50.0)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('window = "10m"', 'windw = "10m"',
+         "actions.click.windw: unknown key (got '10m'); did you mean window?"),
+        ("[join]", "[jion]", "jion: unknown key; did you mean join?"),
+        ('window = "10m"', 'window = "0s"',
+         "actions.click.window: join window must be positive (got '0s'); "
+         "30m is usual for display ads"),
+        ('window = "10m"', 'window = "-5m"',
+         "actions.click.window: expected a duration such as 10s, 30m, 1.5h or 7d (got '-5m')"),
+        ('window = "10m"', "window = 10",
+         'actions.click.window: expected a duration in quotes, such as "10m" (got 10)'),
+        ('window = "10m"', "", "actions.click.window: is missing; add this key"),
+        ('key = ["request_id"]\ntime = { column = "time", unit = "us" }\nwindow',
+         'time = { column = "time", unit = "us" }\nwindow',
+         "actions.click.key: is missing; add this key"),
+        ("default = 0.1", "default = 0",
+         "sampling.negative_rate.default: input should be greater than 0 (got 0); "
+         "rates lie in (0, 1], other parameters above 0"),
+        ("default = 0.1", "default = 1.5",
+         "sampling.negative_rate.default: input should be less than or equal to 1 (got 1.5); "
+         "rates lie in (0, 1]"),
+        ('unit = "us" }\n\n[actions', 'unit = "min" }\n\n[actions',
+         "impressions.time.unit: input should be 'us', 'ms' or 's' (got 'min'); "
+         "use one of the values named"),
+        ('unit = "us" }\n\n[actions', 'format = "%Y", zone = "Mars" }\n\n[actions',
+         "impressions.time.zone: unknown time zone (got 'Mars'); use an IANA name such as \"UTC\""),
+        ('label = "click"', 'label = "clik"',
+         "learner.label: no action stream has this name (got 'clik'); "
+         "use one of ['click'], or add [actions.clik]"),
+        ('group = ["request_id"]', 'group = ["session"]',
+         "join.group: a group column must be part of impressions.key (got 'session'); "
+         "actions are routed by it too; use columns of ['request_id']"),
+        ('group = ["request_id"]', 'dedup_horizon = "1m"',
+         "join.dedup_horizon: is shorter than the longest window plus group_span (10m) "
+         "(got '1m'); a key must be remembered until its impression has settled"),
+        ('group = ["request_id"]', 'dedup_horizon = "10m"\nretention = "1h"',
+         "join.retention: is longer than dedup_horizon (10m) (got '1h'); "
+         "raise join.dedup_horizon to at least the retention"),
+        ("[sampling]", '[sampling]\nunit = "group"\ncorrection = "logit"',
+         'sampling.correction: cannot undo unit = "group": a negative beside a positive is '
+         "always kept, so no one shift of the log-odds is right (got 'logit'); use \"weight\""),
+        ("[join]", "[join", "is not valid TOML: Expected"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_in_one_line(tmp_path, old, new, message):
+    """File, key path, value and hint are all in the one line."""
+    assert old in GOOD
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, GOOD.replace(old, new))
+    said = str(caught.value)
+    if "TOML" in message:
+        assert message in said
+    else:
+        assert said == f"{tmp_path / 'c.toml'}: {message}"
+    assert "\n" not in said
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    """The system's reason is passed on."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "none.toml")
+    assert str(caught.value) == f"{tmp_path / 'none.toml'}: cannot be read (No such file or directory)"
