@@ -97,7 +97,7 @@ class HashQueue:
 
     def push(
         self, source: int, begin: int, batch: pa.RecordBatch, cell: int, settled: int = 0
-    ) -> None:
+    ) -> bool:
         """Add impressions, ordered by `sort_by_time`.
 
         Parameters
@@ -108,9 +108,14 @@ class HashQueue:
             Cell of the journal's ring of impressions that holds it.
         settled
             How many of its first rows have settled already.
+
+        Returns
+        -------
+        bool
+            Whether the payload is held in memory; else the journal must have it.
         """
         if settled == batch.num_rows:
-            return
+            return True
         arrival = batch.column(ARRIVAL).to_numpy().copy()
         segment = Segment(
             source,
@@ -127,9 +132,11 @@ class HashQueue:
         heapq.heappush(self.heap, (int(segment.time[settled]), source, begin, segment))
         self.waiting.add((source, begin))
         self.count += batch.num_rows - settled
-        if self.cached_bytes + batch.nbytes <= self.cache_bytes:
-            self.payloads[source, begin] = batch
-            self.cached_bytes += batch.nbytes
+        if self.cached_bytes + batch.nbytes > self.cache_bytes:
+            return False
+        self.payloads[source, begin] = batch
+        self.cached_bytes += batch.nbytes
+        return True
 
     def pop_until(self, bound: int) -> list[Run]:
         """Take out all rows with event time up to `bound`, that included."""

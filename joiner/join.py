@@ -208,8 +208,10 @@ class ShardJoin:
             data = envelope.encode()
         latest = int(batch.column(TIME).to_numpy().max())
         if envelope.stream == 0:
-            cell = self.rings["impressions"].append(journal, latest, data)
-            self.queue.push(source, envelope.begin, batch, cell)
+            ring = self.rings["impressions"]
+            cached = self.queue.push(source, envelope.begin, batch, ring.cell(latest))
+            if journal.durable or not cached:
+                ring.append(journal, latest, data)
         else:
             if journal.durable:
                 self.rings["actions"].append(journal, latest, data)

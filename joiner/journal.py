@@ -38,8 +38,8 @@ class Journal(Protocol):
     Attributes
     ----------
     durable
-        Whether the cells outlive the process. If not, only the ring of
-        impressions is written, for payloads that are read back.
+        Whether the cells outlive the process. If not, only those impressions
+        are written that the cache in memory has no room for.
     """
 
     durable: bool
@@ -94,12 +94,15 @@ class Ring:
         self.width = max(1, -(-span // (CELLS - 2)))
         self.latest = list(latest) if latest is not None else [NEVER] * CELLS
 
-    def append(self, journal: Journal, time: int, data: bytes) -> int:
-        """Append what lives until `time` has expired; return the cell."""
-        cell = (time // self.width) % CELLS
+    def cell(self, time: int) -> int:
+        """Return the cell for what lives until `time` has expired."""
+        return (time // self.width) % CELLS
+
+    def append(self, journal: Journal, time: int, data: bytes) -> None:
+        """Append what lives until `time` has expired."""
+        cell = self.cell(time)
         self.latest[cell] = max(self.latest[cell], time)
         journal.append(self.name, cell, data)
-        return cell
 
     def expire(self, journal: Journal, bound: int) -> None:
         """Clear the cells in which everything is at or before `bound`."""

@@ -52,8 +52,8 @@ class JoinShards(beam.DoFn):
     scope
         Names the job in the process-wide cache.
     durable
-        Whether the runner keeps state beyond the process. If not, only payloads
-        are journaled, to be read back.
+        Whether the runner keeps state beyond the process. If not, its state holds
+        only the payloads that the cache has no room for.
     cache_bytes
         Payload held in memory, over all shards.
     """
@@ -64,7 +64,7 @@ class JoinShards(beam.DoFn):
         paths: tuple[str, ...],
         scope: str,
         durable: bool = True,
-        cache_bytes: int = 128 << 20,
+        cache_bytes: int = 256 << 20,
     ) -> None:
         self.plan = plan
         self.paths = paths

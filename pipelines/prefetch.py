@@ -76,7 +76,7 @@ class Background(Generic[T]):
         How many items may wait before `put` blocks.
     """
 
-    def __init__(self, consume: Callable[[T], None], depth: int = 4) -> None:
+    def __init__(self, consume: Callable[[T], None], depth: int = 1) -> None:
         self._consume = consume
         self._queue: queue.Queue[object] = queue.Queue(depth)
         self._error: BaseException | None = None

@@ -24,6 +24,8 @@ from pipelines.merge import Block, read_blocks
 from pipelines.prefetch import Prefetcher
 
 _MOST_BLOCKS = 2**40
+_BUNDLE_ROWS = 200_000
+_BUNDLE_BLOCKS = 64
 
 
 class _Blocks(RestrictionProvider):
@@ -97,22 +99,28 @@ class ReadLogs(beam.DoFn):
             ManualWatermarkEstimator.default_provider()
         ),
     ) -> Iterator[Any]:
-        """Emit one block, and come back for the next."""
-        position = tracker.current_restriction().start
+        """Emit some blocks, and come back for the next."""
+        start = tracker.current_restriction().start
         run = runtime.lookup(self.run)
         source: _OpenBlocks = run.resources["source"]
-        block = source.at(position)
-        if block is None:
-            tracker.try_claim(_MOST_BLOCKS)  # past the end: the restriction is done
-            return
-        if not tracker.try_claim(position):
-            return
-        run.board.events += block.end - block.begin
-        run.board.read[block.source.number] = block.end
-        for shard, envelope in enumerate(block.envelopes):
-            yield (shard, envelope)
-        if block.rejects:
-            stream = self.inputs.stream_names[block.source.stream]
-            letters = rejected_letters(block.source, stream, block.rejects)
-            yield beam.pvalue.TaggedOutput(DEAD, letters)
+        rows = 0
+        # Each bundle costs a commit and some ten milliseconds, so it takes several blocks.
+        for position in range(start, start + _BUNDLE_BLOCKS):
+            block = source.at(position)
+            if block is None:
+                tracker.try_claim(_MOST_BLOCKS)  # past the end: the restriction is done
+                return
+            if not tracker.try_claim(position):
+                return
+            run.board.events += block.end - block.begin
+            run.board.read[block.source.number] = block.end
+            for shard, envelope in enumerate(block.envelopes):
+                yield (shard, envelope)
+            if block.rejects:
+                stream = self.inputs.stream_names[block.source.stream]
+                letters = rejected_letters(block.source, stream, block.rejects)
+                yield beam.pvalue.TaggedOutput(DEAD, letters)
+            rows += block.end - block.begin
+            if rows >= _BUNDLE_ROWS:
+                break
         tracker.defer_remainder(Duration(0))
