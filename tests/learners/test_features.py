@@ -1,0 +1,87 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from learners.features import FeatureEncoder
+from schemas.config import FeaturesConfig
+
+
+def encode(config, columns, bits=20):
+    return FeatureEncoder(FeaturesConfig(**config), bits).encode(pa.RecordBatch.from_pydict(columns))
+
+
+def rows_of(rows):
+    return [
+        rows.indices[a:b].tolist() for a, b in zip(rows.starts[:-1], rows.starts[1:], strict=True)
+    ]
+
+
+def test_equal_values_share_an_index_and_columns_do_not():
+    """A value of one column is another feature than the same value of another."""
+    rows = rows_of(encode({"categorical": ("a", "b")}, {"a": ["x", "y", "x"], "b": ["x", "x", "x"]}))
+    intercept = {row[0] for row in rows}
+    assert len(intercept) == 1
+    assert rows[0] == rows[2]
+    assert rows[0][1] != rows[1][1]
+    assert rows[0][1] != rows[0][2]
+
+
+def test_null_and_empty_are_different_values():
+    """A null is a value of its own."""
+    rows = rows_of(encode({"categorical": ("a",)}, {"a": ["", None, "0"]}))
+    assert len({row[1] for row in rows}) == 3
+
+
+def test_lists_give_a_feature_for_each_of_their_values():
+    """Lists and separated text mean the same; null and empty lists give none."""
+    lists = pa.array([["x", "y"], [], None, ["y"]])
+    text = pa.array(["x y", None, None, "y"])
+    whole = encode({"multi_valued": ({"column": "t"},)}, {"t": lists})
+    assert whole.starts.tolist() == [0, 3, 4, 5, 7]
+    rows = rows_of(whole)
+    assert rows[3][1] == rows[0][2]
+    assert rows_of(encode({"multi_valued": ({"column": "t"},)}, {"t": text})) == rows
+
+
+def test_slices_of_lists_encode_as_copies():
+    """Lists that start within their values are read from there."""
+    batch = pa.RecordBatch.from_pydict({"t": pa.array([["a"], ["b", "c"], ["d"]])})
+    encoder = FeatureEncoder(FeaturesConfig(multi_valued=({"column": "t"},)), 20)
+    assert rows_of(encoder.encode(batch.slice(1, 2))) == rows_of(encoder.encode(batch))[1:]
+
+
+def test_numbers_are_values_logs_or_buckets():
+    """The form decides; what is no finite number is a feature of value 1."""
+    numeric = {"x": "linear", "y": "log", "z": (0.0, 10.0)}
+    columns = {
+        "x": [2.0, None, float("nan"), 3.0],
+        "y": [-1.0, 0.0, 1.0, None],
+        "z": [-5.0, 0.0, 9.0, 10.0],
+    }
+    rows = encode({"numeric": numeric}, columns)
+    values = rows.values.reshape(4, 4)
+    assert values[:, 0].tolist() == [1, 1, 1, 1]
+    assert values[:, 1].tolist() == [2, 1, 1, 3]
+    assert np.allclose(values[:, 2], [-np.log(2), 0, np.log(2), 1])
+    indices = rows.indices.reshape(4, 4)
+    assert indices[0, 1] == indices[3, 1] != indices[1, 1] == indices[2, 1]
+    assert indices[0, 3] != indices[1, 3] == indices[2, 3] != indices[3, 3]
+
+
+def test_crosses_depend_on_all_their_columns_in_order():
+    """Equal pairs share an index, others do not."""
+    rows = rows_of(
+        encode(
+            {"crosses": (("a", "b"), ("b", "a"))},
+            {"a": ["x", "x", "y", "x"], "b": ["u", "v", "u", "u"]},
+        )
+    )
+    assert rows[0] == rows[3]
+    assert len({row[1] for row in rows}) == 3
+    assert rows[0][1] != rows[0][2]
+
+
+def test_a_column_that_is_missing_is_named():
+    """There is no silent default for a declared column."""
+    with pytest.raises(KeyError, match="nowhere"):
+        encode({"categorical": ("nowhere",)}, {"a": [1]})

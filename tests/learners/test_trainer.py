@@ -1,0 +1,128 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from learners.ftrl import FtrlParameters
+from learners.trainer import Trainer, TrainPlan, canonical_order
+from schemas.config import FeaturesConfig
+from schemas.envelope import SampleEnvelope
+from schemas.events import EMIT, FOREVER, KEY0, KEY1, RATE
+
+
+def plan(correction="weight"):
+    features = FeaturesConfig(categorical=("device",))
+    return TrainPlan("click", features, FtrlParameters(l1=0.0), 8, 10, correction)
+
+
+def batch(rows):
+    """Make samples from (emit time, key, label)."""
+    return pa.RecordBatch.from_pydict(
+        {
+            "device": [f"d{key % 3}" for _, key, _ in rows],
+            "click": [label for _, _, label in rows],
+            "weight": [1.0 for _ in rows],
+            EMIT: pa.array([emit for emit, _, _ in rows], pa.int64()),
+            KEY0: pa.array([key for _, key, _ in rows], pa.uint64()),
+            KEY1: pa.array([key * 7 for _, key, _ in rows], pa.uint64()),
+            RATE: [0.1 for _ in rows],
+        }
+    )
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(0, 20), st.booleans()),
+    max_size=40,
+    unique_by=lambda row: row[:2],
+)
+
+
+@given(ROWS, st.permutations(range(40)))
+def test_the_canonical_order_is_by_emit_time_then_key(rows, shuffle):
+    """Ties in time are broken by the key's digest, however rows come."""
+    rows = [rows[i] for i in shuffle if i < len(rows)]
+    columns = [np.array([row[i] for row in rows], np.uint64) for i in (1,)]
+    emit = np.array([row[0] for row in rows], np.int64)
+    order = canonical_order(emit, columns[0], columns[0])
+    assert [rows[i][:2] for i in order] == sorted(row[:2] for row in rows)
+
+
+@settings(deadline=None)
+@given(ROWS, st.integers(1, 4), st.randoms(use_true_random=False))
+def test_the_model_does_not_depend_on_shards_or_arrival(rows, shards, random):
+    """Any split into shards, any cuts and any interleaving give the same bits."""
+
+    def train(shards, random):
+        trainer = Trainer(shards, 10, plan())
+        queues = []
+        for shard in range(shards):
+            own = sorted(row for row in rows if row[1] % shards == shard)
+            queue = []
+            while own:
+                cut = random.randint(1, len(own)) if random else len(own)
+                # Samples of one emit time must not be split: progress includes it.
+                while cut < len(own) and own[cut][0] == own[cut - 1][0]:
+                    cut += 1
+                queue.append((own[cut - 1][0], batch(own[:cut])))
+                own = own[cut:]
+            queue.append((FOREVER, None))
+            queues.append(queue)
+        sequence = [0] * shards
+        learned = []
+        while any(queues):
+            shard = random.choice([s for s in range(shards) if queues[s]]) if random else next(
+                s for s in range(shards) if queues[s]
+            )
+            progress, samples = queues[shard].pop(0)
+            envelope = SampleEnvelope(
+                shard, shards, sequence[shard], progress, batches=[samples] if samples else []
+            )
+            sequence[shard] += 1
+            for sent in (envelope, envelope):  # a repeat is ignored
+                done = trainer.receive(sent)
+                if done is not None:
+                    learned += list(zip(done.column(EMIT), done.column(KEY0), done.margin, strict=True))
+        assert trainer.ended
+        return trainer.model.zn.tobytes(), learned
+
+    assert train(shards, random) == train(1, None)
+
+
+def test_an_epoch_waits_for_every_shard():
+    """Nothing is learned before all shards are past the epoch's end."""
+    trainer = Trainer(2, 10, plan())
+    assert trainer.receive(SampleEnvelope(0, 2, 0, 25, batches=[batch([(3, 1, True)])])) is None
+    assert trainer.receive(SampleEnvelope(1, 2, 0, 8)) is None
+    done = trainer.receive(SampleEnvelope(1, 2, 1, 9))
+    assert done is not None
+    assert done.column(EMIT).tolist() == [3]
+    assert trainer.learned_up_to == 10
+
+
+def test_a_missing_envelope_is_an_error():
+    """A gap in a shard's sequence means that the runner lost data: never learn past it."""
+    trainer = Trainer(1, 10, None)
+    with pytest.raises(ValueError, match="shard 0 sent envelope 1 where 0 was due"):
+        trainer.receive(SampleEnvelope(0, 1, 1, 5))
+
+
+@pytest.mark.parametrize("correction", ["weight", "logit", "recalibrate", "none"])
+def test_corrections_undo_downsampling(correction):
+    """After training on a tenth of the negatives, all corrections but none are calibrated."""
+    random = np.random.default_rng(1)
+    rows, weights = [], []
+    for i in range(60_000):
+        label = random.random() < 0.1
+        if label or random.random() < 0.1:
+            rows.append((i, i, bool(label)))
+            weights.append(1.0 if label or correction != "weight" else 10.0)
+    samples = batch([(emit, 0, label) for emit, _, label in rows])
+    samples = samples.set_column(2, "weight", pa.array(weights))
+    trainer = Trainer(1, 10, plan(correction))
+    done = trainer.receive(SampleEnvelope(0, 1, 0, FOREVER, batches=[samples]))
+    p = 1 / (1 + np.exp(-done.margin[-2000:]))
+    if correction == "none":
+        assert p.mean() > 0.4
+    else:
+        assert abs(p.mean() - 0.1) < 0.02
