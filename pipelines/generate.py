@@ -216,9 +216,9 @@ def _faulty(clicks: pa.Table, random: np.random.Generator) -> pa.Table:
     count = clicks.num_rows
     arrives = clicks.column("arrives").to_numpy().copy()
     time = clicks.column("time").to_numpy().copy()
-    late = random.random(count) < 0.002
+    late = random.random(count) < 0.004
     arrives[late] += 2 * WINDOW + random.integers(5 * MINUTE, 10 * MINUTE, int(late.sum()))
-    outside = (random.random(count) < 0.001) & ~late
+    outside = (random.random(count) < 0.004) & ~late
     time[outside] += WINDOW + random.integers(MINUTE, 5 * MINUTE, int(outside.sum()))
     arrives[outside] = time[outside]
     clicks = clicks.set_column(2, "time", pa.array(time)).set_column(3, "arrives", pa.array(arrives))
