@@ -1,0 +1,335 @@
+"""The whole replay on generated traffic: exact, conserved, the same however it is run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def replay(config, out, *options):
+    assert main(["replay", str(config), "--out", str(out), "--quiet", *options]) == 0
+    return json.loads((out / "summary.json").read_text())
+
+
+def fingerprint(out):
+    """Bytes of the sample files, and the model's checksum."""
+    digest = hashlib.sha256()
+    for path in sorted((out / "samples").iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest(), json.loads((out / "summary.json").read_text())["model"]["sha256"]
+
+
+@pytest.fixture(scope="module")
+def result(log, tmp_path_factory):
+    out = tmp_path_factory.mktemp("result") / "out"
+    summary = replay(log / "headrace.toml", out)
+    return out, summary
+
+
+def test_every_output_is_there(result):
+    """Samples, dead letters, one model, report and summary, and nothing half-written."""
+    out, summary = result
+    assert sorted(path.name for path in out.iterdir()) == [
+        "dead_letters", "model", "report.html", "samples", "summary.json",
+    ]  # fmt: skip
+    assert [f"model/{path.name}" for path in (out / "model").iterdir()] == [summary["model"]["path"]]
+    assert set(summary) == {
+        "input", "outcomes", "samples", "learner", "model", "elapsed_s", "events_per_s",
+        "peak_rss_mb", "versions",
+    }  # fmt: skip
+    assert set(summary["learner"]["hourly"][0]) >= {"start", "log_loss", "auc", "calibration"} - {"auc"}
+
+
+def test_every_record_ends_in_one_outcome(result):
+    """For every stream, input equals the sum of outcomes, and dead letters account for the rest."""
+    out, summary = result
+    letters = pq.read_table(out / "dead_letters").to_pylist()
+    for stream, counts in summary["outcomes"].items():
+        assert sum(counts.values()) == summary["input"][stream]
+        assert counts["open"] == 0
+        buried = sum(letter["stream"] == stream for letter in letters)
+        assert buried == summary["input"][stream] - counts["settled"]
+        assert counts["settled"] > 0
+    assert len({(letter["source"], letter["offset"]) for letter in letters}) == len(letters)
+
+
+def test_samples_are_what_a_plain_join_gives(log, result):
+    """Labels equal those of a dictionary join in file order, where nothing is late."""
+    out, summary = result
+    samples = pq.read_table(out / "samples").to_pylist()
+    assert len(samples) == summary["samples"]["rows"]
+    shown = {}
+    letters = pq.read_table(out / "dead_letters").to_pylist()
+    dead = {(Path(x["source"]).name, x["offset"]) for x in letters}
+    rows = pq.read_table(log / "impressions.parquet").to_pylist()
+    for offset, row in enumerate(rows):
+        if ("impressions.parquet", offset) not in dead:
+            assert row["request_id"] not in shown
+            shown[row["request_id"]] = row
+    clicks = {}
+    for offset, row in enumerate(pq.read_table(log / "clicks.parquet").to_pylist()):
+        if ("clicks.parquet", offset) not in dead:
+            clicks.setdefault(row["request_id"], []).append((row["time"], row["value"]))
+    kept = {row["request_id"]: row for row in samples}
+    assert set(clicks) <= set(kept) <= set(shown)
+    for key, sample in kept.items():
+        row = shown[key]
+        assert sample["event_time"].timestamp() == pytest.approx(row["time"] / 1e6, abs=1e-6)
+        assert all(sample[name] == row[name] for name in row if name != "time")
+        own = sorted(clicks.get(key, []))
+        assert (sample["click"], sample["click_count"]) == (bool(own), len(own))
+        assert sample["click_value"] == (own[0][1] if own else None)
+        assert sample["sampling_rate"] == (1.0 if own else 0.5)
+        assert sample["weight"] == 1 / sample["sampling_rate"]
+    dropped = len(shown) - len(kept)
+    assert summary["samples"]["negatives_dropped"] == dropped
+    assert abs(dropped / (len(shown) - len(clicks)) - 0.5) < 0.03
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--shards", "1"],
+        ["--shards", "64"],
+        ["--batch-rows", "100"],
+        ["--batch-rows", "5000"],
+        ["--shards", "1", "--batch-rows", "999"],
+    ],
+    ids=" ".join,
+)
+def test_shards_and_batches_change_no_byte(log, result, tmp_path, options):
+    """Sample files are byte-identical and the model has the same checksum."""
+    summary = replay(log / "headrace.toml", tmp_path, *options)
+    assert fingerprint(tmp_path) == fingerprint(result[0])
+    for part in ("input", "outcomes", "samples", "learner", "model"):
+        assert summary[part] == result[1][part]
+
+
+@pytest.mark.parametrize("split", ["in sequence", "in turn"])
+def test_five_files_equal_one(log, result, tmp_path, split):
+    """Rows over five files, named in any order, give the same samples and model."""
+    for name in ("impressions", "clicks"):
+        table = pq.read_table(log / f"{name}.parquet")
+        for part in range(5):
+            if split == "in turn":
+                rows = table.take(pa.array(np.arange(part, table.num_rows, 5)))
+            else:
+                cut = table.num_rows // 5 + 1
+                rows = table.slice(part * cut, cut)
+            pq.write_table(rows, tmp_path / f"{name}-{part}.parquet")
+    text = (log / "headrace.toml").read_text()
+    shuffled = [f"impressions-{part}.parquet" for part in (3, 0, 4, 2, 1)]
+    text = text.replace('"impressions.parquet"', json.dumps(shuffled))
+    text = text.replace('"clicks.parquet"', '"clicks-?.parquet"')
+    (tmp_path / "headrace.toml").write_text(text)
+    summary = replay(tmp_path / "headrace.toml", tmp_path / "out")
+    assert summary["input"] == result[1]["input"]
+    assert fingerprint(tmp_path / "out") == fingerprint(result[0])
+
+
+def test_text_files_equal_parquet(tmp_path):
+    """CSV.gz and JSON lines.zst give the labels of Parquet; broken lines become dead letters."""
+    for form in ("parquet", "text"):
+        folder = tmp_path / form
+        command = ["generate", "--out", str(folder), "--impressions", "3000", "--rate", "10"]
+        assert main([*command, "--format", form]) == 0
+        replay(folder / "headrace.toml", folder / "out")
+    samples = [pq.read_table(tmp_path / form / "out" / "samples") for form in ("parquet", "text")]
+    columns = ["request_id", "event_time", "click", "click_time", "click_value", "price", "weight"]
+    assert samples[0].select(columns) == samples[1].select(columns)
+    letters = pq.read_table(tmp_path / "text" / "out" / "dead_letters").to_pylist()
+    invalid = sorted(
+        (letter["stream"], letter["reason"], letter["record"][:24])
+        for letter in letters
+        if letter["reason"] not in ("late", "duplicate", "orphan", "outside_window")
+    )
+    assert invalid == [
+        ("click", "null_key", '{"request_id": null, "cl'),
+        ("click", "time_out_of_range", '{"request_id": "x", "cli'),
+        ("click", "undecodable", '{"request_id": "cut o'),
+        ("click", "wrong_type", '{"request_id": "x", "cli'),
+        ("impressions", "null_key", '{"request_id": null, "de'),
+        ("impressions", "undecodable", ""),
+        ("impressions", "undecodable", "cut off in the mid"),
+    ]
+
+
+def test_an_unsorted_file_says_so_and_sorting_mends_it(log, tmp_path, capsys):
+    """Most rows are late; the run names the setting; with it nothing is late any more."""
+    table = pq.read_table(log / "impressions.parquet")
+    shuffled = table.take(pa.array(np.random.default_rng(1).permutation(table.num_rows)))
+    pq.write_table(shuffled, tmp_path / "impressions.parquet")
+    (tmp_path / "clicks.parquet").symlink_to(log / "clicks.parquet")
+    text = (log / "headrace.toml").read_text()
+    (tmp_path / "headrace.toml").write_text(text)
+    out = tmp_path / "out"
+    assert main(["replay", str(tmp_path / "headrace.toml"), "--out", str(out)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert 'Is the file not sorted by time? Set impressions.order = "sort"' in printed
+    late = json.loads((out / "summary.json").read_text())["outcomes"]["impressions"]["late"]
+    assert late > 3_000
+    (tmp_path / "headrace.toml").write_text(
+        text.replace("[impressions]\n", '[impressions]\norder = "sort"\n')
+    )
+    summary = replay(tmp_path / "headrace.toml", out)
+    assert summary["outcomes"]["impressions"]["late"] == 0
+    assert summary["outcomes"]["click"]["settled"] > 1_000
+
+
+def test_keys_of_different_types_are_named(log, tmp_path, capsys):
+    """Integers never match text; the run and validate both say so."""
+    clicks = pq.read_table(log / "clicks.parquet")
+    numbers = pa.array(np.arange(clicks.num_rows))
+    pq.write_table(clicks.set_column(0, "request_id", numbers), tmp_path / "clicks.parquet")
+    (tmp_path / "impressions.parquet").symlink_to(log / "impressions.parquet")
+    config = tmp_path / "headrace.toml"
+    config.write_text((log / "headrace.toml").read_text())
+    assert main(["validate", str(config)]) == 0
+    assert "values of different types never match" in " ".join(capsys.readouterr().out.split())
+    assert main(["replay", str(config), "--out", str(tmp_path / "out")]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "The key is int64 here and string in the impressions" in printed
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('window = "10m"', 'window = "0s"', "actions.click.window: join window must be positive"),
+        ("negative_rate = 0.5", "negative_rate = 1.5", "sampling.negative_rate.default"),
+        ("seed = 7", "sed = 7", "sampling.sed: unknown key (got 7); did you mean seed?"),
+        ('"impressions.parquet"', '"nothing-*.parquet"', "impressions.path: no such file"),
+        ('"impressions.parquet"', '"headrace.toml"', "impressions.path: format not known"),
+        ('"impressions.parquet"', '"truth.json"', "impressions.key: no such column"),
+        ('id = "click_id"', 'id = "clickid"', "actions.click.id: no such column (got 'clickid')"),
+        ('"device", "os", "site"', '"devise"', "no such impression column (got 'devise')"),
+        ('price = "log"', 'device = "log"', "learner.features.numeric.device: column is string"),
+        ('unit = "us" }\nwindow', "}\nwindow", "actions.click.time: column time is int64 and needs"),
+        ('columns = ["value"]', 'columns = ["count"]', "actions.click.columns: no such column"),
+        ('key = ["request_id"]\ntime = { column = "time", unit = "us" }\nwindow',
+         'time = { column = "time", unit = "us" }\nwindow', "actions.click.key: is missing"),
+    ],
+)  # fmt: skip
+def test_a_wrong_configuration_is_one_line_and_touches_nothing(log, tmp_path, old, new, said, capsys):
+    """Exit code 2, one line that names file and key, and the old output as it was."""
+    text = (log / "headrace.toml").read_text()
+    assert old in text
+    config = log / "wrong.toml"
+    config.write_text(text.replace(old, new))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "summary.json").write_text("old")
+    try:
+        assert main(["replay", str(config), "--out", str(out)]) == 2
+    finally:
+        config.unlink()
+    error = capsys.readouterr().err
+    assert error.startswith(f"headrace: {config}: ")
+    assert said in error
+    assert error.count("\n") == 1
+    assert [(path.name, path.read_text()) for path in out.iterdir()] == [("summary.json", "old")]
+
+
+def test_a_file_that_breaks_off_fails_the_run_and_keeps_the_old_result(log, tmp_path, capsys):
+    """Exit code 1, the file and record named, the earlier outputs left as they were."""
+    folder = tmp_path / "log"
+    assert main(["generate", "--out", str(folder), "--impressions", "2000", "--format", "text"]) == 0
+    replay(folder / "headrace.toml", tmp_path / "out")
+    before = fingerprint(tmp_path / "out")
+    whole = (folder / "impressions.csv.gz").read_bytes()
+    (folder / "impressions.csv.gz").write_bytes(whole[: len(whole) // 2])
+    capsys.readouterr()
+    command = ["replay", str(folder / "headrace.toml"), "--out", str(tmp_path / "out")]
+    assert main(command) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "impressions.csv.gz: unreadable after record" in error
+    assert fingerprint(tmp_path / "out") == before
+    assert not (tmp_path / "out" / ".partial").exists()
+
+
+def test_a_killed_run_leaves_nothing_under_final_names_and_can_be_run_again(log, result, tmp_path):
+    """After kill -9 in mid-run the same command gives the undisturbed outputs."""
+    out = tmp_path / "out"
+    command = [
+        sys.executable, "-m", "pipelines.cli", "replay", str(log / "headrace.toml"),
+        "--out", str(out), "--quiet", "--batch-rows", "50",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not (out / ".partial" / "samples").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert [path.name for path in out.iterdir()] == [".partial"]
+    replay(log / "headrace.toml", out)
+    assert fingerprint(out) == fingerprint(result[0])
+    assert not (out / ".partial").exists()
+
+
+def test_results_replace_results_and_leave_other_files_alone(log, tmp_path):
+    """A second run replaces the first; what is not Headrace's stays."""
+    (tmp_path / "notes.txt").write_text("mine")
+    first = replay(log / "headrace.toml", tmp_path)
+    second = replay(log / "headrace.toml", tmp_path)
+    assert first["model"] == second["model"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / ".replaced").exists()
+
+
+def test_a_join_without_learner_gives_samples_only(log, tmp_path):
+    """The learner's table may be left out."""
+    text = (log / "headrace.toml").read_text()
+    config = log / "join.toml"
+    config.write_text(text[: text.index("[learner]")])
+    summary = replay(config, tmp_path)
+    config.unlink()
+    assert (summary["learner"], summary["model"]) == (None, None)
+    assert summary["samples"]["rows"] > 0
+    assert not (tmp_path / "model").exists()
+    assert "Where every record ended" in (tmp_path / "report.html").read_text()
+
+
+def test_late_actions_leave_corrections_while_retained(log, tmp_path):
+    """With a retention, late clicks come as corrections beside the samples."""
+    config = log / "retention.toml"
+    text = (log / "headrace.toml").read_text()
+    config.write_text(text.replace("[join]\n", '[join]\nretention = "30m"\n'))
+    summary = replay(config, tmp_path)
+    config.unlink()
+    corrections = pq.read_table(tmp_path / "corrections")
+    late = summary["outcomes"]["click"]["late"]
+    assert 0 < corrections.num_rows <= late
+    assert corrections.column("click").to_pylist() == [True] * corrections.num_rows
+    assert corrections.schema == pq.read_table(tmp_path / "samples").schema
+
+
+def test_usage_errors_exit_with_2(capsys):
+    """Wrong options are argparse's business, Beam options belong to replay."""
+    with pytest.raises(SystemExit) as caught:
+        main(["replay"])
+    assert caught.value.code == 2
+    assert main(["validate", "x.toml", "--", "--runner=x"]) == 2
+    capsys.readouterr()
+
+
+def test_environment_and_clock_do_not_reach_the_results(log, result, tmp_path):
+    """Another time zone, hash seed and locale give the same bytes."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "pipelines.cli", "replay", str(log / "headrace.toml")]
+    odd = {**os.environ, "TZ": "Asia/Kolkata", "PYTHONHASHSEED": "77", "LC_ALL": "C"}
+    subprocess.run([*command, "--out", str(out), "--quiet"], cwd=ROOT, env=odd, check=True)
+    assert fingerprint(out) == fingerprint(result[0])
