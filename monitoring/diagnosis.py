@@ -109,7 +109,8 @@ def _unmatched(facts: StreamFacts, impressions: StreamFacts, window: int) -> lis
     findings = []
     share = _share(facts, facts.outcomes.get(Outcome.ORPHAN, 0))
     if share is not None:
-        findings.append(f"{share} are orphans: no impression has their key. {_why(facts, impressions)}")
+        why = _why(facts, impressions)
+        findings.append(f"{share} are orphans: they know no impression of their key. {why}")
     share = _share(facts, facts.outcomes.get(Outcome.OUTSIDE_WINDOW, 0))
     if share is not None:
         findings.append(
@@ -140,5 +141,5 @@ def _why(facts: StreamFacts, impressions: StreamFacts) -> str:
             )
     return (
         f"Do {facts.table}.key and impressions.key name the same thing? Are impression files "
-        "missing, or join.wait_for_impression too short?"
+        "missing, or join.dedup_horizon or join.wait_for_impression too short?"
     )

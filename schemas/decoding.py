@@ -6,6 +6,7 @@ so that one broken line cannot swallow its neighbours.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -296,10 +297,11 @@ def _json_type(kind: pa.DataType) -> Any:
 def infer_json_schema(lines: Sequence[bytes]) -> pa.Schema:
     """Infer columns from the first lines of a file; broken ones are passed over.
 
-    Numbers are int64 unless one has a fraction; a key with values of several
-    kinds, or only nulls, is text; nested objects are left out.
+    A column has the type that most of its values have, for a log has broken
+    lines at its head too. Numbers are int64 unless one has a fraction; a column
+    of nulls is text; nested objects are left out.
     """
-    kinds: dict[str, set[str]] = {}
+    kinds: dict[str, Counter[str]] = {}
     for line in lines:
         try:
             record = msgspec.json.decode(line)
@@ -307,18 +309,23 @@ def infer_json_schema(lines: Sequence[bytes]) -> pa.Schema:
             continue
         if isinstance(record, dict):
             for name, value in record.items():
-                kinds.setdefault(name, set()).add(type(value).__name__)
+                seen = kinds.setdefault(name, Counter())
+                if value is not None:
+                    seen[type(value).__name__] += 1
     fields = []
     for name, seen in kinds.items():
-        seen.discard("NoneType")
-        if seen == {"list"}:
-            fields.append(pa.field(name, pa.list_(pa.string())))
-        elif seen == {"bool"}:
-            fields.append(pa.field(name, pa.bool_()))
-        elif seen == {"int"}:
-            fields.append(pa.field(name, pa.int64()))
-        elif seen and seen <= {"int", "float"}:
-            fields.append(pa.field(name, pa.float64()))
-        elif "dict" not in seen:
-            fields.append(pa.field(name, pa.string()))
+        if "float" in seen:
+            seen["float"] += seen.pop("int", 0)
+        most = seen.most_common(1)[0][0] if seen else "str"
+        if most != "dict":
+            fields.append(pa.field(name, _JSON_TYPES[most]))
     return pa.schema(fields)
+
+
+_JSON_TYPES = {
+    "list": pa.list_(pa.string()),
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "str": pa.string(),
+}

@@ -1,0 +1,97 @@
+"""What a join holds in memory."""
+
+from random import Random
+
+import numpy as np
+import pyarrow as pa
+
+from joiner.hashqueue import HashQueue
+from joiner.join import ShardJoin
+from joiner.journal import MemoryJournal
+from joiner.keytable import RememberedKeys
+from schemas.envelope import EventEnvelope
+from schemas.events import ARRIVAL, KEY0, KEY1, OFFSET, TIME
+from tests.joiner.harness import Rows, envelopes, make_plan, play
+
+
+def rows(begin, end):
+    number = np.arange(begin, end)
+    return pa.RecordBatch.from_pydict(
+        {
+            TIME: pa.array(number), ARRIVAL: pa.array(number - 1), OFFSET: pa.array(number),
+            KEY0: pa.array(number.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)),
+            KEY1: pa.array(number.astype(np.uint64)),
+            "payload": ["x" * 100] * (end - begin),
+        }
+    )  # fmt: skip
+
+
+def test_a_waiting_impression_takes_at_most_forty_bytes():
+    """Besides the bounded cache, 32 bytes an impression are in memory."""
+    queue = HashQueue(cache_bytes=0)
+    for begin in range(0, 100_000, 5_000):
+        assert not queue.push(0, begin, rows(begin, begin + 5_000), cell=0)
+    assert queue.count == 100_000
+    assert queue.cached_bytes == 0
+    assert queue.index_bytes / queue.count <= 40
+
+
+def test_payload_beyond_the_cache_is_read_back_from_the_journal():
+    """Rows come back whole and in order, and the cache ends empty."""
+    journal = MemoryJournal()
+    queue = HashQueue(cache_bytes=1_500_000)
+    for begin in range(0, 40_000, 5_000):
+        batch = rows(begin, begin + 5_000)
+        journal.append(
+            "impressions", 0,
+            EventEnvelope(0, 0, 1, begin, begin + 5_000, 0, 0, batch).encode(),
+        )  # fmt: skip
+        queue.push(0, begin, batch, cell=0)
+    got = []
+    for bound in (2_000, 17_000, 39_999):
+        for run in queue.pop_until(bound):
+            got += queue.payload(run, journal).column(OFFSET).to_pylist()
+    assert got == list(range(40_000))
+    assert (queue.count, queue.cached_bytes, queue.payloads, queue.waiting) == (0, 0, {}, set())
+
+
+def test_keys_past_their_horizon_make_room():
+    """Memory for remembered keys follows the horizon, not the length of the log."""
+    remembered = RememberedKeys(horizon=10_000)
+    sizes = []
+    for begin in range(0, 400_000, 2_000):
+        batch = rows(begin, begin + 2_000)
+        columns = [batch.column(name).to_numpy() for name in (KEY0, KEY1, TIME, ARRIVAL)]
+        assert remembered.keep_first(*columns, settled_up_to=begin).all()
+        sizes.append(remembered.nbytes)
+    assert max(sizes[100:]) <= max(sizes[:20])
+    assert remembered.nbytes < 12_000 * 150
+
+
+def test_a_hot_key_costs_no_more_than_others():
+    """A hundred thousand impressions of one key settle as fast as of many: no chain is walked."""
+    time = np.arange(100_000)
+    same = np.full(100_000, 7, np.uint64)
+    kept = RememberedKeys(horizon=10).keep_first(same, same, time, time, settled_up_to=0)
+    assert np.flatnonzero(kept).tolist() == list(range(0, 100_000, 10))
+
+
+def test_a_join_that_need_not_survive_journals_only_what_its_cache_cannot_hold():
+    """With room in the cache nothing is written, without it payloads alone are."""
+
+    class Brief(MemoryJournal):
+        durable = False
+
+    plan = make_plan(sources=2)
+    sources = [Rows(0, [(t, f"g/{t}") for t in range(50)]), Rows(1, [(t, f"g/{t}", "") for t in range(50)])]
+    blocks = envelopes(plan, sources, 0, Random(1))
+    expected = play(plan, blocks, Random(2))
+    for cache_bytes, written in ((1 << 20, set()), (0, {"impressions"})):
+        journal, join, samples = Brief(), ShardJoin(plan, 0, cache_bytes), []
+        rings = set()
+        for source in blocks:
+            for _, data in source:
+                samples += join.apply(data, journal).samples
+                rings |= {name for (name, _), cell in journal.cells.items() if cell}
+        assert rings == written
+        assert sum(batch.num_rows for batch in samples) == len(expected.samples) == 50

@@ -1,0 +1,125 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitoring.ratios import auc, entropy, ratios
+from monitoring.statistics import (
+    LOGIT_BINS,
+    MOST_VALUES,
+    OTHER,
+    Observation,
+    Statistics,
+)
+
+
+def observation(rows, seed=0, devices=3):
+    random = np.random.default_rng(seed)
+    label = (random.random(rows) < 0.3).astype(float)
+    return Observation(
+        np.sort(random.integers(0, 500, rows)),
+        label,
+        np.where(label > 0, 1.0, 4.0),
+        random.normal(-1, 2, rows),
+        {"device": pa.array([f"d{i}" for i in random.integers(0, devices, rows)])},
+    )
+
+
+def cut(seen, begin, end):
+    here = slice(begin, end)
+    return Observation(
+        seen.event_time[here], seen.label[here], seen.weight[here], seen.margin[here],
+        {name: column.slice(begin, end - begin) for name, column in seen.slices.items()},
+    )  # fmt: skip
+
+
+def test_sums_are_the_plain_sums():
+    """Samples, positives, weights, predictions and losses add up by window and slice."""
+    seen = observation(1_000)
+    statistics = Statistics(100, ("device",))
+    statistics.observe(seen)
+    p = 1 / (1 + np.exp(-seen.margin))
+    loss = -np.where(seen.label > 0, np.log(p), np.log(1 - p))
+    devices = np.array(seen.slices["device"].to_pylist())
+    for column, value, where in (
+        ("", "", np.ones(1_000, bool)), ("device", "d1", devices == "d1"),
+    ):  # fmt: skip
+        windows = statistics.windows(column, value)
+        assert [start for start, _ in windows] == [0, 100, 200, 300, 400]
+        for start, sums in windows:
+            here = where & (seen.event_time // 100 * 100 == start)
+            w, y = seen.weight[here], seen.label[here]
+            expected = [here.sum(), y.sum(), w.sum(), w @ y, w @ p[here], w @ loss[here]]
+            assert sums == pytest.approx(expected)
+    assert set(statistics.totals("device")) == {"d0", "d1", "d2"}
+
+
+@given(st.lists(st.integers(0, 300), max_size=6))
+def test_batch_cuts_change_no_bit(cuts):
+    """Sums run sample by sample, so cuts do not show even in the last bit."""
+    seen = observation(300)
+    whole, parts = Statistics(100, ("device",)), Statistics(100, ("device",))
+    whole.observe(seen)
+    edges = sorted({0, 300, *cuts})
+    for begin, end in zip(edges, edges[1:], strict=False):
+        parts.observe(cut(seen, begin, end))
+    for column in ("", "device"):
+        for value, sums in whole.totals(column).items():
+            for (_, a), (_, b) in zip(
+                whole.windows(column, value), parts.windows(column, value), strict=True
+            ):
+                assert a.tolist() == b.tolist()
+            assert sums.size == 6
+    assert whole.bins.tolist() == parts.bins.tolist()
+    assert whole.baseline.tolist() == parts.baseline.tolist()
+
+
+def test_the_state_survives_json():
+    """What is restored goes on as if nothing had happened."""
+    first, second = observation(200, seed=1), observation(200, seed=2)
+    statistics = Statistics(100, ("device",))
+    statistics.observe(first)
+    again = Statistics.from_json(100, ("device",), statistics.to_json())
+    for one in (statistics, again):
+        one.observe(second)
+    assert again.to_json() == statistics.to_json()
+
+
+def test_a_slice_of_very_many_values_is_bounded():
+    """Past a thousand values the rest are summed as others, and nothing is lost."""
+    seen = observation(5_000, devices=3_000)
+    statistics = Statistics(1_000, ("device",))
+    statistics.observe(seen)
+    totals = statistics.totals("device")
+    assert len(totals) == MOST_VALUES + 1
+    assert OTHER in totals
+    assert sum(sums[0] for sums in totals.values()) == 5_000
+
+
+def test_ratios_come_from_sums():
+    """Rate, log loss, normalised entropy and calibration of a hand-made row."""
+    found = ratios(np.array([10.0, 2.0, 34.0, 2.0, 4.0, 6.8]))
+    assert found["label_rate"] == pytest.approx(2 / 34)
+    assert found["log_loss"] == pytest.approx(0.2)
+    assert found["normalized_entropy"] == pytest.approx(0.2 / entropy(2 / 34))
+    assert found["calibration"] == pytest.approx(2.0)
+    empty = ratios(np.zeros(6))
+    assert (empty["label_rate"], empty["log_loss"], empty["calibration"]) == (None, None, None)
+
+
+def test_auc_equals_the_share_of_pairs_in_order():
+    """Over bins, ties counted half: within a bin's width of the exact figure."""
+    seen = observation(400)
+    statistics = Statistics(100, ())
+    statistics.observe(
+        Observation(seen.event_time, seen.label, np.ones(400), seen.margin, {})
+    )
+    positive, negative = seen.margin[seen.label > 0], seen.margin[seen.label == 0]
+    pairs = positive[:, None] - negative[None, :]
+    exact = ((pairs > 0) + 0.5 * (pairs == 0)).mean()
+    assert auc(statistics.bins) == pytest.approx(exact, abs=2e-3)
+    assert auc(np.zeros((2, LOGIT_BINS))) is None
+    sure = np.zeros((2, 4))
+    sure[0, 0], sure[1, 3] = 5, 5
+    assert auc(sure) == 1.0
