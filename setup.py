@@ -34,7 +34,13 @@ setup(
         "vl-convert-python>=1.7",
     ],
     extras_require={
-        "test": ["hypothesis>=6.100", "mmh3>=5", "pytest>=8", "scikit-learn>=1.5", "vowpalwabbit>=9.11,<9.12"],
+        "test": [
+            "hypothesis>=6.100",
+            "mmh3>=5",
+            "pytest>=8",
+            "scikit-learn>=1.5",
+            "vowpalwabbit>=9.11,<9.12",
+        ],
         "bench": ["polars>=1", "vowpalwabbit>=9.11,<9.12"],
         "check": ["mypy>=1.13", "ruff>=0.8"],
     },

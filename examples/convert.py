@@ -87,7 +87,7 @@ def mind(source: Path) -> Logs:
 
 
 def taobao(source: Path) -> Logs:
-    """Views, carts, favourites and purchases of items: four truly separate streams."""
+    """Read views, carts, favourites and purchases: four truly separate streams."""
     table = _read(source / "UserBehavior.csv.gz", ["user", "item", "category", "kind", "time"])
     table = table.set_column(4, "time", table.column("time").cast(pa.int64()))
     logs = {}

@@ -81,7 +81,7 @@ class HashQueue:
         time may exceed it.
     """
 
-    def __init__(self, cache_bytes: int = 64 << 20) -> None:
+    def __init__(self, cache_bytes: int) -> None:
         self.cache_bytes = cache_bytes
         self.cached_bytes = 0
         self.payloads: dict[tuple[int, int], pa.RecordBatch] = {}

@@ -20,18 +20,16 @@ import pyarrow.compute as pc
 
 from joiner.actions import LATE, PendingActions
 from joiner.groups import HeldRows
-from joiner.hashqueue import HashQueue, Run, sort_by_time
+from joiner.hashqueue import HashQueue, sort_by_time
 from joiner.journal import AHEAD, RINGS, Journal, Ring
 from joiner.keytable import RememberedKeys
 from joiner.labels import Labels, label
 from joiner.plan import JoinPlan
 from joiner.samples import labelled, weighted
-from schemas.envelope import EventEnvelope, SampleEnvelope, batch_from_bytes, batch_to_bytes
-from schemas.errors import StateVersionError
+from joiner.settling import SettlingRows, gather
+from schemas.envelope import EventEnvelope, SampleEnvelope, batch_to_bytes
 from schemas.events import ARRIVAL, FOREVER, KEY0, KEY1, NEVER, OFFSET, TIME, Outcome
-from schemas.hashing import Int64s, UInt64s
-
-LAYOUT_VERSION = 1
+from schemas.hashing import Int64s
 
 
 @dataclass(frozen=True)
@@ -53,33 +51,6 @@ class JoinOutput:
     dead: list[DeadRows] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Settling:
-    """Rows that settle together, in order of (event time, source, offset)."""
-
-    parts: list[pa.RecordBatch]
-    order: Int64s | None
-    time: Int64s
-    arrival: Int64s
-    key0: UInt64s
-    key1: UInt64s
-    source: Int64s
-
-    def take(self, rows: Int64s) -> list[pa.RecordBatch]:
-        """Return all columns of some rows, by ascending row number, in one or more parts."""
-        if self.order is not None:
-            return [pa.concat_batches(self.parts).take(pa.array(self.order[rows]))]
-        if rows.size == self.time.size:
-            return self.parts
-        ends = np.cumsum([part.num_rows for part in self.parts])
-        pieces = np.split(rows, np.searchsorted(rows, ends[:-1]))
-        return [
-            part.take(pa.array(piece - (end - part.num_rows)))
-            for part, piece, end in zip(self.parts, pieces, ends, strict=True)
-            if piece.size
-        ]
-
-
 class ShardJoin:
     """State and transitions of one shard.
 
@@ -93,7 +64,7 @@ class ShardJoin:
         Payload held in memory; the rest is read back from the journal.
     """
 
-    def __init__(self, plan: JoinPlan, shard: int, cache_bytes: int = 16 << 20) -> None:
+    def __init__(self, plan: JoinPlan, shard: int, cache_bytes: int) -> None:
         self.plan = plan
         self.shard = shard
         self.clock = NEVER
@@ -112,7 +83,7 @@ class ShardJoin:
         self.retained: list[pa.RecordBatch] = []
         self.held_back = np.empty(0, np.int64)
         self.ahead: dict[tuple[int, int], bytes] = {}
-        self.rings = {name: Ring(name, span) for name, span in _ring_spans(plan).items()}
+        self.rings = {name: Ring(name, span) for name, span in ring_spans(plan).items()}
 
     # --- one envelope ---------------------------------------------------------------------
 
@@ -155,7 +126,7 @@ class ShardJoin:
         )
 
     def outcome_counts(self) -> dict[str, dict[str, int]]:
-        """Records by stream name and outcome so far, those still open aside."""
+        """Return records by stream name and outcome so far, those still open aside."""
         names = self.plan.stream_names
         counts: dict[str, dict[str, int]] = {name: {} for name in names}
         for (stream, outcome), count in sorted(self.outcomes.items()):
@@ -188,7 +159,7 @@ class ShardJoin:
             return
         self.position[source] = envelope.end
         self.rejected[source] = envelope.rejected
-        batch = envelope.batch
+        batch: pa.RecordBatch = envelope.batch
         if batch is None:
             return
         if envelope.begin < expected:
@@ -255,7 +226,7 @@ class ShardJoin:
         self.clock = clock
         runs = self.queue.pop_until(clock - plan.settle_delay)
         if runs:
-            self._settle(self._gather(runs, journal), settled_before, journal, output)
+            self._settle(gather(runs, self.queue, journal), settled_before, journal, output)
         if plan.sampling.by_group:
             released = self.held.pop_until(clock - plan.release_delay)
             if released is not None:
@@ -281,40 +252,8 @@ class ShardJoin:
                 if int(batch.column(TIME).to_numpy().max()) > bounds["impressions"]
             ]
 
-    def _gather(self, runs: list[Run], journal: Journal) -> _Settling:
-        parts = [self.queue.payload(run, journal) for run in runs]
-
-        def column(name: str) -> Any:
-            pieces = [getattr(run.segment, name)[run.begin : run.end] for run in runs]
-            return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-
-        time = column("time")
-        source = np.repeat(
-            np.array([run.segment.source for run in runs]), [run.end - run.begin for run in runs]
-        )
-        order = None
-        if len(runs) > 1:
-            firsts = np.array([run.segment.time[run.begin] for run in runs])
-            lasts = np.array([run.segment.time[run.end - 1] for run in runs])
-            if (firsts[1:] <= lasts[:-1]).any():
-                offset = np.concatenate([part.column(OFFSET).to_numpy() for part in parts])
-                order = np.lexsort((offset, source, time))
-
-        def ordered(values: Any) -> Any:
-            return values if order is None else values[order]
-
-        return _Settling(
-            parts,
-            order,
-            ordered(time),
-            ordered(column("arrival")),
-            ordered(column("key0")),
-            ordered(column("key1")),
-            ordered(source),
-        )
-
     def _settle(
-        self, rows: _Settling, settled_before: int, journal: Journal, output: JoinOutput
+        self, rows: SettlingRows, settled_before: int, journal: Journal, output: JoinOutput
     ) -> None:
         kept = self.remembered.keep_first(
             rows.key0, rows.key1, rows.time, rows.arrival, settled_before
@@ -450,7 +389,7 @@ class ShardJoin:
         for stream, source, batch in self.actions.rows(entries):
             self._bury(output, outcome, stream + 1, source, batch)
 
-    def _bury_duplicates(self, output: JoinOutput, rows: _Settling, duplicates: Int64s) -> None:
+    def _bury_duplicates(self, output: JoinOutput, rows: SettlingRows, duplicates: Int64s) -> None:
         if duplicates.size == 0:
             return
         for source in np.unique(rows.source[duplicates]):
@@ -490,8 +429,6 @@ class ShardJoin:
         one = np.ones(1)
         output.corrections.append(weighted(plan, batch, np.array([arrival]), one, one))
 
-    # --- durable state --------------------------------------------------------------------
-
     def _record(self, journal: Journal, entries: Int64s, decided: bool) -> None:
         if entries.size == 0 or not journal.durable:
             return
@@ -505,142 +442,9 @@ class ShardJoin:
         latest = int(actions.time[entries].max())
         self.rings["actions"].append(journal, latest, batch_to_bytes(batch))
 
-    def meta(self) -> dict[str, Any]:
-        """Return what the step's one value cell holds, as JSON types."""
-        return {
-            "layout": LAYOUT_VERSION,
-            "clock": self.clock,
-            "sequence": self.sequence,
-            "told_epoch": self.told_epoch,
-            "dropped": self.dropped,
-            "position": self.position,
-            "progress": self.progress,
-            "rejected": self.rejected,
-            "spans": self.spans,
-            "held_back": [
-                [int(self.actions.source[entry]), int(self.actions.offset[entry])]
-                for entry in self.held_back
-            ],
-            "outcomes": [[s, o.value, n] for (s, o), n in sorted(self.outcomes.items())],
-            "rings": {name: ring.latest for name, ring in self.rings.items()},
-        }
 
-    @classmethod
-    def restore(
-        cls,
-        plan: JoinPlan,
-        shard: int,
-        meta: dict[str, Any],
-        journal: Journal,
-        cache_bytes: int = 16 << 20,
-    ) -> ShardJoin:
-        """Rebuild the state that wrote `meta`, from the journal.
-
-        Raises
-        ------
-        StateVersionError
-            If the state has another layout.
-        """
-        if meta["layout"] != LAYOUT_VERSION:
-            raise StateVersionError(
-                f"join state has layout {meta['layout']}, this version reads {LAYOUT_VERSION}; "
-                "drain the job with the version that wrote it, then start anew"
-            )
-        self = cls(plan, shard, cache_bytes)
-        self.clock = meta["clock"]
-        self.sequence = meta["sequence"]
-        self.told_epoch = meta["told_epoch"]
-        self.dropped = meta["dropped"]
-        self.position = list(meta["position"])
-        self.progress = list(meta["progress"])
-        self.rejected = list(meta["rejected"])
-        self.spans = [list(span) for span in meta["spans"]]
-        self.outcomes.update({(s, Outcome(o)): n for s, o, n in meta["outcomes"]})
-        for name, span in _ring_spans(plan).items():
-            self.rings[name] = Ring(name, span, meta["rings"][name])
-        self._restore_keys(journal)
-        self._restore_impressions(journal)
-        self._restore_actions(journal, {(s, o) for s, o in meta["held_back"]})
-        released_up_to = self.clock - plan.release_delay
-        held = [batch_from_bytes(data) for data in self.rings["held"].read(journal)]
-        for batch in sorted(held, key=lambda batch: batch.column("event_time")[0].as_py()):
-            self.held.push(batch, released_up_to)
-        for data in journal.read(AHEAD, 0):
-            envelope = EventEnvelope.decode(data)
-            self.ahead[envelope.source, envelope.begin] = data
-        return self
-
-    def _restore_keys(self, journal: Journal) -> None:
-        batches = [batch_from_bytes(data) for data in self.rings["keys"].read(journal)]
-        if not batches:
-            return
-        keys = pa.concat_batches(batches).sort_by("time")
-        columns = [keys.column(name).to_numpy() for name in ("key0", "key1", "time", "arrival")]
-        self.remembered.keep_first(*columns, settled_up_to=self.clock - self.plan.settle_delay)
-
-    def _restore_impressions(self, journal: Journal) -> None:
-        settled_up_to = self.clock - self.plan.settle_delay
-        ring = self.rings["impressions"]
-        for cell, latest in enumerate(ring.latest):
-            if latest == NEVER:
-                continue
-            for data in journal.read(ring.name, cell):
-                envelope = EventEnvelope.decode(data)
-                batch = envelope.batch
-                assert batch is not None  # only envelopes with rows are appended
-                time = batch.column(TIME).to_numpy()
-                settled = int(np.searchsorted(time, settled_up_to, side="right"))
-                self.queue.push(envelope.source, envelope.begin, batch, cell, settled)
-                if self.plan.retention and settled:
-                    self._restore_retained(batch.slice(0, settled))
-
-    def _restore_retained(self, batch: pa.RecordBatch) -> None:
-        columns = [batch.column(name).to_numpy() for name in (KEY0, KEY1, TIME)]
-        entry = self.remembered.find(columns[0], columns[1])
-        kept = (entry >= 0) & (self.remembered.time[entry] == columns[2])
-        if kept.any():
-            self.retained.append(batch.filter(pa.array(kept)))
-
-    def _restore_actions(self, journal: Journal, held_back: set[tuple[int, int]]) -> None:
-        decided: set[tuple[int, int]] = set()
-        seen: set[tuple[int, int]] = set()
-        envelopes = []
-        for data in self.rings["actions"].read(journal):
-            if EventEnvelope.recognizes(data):
-                envelopes.append(EventEnvelope.decode(data))
-                continue
-            for record in batch_from_bytes(data).to_pylist():
-                place = (record["source"], record["offset"])
-                (decided if record["decided"] else seen).add(place)
-        # All that is older is decided, but for what was held back: of it not every
-        # decision is in the ring still.
-        decided_up_to = self.clock - self.plan.action_deadline
-        for envelope in envelopes:
-            batch = envelope.batch
-            assert batch is not None  # only envelopes with rows are appended
-            undecided = np.array(
-                [
-                    (envelope.source, offset) in held_back
-                    or (time > decided_up_to and (envelope.source, offset) not in decided)
-                    for time, offset in zip(
-                        batch.column(TIME).to_pylist(), batch.column(OFFSET).to_pylist(),
-                        strict=True,
-                    )
-                ]
-            )  # fmt: skip
-            if undecided.any():
-                self.actions.add(
-                    envelope.stream - 1,
-                    envelope.source,
-                    batch.filter(pa.array(undecided)),
-                    self.remembered,
-                )
-        self.actions.mark_seen(seen)
-        expired = self.actions.expired(self.clock)
-        self.held_back = expired[~self.actions.seen[expired]]
-
-
-def _ring_spans(plan: JoinPlan) -> dict[str, int]:
+def ring_spans(plan: JoinPlan) -> dict[str, int]:
+    """Return how long, in event time, each ring of the journal keeps what it holds."""
     spans = {
         "impressions": plan.settle_delay + plan.retention,
         "keys": plan.dedup_horizon,

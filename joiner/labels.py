@@ -41,9 +41,8 @@ class Labels:
     @property
     def positive(self) -> npt.NDArray[np.bool_]:
         """Whether the impression has an action of any stream, shape (n,)."""
-        return (self.count > 0).any(axis=0) if len(self.count) else np.zeros(
-            self.count.shape[1], np.bool_
-        )
+        positive: npt.NDArray[np.bool_] = np.logical_or.reduce(self.count > 0, axis=0)
+        return positive
 
 
 def label(rows: int, row: Int64s, entry: Int64s, actions: PendingActions, streams: int) -> Labels:

@@ -159,4 +159,6 @@ class FtrlModel:
         alpha, beta, l1, l2 = self.parameters.as_array()
         z, n = self.zn[:, 0], self.zn[:, 1]
         shrunk = np.sign(z) * (np.abs(z) - l1)
-        return np.where(np.abs(z) <= l1, np.float32(0), -shrunk / ((beta + np.sqrt(n)) / alpha + l2))
+        return np.where(
+            np.abs(z) <= l1, np.float32(0), -shrunk / ((beta + np.sqrt(n)) / alpha + l2)
+        )

@@ -60,7 +60,9 @@ def save_snapshot(folder: Path, model: FtrlModel, about: dict[str, Any]) -> dict
     if aside.exists():
         shutil.rmtree(aside)
     aside.mkdir(parents=True)
-    batch = pa.RecordBatch.from_arrays([pa.array(column) for column in (touched, z, n)], schema=_SCHEMA)
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array(column) for column in (touched, z, n)], schema=_SCHEMA
+    )
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with pa.ipc.new_file(str(aside / "coordinates.arrow"), _SCHEMA, options=options) as writer:
         writer.write_batch(batch)

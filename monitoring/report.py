@@ -106,4 +106,4 @@ def _count(number: int | float | None) -> str:
 
 
 def _number(number: int | float | None) -> str:
-    return "–" if number is None else f"{number:.4f}"
+    return "undefined" if number is None else f"{number:.4f}"

@@ -172,9 +172,7 @@ class Statistics:
     def to_json(self) -> dict[str, Any]:
         """Return the whole state as JSON types."""
         return {
-            "rows": [
-                [*key, *self.sums[row].tolist()] for key, row in self.rows.items()
-            ],
+            "rows": [[*key, *self.sums[row].tolist()] for key, row in self.rows.items()],
             "bins": self.bins.tolist(),
             "baseline": self.baseline.tolist(),
             "values": {name: sorted(values) for name, values in self.values.items()},

@@ -155,8 +155,10 @@ def describe(inputs: Inputs) -> None:
         f"for {format_duration(join.dedup_horizon)}"
     )
     sampling = join.sampling
-    kept = "all negatives kept" if sampling.keeps_all else (
-        f"{sampling.rate:.3g} of negative {'groups' if sampling.by_group else 'rows'} kept"
+    kept = (
+        "all negatives kept"
+        if sampling.keeps_all
+        else (f"{sampling.rate:.3g} of negative {'groups' if sampling.by_group else 'rows'} kept")
     )
     console.print(f"[bold]sampling[/bold]: {kept}, correction {config.sampling.correction}")
     if inputs.train is not None:

@@ -24,7 +24,7 @@ from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateS
 from joiner.journal import AHEAD, CELLS, RINGS
 
 META = "meta"
-BAG_NAMES = tuple(f"{ring}_{cell}" for ring in RINGS for cell in range(CELLS)) + (f"{AHEAD}_0",)
+BAG_NAMES = (*tuple(f"{ring}_{cell}" for ring in RINGS for cell in range(CELLS)), f"{AHEAD}_0")
 
 
 def with_cells(*bags: str) -> Callable[[Any], Any]:

@@ -37,8 +37,10 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
     reasons: dict[str, dict[str, int]] = {}
     letters = ds.dataset(folder / "dead_letters", format="parquet")
     for batch in letters.to_batches(columns=["stream", "reason"]):
-        counted = pa.Table.from_batches([batch]).group_by(["stream", "reason"]).aggregate(
-            [([], "count_all")]
+        counted = (
+            pa.Table.from_batches([batch])
+            .group_by(["stream", "reason"])
+            .aggregate([([], "count_all")])
         )
         for row in counted.to_pylist():
             of_stream = reasons.setdefault(row["stream"], {})

@@ -98,7 +98,9 @@ def write_traffic(traffic: Traffic, folder: Path, form: str = "parquet") -> Gene
         loss += float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
         clicks.append(_clicks(shown, p, random))
         if not traffic.clean:
-            shown, delayed = _disorder(shown, delayed, random, last=begin + count >= traffic.impressions)
+            shown, delayed = _disorder(
+                shown, delayed, random, last=begin + count >= traffic.impressions
+            )
         rows += shown.num_rows
         writer.write(shown)
     writer.close(broken=not traffic.clean)
@@ -110,7 +112,11 @@ def write_traffic(traffic: Traffic, folder: Path, form: str = "parquet") -> Gene
         _write_jsonl(clicked, folder / names[1], broken=not traffic.clean)
     else:
         pq.write_table(clicked, folder / names[1])
-    truth = {"impressions": rows, "clicks": clicked.num_rows, "log_loss": loss / traffic.impressions}
+    truth = {
+        "impressions": rows,
+        "clicks": clicked.num_rows,
+        "log_loss": loss / traffic.impressions,
+    }
     (folder / "truth.json").write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8")
     (folder / "headrace.toml").write_text(_configuration(*names), encoding="utf-8")
     duration = traffic.impressions * SECOND // traffic.rate
@@ -221,7 +227,9 @@ def _faulty(clicks: pa.Table, random: np.random.Generator) -> pa.Table:
     outside = (random.random(count) < 0.004) & ~late
     time[outside] += WINDOW + random.integers(MINUTE, 5 * MINUTE, int(outside.sum()))
     arrives[outside] = time[outside]
-    clicks = clicks.set_column(2, "time", pa.array(time)).set_column(3, "arrives", pa.array(arrives))
+    clicks = clicks.set_column(2, "time", pa.array(time)).set_column(
+        3, "arrives", pa.array(arrives)
+    )
     again = clicks.take(pa.array(np.flatnonzero(random.random(count) < 0.005)))
     some = clicks.take(pa.array(np.flatnonzero(random.random(count) < 0.003)))
     orphans = some.set_column(0, "request_id", _hex_keys(random, some.num_rows)).set_column(

@@ -253,9 +253,7 @@ class _Head:
                     types[name] = pa.float64()
         return pa.schema([(name, types[name]) for name in plan.columns])
 
-    def _error(
-        self, key: str, fact: str, value: object = None, hint: str = ""
-    ) -> ConfigError:
+    def _error(self, key: str, fact: str, value: object = None, hint: str = "") -> ConfigError:
         return ConfigError(self.file, f"{self.key}.{key}", fact, value, hint)
 
 

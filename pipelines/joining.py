@@ -9,6 +9,7 @@ import apache_beam as beam
 
 from joiner.join import JoinOutput, ShardJoin
 from joiner.plan import JoinPlan
+from joiner.recovery import describe_join, restore_join
 from pipelines.deadletters import buried_letters
 from pipelines.durable import BAG_NAMES, BeamJournal, Bundle, with_cells
 from schemas.envelope import SampleEnvelope
@@ -86,14 +87,14 @@ class JoinShards(beam.DoFn):
         def rebuild(known: dict[str, Any]) -> ShardJoin:
             if not known:
                 return ShardJoin(self.plan, shard, self.cache_bytes)
-            return ShardJoin.restore(self.plan, shard, known, journal, self.cache_bytes)
+            return restore_join(self.plan, shard, known, journal, self.cache_bytes)
 
         first_touch = shard not in self.bundle.live
         committed = meta.read() if first_touch else None
         join = self.bundle.touch(shard, committed, rebuild)
         output: JoinOutput = join.apply(data, journal)
         envelope = join.emit(output)
-        meta.write(self.bundle.sealed(shard, join.meta()))
+        meta.write(self.bundle.sealed(shard, describe_join(join)))
         for dead in output.dead:
             letters = buried_letters(dead, self.plan.stream_names, self.paths)
             yield beam.pvalue.TaggedOutput(DEAD, letters)

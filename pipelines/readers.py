@@ -54,9 +54,7 @@ def _read_parquet(source: Source, rows: int) -> Iterator[Chunk]:
     position = 0
     with pq.ParquetFile(source.path, pre_buffer=True) as file:
         for batch in file.iter_batches(batch_size=rows, columns=source.schema.names):
-            columns = [
-                _as_type(batch.column(field.name), field.type) for field in source.schema
-            ]
+            columns = [_as_type(batch.column(field.name), field.type) for field in source.schema]
             batch = pa.RecordBatch.from_arrays(columns, schema=source.schema)
             end = position + batch.num_rows
             numbers = np.arange(position, end, dtype=np.int64)
@@ -82,10 +80,7 @@ def _read_text(source: Source, rows: int) -> Iterator[Chunk]:
     # Lines are long as a rule: some hundred bytes make a row.
     for lines in read_lines(source.path, chunk=min(max(rows * 100, 1 << 16), 4 << 20)):
         first = lines.first - headers
-        if first < 0:
-            lines = Lines(0, lines.lines[headers:])
-        else:
-            lines = Lines(first, lines.lines)
+        lines = Lines(0, lines.lines[headers:]) if first < 0 else Lines(first, lines.lines)
         if lines.lines:
             end = lines.first + len(lines.lines)
             yield Chunk(lines.first, end, decoder.decode(lines))

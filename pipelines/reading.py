@@ -114,8 +114,7 @@ class ReadLogs(beam.DoFn):
                 return
             run.board.events += block.end - block.begin
             run.board.read[block.source.number] = block.end
-            for shard, envelope in enumerate(block.envelopes):
-                yield (shard, envelope)
+            yield from enumerate(block.envelopes)
             if block.rejects:
                 stream = self.inputs.stream_names[block.source.stream]
                 letters = rejected_letters(block.source, stream, block.rejects)

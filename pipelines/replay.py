@@ -35,7 +35,6 @@ RUNNER = "--runner=FnApiRunner"
 _SWITCH_INTERVAL_S = 0.0005
 
 
-
 @dataclass(frozen=True)
 class Replayed:
     """What a replay came to: its summary, and findings about the input."""

@@ -93,8 +93,10 @@ class Sink:
         self.background.put(item)
 
     def _write(self, item: Learned | pa.RecordBatch) -> None:
-        table = item.in_order() if isinstance(item, Learned) else pa.Table.from_batches(
-            [without_reserved(item)]
+        table = (
+            item.in_order()
+            if isinstance(item, Learned)
+            else pa.Table.from_batches([without_reserved(item)])
         )
         self.files.write(table)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -74,7 +74,7 @@ class EventEnvelope:
     def decode(cls, data: bytes) -> EventEnvelope:
         """Read an envelope; its batch shares the memory of `data`."""
         header, batches = _unpack(_EVENTS, data)
-        return cls(*header, batch=batches[0] if batches else None)
+        return replace(cls(*header), batch=batches[0] if batches else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class SampleEnvelope:
     def decode(cls, data: bytes) -> SampleEnvelope:
         """Read an envelope; its batches share the memory of `data`."""
         header, batches = _unpack(_SAMPLES, data)
-        return cls(*header, batches=batches)
+        return replace(cls(*header), batches=batches)
 
 
 def batch_to_bytes(batch: pa.RecordBatch) -> bytes:

@@ -209,9 +209,7 @@ def _keep_below(hashes, salt, rates, out):
         out[i] = u < rates[i]
 
 
-def keep_below(
-    hashes: UInt64s, seed: int, rates: npt.NDArray[np.float64]
-) -> npt.NDArray[np.bool_]:
+def keep_below(hashes: UInt64s, seed: int, rates: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Choose units by hash: true iff ``hash(seed, unit) < rate * 2^64``.
 
     Parameters

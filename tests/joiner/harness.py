@@ -14,6 +14,7 @@ import pyarrow as pa
 from joiner.join import ShardJoin
 from joiner.journal import MemoryJournal
 from joiner.plan import ActionPlan, JoinPlan
+from joiner.recovery import describe_join, restore_join
 from joiner.sampling import SamplingPlan
 from pipelines.merge import partition
 from schemas.config import TimeConfig
@@ -191,17 +192,17 @@ def _play_shard(
     for data in feed:
         while True:
             before = copy.deepcopy(journal.cells)
-            meta = json.dumps(join.meta())
+            meta = json.dumps(describe_join(join))
             output = join.apply(data, journal)
             envelope = join.emit(output)
             if roughness.random() >= crashes:
                 break
             # The attempt fails before its commit: all it did is gone.
             journal.cells = before
-            join = ShardJoin.restore(plan, shard, json.loads(meta), journal, cache_bytes)
+            join = restore_join(plan, shard, json.loads(meta), journal, cache_bytes)
         if roughness.random() < crashes:
-            meta = json.dumps(join.meta())
-            join = ShardJoin.restore(plan, shard, json.loads(meta), journal, cache_bytes)
+            meta = json.dumps(describe_join(join))
+            join = restore_join(plan, shard, json.loads(meta), journal, cache_bytes)
         if envelope is not None:
             last = SampleEnvelope.decode(envelope.encode())
         _collect(plan, output, played)

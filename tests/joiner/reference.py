@@ -46,9 +46,7 @@ def place(row: Impression | Action) -> tuple[int, int, int]:
     return (row.time, row.source, row.offset)
 
 
-def reference_join(
-    plan: JoinPlan, impressions: list[Impression], actions: list[Action]
-) -> Joined:
+def reference_join(plan: JoinPlan, impressions: list[Impression], actions: list[Action]) -> Joined:
     outcomes: dict[tuple[int, int], str] = {}
     kept: list[Impression] = []
     last: dict[str, Impression] = {}
@@ -103,7 +101,8 @@ def reference_join(
             label.append((bool(own_actions), first, len(own_actions)))
         samples[i.key, i.time] = tuple(label)
         near = [
-            j for j in kept
+            j
+            for j in kept
             if j.key.split("/")[0] == i.key.split("/")[0]
             and abs(j.time - i.time) <= plan.group_span
         ]

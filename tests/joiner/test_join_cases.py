@@ -18,7 +18,7 @@ def outcomes_of(impressions, actions, **plan):
     sources = [Rows(0, impressions), Rows(1, actions)]
     played = play(settings, envelopes(settings, sources, 0, Random(0)), Random(0))
     labels = {name[1]: label[0] for name, label in played.samples.items()}
-    return labels, {place: outcome for place, outcome in sorted(played.outcomes.items())}, played
+    return labels, dict(sorted(played.outcomes.items())), played
 
 
 CASES = {

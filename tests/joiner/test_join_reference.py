@@ -81,8 +81,8 @@ def check(case, crashes, repeats):
             name = (f"{row['group']}/{row['item']}", round(row["event_time"].timestamp() * 1e6))
             assert row["sampling_rate"] == (1.0 if name in must else 0.5)
             assert row["weight"] * row["sampling_rate"] == 1.0
-    for (key, _), labels in played.samples.items():
-        for (positive, time, _), note in zip(labels, played.notes[key, _], strict=True):
+    for (key, shown), labels in played.samples.items():
+        for (positive, time, _), note in zip(labels, played.notes[key, shown], strict=True):
             assert note == (f"{time}:{key}" if positive else None)
 
 

@@ -83,7 +83,10 @@ def test_a_join_that_need_not_survive_journals_only_what_its_cache_cannot_hold()
         durable = False
 
     plan = make_plan(sources=2)
-    sources = [Rows(0, [(t, f"g/{t}") for t in range(50)]), Rows(1, [(t, f"g/{t}", "") for t in range(50)])]
+    sources = [
+        Rows(0, [(t, f"g/{t}") for t in range(50)]),
+        Rows(1, [(t, f"g/{t}", "") for t in range(50)]),
+    ]
     blocks = envelopes(plan, sources, 0, Random(1))
     expected = play(plan, blocks, Random(2))
     for cache_bytes, written in ((1 << 20, set()), (0, {"impressions"})):

@@ -7,7 +7,9 @@ from schemas.config import FeaturesConfig
 
 
 def encode(config, columns, bits=20):
-    return FeatureEncoder(FeaturesConfig(**config), bits).encode(pa.RecordBatch.from_pydict(columns))
+    return FeatureEncoder(FeaturesConfig(**config), bits).encode(
+        pa.RecordBatch.from_pydict(columns)
+    )
 
 
 def rows_of(rows):
@@ -18,7 +20,9 @@ def rows_of(rows):
 
 def test_equal_values_share_an_index_and_columns_do_not():
     """A value of one column is another feature than the same value of another."""
-    rows = rows_of(encode({"categorical": ("a", "b")}, {"a": ["x", "y", "x"], "b": ["x", "x", "x"]}))
+    rows = rows_of(
+        encode({"categorical": ("a", "b")}, {"a": ["x", "y", "x"], "b": ["x", "x", "x"]})
+    )
     intercept = {row[0] for row in rows}
     assert len(intercept) == 1
     assert rows[0] == rows[2]

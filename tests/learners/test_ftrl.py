@@ -94,7 +94,5 @@ def test_the_offset_moves_training_but_not_the_prediction():
     # Negatives of a rate of 0.1 are kept with probability 0.1: odds are ten times too high.
     label = (random.random(4000) < 0.1 / (0.1 + 0.9 * 0.1)).astype(float)
     model = FtrlModel(FtrlParameters(alpha=1.0, l1=0.0, l2=0.0), 1)
-    margin = model.learn(
-        rows, np.arange(4000), label, np.ones(4000), np.full(4000, -np.log(0.1))
-    )
+    margin = model.learn(rows, np.arange(4000), label, np.ones(4000), np.full(4000, -np.log(0.1)))
     assert abs(1 / (1 + np.exp(-margin[-1])) - 0.1) < 0.02

@@ -18,7 +18,7 @@ def model():
 
 
 def test_a_snapshot_comes_back_bit_by_bit(tmp_path, model):
-    """z and n are complete, so learning goes on as if nothing had happened."""
+    """Z and n are complete, so learning goes on as if nothing had happened."""
     manifest = save_snapshot(tmp_path / "s", model, {"samples": 300})
     again, read = load_snapshot(tmp_path / "s")
     assert np.array_equal(again.zn, model.zn)

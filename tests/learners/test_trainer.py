@@ -71,8 +71,10 @@ def test_the_model_does_not_depend_on_shards_or_arrival(rows, shards, random):
         sequence = [0] * shards
         learned = []
         while any(queues):
-            shard = random.choice([s for s in range(shards) if queues[s]]) if random else next(
-                s for s in range(shards) if queues[s]
+            shard = (
+                random.choice([s for s in range(shards) if queues[s]])
+                if random
+                else next(s for s in range(shards) if queues[s])
             )
             progress, samples = queues[shard].pop(0)
             envelope = SampleEnvelope(
@@ -82,7 +84,9 @@ def test_the_model_does_not_depend_on_shards_or_arrival(rows, shards, random):
             for sent in (envelope, envelope):  # a repeat is ignored
                 done = trainer.receive(sent)
                 if done is not None:
-                    learned += list(zip(done.column(EMIT), done.column(KEY0), done.margin, strict=True))
+                    learned += list(
+                        zip(done.column(EMIT), done.column(KEY0), done.margin, strict=True)
+                    )
         assert trainer.ended
         return trainer.model.zn.tobytes(), learned
 

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -62,7 +64,7 @@ def test_batch_cuts_change_no_bit(cuts):
     whole, parts = Statistics(100, ("device",)), Statistics(100, ("device",))
     whole.observe(seen)
     edges = sorted({0, 300, *cuts})
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in itertools.pairwise(edges):
         parts.observe(cut(seen, begin, end))
     for column in ("", "device"):
         for value, sums in whole.totals(column).items():
@@ -112,9 +114,7 @@ def test_auc_equals_the_share_of_pairs_in_order():
     """Over bins, ties counted half: within a bin's width of the exact figure."""
     seen = observation(400)
     statistics = Statistics(100, ())
-    statistics.observe(
-        Observation(seen.event_time, seen.label, np.ones(400), seen.margin, {})
-    )
+    statistics.observe(Observation(seen.event_time, seen.label, np.ones(400), seen.margin, {}))
     positive, negative = seen.margin[seen.label > 0], seen.margin[seen.label == 0]
     pairs = positive[:, None] - negative[None, :]
     exact = ((pairs > 0) + 0.5 * (pairs == 0)).mean()

@@ -103,5 +103,8 @@ def test_obd_joins_four_files_with_positions_and_propensities(data, tmp_path):
 def test_avazu_has_all_its_events_in_one_hour(data, tmp_path):
     """Equal times everywhere are no difficulty: keys break the ties."""
     summary = replay(convert("avazu", data / "avazu", tmp_path), tmp_path / "out")
-    assert (summary["samples"]["rows"], summary["samples"]["positives"]) == (8_087, {"click": 1_397})
+    assert (summary["samples"]["rows"], summary["samples"]["positives"]) == (
+        8_087,
+        {"click": 1_397},
+    )
     assert summary["learner"]["auc"] > 0.67

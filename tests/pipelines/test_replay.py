@@ -47,12 +47,16 @@ def test_every_output_is_there(result):
     assert sorted(path.name for path in out.iterdir()) == [
         "dead_letters", "model", "report.html", "samples", "summary.json",
     ]  # fmt: skip
-    assert [f"model/{path.name}" for path in (out / "model").iterdir()] == [summary["model"]["path"]]
+    assert [f"model/{path.name}" for path in (out / "model").iterdir()] == [
+        summary["model"]["path"]
+    ]
     assert set(summary) == {
         "input", "outcomes", "samples", "learner", "model", "elapsed_s", "events_per_s",
         "peak_rss_mb", "versions",
     }  # fmt: skip
-    assert set(summary["learner"]["hourly"][0]) >= {"start", "log_loss", "auc", "calibration"} - {"auc"}
+    assert set(summary["learner"]["hourly"][0]) >= {"start", "log_loss", "auc", "calibration"} - {
+        "auc"
+    }
 
 
 def test_every_record_ends_in_one_outcome(result):
@@ -218,13 +222,15 @@ def test_keys_of_different_types_are_named(log, tmp_path, capsys):
         ('id = "click_id"', 'id = "clickid"', "actions.click.id: no such column (got 'clickid')"),
         ('"device", "os", "site"', '"devise"', "no such impression column (got 'devise')"),
         ('price = "log"', 'device = "log"', "learner.features.numeric.device: column is string"),
-        (', unit = "us" }\nwindow', " }\nwindow", "actions.click.time: column time is int64 and needs"),
+        (', unit = "us" }\nwindow', " }\nwindow", "actions.click.time: column time is int64"),
         ('columns = ["value"]', 'columns = ["count"]', "actions.click.columns: no such column"),
         ('key = ["request_id"]\ntime = { column = "time", unit = "us" }\nwindow',
          'time = { column = "time", unit = "us" }\nwindow', "actions.click.key: is missing"),
     ],
 )  # fmt: skip
-def test_a_wrong_configuration_is_one_line_and_touches_nothing(log, tmp_path, old, new, said, capsys):
+def test_a_wrong_configuration_is_one_line_and_touches_nothing(
+    log, tmp_path, old, new, said, capsys
+):
     """Exit code 2, one line that names file and key, and the old output as it was."""
     text = (log / "headrace.toml").read_text()
     assert old in text
@@ -247,7 +253,9 @@ def test_a_wrong_configuration_is_one_line_and_touches_nothing(log, tmp_path, ol
 def test_a_file_that_breaks_off_fails_the_run_and_keeps_the_old_result(log, tmp_path, capsys):
     """Exit code 1, the file and record named, the earlier outputs left as they were."""
     folder = tmp_path / "log"
-    assert main(["generate", "--out", str(folder), "--impressions", "2000", "--format", "text"]) == 0
+    assert (
+        main(["generate", "--out", str(folder), "--impressions", "2000", "--format", "text"]) == 0
+    )
     replay(folder / "headrace.toml", tmp_path / "out")
     before = fingerprint(tmp_path / "out")
     whole = (folder / "impressions.csv.gz").read_bytes()

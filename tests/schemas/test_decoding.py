@@ -13,7 +13,7 @@ def csv(*lines: bytes, first: int = 0):
 
 def test_csv_decodes_columns_with_their_types():
     """Fields are converted, unused columns skipped, empty fields null, quotes respected."""
-    records = csv(b'a,-,1,0.5,true', b'"b, c",-,-7,1e3,0', b',-,,,')
+    records = csv(b"a,-,1,0.5,true", b'"b, c",-,-7,1e3,0', b",-,,,")
     assert records.batch.to_pylist() == [
         {"id": "a", "n": 1, "x": 0.5, "b": True},
         {"id": "b, c", "n": -7, "x": 1000.0, "b": False},
@@ -96,7 +96,10 @@ def test_json_sets_broken_lines_aside():
     ("lines", "schema"),
     [
         ([b'{"a": 1}', b'{"a": 2.5}'], pa.schema([("a", pa.float64())])),
-        ([b'{"a": 1, "b": null}', b'{"b": "x"}'], pa.schema([("a", pa.int64()), ("b", pa.string())])),
+        (
+            [b'{"a": 1, "b": null}', b'{"b": "x"}'],
+            pa.schema([("a", pa.int64()), ("b", pa.string())]),
+        ),
         ([b'{"a": {}}', b"broken", b'{"t": ["x"]}'], pa.schema([("t", pa.list_(pa.string()))])),
         ([b'{"a": true}'], pa.schema([("a", pa.bool_())])),
         ([b'{"a": 1}', b'{"a": 2}', b'{"a": "x"}'], pa.schema([("a", pa.int64())])),

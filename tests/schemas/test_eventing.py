@@ -7,6 +7,7 @@ from schemas.decoding import Records
 from schemas.eventing import EventBuilder, EventPlan, parse_times
 from schemas.events import ARRIVAL, ID0, ID1, NEVER, OFFSET, TIME
 
+BERLIN = {"format": "%Y-%m-%d %H:%M:%S", "zone": "Europe/Berlin"}
 MAY_1 = 1_777_593_600_000_000  # 2026-05-01 00:00 UTC
 
 
@@ -16,12 +17,12 @@ MAY_1 = 1_777_593_600_000_000  # 2026-05-01 00:00 UTC
         (pa.array([MAY_1 // 1000]), {"unit": "ms"}, MAY_1),
         (pa.array([MAY_1 / 1e6 + 0.25]), {"unit": "s"}, MAY_1 + 250_000),
         (pa.array([MAY_1 // 1000], pa.timestamp("ms")), {}, MAY_1),
-        (pa.array(["2026-05-01 02:00:00"]), {"format": "%Y-%m-%d %H:%M:%S", "zone": "Europe/Berlin"}, MAY_1),
+        (pa.array(["2026-05-01 02:00:00"]), BERLIN, MAY_1),
         (pa.array(["2026-05-01T02:00:00.5+02:00"]), {"format": "iso8601"}, MAY_1 + 500_000),
         # The hour that comes twice is its first pass; the hour that is left out is its end.
-        (pa.array(["2026-10-25 02:30:00"]), {"format": "%Y-%m-%d %H:%M:%S", "zone": "Europe/Berlin"},
+        (pa.array(["2026-10-25 02:30:00"]), BERLIN,
          1_792_888_200_000_000),
-        (pa.array(["2026-03-29 02:30:00"]), {"format": "%Y-%m-%d %H:%M:%S", "zone": "Europe/Berlin"},
+        (pa.array(["2026-03-29 02:30:00"]), BERLIN,
          1_774_746_000_000_000),
     ],
 )  # fmt: skip

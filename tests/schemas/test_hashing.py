@@ -17,7 +17,9 @@ def digests(column):
 @given(st.lists(st.binary(max_size=70), max_size=20), st.integers(0, 2**31))
 def test_bytes_hash_as_murmur3_does(values, seed):
     """Digests are those of MurmurHash3_x64_128, whatever the length."""
-    assert digests(pa.array(values, pa.binary())) == [mmh3.hash64(v, 0, signed=False) for v in values]
+    assert digests(pa.array(values, pa.binary())) == [
+        mmh3.hash64(v, 0, signed=False) for v in values
+    ]
     for value in values:
         assert hash_bytes(value, seed) == mmh3.hash64(value, seed, signed=False)
 
@@ -54,7 +56,11 @@ def test_several_columns_hash_as_joined_digests():
 def test_other_types_hash_or_refuse():
     """Floats, booleans and timestamps have digests; structs have none."""
     moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    for column in (pa.array([1.5]), pa.array([True]), pa.array([moment], pa.timestamp("us", "UTC"))):
+    for column in (
+        pa.array([1.5]),
+        pa.array([True]),
+        pa.array([moment], pa.timestamp("us", "UTC")),
+    ):
         assert len(digests(column)) == 1
     with pytest.raises(TypeError, match="no stable hash is defined for columns of type struct"):
         hash_column(pa.array([{"a": 1}]))

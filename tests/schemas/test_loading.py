@@ -120,4 +120,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     """The system's reason is passed on."""
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path / "none.toml")
-    assert str(caught.value) == f"{tmp_path / 'none.toml'}: cannot be read (No such file or directory)"
+    assert (
+        str(caught.value) == f"{tmp_path / 'none.toml'}: cannot be read (No such file or directory)"
+    )
