@@ -18,6 +18,7 @@ _CONFIG = {
     "title": {"anchor": "start", "fontSize": 13},
     "legend": {"orient": "top", "title": None},
 }
+_TWO_DAYS_MS = 2 * 86_400_000
 _COLOURS = ["#2f6db5", "#d9822b"]
 
 
@@ -109,8 +110,13 @@ def _line(
     number: str,
     layers: list[dict[str, Any]] | None = None,
 ) -> str:
+    times = [value["time"] for value in values]
+    moments = "%H:%M" if not times or max(times) - min(times) < _TWO_DAYS_MS else "%b %d"
     encoding: dict[str, Any] = {
-        "x": {"field": "time", "type": "temporal", "scale": {"type": "utc"}, "title": None},
+        "x": {
+            "field": "time", "type": "temporal", "scale": {"type": "utc"}, "title": None,
+            "axis": {"format": moments},
+        },
         "y": {
             "field": field, "type": "quantitative", "title": None,
             "axis": {"format": number}, "scale": {"zero": False},

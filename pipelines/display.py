@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -86,9 +87,15 @@ def _rows(path: str) -> int:
 def closing_table(summary: dict[str, Any], findings: list[str], out: Path) -> None:
     """Print what a replay came to."""
     console = Console()
-    table = Table(title="Where every record ended", title_justify="left")
-    table.add_column("stream")
-    table.add_column("read", justify="right")
+    table = Table(
+        title="Where every record ended",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    table.add_column("stream", no_wrap=True)
+    table.add_column("read", justify="right", no_wrap=True)
     outcomes = summary["outcomes"]
     names = [
         name
@@ -96,7 +103,8 @@ def closing_table(summary: dict[str, Any], findings: list[str], out: Path) -> No
         if name == "settled" or any(counts[name] for counts in outcomes.values())
     ]
     for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
+        # Two words take two lines, that the table fits a terminal of 80 columns.
+        table.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
     for stream, counts in outcomes.items():
         cells = [f"{counts[name]:,}" for name in names]
         table.add_row(stream, f"{summary['input'][stream]:,}", *cells)
@@ -110,8 +118,8 @@ def closing_table(summary: dict[str, Any], findings: list[str], out: Path) -> No
     learner = summary["learner"]
     if learner is not None and learner["samples"]:
         console.print(
-            f"learner   log loss {_number(learner['log_loss'])}, normalised entropy "
-            f"{_number(learner['normalized_entropy'])}, AUC {_number(learner['auc'])}, "
+            f"learner   log loss {_number(learner['log_loss'])}, AUC {_number(learner['auc'])}\n"
+            f"          normalised entropy {_number(learner['normalized_entropy'])}, "
             f"calibration {_number(learner['calibration'])}"
         )
         console.print(
