@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -31,8 +30,6 @@ from pipelines.training import FINISHED, Finished, TrainEpochs, TrainJob
 from schemas.envelope import SampleEnvelope
 
 RUNNER = "--runner=FnApiRunner"
-
-_SWITCH_INTERVAL_S = 0.0005
 
 
 @dataclass(frozen=True)
@@ -131,9 +128,6 @@ def replay(
     run = runtime.Run(staged)
     runtime.register(name, run)
     watch(run.board)
-    # Threads here mostly wait inside Arrow and numba; let whoever comes back go on soon.
-    switch_interval = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
         open_source(run, inputs)
         open_sinks(run, sample_schema(inputs), inputs.join.keys, inputs.join.retention > 0)
@@ -161,7 +155,6 @@ def replay(
         staging.discard(out)
         raise
     finally:
-        sys.setswitchinterval(switch_interval)
         CACHE.forget(f"{name}/join")
         CACHE.forget(f"{name}/train")
     return Replayed(summary, findings)
