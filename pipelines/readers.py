@@ -52,14 +52,20 @@ def read_chunks(source: Source, rows: int) -> Iterator[Chunk]:
 
 def _read_parquet(source: Source, rows: int) -> Iterator[Chunk]:
     position = 0
-    with pq.ParquetFile(source.path, pre_buffer=True) as file:
-        for batch in file.iter_batches(batch_size=rows, columns=source.schema.names):
+    with pq.ParquetFile(source.path) as file:
+        for batch in _row_groups(file, rows, source.schema.names):
             columns = [_as_type(batch.column(field.name), field.type) for field in source.schema]
             batch = pa.RecordBatch.from_arrays(columns, schema=source.schema)
             end = position + batch.num_rows
             numbers = np.arange(position, end, dtype=np.int64)
             yield Chunk(position, end, Records(batch, numbers))
             position = end
+
+
+def _row_groups(file: pq.ParquetFile, rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
+    # A reader over several row groups keeps what it has read of each until its end.
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(batch_size=rows, row_groups=[group], columns=names)
 
 
 def _as_type(column: pa.Array, kind: pa.DataType) -> pa.Array:
