@@ -18,11 +18,14 @@ from schemas.events import DEAD_LETTER_SCHEMA, without_reserved
 ROW_GROUP_ROWS = 131_072
 FILE_ROWS = 8 * ROW_GROUP_ROWS
 
+# Dead letters come a few at a time, and each batch weighs more than its rows.
+_LETTER_GROUP_ROWS = 4_096
+
 
 class ParquetFolder:
     """A folder of Parquet files, cut at fixed numbers of rows.
 
-    Row groups and files end at multiples of `ROW_GROUP_ROWS` and `FILE_ROWS`,
+    Row groups and files end at multiples of `group_rows` and `FILE_ROWS`,
     wherever the batches that come in do, so equal rows make equal files.
 
     Parameters
@@ -33,10 +36,18 @@ class ParquetFolder:
         Of every file; a folder without rows gets one empty file.
     plain
         Columns to write without a dictionary, for nearly all values differ.
+    group_rows
+        Rows a row group; so many are held in memory.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema, plain: tuple[str, ...] = ()) -> None:
-        self.folder, self.schema = folder, schema
+    def __init__(
+        self,
+        folder: Path,
+        schema: pa.Schema,
+        plain: tuple[str, ...] = (),
+        group_rows: int = ROW_GROUP_ROWS,
+    ) -> None:
+        self.folder, self.schema, self.group_rows = folder, schema, group_rows
         self.dictionary = [field.name for field in schema if field.name not in plain]
         self.writer: pq.ParquetWriter | None = None
         self.files = 0
@@ -49,8 +60,8 @@ class ParquetFolder:
         """Add rows."""
         self.held.append(table)
         self.held_rows += table.num_rows
-        while self.held_rows >= ROW_GROUP_ROWS:
-            self._write_group(ROW_GROUP_ROWS)
+        while self.held_rows >= self.group_rows:
+            self._write_group(self.group_rows)
 
     def close(self) -> None:
         """Write what is held and close the last file."""
@@ -67,7 +78,7 @@ class ParquetFolder:
                 use_dictionary=self.dictionary or False,
             )  # fmt: skip
             self.files += 1
-        self.writer.write_table(table.slice(0, rows), row_group_size=ROW_GROUP_ROWS)
+        self.writer.write_table(table.slice(0, rows), row_group_size=self.group_rows)
         self.held = [table.slice(rows)]
         self.held_rows -= rows
         self.in_file += rows
@@ -153,7 +164,9 @@ def open_sinks(run: runtime.Run, samples: pa.Schema, keys: int, corrections: boo
     plain = (*samples.names[:keys], "event_time")
     folders = {
         "samples": ParquetFolder(run.staging / "samples", samples, plain),
-        "dead_letters": ParquetFolder(run.staging / "dead_letters", DEAD_LETTER_SCHEMA),
+        "dead_letters": ParquetFolder(
+            run.staging / "dead_letters", DEAD_LETTER_SCHEMA, ("record",), _LETTER_GROUP_ROWS
+        ),
     }
     if corrections:
         folders["corrections"] = ParquetFolder(run.staging / "corrections", samples, plain)
