@@ -82,21 +82,20 @@ class ShardJoin:
         self.held = HeldRows(plan.group_span, tuple(action.name for action in plan.actions))
         self.retained: list[pa.RecordBatch] = []
         self.held_back = np.empty(0, np.int64)
-        self.ahead: dict[tuple[int, int], bytes] = {}
+        self.ahead: dict[tuple[int, int], EventEnvelope] = {}
         self.rings = {name: Ring(name, span) for name, span in ring_spans(plan).items()}
 
     # --- one envelope ---------------------------------------------------------------------
 
-    def apply(self, data: bytes, journal: Journal) -> JoinOutput:
-        """Apply an encoded `EventEnvelope`; a replayed one changes nothing."""
+    def apply(self, envelope: EventEnvelope, journal: Journal) -> JoinOutput:
+        """Apply an envelope; a replayed one changes nothing."""
         output = JoinOutput()
-        envelope = EventEnvelope.decode(data)
         if envelope.begin > self.position[envelope.source]:
-            self.ahead[envelope.source, envelope.begin] = data
+            self.ahead[envelope.source, envelope.begin] = envelope
             if journal.durable:
-                journal.append(AHEAD, 0, data)
+                journal.append(AHEAD, 0, envelope.encode())
             return output
-        self._apply_in_turn(envelope, data, journal, output)
+        self._apply_in_turn(envelope, journal, output)
         self._apply_ahead(envelope.source, journal, output)
         clock = min(self.progress)
         if clock > self.clock:
@@ -139,17 +138,14 @@ class ShardJoin:
         for name in due:
             if name[1] > self.position[source]:
                 break
-            data = self.ahead.pop(name)
-            self._apply_in_turn(EventEnvelope.decode(data), data, journal, output)
+            self._apply_in_turn(self.ahead.pop(name), journal, output)
             used = True
         if used and journal.durable:
             journal.clear(AHEAD, 0)
-            for data in self.ahead.values():
-                journal.append(AHEAD, 0, data)
+            for envelope in self.ahead.values():
+                journal.append(AHEAD, 0, envelope.encode())
 
-    def _apply_in_turn(
-        self, envelope: EventEnvelope, data: bytes, journal: Journal, output: JoinOutput
-    ) -> None:
+    def _apply_in_turn(self, envelope: EventEnvelope, journal: Journal, output: JoinOutput) -> None:
         source = envelope.source
         expected = self.position[source]
         if envelope.end < expected:
@@ -176,16 +172,15 @@ class ShardJoin:
                 envelope.stream, source, envelope.sources, begin, envelope.end,
                 envelope.progress, envelope.rejected, batch,
             )  # fmt: skip
-            data = envelope.encode()
         latest = int(batch.column(TIME).to_numpy().max())
         if envelope.stream == 0:
             ring = self.rings["impressions"]
             cached = self.queue.push(source, envelope.begin, batch, ring.cell(latest))
             if journal.durable or not cached:
-                ring.append(journal, latest, data)
+                ring.append(journal, latest, envelope.encode())
         else:
             if journal.durable:
-                self.rings["actions"].append(journal, latest, data)
+                self.rings["actions"].append(journal, latest, envelope.encode())
             self._add_actions(envelope.stream - 1, source, batch, journal, output)
 
     def _note_times(self, stream: int, batch: pa.RecordBatch) -> None:

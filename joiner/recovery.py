@@ -69,7 +69,7 @@ def restore_join(
         join.held.push(batch, join.clock - plan.release_delay)
     for data in journal.read(AHEAD, 0):
         envelope = EventEnvelope.decode(data)
-        join.ahead[envelope.source, envelope.begin] = data
+        join.ahead[envelope.source, envelope.begin] = envelope
     return join
 
 

@@ -12,33 +12,10 @@ from joiner.plan import JoinPlan
 from joiner.recovery import describe_join, restore_join
 from pipelines.deadletters import buried_letters
 from pipelines.durable import BAG_NAMES, BeamJournal, Bundle, with_cells
-from schemas.envelope import SampleEnvelope
+from schemas.envelope import EventEnvelope
 
 DEAD = "dead"
 CORRECTIONS = "corrections"
-
-
-class SampleEnvelopeCoder(beam.coders.Coder):
-    """Code sample envelopes as their bytes; within a fused stage they pass as they are."""
-
-    def encode(self, value: SampleEnvelope) -> bytes:
-        """Write the envelope as bytes."""
-        return value.encode()
-
-    def decode(self, encoded: bytes) -> SampleEnvelope:
-        """Read an envelope."""
-        return SampleEnvelope.decode(encoded)
-
-    def estimate_size(self, value: SampleEnvelope) -> int:
-        """Return about how many bytes `encode` would write."""
-        return sum(batch.nbytes for batch in value.batches) + 100
-
-    def is_deterministic(self) -> bool:
-        """Equal envelopes have equal bytes."""
-        return True
-
-
-beam.coders.registry.register_coder(SampleEnvelope, SampleEnvelopeCoder)
 
 
 class JoinShards(beam.DoFn):
@@ -78,9 +55,9 @@ class JoinShards(beam.DoFn):
         self.bundle = Bundle(self.scope)
 
     @with_cells(*BAG_NAMES)
-    def process(self, element: tuple[int, bytes], *cells: Any) -> Iterator[Any]:
+    def process(self, element: tuple[int, EventEnvelope], *cells: Any) -> Iterator[Any]:
         """Apply one envelope to its shard."""
-        shard, data = element
+        shard, sent = element
         meta, *bags = cells
         journal = BeamJournal(bags, self.durable)
 
@@ -92,7 +69,7 @@ class JoinShards(beam.DoFn):
         first_touch = shard not in self.bundle.live
         committed = meta.read() if first_touch else None
         join = self.bundle.touch(shard, committed, rebuild)
-        output: JoinOutput = join.apply(data, journal)
+        output: JoinOutput = join.apply(sent, journal)
         envelope = join.emit(output)
         meta.write(self.bundle.sealed(shard, describe_join(join)))
         for dead in output.dead:

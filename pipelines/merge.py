@@ -30,12 +30,12 @@ _HEAD_ROWS = 256
 
 @dataclass(frozen=True)
 class Block:
-    """Positions ``[begin, end)`` of one source, as an encoded envelope a shard."""
+    """Positions ``[begin, end)`` of one source, as an envelope a shard."""
 
     source: Source
     begin: int
     end: int
-    envelopes: list[bytes]
+    envelopes: list[EventEnvelope]
     rejects: list[Reject]
 
 
@@ -125,7 +125,7 @@ class SourceReader:
             rows -= piece.positions.size
         rejects = [reject for piece in taken for reject in piece.rejects]
         self.rejected += len(rejects)
-        return Block(self.source, begin, self.position, self._encode(taken, begin), rejects)
+        return Block(self.source, begin, self.position, self._address(taken, begin), rejects)
 
     def _in_file_order(self, rows: int) -> Iterator[_Piece]:
         for chunk in read_chunks(self.source, rows):
@@ -161,7 +161,7 @@ class SourceReader:
             count = len(rejects)
             yield _Piece(0, count, nothing, np.arange(0), rejects, list(range(count)))
 
-    def _encode(self, pieces: list[_Piece], begin: int) -> list[bytes]:
+    def _address(self, pieces: list[_Piece], begin: int) -> list[EventEnvelope]:
         shards = self.inputs.join.shards
         parts: list[pa.RecordBatch | None] = [None] * shards
         batches = [piece.batch for piece in pieces if piece.batch.num_rows]
@@ -176,7 +176,7 @@ class SourceReader:
             EventEnvelope(
                 self.source.stream, self.source.number, len(self.inputs.sources), begin,
                 self.position, progress, self.rejected, part,
-            ).encode()
+            )
             for part in parts
         ]  # fmt: skip
 

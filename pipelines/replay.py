@@ -18,7 +18,7 @@ from joiner.labels import TIMESTAMP, label_fields
 from learners.snapshot import schema_fingerprint
 from learners.trainer import Learned
 from monitoring.report import render_report
-from pipelines import runtime, staging
+from pipelines import coders, runtime, staging
 from pipelines.durable import CACHE
 from pipelines.facts import gather_findings, read_back
 from pipelines.inputs import Inputs
@@ -27,7 +27,7 @@ from pipelines.reading import ReadLogs, open_source
 from pipelines.sinks import KeepResult, WriteBatches, WriteSamples, open_sinks
 from pipelines.summary import summarize
 from pipelines.training import FINISHED, Finished, TrainEpochs, TrainJob
-from schemas.envelope import SampleEnvelope
+from schemas.envelope import EventEnvelope, SampleEnvelope
 
 RUNNER = "--runner=FnApiRunner"
 
@@ -77,17 +77,15 @@ def train_job(inputs: Inputs, folder: Path) -> TrainJob:
 
 
 def build_replay(pipeline: beam.Pipeline, inputs: Inputs, run: str, models: Path) -> None:
-    """Put the replay graph together; on the in-process runner it is one fused stage.
-
-    Output types are said outright: Beam pickles elements of types that it has to guess.
-    """
+    """Put the replay graph together; on the in-process runner it is one fused stage."""
+    coders.register()
     paths = tuple(source.path for source in inputs.sources)
     read = (
         pipeline
         | "Start" >> beam.Create([0], reshuffle=False)
         | "ReadLogs"
         >> beam.ParDo(ReadLogs(inputs, run))
-        .with_output_types(tuple[int, bytes])
+        .with_output_types(tuple[int, EventEnvelope])
         .with_outputs(DEAD, main="events")
     )
     joined = read.events | "JoinShards" >> beam.ParDo(

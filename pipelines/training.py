@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -194,39 +193,6 @@ def _observation(learned: Learned, job: TrainJob) -> Observation:
         learned.margin,
         slices,
     )
-
-
-class LearnedCoder(beam.coders.Coder):
-    """Code `Learned` as an Arrow stream of one sample batch a message.
-
-    Within a fused stage nothing is encoded, but Beam asks for sizes.
-    """
-
-    def encode(self, value: Learned) -> bytes:
-        """Write samples, order and log-odds."""
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, value.parts[0].schema) as writer:
-            for part in value.parts:
-                writer.write_batch(part)
-        samples = sink.getvalue().to_pybytes()
-        return pickle.dumps((samples, value.order.tobytes(), value.margin.tobytes()))
-
-    def decode(self, encoded: bytes) -> Learned:
-        """Read what `encode` wrote."""
-        samples, order, margin = pickle.loads(encoded)
-        parts = list(pa.ipc.open_stream(samples))
-        return Learned(parts, np.frombuffer(order, np.int64), np.frombuffer(margin))
-
-    def estimate_size(self, value: Learned) -> int:
-        """Return about how many bytes `encode` would write."""
-        return sum(part.nbytes for part in value.parts) + value.order.nbytes + value.margin.nbytes
-
-    def is_deterministic(self) -> bool:
-        """Equal samples have equal bytes."""
-        return True
-
-
-beam.coders.registry.register_coder(Learned, LearnedCoder)
 
 
 class TrainEpochs(beam.DoFn):

@@ -193,7 +193,7 @@ def _play_shard(
         while True:
             before = copy.deepcopy(journal.cells)
             meta = json.dumps(describe_join(join))
-            output = join.apply(data, journal)
+            output = join.apply(EventEnvelope.decode(data), journal)
             envelope = join.emit(output)
             if roughness.random() >= crashes:
                 break

@@ -94,7 +94,7 @@ def test_a_join_that_need_not_survive_journals_only_what_its_cache_cannot_hold()
         rings = set()
         for source in blocks:
             for _, data in source:
-                samples += join.apply(data, journal).samples
+                samples += join.apply(EventEnvelope.decode(data), journal).samples
                 rings |= {name for (name, _), cell in journal.cells.items() if cell}
         assert rings == written
         assert sum(batch.num_rows for batch in samples) == len(expected.samples) == 50
