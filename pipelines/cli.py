@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 DONE, FAILED, MISUSED = 0, 1, 2
+IN_PROCESS = "--runner=FnApiRunner"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if beam_options and options.command != "replay":
         print(f"headrace {options.command}: takes no Beam options after --", file=sys.stderr)
+        return MISUSED
+    foreign = [o for o in beam_options if o.startswith("--runner") and o != IN_PROCESS]
+    if foreign:
+        print(f"headrace replay: runs with {IN_PROCESS} (got {foreign[0]})", file=sys.stderr)
         return MISUSED
     options.beam_options = beam_options
     # Arrow's allocator reads this when it is loaded. Giving memory back at once costs no

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pyarrow as pa
 
 from joiner.join import DeadRows
@@ -45,9 +43,3 @@ def buried_letters(
         pa.array([record_text(plain, row) for row in range(rows)]),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=DEAD_LETTER_SCHEMA)
-
-
-def letter_record(text: str) -> dict[str, object]:
-    """Read the record of a buried letter back."""
-    record: dict[str, object] = json.loads(text)
-    return record

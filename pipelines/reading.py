@@ -113,7 +113,6 @@ class ReadLogs(beam.DoFn):
             if not tracker.try_claim(position):
                 return
             run.board.events += block.end - block.begin
-            run.board.read[block.source.number] = block.end
             yield from enumerate(block.envelopes)
             if block.rejects:
                 stream = self.inputs.stream_names[block.source.stream]

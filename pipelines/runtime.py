@@ -20,8 +20,6 @@ class Board:
     dead: int = 0
     samples: int = 0
     event_time: int | None = None
-    read: dict[int, int] = field(default_factory=dict)
-    """Positions read, by source."""
 
 
 @dataclass

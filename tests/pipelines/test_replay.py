@@ -331,6 +331,7 @@ def test_usage_errors_exit_with_2(capsys):
         main(["replay"])
     assert caught.value.code == 2
     assert main(["validate", "x.toml", "--", "--runner=x"]) == 2
+    assert main(["replay", "x.toml", "--out", "y", "--", "--runner=PrismRunner"]) == 2
     capsys.readouterr()
 
 
