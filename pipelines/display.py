@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from pipelines.heads import Head, inspect_head
 from pipelines.inputs import Inputs
 from pipelines.runtime import Board
 from schemas.durations import format_duration
@@ -57,8 +58,7 @@ def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
                 board = boards[0]
                 figures = f"{board.events:,} events, {board.samples:,} samples"
                 if board.event_time is not None:
-                    moment = datetime.fromtimestamp(board.event_time // 1_000_000, UTC)
-                    figures += f", at {moment:%Y-%m-%d %H:%M}"
+                    figures += f", at {_moment(board.event_time)}"
                 progress.update(task, completed=board.events, figures=figures)
                 if not console.is_terminal and board.events >= said[0] * 2:
                     said[0] = max(board.events, 1)
@@ -139,6 +139,22 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.4f}"
 
 
+def _describe_head(head: Head, order: str) -> str:
+    if head.first_time is None or head.last_time is None:
+        times = "no valid event time"
+    else:
+        first, last = (_moment(time) for time in (head.first_time, head.last_time))
+        times = f"event times {first} to {last}"
+        if order == "sorted" and not head.in_order:
+            times += ", not in order"
+    invalid = ", ".join(f"{count:,} {reason}" for reason, count in head.reasons.items())
+    return f"first {head.records:,} records: {times}; invalid: {invalid or 'none'}"
+
+
+def _moment(microseconds: int) -> str:
+    return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
 def describe(inputs: Inputs) -> None:
     """Print what a job would do."""
     console = Console(highlight=False)
@@ -154,6 +170,7 @@ def describe(inputs: Inputs) -> None:
             f"{'sorted on reading' if stream.order == 'sort' else 'read in file order'}"
         )
         console.print(f"  key {key}; event time {stream.time.column}")
+        console.print(f"  {_describe_head(inspect_head(inputs, number), stream.order)}")
         if number:
             window = join.actions[number - 1].window
             console.print(f"  joined within {format_duration(window)} of the impression")

@@ -72,6 +72,15 @@ def test_setup_ships_the_five_packages():
     assert set(listed) == OWN.keys()
 
 
+def test_only_replay_imports_beam():
+    """``validate`` and ``generate`` start without Beam."""
+    script = (
+        "import sys; import pipelines.commands, pipelines.display, pipelines.generate\n"
+        "sys.exit('apache_beam' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
+
+
 def test_help_imports_nothing_heavy():
     """``headrace --help`` needs no Beam, numba, Arrow or pydantic."""
     script = (

@@ -325,6 +325,24 @@ def test_late_actions_leave_corrections_while_retained(log, tmp_path):
     assert corrections.schema == pq.read_table(tmp_path / "samples").schema
 
 
+def test_validate_reads_the_heads_and_says_what_would_be_done(tmp_path, capsys):
+    """Times, order and invalid records of the first lines show before anything is run."""
+    assert (
+        main(["generate", "--out", str(tmp_path), "--impressions", "900", "--format", "text"]) == 0
+    )
+    capsys.readouterr()
+    assert main(["validate", str(tmp_path / "headrace.toml")]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "event times 2026-01-01 00:00:00 to 2026-01-01 00:00:0" in printed
+    assert "invalid: 1 undecodable, 1 null_key, 1 wrong_type, 1 time_out_of_range" in printed
+    assert "an impression settles 10m after its event time" in printed
+    assert "0.5 of negative rows kept, correction weight" in printed
+    assert "ftrl on click, 9 features in 2^20 coordinates" in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "clicks.jsonl.zst", "headrace.toml", "impressions.csv.gz", "truth.json",
+    ]  # fmt: skip
+
+
 def test_usage_errors_exit_with_2(capsys):
     """Wrong options are argparse's business, Beam options belong to replay."""
     with pytest.raises(SystemExit) as caught:
