@@ -18,6 +18,9 @@ Bools = npt.NDArray[np.bool_]
 
 PENDING, SETTLED, LATE = 0, 1, 2
 
+COMPACTED_FROM = 1024
+"""Below this many entries it is not worth while to drop those that are decided."""
+
 
 @nb.njit(inline="always")
 def _sees(i_time, i_arrival, a_time, a_arrival, times):
@@ -236,6 +239,11 @@ class PendingActions:
             if (int(self.source[entry]), int(self.offset[entry])) in places:
                 self.seen[entry] = True
 
+    def places(self, entries: Int64s) -> list[tuple[int, int, int]]:
+        """Return (source, offset, event time) of each entry."""
+        columns = (self.source[entries], self.offset[entries], self.time[entries])
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
     def rows(self, entries: Int64s) -> list[tuple[int, int, pa.RecordBatch]]:
         """Return the payloads of `entries` as (stream, source, rows), a batch each."""
         parts = []
@@ -249,7 +257,7 @@ class PendingActions:
     def compact(self) -> None:
         """Drop decided entries and their payloads, once they are more than half."""
         undecided = np.flatnonzero(self.state[: self.count] == PENDING)
-        if self.count < 1024 or undecided.size * 2 > self.count:
+        if self.count < COMPACTED_FROM or undecided.size * 2 > self.count:
             return
         batches: list[pa.RecordBatch] = []
         order = []

@@ -81,7 +81,8 @@ class ShardJoin:
         self.actions = PendingActions(plan)
         self.held = HeldRows(plan.group_span, tuple(action.name for action in plan.actions))
         self.retained: list[pa.RecordBatch] = []
-        self.held_back = np.empty(0, np.int64)
+        self.held_back: list[tuple[int, int, int]] = []
+        """Undecided actions past their deadline, as (source, offset, event time)."""
         self.ahead: dict[tuple[int, int], EventEnvelope] = {}
         self.rings = {name: Ring(name, span) for name, span in ring_spans(plan).items()}
 
@@ -228,9 +229,8 @@ class ShardJoin:
                 self._release(*released, output)
         self._expire_actions(journal, output)
         decided_up_to = clock - plan.action_deadline
-        if self.held_back.size:
-            earliest = int(self.actions.time[self.held_back].min())
-            decided_up_to = min(decided_up_to, earliest - 1)
+        if self.held_back:
+            decided_up_to = min(decided_up_to, min(time for _, _, time in self.held_back) - 1)
         bounds = {
             "impressions": clock - plan.settle_delay - plan.retention,
             "keys": clock - plan.settle_delay - plan.dedup_horizon,
@@ -334,13 +334,13 @@ class ShardJoin:
     def _expire_actions(self, journal: Journal, output: JoinOutput) -> None:
         actions = self.actions
         entries = actions.expired(self.clock)
-        self.held_back = entries[:0]
+        self.held_back = []
         if entries.size == 0:
             return
         seen = actions.seen[entries]
         held = np.zeros(entries.size, np.bool_)
         held[~seen] = self._awaited(entries[~seen])
-        self.held_back = entries[held]
+        self.held_back = actions.places(entries[held])
         self._record(journal, entries[~held], decided=True)
         actions.state[entries[~held]] = LATE
         self._bury_actions(output, Outcome.OUTSIDE_WINDOW, entries[seen])

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from schemas.hashing import Int64s, UInt64s
 
 _MOST_LOAD = 0.6
-_SMALLEST = 64
+SMALLEST = 64
+"""Slots and entries of an empty table; a power of two."""
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(0xFFFFFFFF00000000)
 
@@ -43,7 +44,7 @@ def slot_value(a, entry):
 
 def slots_for(entries: int) -> UInt64s:
     """Allocate empty slots that hold `entries` below the load limit."""
-    size = _SMALLEST
+    size = SMALLEST
     while entries > size * _MOST_LOAD:
         size *= 2
     return np.zeros(size, np.uint64)
@@ -113,7 +114,7 @@ class RememberedKeys:
         self.horizon = horizon
         self.count = 0
         self.slots = slots_for(0)
-        self._reserve(_SMALLEST)
+        self._reserve(SMALLEST)
 
     def _reserve(self, capacity: int) -> None:
         for name, dtype in _COLUMNS:
@@ -162,7 +163,7 @@ class RememberedKeys:
         # Forget what has left its horizon before growing; most often that is enough.
         bound = settled_up_to - self.horizon
         live = int(np.count_nonzero(self.time[: self.count] > bound))
-        room = live + max(more, live, _SMALLEST)
+        room = live + max(more, live, SMALLEST)
         self.slots = slots_for(room)
         self.count = _compact(
             self.key0, self.key1, self.time, self.arrival, self.count, bound, self.slots

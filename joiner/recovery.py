@@ -30,10 +30,7 @@ def describe_join(join: ShardJoin) -> dict[str, Any]:
         "progress": join.progress,
         "rejected": join.rejected,
         "spans": join.spans,
-        "held_back": [
-            [int(join.actions.source[entry]), int(join.actions.offset[entry])]
-            for entry in join.held_back
-        ],
+        "held_back": join.held_back,
         "outcomes": [[s, o.value, n] for (s, o), n in sorted(join.outcomes.items())],
         "rings": {name: ring.latest for name, ring in join.rings.items()},
     }
@@ -63,7 +60,7 @@ def restore_join(
         join.rings[name] = Ring(name, span, described["rings"][name])
     _restore_keys(join, journal)
     _restore_impressions(join, journal)
-    _restore_actions(join, journal, {(s, o) for s, o in described["held_back"]})
+    _restore_actions(join, journal, {(s, o) for s, o, _ in described["held_back"]})
     held = [batch_from_bytes(data) for data in join.rings["held"].read(journal)]
     for batch in sorted(held, key=lambda batch: batch.column("event_time")[0].as_py()):
         join.held.push(batch, join.clock - plan.release_delay)
@@ -135,7 +132,7 @@ def _restore_actions(join: ShardJoin, journal: Journal, held_back: set[tuple[int
             join.actions.add(envelope.stream - 1, source, rows, join.remembered)
     join.actions.mark_seen(seen)
     expired = join.actions.expired(join.clock)
-    join.held_back = expired[~join.actions.seen[expired]]
+    join.held_back = join.actions.places(expired[~join.actions.seen[expired]])
 
 
 def _rows(envelope: EventEnvelope) -> tuple[int, int, pa.RecordBatch]:

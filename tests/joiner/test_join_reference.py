@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from joiner import actions, keytable
 from tests.joiner.harness import Rows, envelopes, event_rows, make_plan, play
 from tests.joiner.reference import reference_join
 
@@ -58,7 +59,11 @@ def check(case, crashes, repeats):
     expected = reference_join(plan, *event_rows(sources, out_of_orderness))
     blocks = envelopes(plan, sources, out_of_orderness, Random(seed))
     cache_bytes = Random(seed).choice((0, 2000, 1 << 20))
-    played = play(plan, blocks, Random(seed + 1), crashes, repeats, cache_bytes)
+    with pytest.MonkeyPatch.context() as patch:
+        # So small that tables grow, forget and are compacted within a case.
+        patch.setattr(actions, "COMPACTED_FROM", 4)
+        patch.setattr(keytable, "SMALLEST", 4)
+        played = play(plan, blocks, Random(seed + 1), crashes, repeats, cache_bytes)
 
     assert played.outcomes == {
         place: outcome for place, outcome in expected.outcomes.items() if outcome != "settled"
