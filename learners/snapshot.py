@@ -25,7 +25,9 @@ FORMAT_VERSION = 1
 _SCHEMA = pa.schema([("index", pa.uint32()), ("z", pa.float32()), ("n", pa.float32())])
 
 
-def save_snapshot(folder: Path, model: FtrlModel, about: dict[str, Any]) -> dict[str, Any]:
+def save_snapshot(
+    folder: Path, model: FtrlModel, about: dict[str, Any], beside: dict[str, str] | None = None
+) -> dict[str, Any]:
     """Write a snapshot aside and rename it to `folder`.
 
     Parameters
@@ -36,6 +38,8 @@ def save_snapshot(folder: Path, model: FtrlModel, about: dict[str, Any]) -> dict
         The model.
     about
         Further entries of the manifest: configuration, source positions, counts.
+    beside
+        Further files of the folder, by name.
 
     Returns
     -------
@@ -67,6 +71,8 @@ def save_snapshot(folder: Path, model: FtrlModel, about: dict[str, Any]) -> dict
     with pa.ipc.new_file(str(aside / "coordinates.arrow"), _SCHEMA, options=options) as writer:
         writer.write_batch(batch)
     (aside / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    for name, text in (beside or {}).items():
+        (aside / name).write_text(text, encoding="utf-8")
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(aside, folder)

@@ -322,6 +322,10 @@ def _check_uses(config: Config, file: str, head: _Head, carried: tuple[str, ...]
             raise ConfigError(file, key, "no such impression column", name, _known(head.columns))
         if name not in available:
             raise ConfigError(file, key, "the time column cannot be used here", name)
+        kind = head.columns[name]
+        if pa.types.is_nested(kind) and key != "learner.features.multi_valued":
+            hint = "lists of values go into learner.features.multi_valued"
+            raise ConfigError(file, key, f"column is {kind}, not one value a row", name, hint)
     numeric = config.learner.features.numeric if config.learner is not None else {}
     for name in numeric:
         kind = head.columns[name]

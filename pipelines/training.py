@@ -23,6 +23,7 @@ FINISHED = "finished"
 _LAYOUT_VERSION = 1
 _SNAPSHOTS_KEPT = 3
 _PREFIX = "snapshot-"
+_STATE = "state.json"
 
 
 @dataclass(frozen=True)
@@ -111,32 +112,39 @@ class TrainingState:
 
     # A snapshot is the model's own format, with the rest of the state beside it.
 
-    def save(self) -> dict[str, Any] | None:
-        """Write a snapshot named for the samples learned; return the model's manifest."""
-        name = f"{_PREFIX}{self.trainer.samples:015d}"
-        folder = Path(self.job.folder) / name
-        manifest = None
-        if self.job.plan is not None:
-            about = {**self.job.about, **self.trainer.meta(), "positions": self.positions}
-            manifest = save_snapshot(folder, self.trainer.model, about)
-        state = {
-            "trainer": self.trainer.meta(),
-            "statistics": self.statistics.to_json(),
-            "positions": self.positions,
-            "outcomes": self.outcomes,
-            "dropped": self.dropped,
-            "spans": self.spans,
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
-        self.snapshot = name
+    def checkpoint(self) -> None:
+        """Take a snapshot to go on from, and delete those that are too old to be asked for."""
+        # Not by samples alone: what waits may change while none is learned, and an older
+        # state that a runner restores must find the snapshot that it names.
+        self._save(f"{_PREFIX}{self.trainer.samples:015d}-{sum(self.trainer.sequence):09d}")
         self.journaled = 0
-        return manifest
+        for folder in sorted(Path(self.job.folder).glob(f"{_PREFIX}*"))[:-_SNAPSHOTS_KEPT]:
+            shutil.rmtree(folder)
+
+    def _save(self, name: str) -> dict[str, Any] | None:
+        folder = Path(self.job.folder) / name
+        state = json.dumps(
+            {
+                "trainer": self.trainer.meta(),
+                "statistics": self.statistics.to_json(),
+                "positions": self.positions,
+                "outcomes": self.outcomes,
+                "dropped": self.dropped,
+                "spans": self.spans,
+            }
+        )
+        self.snapshot = name
+        if self.job.plan is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / _STATE).write_text(state, encoding="utf-8")
+            return None
+        about = {**self.job.about, **self.trainer.meta(), "positions": self.positions}
+        return save_snapshot(folder, self.trainer.model, about, {_STATE: state})
 
     def load(self, name: str, waiting: list[bytes]) -> None:
         """Take over a snapshot and the samples that were waiting when it was taken."""
         folder = Path(self.job.folder) / name
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         self.trainer.restore(state["trainer"], [batch_from_bytes(data) for data in waiting])
         if self.job.plan is not None:
             self.trainer.model, _ = load_snapshot(folder)
@@ -149,15 +157,11 @@ class TrainingState:
         self.spans = state["spans"]
         self.snapshot = name
 
-    def prune(self) -> None:
-        """Delete all but the newest snapshots; a runner may still restore one of those."""
-        folders = sorted(Path(self.job.folder).glob(f"{_PREFIX}*"))
-        for folder in folders[:-_SNAPSHOTS_KEPT]:
-            shutil.rmtree(folder)
-
     def finish(self) -> Finished:
         """Take the last snapshot and sum up."""
-        manifest = self.save() if self.job.plan is not None else None
+        manifest = None
+        if self.job.plan is not None:
+            manifest = self._save(f"{_PREFIX}{self.trainer.samples:015d}")
         outcomes: dict[str, dict[str, int]] = {}
         for of_shard in self.outcomes:
             for stream, counts in of_shard.items():
@@ -239,8 +243,7 @@ class TrainEpochs(beam.DoFn):
             envelopes.add(data)
             state.journaled += len(data)
         if state.journaled > self.job.journal_bytes:
-            state.save()
-            state.prune()
+            state.checkpoint()
             envelopes.clear()
             waiting.clear()
             for batch in state.trainer.waiting:
