@@ -38,8 +38,8 @@ def replay(options: argparse.Namespace) -> int:
 
 
 def quiet_beam() -> None:
-    """Spare users what Beam warns of at import: cloud clients that a replay does not use."""
-    logging.getLogger().setLevel(logging.ERROR)
+    """Spare users what Beam logs: cloud clients it lacks, and errors that it raises as well."""
+    logging.getLogger().setLevel(logging.CRITICAL)
 
 
 def _check_folder(out: Path) -> None:

@@ -147,9 +147,11 @@ def replay(
         (staged / "report.html").write_text(report, encoding="utf-8")
         _keep_last_model(staged / "model", finished.snapshot)
         staging.publish(out, summary)
-    except BaseException:
+    except BaseException as error:
         _close_quietly(name)
         staging.discard(out)
+        if _was_interrupt(error):
+            raise KeyboardInterrupt from error
         raise
     finally:
         CACHE.forget(f"{name}/join")
@@ -163,6 +165,15 @@ def _keep_last_model(folder: Path, snapshot: str | None) -> None:
     for other in folder.glob("*"):
         if other.name != snapshot:
             shutil.rmtree(other)
+
+
+def _was_interrupt(error: BaseException | None) -> bool:
+    """Tell whether an interrupt is behind an error; Beam wraps it like any other."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _close_quietly(name: str) -> None:

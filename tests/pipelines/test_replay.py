@@ -263,8 +263,9 @@ def test_a_file_that_breaks_off_fails_the_run_and_keeps_the_old_result(log, tmp_
     capsys.readouterr()
     command = ["replay", str(folder / "headrace.toml"), "--out", str(tmp_path / "out")]
     assert main(command) == 1
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert "impressions.csv.gz: unreadable after record" in error
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1
+    assert "impressions.csv.gz: unreadable after record" in error[0]
     assert fingerprint(tmp_path / "out") == before
     assert not (tmp_path / "out" / ".partial").exists()
 
@@ -286,6 +287,27 @@ def test_a_killed_run_leaves_nothing_under_final_names_and_can_be_run_again(log,
     replay(log / "headrace.toml", out)
     assert fingerprint(out) == fingerprint(result[0])
     assert not (out / ".partial").exists()
+
+
+def test_an_interrupted_run_cleans_up_and_says_so(log, tmp_path):
+    """Ctrl-C ends with exit code 1, one line, and no folder left behind."""
+    out = tmp_path / "out"
+    command = [
+        sys.executable, "-m", "pipelines.cli", "replay", str(log / "headrace.toml"),
+        "--out", str(out), "--quiet", "--batch-rows", "5",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (out / ".partial" / "samples").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate()
+    assert process.returncode == 1
+    assert error.splitlines()[-1] == (
+        "headrace: interrupted; run the same command again to start over"
+    )
+    assert not out.exists()
 
 
 def test_results_replace_results_and_leave_other_files_alone(log, tmp_path):
