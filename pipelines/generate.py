@@ -88,6 +88,7 @@ def write_traffic(traffic: Traffic, folder: Path, form: str = "parquet") -> Gene
         "impressions.parquet", "clicks.parquet"
     )  # fmt: skip
     writer = _TextWriter(folder / names[0]) if text else _ParquetWriter(folder / names[0])
+    end = START + traffic.impressions * SECOND // traffic.rate
     clicks: list[pa.Table] = []
     rows = 0
     loss = 0.0
@@ -98,15 +99,14 @@ def write_traffic(traffic: Traffic, folder: Path, form: str = "parquet") -> Gene
         loss += float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
         clicks.append(_clicks(shown, p, random))
         if not traffic.clean:
-            shown, delayed = _disorder(
-                shown, delayed, random, last=begin + count >= traffic.impressions
-            )
+            last = begin + count >= traffic.impressions
+            shown, delayed = _disorder(shown, delayed, random, end, last)
         rows += shown.num_rows
         writer.write(shown)
     writer.close(broken=not traffic.clean)
     clicked = pa.concat_tables(clicks)
     if not traffic.clean:
-        clicked = _faulty(clicked, random)
+        clicked = _faulty(clicked, random, end)
     clicked = _by_arrival(clicked)
     if text:
         _write_jsonl(clicked, folder / names[1], broken=not traffic.clean)
@@ -119,8 +119,7 @@ def write_traffic(traffic: Traffic, folder: Path, form: str = "parquet") -> Gene
     }
     (folder / "truth.json").write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8")
     (folder / "headrace.toml").write_text(_configuration(*names), encoding="utf-8")
-    duration = traffic.impressions * SECOND // traffic.rate
-    return Generated(rows, clicked.num_rows, duration)
+    return Generated(rows, clicked.num_rows, end - START)
 
 
 def _impressions(
@@ -191,8 +190,21 @@ def _clicks(shown: pa.Table, p: Floats, random: np.random.Generator) -> pa.Table
     )
 
 
+def _lateness(
+    chosen: npt.NDArray[np.bool_], time: Int64s, end: int, random: np.random.Generator
+) -> Int64s:
+    """Return by how much the chosen events come late, 0 for the others.
+
+    They come minutes after what they touch has settled, amid events in order: so
+    they are late in whichever file they lie. None comes after the log's end, where
+    few events tell how late it is.
+    """
+    by = WINDOW + random.integers(5 * MINUTE, 10 * MINUTE, time.size)
+    return np.where(chosen & (time + by < end), by, 0)
+
+
 def _disorder(
-    shown: pa.Table, delayed: pa.Table | None, random: np.random.Generator, last: bool
+    shown: pa.Table, delayed: pa.Table | None, random: np.random.Generator, end: int, last: bool
 ) -> tuple[pa.Table, pa.Table | None]:
     """Add duplicates and disorder to impressions; what is very late comes a chunk later."""
     count = shown.num_rows
@@ -200,8 +212,7 @@ def _disorder(
     arrives = time.copy()
     shaken = random.random(count) < 0.02
     arrives[shaken] += random.integers(0, 2 * SECOND, int(shaken.sum()))
-    late = random.random(count) < 0.001
-    arrives[late] += WINDOW + random.integers(5 * MINUTE, 10 * MINUTE, int(late.sum()))
+    arrives += _lateness(random.random(count) < 0.001, time, end, random)
     again = np.flatnonzero(random.random(count) < 0.002)
     order = np.concatenate([np.arange(count), again])
     when = np.concatenate([arrives, arrives[again] + random.integers(0, 5 * SECOND, again.size)])
@@ -217,14 +228,14 @@ def _disorder(
     return now.drop_columns(["arrives"]), later if later.num_rows else None
 
 
-def _faulty(clicks: pa.Table, random: np.random.Generator) -> pa.Table:
+def _faulty(clicks: pa.Table, random: np.random.Generator, end: int) -> pa.Table:
     """Add duplicates, orphans, late and too late clicks."""
     count = clicks.num_rows
     arrives = clicks.column("arrives").to_numpy().copy()
     time = clicks.column("time").to_numpy().copy()
-    late = random.random(count) < 0.004
-    arrives[late] += 2 * WINDOW + random.integers(5 * MINUTE, 10 * MINUTE, int(late.sum()))
-    outside = (random.random(count) < 0.004) & ~late
+    delay = _lateness(random.random(count) < 0.004, time, end, random)
+    arrives += delay
+    outside = (random.random(count) < 0.004) & (delay == 0)
     time[outside] += WINDOW + random.integers(MINUTE, 5 * MINUTE, int(outside.sum()))
     arrives[outside] = time[outside]
     clicks = clicks.set_column(2, "time", pa.array(time)).set_column(
