@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 DONE, FAILED, MISUSED = 0, 1, 2
-IN_PROCESS = "--runner=FnApiRunner"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if beam_options and options.command != "replay":
         print(f"headrace {options.command}: takes no Beam options after --", file=sys.stderr)
         return MISUSED
+    from pipelines.runtime import IN_PROCESS
+
     foreign = [o for o in beam_options if o.startswith("--runner") and o != IN_PROCESS]
     if foreign:
         print(f"headrace replay: runs with {IN_PROCESS} (got {foreign[0]})", file=sys.stderr)

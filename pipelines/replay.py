@@ -19,7 +19,6 @@ from learners.snapshot import schema_fingerprint
 from learners.trainer import Learned
 from monitoring.report import render_report
 from pipelines import coders, runtime, staging
-from pipelines.cli import IN_PROCESS
 from pipelines.durable import CACHE
 from pipelines.facts import gather_findings, read_back
 from pipelines.inputs import Inputs
@@ -131,7 +130,9 @@ def replay(
         # The embedded worker would weigh whole bags, element by element, at every append
         # to keep a cache that the steps, with one of their own, have no use for.
         worker_handlers.STATE_CACHE_SIZE_MB = 0
-        options = PipelineOptions([IN_PROCESS, "--no_save_main_session", *(beam_options or [])])
+        options = PipelineOptions(
+            [runtime.IN_PROCESS, "--no_save_main_session", *(beam_options or [])]
+        )
         pipeline = beam.Pipeline(options=options)
         build_replay(pipeline, inputs, name, staged / "model")
         pipeline.run().wait_until_finish()

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+IN_PROCESS = "--runner=FnApiRunner"
+"""Named outright: plain ``DirectRunner`` chooses another runner without a word."""
+
 
 @dataclass
 class Board:
@@ -60,7 +63,7 @@ def lookup(name: str) -> Run:
         return _RUNS[name]
     except KeyError:
         raise RuntimeError(
-            "a replay writes through its own process; run it with --runner=FnApiRunner"
+            f"a replay writes through its own process; run it with {IN_PROCESS}"
         ) from None
 
 
