@@ -103,12 +103,11 @@ class CsvDecoder:
         rejects = []
         good = []
         for at, line in enumerate(lines.lines):
-            # An odd number of quotes would make the parser read into the next line.
-            if not line or line.count(b'"') % 2:
-                detail = "unbalanced quotes" if line else "empty line"
-                rejects.append(lines.reject(at, Reason.UNDECODABLE, detail))
-            else:
+            detail = _unsplittable(line)
+            if detail is None:
                 good.append(at)
+            else:
+                rejects.append(lines.reject(at, Reason.UNDECODABLE, detail))
         invalid: list[tuple[int, str]] = []
 
         def on_invalid(row: pa_csv.InvalidRow) -> str:
@@ -164,13 +163,24 @@ class CsvDecoder:
         )
 
 
+def _unsplittable(line: bytes) -> str | None:
+    """Say what the parser could not take as one line of text, if anything."""
+    if not line:
+        return "empty line"
+    if line.count(b'"') % 2:
+        return "unbalanced quotes"
+    if b"\r" in line:
+        return "carriage return within the line"
+    return None if line.isascii() or _is_utf8(line) else "not UTF-8"
+
+
 _INTEGER = r"^[+-]?[0-9]{1,19}$"
 _FLOAT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
 _BOOLEAN = {"true": True, "false": False, "1": True, "0": False}
 
 
 def parse_text(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
-    """Convert a column of bytes to a type; empty bytes become null.
+    """Convert a column of UTF-8 text, as bytes, to a type; empty text becomes null.
 
     Returns
     -------
@@ -182,14 +192,7 @@ def parse_text(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, npt.NDArr
     none_bad = np.zeros(len(column), np.bool_)
     if pa.types.is_binary(kind):
         return column, none_bad
-    try:
-        text = column.cast(pa.string())
-    except pa.ArrowInvalid:
-        bad = np.array([value is not None and not _is_utf8(value) for value in column.to_pylist()])
-        text = pc.if_else(pa.array(bad), None, column).cast(pa.string())
-        values, worse = _convert(text, kind)
-        return values, bad | worse
-    return _convert(text, kind)
+    return _convert(column.cast(pa.string()), kind)
 
 
 def _convert(text: pa.Array, kind: pa.DataType) -> tuple[pa.Array, npt.NDArray[np.bool_]]:

@@ -1,5 +1,7 @@
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from schemas.decoding import CsvDecoder, JsonDecoder, Lines, infer_json_schema
 
@@ -48,12 +50,27 @@ def test_csv_sets_broken_lines_aside_and_keeps_their_neighbours():
         (104, "wrong_type", "column n is not int64"),
         (105, "wrong_type", "column x is not double"),
         (106, "wrong_type", "column b is not bool"),
-        (107, "wrong_type", "column id is not string"),
+        (107, "undecodable", "not UTF-8"),
         (108, "wrong_type", "column n is not int64"),
         (109, "wrong_type", "column n is not int64"),
     ]
     assert records.rejects[0].record == "too,few"
     assert records.rejects[6].record == "\\xff\\xfe,-,4,0,1"
+
+
+BYTES = st.binary(max_size=12) | st.text('ab1,."\r\\ ', max_size=12).map(str.encode)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(BYTES.map(lambda line: line.replace(b"\n", b"")), max_size=8))
+def test_any_bytes_are_rows_or_rejects(lines):
+    """Whatever the lines hold, each ends as one row or one reject, CSV and JSON."""
+    schema = pa.schema([("a", pa.string()), ("b", pa.int64())])
+    for decoder in (CsvDecoder(["a", "b"], schema), JsonDecoder(schema)):
+        records = decoder.decode(Lines(5, lines))
+        numbers = [*records.numbers.tolist(), *(reject.number for reject in records.rejects)]
+        assert sorted(numbers) == list(range(5, 5 + len(lines)))
+        assert records.batch.num_rows == records.numbers.size
 
 
 JSON_SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64()), ("tags", pa.list_(pa.string()))])
