@@ -108,25 +108,12 @@ class CsvDecoder:
                 good.append(at)
             else:
                 rejects.append(lines.reject(at, Reason.UNDECODABLE, detail))
-        invalid: list[tuple[int, str]] = []
-
-        def on_invalid(row: pa_csv.InvalidRow) -> str:
-            detail = f"{row.actual_columns} fields where {row.expected_columns} are due"
-            invalid.append((row.number, detail))
-            return "skip"
-
-        table = self._parse([lines.lines[at] for at in good], on_invalid)
-        numbers = np.array(good, np.int64)
-        if invalid:
-            wrong = np.array([number - 1 for number, _ in invalid])
-            for number, detail in invalid:
-                at = int(numbers[number - 1])
-                rejects.append(lines.reject(at, Reason.UNDECODABLE, detail))
-            numbers = np.delete(numbers, wrong)
-        if table.num_rows != numbers.size:
-            raise AssertionError(
-                f"CSV parser returned {table.num_rows} rows for {numbers.size} lines"
-            )
+        rows = self._parse([lines.lines[at] for at in good])
+        rejects += [
+            lines.reject(good[row], Reason.UNDECODABLE, detail) for row, detail in rows.invalid
+        ]
+        numbers = np.delete(np.array(good, np.int64), [row for row, _ in rows.invalid])
+        table = rows.table
         columns = []
         unfit = np.zeros(numbers.size, np.bool_)
         for fields in self.schema:
@@ -142,11 +129,34 @@ class CsvDecoder:
         rejects.sort(key=lambda reject: reject.number)
         return Records(batch, numbers + lines.first, rejects)
 
-    def _parse(self, lines: list[bytes], on_invalid: Any) -> pa.Table:
+    def _parse(self, lines: list[bytes]) -> _Rows:
+        """Parse lines; where the parser takes several for one, find out which."""
+        try:
+            rows = self._parse_at_once(lines)
+        except pa.ArrowInvalid:
+            rows = None
+        if rows is not None and rows.table.num_rows + len(rows.invalid) == len(lines):
+            return rows
+        if len(lines) == 1:
+            return _Rows(self._nothing(), [(0, "quotes that do not enclose a field")])
+        middle = len(lines) // 2
+        first, second = self._parse(lines[:middle]), self._parse(lines[middle:])
+        moved = [(row + middle, detail) for row, detail in second.invalid]
+        table = pa.concat_tables([first.table, second.table])
+        return _Rows(table, first.invalid + moved)
+
+    def _parse_at_once(self, lines: list[bytes]) -> _Rows:
+        invalid: list[tuple[int, str]] = []
+
+        def on_invalid(row: pa_csv.InvalidRow) -> str:
+            detail = f"{row.actual_columns} fields where {row.expected_columns} are due"
+            invalid.append((row.number - 1, detail))
+            return "skip"
+
         if not lines:
-            return pa.table({name: pa.array([], pa.binary()) for name in self.schema.names})
+            return _Rows(self._nothing(), invalid)
         text = b"\n".join(lines) + b"\n"
-        return pa_csv.read_csv(
+        table = pa_csv.read_csv(
             pa.py_buffer(text),
             # One block, so that row numbers count from its start.
             pa_csv.ReadOptions(
@@ -161,6 +171,16 @@ class CsvDecoder:
                 strings_can_be_null=False,
             ),
         )
+        return _Rows(table, invalid)
+
+    def _nothing(self) -> pa.Table:
+        return pa.table({name: pa.array([], pa.binary()) for name in self.schema.names})
+
+
+@dataclass(frozen=True)
+class _Rows:
+    table: pa.Table
+    invalid: list[tuple[int, str]]
 
 
 def _unsplittable(line: bytes) -> str | None:
