@@ -50,7 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         print("headrace: interrupted; run the same command again to start over", file=sys.stderr)
-        return FAILED
+        sys.stderr.flush()
+        # Everything is cleaned up. Beam may have a thread left that nobody will stop any
+        # more, and an ordinary exit would wait for it.
+        os._exit(FAILED)
 
 
 def _parser() -> argparse.ArgumentParser:

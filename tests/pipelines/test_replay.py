@@ -302,7 +302,7 @@ def test_an_interrupted_run_cleans_up_and_says_so(log, tmp_path):
         time.sleep(0.005)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate()
+    _, error = process.communicate(timeout=60)
     assert process.returncode == 1
     assert error.splitlines()[-1] == (
         "headrace: interrupted; run the same command again to start over"
