@@ -11,7 +11,7 @@ whether its key was kept before and one whether an action waits for it.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from joiner.actions import LATE, PendingActions
-from joiner.groups import HeldRows
+from joiner.groups import HeldRows, event_times
 from joiner.hashqueue import HashQueue, sort_by_time
 from joiner.journal import AHEAD, RINGS, Journal, Ring
 from joiner.keytable import RememberedKeys
@@ -28,7 +28,7 @@ from joiner.plan import JoinPlan
 from joiner.samples import labelled, weighted
 from joiner.settling import SettlingRows, gather
 from schemas.envelope import EventEnvelope, SampleEnvelope, batch_to_bytes
-from schemas.events import ARRIVAL, FOREVER, KEY0, KEY1, NEVER, OFFSET, TIME, Outcome
+from schemas.events import ARRIVAL, FOREVER, GROUP0, KEY0, KEY1, NEVER, OFFSET, TIME, Outcome
 from schemas.hashing import Int64s
 
 
@@ -168,11 +168,7 @@ class ShardJoin:
         if batch.num_rows == 0:
             return
         if batch is not envelope.batch:
-            begin = max(envelope.begin, expected)
-            envelope = EventEnvelope(
-                envelope.stream, source, envelope.sources, begin, envelope.end,
-                envelope.progress, envelope.rejected, batch,
-            )  # fmt: skip
+            envelope = replace(envelope, begin=max(envelope.begin, expected), batch=batch)
         latest = int(batch.column(TIME).to_numpy().max())
         if envelope.stream == 0:
             ring = self.rings["impressions"]
@@ -321,15 +317,13 @@ class ShardJoin:
     def _release(self, batch: pa.RecordBatch, positive: Any, output: JoinOutput) -> None:
         plan = self.plan
         rates = plan.sampling.negative_rates(batch)
-        unit = batch.column("__group0").to_numpy()
+        unit = batch.column(GROUP0).to_numpy()
         chosen, inclusion = plan.sampling.select(unit, positive, rates)
         self.dropped += int(chosen.size - np.count_nonzero(chosen))
         if chosen.any():
             batch = batch.filter(pa.array(chosen))
-            time = pc.cast(batch.column("event_time"), pa.int64()).to_numpy()
-            output.samples.append(
-                weighted(plan, batch, time + plan.release_delay, inclusion[chosen], rates[chosen])
-            )
+            emit = event_times(batch) + plan.release_delay
+            output.samples.append(weighted(plan, batch, emit, inclusion[chosen], rates[chosen]))
 
     def _expire_actions(self, journal: Journal, output: JoinOutput) -> None:
         actions = self.actions

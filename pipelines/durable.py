@@ -24,7 +24,7 @@ from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateS
 from joiner.journal import AHEAD, CELLS, RINGS
 
 META = "meta"
-BAG_NAMES = (*tuple(f"{ring}_{cell}" for ring in RINGS for cell in range(CELLS)), f"{AHEAD}_0")
+BAG_NAMES = (*(f"{ring}_{cell}" for ring in RINGS for cell in range(CELLS)), f"{AHEAD}_0")
 
 
 def with_cells(*bags: str) -> Callable[[Any], Any]:
@@ -122,30 +122,33 @@ class Bundle:
         self.scope = scope
         self.live: dict[int, tuple[str, Any]] = {}
 
-    def touch(self, key: int, meta: bytes | None, rebuild: Callable[[dict[str, Any]], Any]) -> Any:
+    def touch(
+        self,
+        key: int,
+        read_meta: Callable[[], bytes | None],
+        rebuild: Callable[[dict[str, Any]], Any],
+    ) -> Any:
         """Return the object of a key, from this bundle, the cache, or `rebuild`.
 
         Parameters
         ----------
         key
             The key of the state.
-        meta
-            Contents of the `META` cell, None where nothing was committed.
+        read_meta
+            Reads the `META` cell, None where nothing was committed; called at the
+            first touch alone.
         rebuild
             Makes the object from the rest of ``meta`` (empty if None) and the cells.
         """
         if key in self.live:
             return self.live[key][1]
+        meta = read_meta()
         known = json.loads(meta) if meta is not None else {}
-        value = self.pop(key, known.get("token", "")) if known else None
+        value = CACHE.pop(self.scope, key, known["token"]) if known else None
         if value is None:
             value = rebuild(known)
         self.live[key] = (secrets.token_hex(16), value)
         return value
-
-    def pop(self, key: int, token: str) -> Any | None:
-        """Take a key's object from the cache."""
-        return CACHE.pop(self.scope, key, token)
 
     def sealed(self, key: int, meta: dict[str, Any]) -> bytes:
         """Return the `META` cell's new contents: `meta` under the bundle's token."""

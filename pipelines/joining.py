@@ -66,9 +66,7 @@ class JoinShards(beam.DoFn):
                 return ShardJoin(self.plan, shard, self.cache_bytes)
             return restore_join(self.plan, shard, known, journal, self.cache_bytes)
 
-        first_touch = shard not in self.bundle.live
-        committed = meta.read() if first_touch else None
-        join = self.bundle.touch(shard, committed, rebuild)
+        join = self.bundle.touch(shard, meta.read, rebuild)
         output: JoinOutput = join.apply(sent, journal)
         envelope = join.emit(output)
         meta.write(self.bundle.sealed(shard, describe_join(join)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 import uuid
 from collections.abc import Callable
@@ -161,8 +163,6 @@ def replay(
 
 
 def _keep_last_model(folder: Path, snapshot: str | None) -> None:
-    import shutil
-
     for other in folder.glob("*"):
         if other.name != snapshot:
             shutil.rmtree(other)
@@ -179,7 +179,5 @@ def _was_interrupt(error: BaseException | None) -> bool:
 
 def _close_quietly(name: str) -> None:
     """Close a failed run; the failure that ended it is the one to report."""
-    import contextlib
-
     with contextlib.suppress(Exception):
         runtime.close(name)

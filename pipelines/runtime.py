@@ -20,7 +20,6 @@ class Board:
     """Live figures of a running job, for display only."""
 
     events: int = 0
-    dead: int = 0
     samples: int = 0
     event_time: int | None = None
 

@@ -140,10 +140,7 @@ class WriteBatches(beam.DoFn):
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         """Hand a batch to the writer."""
-        run = runtime.lookup(self.run)
-        if self.folder == "dead_letters":
-            run.board.dead += batch.num_rows
-        run.resources[self.folder].put(batch)
+        runtime.lookup(self.run).resources[self.folder].put(batch)
         return iter(())
 
 

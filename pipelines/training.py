@@ -235,8 +235,7 @@ class TrainEpochs(beam.DoFn):
                 state.journaled = known["journaled"]
             return state
 
-        committed = meta.read() if key not in self.bundle.live else None
-        state: TrainingState = self.bundle.touch(key, committed, rebuild)
+        state: TrainingState = self.bundle.touch(key, meta.read, rebuild)
         learned = state.receive(envelope)
         if self.job.durable:
             data = envelope.encode()
