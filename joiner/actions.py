@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from joiner.keytable import RememberedKeys, fits, probe, slot_value, slots_for
 from joiner.plan import JoinPlan
-from schemas.events import ARRIVAL, ID0, ID1, KEY0, KEY1, OFFSET, TIME
+from schemas.events import ARRIVAL, ID0, ID1, KEY0, KEY1, NEVER, OFFSET, TIME
 from schemas.hashing import Int64s, UInt64s
 
 Bools = npt.NDArray[np.bool_]
@@ -23,15 +23,16 @@ COMPACTED_FROM = 1024
 
 
 @nb.njit(inline="always")
-def _sees(i_time, i_arrival, a_time, a_arrival, times):
+def sees(i_time, i_known, a_time, a_arrival, times):
     """Whether an impression is visible to an action: remembered, and in time for it."""
     settle_delay, retention, horizon, wait = times[0], times[1], times[2], times[3]
     remembered = max(i_time + settle_delay + retention, i_time + horizon)
-    return a_arrival < remembered and i_arrival < a_time + wait
+    return a_arrival < remembered and i_known < a_time + wait
 
 
 @nb.njit(inline="always")
-def _belongs(i_time, a_time, window, early):
+def belongs(i_time, a_time, window, early):
+    """Whether an action lies in its window after an impression of its key."""
     return i_time - early <= a_time and a_time < i_time + window
 
 
@@ -47,7 +48,7 @@ def _insert(slots, key0, key1, begin, end, following):
 @nb.njit(cache=True, nogil=True)
 def _match(
     slots, key0, key1, following, state, seen, stream, a_time, a_arrival,
-    i_key0, i_key1, i_time, i_arrival, windows, times, row_out, entry_out, seen_out,
+    i_key0, i_key1, i_time, i_known, windows, times, row_out, entry_out, seen_out,
 ):  # fmt: skip
     settle_delay, early = times[0], times[4]
     matched = 0
@@ -55,10 +56,10 @@ def _match(
     for i in range(i_time.size):
         _, entry = probe(slots, key0, key1, i_key0[i], i_key1[i])
         while entry >= 0:
-            if state[entry] == PENDING and _sees(
-                i_time[i], i_arrival[i], a_time[entry], a_arrival[entry], times
+            if state[entry] == PENDING and sees(
+                i_time[i], i_known[i], a_time[entry], a_arrival[entry], times
             ):
-                if _belongs(i_time[i], a_time[entry], windows[stream[entry]], early):
+                if belongs(i_time[i], a_time[entry], windows[stream[entry]], early):
                     late = a_arrival[entry] >= i_time[i] + settle_delay
                     state[entry] = LATE if late else SETTLED
                     row_out[matched] = i
@@ -73,17 +74,35 @@ def _match(
 
 
 @nb.njit(cache=True, nogil=True)
-def _meet_remembered(found, i_time, i_arrival, begin, stream, a_time, a_arrival, windows, times,
+def _meet_remembered(found, i_time, i_known, begin, stream, a_time, a_arrival, windows, times,
                      state, seen):  # fmt: skip
     for j in range(found.size):
         i = found[j]
         entry = begin + j
-        if i < 0 or not _sees(i_time[i], i_arrival[i], a_time[entry], a_arrival[entry], times):
+        if i < 0 or not sees(i_time[i], i_known[i], a_time[entry], a_arrival[entry], times):
             continue
-        if _belongs(i_time[i], a_time[entry], windows[stream[entry]], times[4]):
+        if belongs(i_time[i], a_time[entry], windows[stream[entry]], times[4]):
             state[entry] = LATE
         else:
             seen[entry] = True
+
+
+@nb.njit(cache=True, nogil=True)
+def _met_by(
+    slots, key0, key1, following, a_time, a_arrival, joined,
+    i_key0, i_key1, i_time, at, row_out, entry_out,
+):  # fmt: skip
+    found = 0
+    for i in range(i_time.size):
+        _, entry = probe(slots, key0, key1, i_key0[i], i_key1[i])
+        while entry >= 0:
+            if joined[entry] == i_time[i] and max(a_time[entry], a_arrival[entry]) <= at[i]:
+                if found < row_out.size:
+                    row_out[found] = i
+                    entry_out[found] = entry
+                found += 1
+            entry = following[entry]
+    return found
 
 
 @dataclass(frozen=True)
@@ -109,6 +128,7 @@ class PendingActions:
     """
 
     def __init__(self, plan: JoinPlan) -> None:
+        self.meets = plan.meets
         self.windows = np.array([action.window for action in plan.actions], np.int64)
         self.times = np.array(
             [
@@ -124,6 +144,8 @@ class PendingActions:
         self.count = 0
         self.batches: list[pa.RecordBatch] = []
         """Payloads by number; `batch` and `row` of an entry say where its own is."""
+        self.unmet = np.empty(0, np.int64)
+        """Entries that are not known yet, if `JoinPlan.meets`."""
         self._reserve(256)
         self.slots = slots_for(256)
 
@@ -141,6 +163,8 @@ class PendingActions:
     following: Int64s
     state: npt.NDArray[np.int8]
     seen: Bools
+    joined: Int64s
+    """Event time of the impression that the action was joined with at once, or `NEVER`."""
 
     def _reserve(self, capacity: int) -> None:
         for name, dtype in _COLUMNS:
@@ -190,6 +214,9 @@ class PendingActions:
         self.row[new] = np.arange(end - begin)
         self.state[new] = PENDING
         self.seen[new] = False
+        self.joined[new] = NEVER
+        if self.meets:
+            self.unmet = np.concatenate([self.unmet, np.arange(begin, end)])
         self.batches.append(batch)
         if fits(self.slots, end):
             _insert(self.slots, self.key0, self.key1, begin, end, self.following)
@@ -197,14 +224,14 @@ class PendingActions:
             self._index(end)
         found = remembered.find(self.key0[new], self.key1[new])
         _meet_remembered(
-            found, remembered.time, remembered.arrival, begin, self.stream, self.time,
+            found, remembered.time, remembered.known, begin, self.stream, self.time,
             self.arrival, self.windows, self.times, self.state, self.seen,
         )  # fmt: skip
         late = begin + np.flatnonzero(self.state[new] == LATE)
         return late, found[late - begin], begin + np.flatnonzero(self.seen[new])
 
     def match(
-        self, key0: UInt64s, key1: UInt64s, time: Int64s, arrival: Int64s
+        self, key0: UInt64s, key1: UInt64s, time: Int64s, known: Int64s
     ) -> tuple[Matches, Int64s]:
         """Let kept impressions that settle now meet the actions of their keys.
 
@@ -222,10 +249,23 @@ class PendingActions:
             return Matches(row, entry), seen
         matched, newly_seen = _match(
             self.slots, self.key0, self.key1, self.following, self.state, self.seen,
-            self.stream, self.time, self.arrival, key0, key1, time, arrival,
+            self.stream, self.time, self.arrival, key0, key1, time, known,
             self.windows, self.times, row, entry, seen,
         )  # fmt: skip
         return Matches(row[:matched], entry[:matched]), seen[:newly_seen]
+
+    def met_by(self, key0: UInt64s, key1: UInt64s, time: Int64s, at: Int64s) -> Matches:
+        """Find the actions that had met each impression by the time `at`."""
+        size = self.count
+        while True:
+            row, entry = np.empty(size, np.int64), np.empty(size, np.int64)
+            found = _met_by(
+                self.slots, self.key0, self.key1, self.following, self.time, self.arrival,
+                self.joined, key0, key1, time, at, row, entry,
+            )  # fmt: skip
+            if found <= size:
+                return Matches(row[:found], entry[:found])
+            size = found  # one impression may be asked for more than once
 
     def expired(self, clock: int) -> Int64s:
         """List the undecided entries whose deadline the clock has reached."""
@@ -233,16 +273,19 @@ class PendingActions:
         due = self.time[live] <= clock - self.deadline
         return np.flatnonzero(due & (self.state[live] == PENDING))
 
-    def mark_seen(self, places: set[tuple[int, int]]) -> None:
-        """Mark actions, given by (source, offset), as having seen an impression."""
-        for entry in range(self.count):
-            if (int(self.source[entry]), int(self.offset[entry])) in places:
-                self.seen[entry] = True
+    def known(self, entries: Int64s | slice) -> Int64s:
+        """Return when each action is known: ``max(event time, arrival progress)``."""
+        return np.maximum(self.time[entries], self.arrival[entries])
 
-    def places(self, entries: Int64s) -> list[tuple[int, int, int]]:
-        """Return (source, offset, event time) of each entry."""
-        columns = (self.source[entries], self.offset[entries], self.time[entries])
-        return list(zip(*(column.tolist() for column in columns), strict=True))
+    def take_unmet(self, clock: int) -> Int64s:
+        """Take out the entries that are known before `clock`, as they become known."""
+        known = self.known(self.unmet)
+        due, self.unmet = self.unmet[known < clock], self.unmet[known >= clock]
+        if due.size < 2:
+            return due
+        return due[
+            np.lexsort((self.offset[due], self.source[due], self.time[due], self.known(due)))
+        ]
 
     def rows(self, entries: Int64s) -> list[tuple[int, int, pa.RecordBatch]]:
         """Return the payloads of `entries` as (stream, source, rows), a batch each."""
@@ -254,10 +297,20 @@ class PendingActions:
             parts.append((int(self.stream[first]), int(self.source[first]), payload))
         return parts
 
-    def compact(self) -> None:
-        """Drop decided entries and their payloads, once they are more than half."""
-        undecided = np.flatnonzero(self.state[: self.count] == PENDING)
-        if self.count < COMPACTED_FROM or undecided.size * 2 > self.count:
+    def compact(self, clock: int) -> None:
+        """Drop entries that nothing asks for any more, once they are more than half."""
+        if self.count < COMPACTED_FROM:
+            return
+        live = slice(0, self.count)
+        wanted = self.state[live] == PENDING
+        if self.meets:
+            settle_delay, retention = self.times[0], self.times[1]
+            wanted |= self.known(live) >= clock
+            if retention:
+                # A repeated id must find the first one until its impression is forgotten.
+                wanted |= self.joined[live] + settle_delay + retention > clock
+        undecided = np.flatnonzero(wanted)
+        if undecided.size * 2 > self.count:
             return
         batches: list[pa.RecordBatch] = []
         order = []
@@ -266,6 +319,10 @@ class PendingActions:
             batches.append(self.batches[number].take(pa.array(self.row[of_batch])))
             order.append(of_batch)
         keep = np.concatenate(order) if order else undecided
+        if self.meets:
+            number = np.empty(self.count, np.int64)
+            number[keep] = np.arange(keep.size)
+            self.unmet = number[self.unmet]
         for name, _ in _COLUMNS:
             column = getattr(self, name)
             column[: keep.size] = column[keep]
@@ -287,5 +344,5 @@ _COLUMNS = (
     ("key0", np.uint64), ("key1", np.uint64), ("time", np.int64), ("arrival", np.int64),
     ("offset", np.int64), ("id0", np.uint64), ("id1", np.uint64), ("stream", np.int32),
     ("source", np.int32), ("batch", np.int32), ("row", np.int32), ("following", np.int64),
-    ("state", np.int8), ("seen", np.bool_),
+    ("state", np.int8), ("seen", np.bool_), ("joined", np.int64),
 )  # fmt: skip

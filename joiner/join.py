@@ -19,17 +19,35 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from joiner.actions import LATE, PendingActions
+from joiner.arrivals import Arrivals, Fresh, Pairs
+from joiner.emission import Scheduled
 from joiner.groups import HeldRows, event_times
-from joiner.hashqueue import HashQueue, sort_by_time
+from joiner.hashqueue import HashQueue, Name, Run, sort_by_time
+from joiner.joined import Finder, Impressions, joined_rows
 from joiner.journal import AHEAD, RINGS, Journal, Ring
 from joiner.keytable import RememberedKeys
 from joiner.labels import Labels, label
 from joiner.plan import JoinPlan
 from joiner.samples import labelled, weighted
+from joiner.sampling import Bools
 from joiner.settling import SettlingRows, gather
 from schemas.envelope import EventEnvelope, SampleEnvelope, batch_to_bytes
-from schemas.events import ARRIVAL, FOREVER, GROUP0, KEY0, KEY1, NEVER, OFFSET, TIME, Outcome
+from schemas.events import (
+    ARRIVAL,
+    EMIT,
+    FOREVER,
+    GROUP0,
+    KEY0,
+    KEY1,
+    NEVER,
+    OFFSET,
+    TIME,
+    Outcome,
+)
 from schemas.hashing import Int64s
+
+SEEN, DECIDED, MET = 0, 1, 2
+"""What became of an action: it sees an impression, it is decided, it met one at once."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +62,10 @@ class DeadRows:
 
 @dataclass
 class JoinOutput:
-    """What applying an envelope brought about."""
+    """What applying an envelope brought about; `joined` has an entry an action stream."""
 
     samples: list[pa.RecordBatch] = field(default_factory=list)
+    joined: dict[int, list[pa.RecordBatch]] = field(default_factory=dict)
     corrections: list[pa.RecordBatch] = field(default_factory=list)
     dead: list[DeadRows] = field(default_factory=list)
 
@@ -76,13 +95,17 @@ class ShardJoin:
         self.rejected = [0] * plan.sources
         self.outcomes: Counter[tuple[int, Outcome]] = Counter()
         self.spans = [[FOREVER, NEVER] for _ in plan.stream_names]
-        self.queue = HashQueue(cache_bytes)
+        self.queue = HashQueue(cache_bytes, keeps_recent=plan.meets)
         self.remembered = RememberedKeys(plan.dedup_horizon)
         self.actions = PendingActions(plan)
         self.held = HeldRows(plan.group_span, tuple(action.name for action in plan.actions))
         self.retained: list[pa.RecordBatch] = []
-        self.held_back: list[tuple[int, int, int]] = []
-        """Undecided actions past their deadline, as (source, offset, event time)."""
+        self.arrivals = Arrivals(plan)
+        self.scheduled = Scheduled()
+        self.shadowed: dict[Name, Bools] = {}
+        """Rows of waiting segments that are duplicates already."""
+        self.looked_up: Counter[str] = Counter()
+        """Impressions found for actions that met them, by where: memory or journal."""
         self.ahead: dict[tuple[int, int], EventEnvelope] = {}
         self.rings = {name: Ring(name, span) for name, span in ring_spans(plan).items()}
 
@@ -109,20 +132,24 @@ class ShardJoin:
     def emit(self, output: JoinOutput) -> SampleEnvelope | None:
         """Make the envelope for the trainer, or None if it would tell nothing new."""
         epoch = self.clock // self.plan.epoch
-        if not output.samples and epoch == self.told_epoch:
+        if not (output.samples or output.joined) and epoch == self.told_epoch:
             return None
         self.told_epoch = epoch
         self.sequence += 1
+        # What is emitted before settling comes when the clock is past its time, not at it.
+        told = self.clock - 1 if self.plan.meets and self.clock < FOREVER else self.clock
         return SampleEnvelope(
             self.shard,
             self.plan.shards,
             self.sequence - 1,
-            self.clock,
+            told,
             [list(pair) for pair in zip(self.position, self.rejected, strict=True)],
             self.outcome_counts(),
             self.dropped,
             self.spans,
+            dict(self.looked_up),
             output.samples,
+            output.joined,
         )
 
     def outcome_counts(self) -> dict[str, dict[str, int]]:
@@ -173,6 +200,8 @@ class ShardJoin:
         if envelope.stream == 0:
             ring = self.rings["impressions"]
             cached = self.queue.push(source, envelope.begin, batch, ring.cell(latest))
+            if self.plan.meets:
+                self.arrivals.push(source, envelope.begin, batch, self.clock)
             if journal.durable or not cached:
                 ring.append(journal, latest, envelope.encode())
         else:
@@ -200,8 +229,8 @@ class ShardJoin:
         self, stream: int, source: int, batch: pa.RecordBatch, journal: Journal, output: JoinOutput
     ) -> None:
         late, remembered, seen = self.actions.add(stream, source, batch, self.remembered)
-        self._record(journal, late, decided=True)
-        self._record(journal, seen, decided=False)
+        self._record(journal, late, DECIDED)
+        self._record(journal, seen, SEEN)
         self._bury_actions(output, Outcome.LATE, late)
         if self.plan.retention and late.size:
             time = self.remembered.time[remembered]
@@ -215,27 +244,21 @@ class ShardJoin:
     def _advance(self, clock: int, journal: Journal, output: JoinOutput) -> None:
         plan = self.plan
         settled_before = self.clock - plan.settle_delay
+        if plan.meets:
+            self._meet(clock, journal, output)
         self.clock = clock
-        runs = self.queue.pop_until(clock - plan.settle_delay)
+        runs = self.queue.pop_until(clock - plan.settle_delay, journal)
         if runs:
-            self._settle(gather(runs, self.queue, journal), settled_before, journal, output)
+            self._settle(runs, settled_before, journal, output)
         if plan.sampling.by_group:
             released = self.held.pop_until(clock - plan.release_delay)
             if released is not None:
                 self._release(*released, output)
         self._expire_actions(journal, output)
-        decided_up_to = clock - plan.action_deadline
-        if self.held_back:
-            decided_up_to = min(decided_up_to, min(time for _, _, time in self.held_back) - 1)
-        bounds = {
-            "impressions": clock - plan.settle_delay - plan.retention,
-            "keys": clock - plan.settle_delay - plan.dedup_horizon,
-            "actions": decided_up_to,
-            "held": clock - plan.release_delay - plan.group_span,
-        }
+        bounds = ring_bounds(plan, clock)
         for name, ring in self.rings.items():
             ring.expire(journal, bounds[name])
-        self.actions.compact()
+        self.actions.compact(clock)
         if plan.retention:
             self.retained = [
                 batch
@@ -243,56 +266,181 @@ class ShardJoin:
                 if int(batch.column(TIME).to_numpy().max()) > bounds["impressions"]
             ]
 
+    # --- becoming known -------------------------------------------------------------------
+
+    def _meet(self, clock: int, journal: Journal, output: JoinOutput) -> None:
+        met = self.arrivals.meet(self.clock, clock, self.actions)
+        for fresh in met.kept:
+            self._record_known(journal, fresh)
+        if self.plan.emission.early:
+            self._shadow(met.shadowed, output)
+            self._schedule(met.kept, journal)
+            self._emit_first(clock, output)
+        if met.pairs is not None and met.pairs.entry.size:
+            self._record(journal, met.pairs.entry, MET)
+            self._emit_met(met.pairs, journal, output)
+
+    def _shadow(self, duplicates: list[Fresh], output: JoinOutput) -> None:
+        for fresh in duplicates:
+            batch = fresh.batch.take(pa.array(fresh.rows))
+            self._bury(output, Outcome.DUPLICATE, 0, fresh.source, batch)
+            name = (fresh.source, fresh.begin)
+            mask = self.shadowed.setdefault(name, np.zeros(fresh.batch.num_rows, np.bool_))
+            mask[fresh.rows] = True
+
+    def _schedule(self, kept: list[Fresh], journal: Journal) -> None:
+        plan = self.plan
+        window = max((action.window for action in plan.actions), default=0)
+        for fresh in kept:
+            batch = fresh.batch.take(pa.array(fresh.rows))
+            key0, time = batch.column(KEY0).to_numpy(), batch.column(TIME).to_numpy()
+            emit = plan.emission.first_emit(key0, time, fresh.known, window)
+            order = np.argsort(emit, kind="stable")
+            batch, emit = batch.take(pa.array(order)), emit[order]
+            self.scheduled.push(batch, emit)
+            if journal.durable:
+                data = batch_to_bytes(batch.append_column(EMIT, pa.array(emit)))
+                self.rings["scheduled"].append(journal, int(emit[-1]), data)
+
+    def _emit_first(self, clock: int, output: JoinOutput) -> None:
+        due = self.scheduled.pop_before(clock)
+        if due is not None:
+            batch, emit = due
+            labels = self._labels_at(_names(batch), emit)
+            self._emit_sampled(batch, labels, emit, self.plan.emission.first, output)
+
+    def _emit_met(self, pairs: Pairs, journal: Journal, output: JoinOutput) -> None:
+        plan, actions = self.plan, self.actions
+        entry = pairs.entry
+        names = Impressions(actions.key0[entry], actions.key1[entry], pairs.time, pairs.known)
+        turns = np.zeros(entry.size, np.bool_)
+        if plan.emission.early:
+            window = max(action.window for action in plan.actions)
+            first = plan.emission.first_emit(names.key0, names.time, names.known, window)
+            in_time = actions.arrival[entry] < pairs.time + plan.settle_delay
+            turns = pairs.first & (pairs.at > first) & in_time
+        leaves = ~pairs.repeated if plan.joined else np.zeros(entry.size, np.bool_)
+        wanted = np.flatnonzero(turns | leaves)
+        if wanted.size == 0:
+            return
+        finder = Finder(self.queue, journal, self.retained)
+        batch, where = finder.find(names.select(wanted), self.looked_up)
+        row = np.full(entry.size, -1, np.int64)
+        row[wanted] = where
+        if batch is None:
+            return
+        for stream in range(len(plan.actions)):
+            chosen = np.flatnonzero(leaves & (row >= 0) & (actions.stream[entry] == stream))
+            if chosen.size:
+                impressions = batch.take(pa.array(row[chosen]))
+                output.joined.setdefault(stream, []).append(
+                    joined_rows(plan, stream, impressions, pairs.select(chosen), actions)
+                )
+        chosen = np.flatnonzero(turns)
+        if chosen.size:
+            # Actions of several streams that become known together make one sample.
+            order = np.lexsort((pairs.time, names.key1, names.key0, pairs.at))
+            order = order[turns[order]]
+            same = np.ones(order.size, np.bool_)
+            same[0] = False
+            for column in (pairs.at, names.key0, names.key1, pairs.time):
+                same[1:] &= column[order[1:]] == column[order[:-1]]
+            chosen = order[~same]
+            emit = pairs.at[chosen]
+            labels = self._labels_at(names.select(chosen), emit)
+            impressions = batch.take(pa.array(row[chosen]))
+            self._emit_sampled(impressions, labels, emit, "positive", output)
+
+    def _labels_at(self, names: Impressions, at: Int64s) -> Labels:
+        """Return the labels that impressions have by the time `at`, before they settle."""
+        found = self.actions.met_by(names.key0, names.key1, names.time, at)
+        streams = len(self.plan.actions)
+        return label(at.size, found.row, found.entry, self.actions, streams)
+
+    # --- settling -------------------------------------------------------------------------
+
     def _settle(
-        self, rows: SettlingRows, settled_before: int, journal: Journal, output: JoinOutput
+        self, runs: list[Run], settled_before: int, journal: Journal, output: JoinOutput
     ) -> None:
-        kept = self.remembered.keep_first(
-            rows.key0, rows.key1, rows.time, rows.arrival, settled_before
-        )
+        plan = self.plan
+        rows = gather(runs)
+        if plan.emission.early:
+            kept = ~self._take_shadowed(runs, rows)
+        else:
+            kept = self.remembered.keep_first(
+                rows.key0, rows.key1, rows.time, rows.known, settled_before
+            )
+            self._bury_duplicates(output, rows, np.flatnonzero(~kept))
         survivors = np.flatnonzero(kept)
-        self._bury_duplicates(output, rows, np.flatnonzero(~kept))
         if survivors.size == 0:
             return
-        if survivors.size == rows.time.size:
-            columns = (rows.key0, rows.key1, rows.time, rows.arrival)
-        else:
-            columns = (
-                rows.key0[survivors], rows.key1[survivors],
-                rows.time[survivors], rows.arrival[survivors],
-            )  # fmt: skip
-        key0, _, time, _ = columns
+        columns = (rows.key0, rows.key1, rows.time, rows.known)
+        if survivors.size < rows.time.size:
+            columns = tuple(column[survivors] for column in columns)  # type: ignore[assignment]
+        if plan.emission.early:
+            self.remembered.keep_first(*columns, settled_before)
+        time = columns[2]
         if journal.durable:
-            names = ("key0", "key1", "time", "arrival")
+            names = ("key0", "key1", "time", "known")
             keys = pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names)
             self.rings["keys"].append(journal, int(time[-1]), batch_to_bytes(keys))
         self.outcomes[0, Outcome.SETTLED] += survivors.size
 
         matches, seen = self.actions.match(*columns)
-        self._record(journal, seen, decided=False)
-        self._record(journal, matches.entry, decided=True)
+        self._record(journal, seen, SEEN)
+        self._record(journal, matches.entry, DECIDED)
         late = self.actions.state[matches.entry] == LATE
         labels = label(
             survivors.size,
             matches.row[~late],
             matches.entry[~late],
             self.actions,
-            len(self.plan.actions),
+            len(plan.actions),
         )
         self._count_settled(output, labels)
         self._bury_actions(output, Outcome.LATE, matches.entry[late])
-        if self.plan.retention:
+        if plan.retention:
             whole = pa.concat_batches(rows.take(survivors))
             self.retained.append(whole)
             for row, entry in zip(matches.row[late], matches.entry[late], strict=True):
                 self._correct(output, whole.slice(int(row), 1), np.array([entry]))
-
-        plan = self.plan
         if plan.sampling.by_group:
-            impressions = pa.concat_batches(rows.take(survivors))
-            batch = labelled(plan, impressions, labels, self.actions)
-            if journal.durable:
-                self.rings["held"].append(journal, int(time[-1]), batch_to_bytes(batch))
-            self.held.push(batch, NEVER)
+            self._hold(rows, survivors, labels, journal)
+        elif plan.emission.mode == "window":
+            self._emit_settled(rows, survivors, labels, output)
+        elif plan.emission.mode == "window_and_immediate":
+            negative = ~labels.positive
+            self._emit_settled(rows, survivors[negative], labels.select(negative), output)
+
+    def _take_shadowed(self, runs: list[Run], rows: SettlingRows) -> Bools:
+        pieces = []
+        for run in runs:
+            name = (run.source, run.begin)
+            mask = self.shadowed.get(name)
+            here = slice(run.first, run.first + run.batch.num_rows)
+            pieces.append(np.zeros(run.batch.num_rows, np.bool_) if mask is None else mask[here])
+            if name not in self.queue.waiting:
+                self.shadowed.pop(name, None)
+        shadowed = np.concatenate(pieces)
+        return shadowed if rows.order is None else shadowed[rows.order]
+
+    def _hold(
+        self, rows: SettlingRows, survivors: Int64s, labels: Labels, journal: Journal
+    ) -> None:
+        plan = self.plan
+        impressions = pa.concat_batches(rows.take(survivors))
+        observed = np.full(survivors.size, plan.settle_delay)
+        batch = labelled(plan, impressions, labels, self.actions, "window", observed)
+        if journal.durable:
+            latest = int(rows.time[survivors[-1]])
+            self.rings["held"].append(journal, latest, batch_to_bytes(batch))
+        self.held.push(batch, NEVER)
+
+    def _emit_settled(
+        self, rows: SettlingRows, survivors: Int64s, labels: Labels, output: JoinOutput
+    ) -> None:
+        plan = self.plan
+        if survivors.size == 0:
             return
         if plan.sampling.keeps_all or plan.sampling.column is None:
             rates = np.full(survivors.size, plan.sampling.rate)
@@ -300,19 +448,41 @@ class ShardJoin:
             rates = np.concatenate(
                 [plan.sampling.negative_rates(part) for part in rows.take(survivors)]
             )
-        chosen, inclusion = plan.sampling.select(key0, labels.positive, rates)
+        chosen, inclusion = plan.sampling.select(rows.key0[survivors], labels.positive, rates)
         if not chosen.all():
             self.dropped += int(chosen.size - np.count_nonzero(chosen))
-            survivors, time = survivors[chosen], time[chosen]
-            labels = labels.select(chosen)
+            survivors, labels = survivors[chosen], labels.select(chosen)
             inclusion, rates = inclusion[chosen], rates[chosen]
         begin = 0
         for part in rows.take(survivors) if survivors.size else []:
             here = slice(begin, begin + part.num_rows)
             begin = here.stop
-            batch = labelled(plan, part, labels.select(here), self.actions)
-            emit = time[here] + plan.settle_delay
+            observed = np.full(part.num_rows, plan.settle_delay)
+            batch = labelled(plan, part, labels.select(here), self.actions, "window", observed)
+            emit = rows.time[survivors[here]] + plan.settle_delay
             output.samples.append(weighted(plan, batch, emit, inclusion[here], rates[here]))
+
+    def _emit_sampled(
+        self,
+        batch: pa.RecordBatch,
+        labels: Labels,
+        emit: Int64s,
+        emission: str,
+        output: JoinOutput,
+    ) -> None:
+        """Emit impressions, in order of `emit`, before they settle."""
+        plan = self.plan
+        rates = plan.sampling.negative_rates(batch)
+        chosen, inclusion = plan.sampling.select(
+            batch.column(KEY0).to_numpy(), labels.positive, rates
+        )
+        self.dropped += int(chosen.size - np.count_nonzero(chosen))
+        if not chosen.any():
+            return
+        batch, labels, emit = batch.filter(pa.array(chosen)), labels.select(chosen), emit[chosen]
+        observed = emit - batch.column(TIME).to_numpy()
+        sample = labelled(plan, batch, labels, self.actions, emission, observed)
+        output.samples.append(weighted(plan, sample, emit, inclusion[chosen], rates[chosen]))
 
     def _release(self, batch: pa.RecordBatch, positive: Any, output: JoinOutput) -> None:
         plan = self.plan
@@ -328,43 +498,13 @@ class ShardJoin:
     def _expire_actions(self, journal: Journal, output: JoinOutput) -> None:
         actions = self.actions
         entries = actions.expired(self.clock)
-        self.held_back = []
         if entries.size == 0:
             return
+        self._record(journal, entries, DECIDED)
+        actions.state[entries] = LATE
         seen = actions.seen[entries]
-        held = np.zeros(entries.size, np.bool_)
-        held[~seen] = self._awaited(entries[~seen])
-        self.held_back = actions.places(entries[held])
-        self._record(journal, entries[~held], decided=True)
-        actions.state[entries[~held]] = LATE
         self._bury_actions(output, Outcome.OUTSIDE_WINDOW, entries[seen])
-        self._bury_actions(output, Outcome.ORPHAN, entries[~seen & ~held])
-
-    def _awaited(self, entries: Int64s) -> Any:
-        """Tell which actions may yet see an impression that waits.
-
-        It lies too late for them to belong to it, but they are no orphans if
-        it is kept, and that shows only when it settles.
-        """
-        awaited = np.zeros(entries.size, np.bool_)
-        if entries.size == 0:
-            return awaited
-        actions, plan = self.actions, self.plan
-        in_time_until = actions.time[entries] + plan.wait_for_impression
-        for segment in self.queue.arrived_before(int(in_time_until.max())):
-            near = np.isin(segment.key0[segment.head :], actions.key0[entries])
-            for row in np.flatnonzero(near) + segment.head:
-                time = int(segment.time[row])
-                remembered = max(
-                    time + plan.settle_delay + plan.retention, time + plan.dedup_horizon
-                )
-                awaited |= (
-                    (actions.key0[entries] == segment.key0[row])
-                    & (actions.key1[entries] == segment.key1[row])
-                    & (segment.arrival[row] < in_time_until)
-                    & (actions.arrival[entries] < remembered)
-                )
-        return awaited
+        self._bury_actions(output, Outcome.ORPHAN, entries[~seen])
 
     # --- outcomes -------------------------------------------------------------------------
 
@@ -414,22 +554,56 @@ class ShardJoin:
         if arrival >= settle + plan.retention:
             return
         labels = label(1, np.zeros(1, np.int64), entry, self.actions, len(plan.actions))
-        batch = labelled(plan, impression, labels, self.actions)
+        observed = np.array([arrival - (settle - plan.settle_delay)])
+        batch = labelled(plan, impression, labels, self.actions, "correction", observed)
         one = np.ones(1)
         output.corrections.append(weighted(plan, batch, np.array([arrival]), one, one))
 
-    def _record(self, journal: Journal, entries: Int64s, decided: bool) -> None:
+    # --- the journal ----------------------------------------------------------------------
+
+    def _record(self, journal: Journal, entries: Int64s, what: int) -> None:
         if entries.size == 0 or not journal.durable:
             return
         actions = self.actions
         columns = {
             "source": actions.source[entries],
             "offset": actions.offset[entries],
-            "decided": np.full(entries.size, decided),
+            "what": np.full(entries.size, what, np.int8),
+            "time": actions.joined[entries],
         }
         batch = pa.RecordBatch.from_pydict(columns)
         latest = int(actions.time[entries].max())
         self.rings["actions"].append(journal, latest, batch_to_bytes(batch))
+
+    def _record_known(self, journal: Journal, fresh: Fresh) -> None:
+        if not journal.durable:
+            return
+        names = [KEY0, KEY1, TIME, OFFSET]
+        batch = fresh.batch.select(names).take(pa.array(fresh.rows))
+        source = pa.array(np.full(fresh.rows.size, fresh.source))
+        batch = batch.append_column("known", pa.array(fresh.known)).append_column("source", source)
+        latest = int(batch.column(TIME).to_numpy().max())
+        self.rings["known"].append(journal, latest, batch_to_bytes(batch))
+
+
+def _names(batch: pa.RecordBatch) -> Impressions:
+    key0, key1, time, arrival = (
+        batch.column(name).to_numpy() for name in (KEY0, KEY1, TIME, ARRIVAL)
+    )
+    return Impressions(key0, key1, time, np.maximum(time, arrival))
+
+
+def ring_bounds(plan: JoinPlan, clock: int) -> dict[str, int]:
+    """Return the event time up to which each ring of the journal is of no more use."""
+    forgotten = clock - plan.settle_delay - plan.dedup_horizon
+    return {
+        "impressions": clock - plan.settle_delay - plan.retention,
+        "keys": forgotten,
+        "actions": clock - actions_kept(plan),
+        "held": clock - plan.release_delay - plan.group_span,
+        "known": forgotten,
+        "scheduled": clock - 1,
+    }
 
 
 def ring_spans(plan: JoinPlan) -> dict[str, int]:
@@ -437,7 +611,17 @@ def ring_spans(plan: JoinPlan) -> dict[str, int]:
     spans = {
         "impressions": plan.settle_delay + plan.retention,
         "keys": plan.dedup_horizon,
-        "actions": plan.action_deadline,
+        "actions": actions_kept(plan),
         "held": plan.release_delay + plan.group_span,
+        "known": plan.settle_delay + plan.dedup_horizon,
+        "scheduled": plan.settle_delay,
     }
     return {name: spans[name] for name in RINGS}
+
+
+def actions_kept(plan: JoinPlan) -> int:
+    """Return how long after its event time an action may be asked for."""
+    if not plan.meets:
+        return plan.action_deadline
+    # It met an impression at most `early` later, which is retained for a while.
+    return max(plan.action_deadline, plan.early + plan.settle_delay + plan.retention)

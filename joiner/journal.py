@@ -2,7 +2,7 @@
 
 A ring has a few cells; what is appended goes to the cell of its latest event
 time, and a cell is cleared once all of it has expired. On Beam a cell is a
-`BagState`. Layout version 1:
+`BagState`. Layout version 2:
 
 ==============  ========================================================
 ring            what its cells hold
@@ -11,9 +11,13 @@ ring            what its cells hold
                 are retained for corrections
 ``keys``        Arrow batches of kept keys (digest, time, arrival)
 ``actions``     event envelopes of actions; and Arrow batches of (source,
-                offset, decided): which of them are decided, or see an
-                impression
+                offset, what, time): what became of them since
 ``held``        Arrow batches of settled rows that wait for their group
+``known``       Arrow batches of impressions as they became known (digest,
+                time, known, source, offset), but for duplicates; only if
+                actions meet them before they settle
+``scheduled``   Arrow batches of impressions that wait for their first
+                emission, with its time
 ==============  ========================================================
 
 Envelopes that arrived ahead of their turn lie in the one cell of ``ahead``.
@@ -28,7 +32,7 @@ from typing import Protocol
 from schemas.events import NEVER
 
 CELLS = 6
-RINGS = ("impressions", "keys", "actions", "held")
+RINGS = ("impressions", "keys", "actions", "held", "known", "scheduled")
 AHEAD = "ahead"
 
 

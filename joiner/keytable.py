@@ -56,7 +56,7 @@ def fits(slots: UInt64s, entries: int) -> bool:
 
 
 @nb.njit(cache=True, nogil=True)
-def _keep_first(slots, k0, k1, time, arrival, count, a, b, t, p, horizon, kept):
+def _keep_first(slots, k0, k1, time, known, count, a, b, t, p, horizon, kept):
     for i in range(a.size):
         at, entry = probe(slots, k0, k1, a[i], b[i])
         if entry < 0:
@@ -70,7 +70,7 @@ def _keep_first(slots, k0, k1, time, arrival, count, a, b, t, p, horizon, kept):
             continue
         kept[i] = True
         time[entry] = t[i]
-        arrival[entry] = p[i]
+        known[entry] = p[i]
     return count
 
 
@@ -81,14 +81,14 @@ def _find(slots, k0, k1, a, b, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def _compact(k0, k1, time, arrival, count, bound, slots):
+def _compact(k0, k1, time, known, count, bound, slots):
     live = 0
     for i in range(count):
         if time[i] > bound:
             k0[live] = k0[i]
             k1[live] = k1[i]
             time[live] = time[i]
-            arrival[live] = arrival[i]
+            known[live] = known[i]
             at, _ = probe(slots, k0, k1, k0[live], k1[live])
             slots[at] = slot_value(k0[live], live)
             live += 1
@@ -108,7 +108,7 @@ class RememberedKeys:
     key0: UInt64s
     key1: UInt64s
     time: Int64s
-    arrival: Int64s
+    known: Int64s
 
     def __init__(self, horizon: int) -> None:
         self.horizon = horizon
@@ -129,15 +129,15 @@ class RememberedKeys:
         return self.slots.nbytes + sum(getattr(self, name).nbytes for name, _ in _COLUMNS)
 
     def keep_first(
-        self, key0: UInt64s, key1: UInt64s, time: Int64s, arrival: Int64s, settled_up_to: int
+        self, key0: UInt64s, key1: UInt64s, time: Int64s, known: Int64s, settled_up_to: int
     ) -> npt.NDArray[np.bool_]:
         """Settle impressions in their order: true for the kept, false for duplicates.
 
         Parameters
         ----------
-        key0, key1, time, arrival
-            Digest, event time and arrival progress, each shape (n,), ordered
-            by (event time, source, offset).
+        key0, key1, time, known
+            Digest, event time and the time at which it is known, each shape
+            (n,), ordered by (event time, source, offset).
         settled_up_to
             Event time up to which everything before these rows has settled;
             keys forgotten by then may be dropped.
@@ -145,8 +145,8 @@ class RememberedKeys:
         self._make_room(key0.size, settled_up_to)
         kept = np.empty(key0.size, np.bool_)
         self.count = _keep_first(
-            self.slots, self.key0, self.key1, self.time, self.arrival, self.count,
-            key0, key1, time, arrival, self.horizon, kept,
+            self.slots, self.key0, self.key1, self.time, self.known, self.count,
+            key0, key1, time, known, self.horizon, kept,
         )  # fmt: skip
         return kept
 
@@ -166,7 +166,7 @@ class RememberedKeys:
         room = live + max(more, live, SMALLEST)
         self.slots = slots_for(room)
         self.count = _compact(
-            self.key0, self.key1, self.time, self.arrival, self.count, bound, self.slots
+            self.key0, self.key1, self.time, self.known, self.count, bound, self.slots
         )
         if room > self.key0.size or room * 2 < self.key0.size:
             self._reserve(room)
@@ -176,5 +176,5 @@ _COLUMNS = (
     ("key0", np.uint64),
     ("key1", np.uint64),
     ("time", np.int64),
-    ("arrival", np.int64),
+    ("known", np.int64),
 )

@@ -97,9 +97,13 @@ def _repeated_ids(
 
 
 def label_columns(
-    plan: ActionPlan, stream: int, labels: Labels, actions: PendingActions
+    plan: ActionPlan, stream: int, labels: Labels, actions: PendingActions, observed_for: Int64s
 ) -> list[tuple[str, pa.Array]]:
-    """Build a stream's sample columns: label, time, count and carried columns."""
+    """Build a stream's sample columns: label, time, count, carried columns, maturity.
+
+    A label is mature when it cannot change any more: it is positive, or its
+    impression has been observed for the whole window.
+    """
     first = labels.first[stream]
     has = first >= 0
     time = pa.array(np.where(has, actions.time[first], 0), mask=~has).cast(TIMESTAMP)
@@ -109,7 +113,8 @@ def label_columns(
         (f"{plan.name}_count", pa.array(labels.count[stream])),
     ]
     if len(plan.carried):
-        columns.extend(_carried(plan, first, actions))
+        columns.extend(carried_columns(plan, first, actions))
+    columns.append((f"{plan.name}_mature", pa.array(has | (observed_for >= plan.window))))
     return columns
 
 
@@ -122,13 +127,20 @@ def label_fields(plan: JoinPlan) -> list[pa.Field]:
             pa.field(f"{action.name}_time", TIMESTAMP),
             pa.field(f"{action.name}_count", pa.int32()),
         ]
-        fields += [pa.field(f"{action.name}_{field.name}", field.type) for field in action.carried]
+        fields += carried_fields(action)
+        fields.append(pa.field(f"{action.name}_mature", pa.bool_()))
     return fields
 
 
-def _carried(
+def carried_fields(plan: ActionPlan) -> list[pa.Field]:
+    """Name and type of the columns that a stream's actions carry into a sample."""
+    return [pa.field(f"{plan.name}_{field.name}", field.type) for field in plan.carried]
+
+
+def carried_columns(
     plan: ActionPlan, first: Int64s, actions: PendingActions
 ) -> list[tuple[str, pa.Array]]:
+    """Build the columns that actions carry, null where the entry is -1."""
     names = plan.carried.names
     rows = np.flatnonzero(first >= 0)
     entries = first[rows]

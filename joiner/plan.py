@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from joiner.emission import EmissionPlan
 from joiner.sampling import SamplingPlan
 
 
@@ -44,6 +45,10 @@ class JoinPlan:
         Number of sources over all streams.
     epoch
         A shard tells its progress at least once an epoch of event time.
+    emission
+        When samples leave.
+    joined
+        Whether each action leaves with its impression as soon as both are known.
     """
 
     actions: tuple[ActionPlan, ...]
@@ -58,6 +63,13 @@ class JoinPlan:
     dedup_horizon: int = 0
     retention: int = 0
     group_span: int = 0
+    emission: EmissionPlan = field(default_factory=EmissionPlan)
+    joined: bool = False
+
+    @property
+    def meets(self) -> bool:
+        """Whether impressions and actions meet as they become known, before settling."""
+        return self.joined or self.emission.early
 
     @property
     def stream_names(self) -> tuple[str, ...]:
@@ -82,6 +94,7 @@ class JoinPlan:
     def action_deadline(self) -> int:
         """From an action's event time to the clock by which it is decided.
 
-        By then every impression that it can belong to has arrived and settled.
+        By then every impression that is visible to it, whose event time is
+        less than `wait_for_impression` after its own, has settled.
         """
-        return max(self.wait_for_impression, self.early) + self.settle_delay
+        return self.wait_for_impression + self.settle_delay

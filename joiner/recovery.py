@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from joiner.join import ShardJoin, ring_spans
+from joiner.actions import PENDING, SETTLED
+from joiner.join import DECIDED, SEEN, ShardJoin, ring_spans
 from joiner.journal import AHEAD, Journal, Ring
 from joiner.plan import JoinPlan
 from schemas.envelope import EventEnvelope, batch_from_bytes
 from schemas.errors import StateVersionError
-from schemas.events import KEY0, KEY1, NEVER, OFFSET, TIME, Outcome
+from schemas.events import ARRIVAL, EMIT, KEY0, KEY1, NEVER, OFFSET, TIME, Outcome
+from schemas.hashing import Int64s
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Of `describe_join` and of what `joiner.journal` says of the rings."""
 
 
@@ -30,7 +32,7 @@ def describe_join(join: ShardJoin) -> dict[str, Any]:
         "progress": join.progress,
         "rejected": join.rejected,
         "spans": join.spans,
-        "held_back": join.held_back,
+        "looked_up": join.looked_up,
         "outcomes": [[s, o.value, n] for (s, o), n in sorted(join.outcomes.items())],
         "rings": {name: ring.latest for name, ring in join.rings.items()},
     }
@@ -55,12 +57,17 @@ def restore_join(
     for name in ("clock", "sequence", "told_epoch", "dropped", "position", "progress",
                  "rejected", "spans"):  # fmt: skip
         setattr(join, name, described[name])
+    join.looked_up.update(described["looked_up"])
     join.outcomes.update({(s, Outcome(o)): n for s, o, n in described["outcomes"]})
     for name, span in ring_spans(plan).items():
         join.rings[name] = Ring(name, span, described["rings"][name])
     _restore_keys(join, journal)
     _restore_impressions(join, journal)
-    _restore_actions(join, journal, {(s, o) for s, o, _ in described["held_back"]})
+    _restore_actions(join, journal)
+    if plan.meets:
+        _restore_known(join, journal)
+    for data in join.rings["scheduled"].read(journal):
+        _restore_scheduled(join, batch_from_bytes(data))
     held = [batch_from_bytes(data) for data in join.rings["held"].read(journal)]
     for batch in sorted(held, key=lambda batch: batch.column("event_time")[0].as_py()):
         join.held.push(batch, join.clock - plan.release_delay)
@@ -75,11 +82,11 @@ def _restore_keys(join: ShardJoin, journal: Journal) -> None:
     if batches:
         # In order of time, so that the last kept impression of a key stays.
         keys = pa.concat_batches(batches).sort_by("time")
-        key0, key1, time, arrival = (
-            keys.column(name).to_numpy() for name in ("key0", "key1", "time", "arrival")
+        key0, key1, time, known = (
+            keys.column(name).to_numpy() for name in ("key0", "key1", "time", "known")
         )
         settled_up_to = join.clock - join.plan.settle_delay
-        join.remembered.keep_first(key0, key1, time, arrival, settled_up_to)
+        join.remembered.keep_first(key0, key1, time, known, settled_up_to)
 
 
 def _restore_impressions(join: ShardJoin, journal: Journal) -> None:
@@ -93,6 +100,8 @@ def _restore_impressions(join: ShardJoin, journal: Journal) -> None:
             time = batch.column(TIME).to_numpy()
             settled = int(np.searchsorted(time, settled_up_to, side="right"))
             join.queue.push(source, begin, batch, cell, settled)
+            if join.plan.meets:
+                join.arrivals.push(source, begin, batch, join.clock)
             if join.plan.retention and settled:
                 _restore_retained(join, batch.slice(0, settled))
 
@@ -105,34 +114,80 @@ def _restore_retained(join: ShardJoin, batch: pa.RecordBatch) -> None:
         join.retained.append(batch.filter(pa.array(kept)))
 
 
-def _restore_actions(join: ShardJoin, journal: Journal, held_back: set[tuple[int, int]]) -> None:
+def _restore_actions(join: ShardJoin, journal: Journal) -> None:
+    plan, actions = join.plan, join.actions
     decided: set[tuple[int, int]] = set()
     seen: set[tuple[int, int]] = set()
+    met: dict[tuple[int, int], int] = {}
     envelopes = []
     for data in join.rings["actions"].read(journal):
         if EventEnvelope.recognizes(data):
             envelopes.append(EventEnvelope.decode(data))
             continue
-        for record in batch_from_bytes(data).to_pylist():
-            place = (record["source"], record["offset"])
-            (decided if record["decided"] else seen).add(place)
-    # All that is older is decided, but for what was held back: of it not every
-    # decision is in the ring still.
-    decided_up_to = join.clock - join.plan.action_deadline
+        batch = batch_from_bytes(data)
+        columns = (batch.column(name).to_pylist() for name in batch.schema.names)
+        for source, offset, what, time in zip(*columns, strict=True):
+            place = (source, offset)
+            if what == SEEN:
+                seen.add(place)
+            elif what == DECIDED:
+                decided.add(place)
+            else:
+                met[place] = time
+    # All that is older is decided.
+    decided_up_to = join.clock - plan.action_deadline
+    asked_for = plan.settle_delay + plan.retention
     for envelope in envelopes:
         source, _, batch = _rows(envelope)
-        places = zip(batch.column(TIME).to_pylist(), batch.column(OFFSET).to_pylist(), strict=True)
-        undecided = [
-            (source, offset) in held_back
-            or (time > decided_up_to and (source, offset) not in decided)
-            for time, offset in places
-        ]
-        if any(undecided):
-            rows = batch.filter(pa.array(undecided))
-            join.actions.add(envelope.stream - 1, source, rows, join.remembered)
-    join.actions.mark_seen(seen)
-    expired = join.actions.expired(join.clock)
-    join.held_back = join.actions.places(expired[~join.actions.seen[expired]])
+        time = batch.column(TIME).to_numpy()
+        known = np.maximum(time, batch.column(ARRIVAL).to_numpy())
+        places = [(source, offset) for offset in batch.column(OFFSET).to_pylist()]
+        joined = np.array([met.get(place, NEVER) for place in places], np.int64)
+        pending = (time > decided_up_to) & np.array([place not in decided for place in places])
+        wanted = pending.copy()
+        if plan.meets:
+            wanted |= known >= join.clock
+            wanted |= (joined > NEVER) & (joined + asked_for > join.clock) & (plan.retention > 0)
+        if not wanted.any():
+            continue
+        new = slice(actions.count, actions.count + int(np.count_nonzero(wanted)))
+        actions.add(envelope.stream - 1, source, batch.filter(pa.array(wanted)), join.remembered)
+        actions.joined[new] = joined[wanted]
+        actions.seen[new] |= np.array([place in seen for place in places])[wanted]
+        # What was decided as late must not be decided once more.
+        actions.state[new] = np.where(pending[wanted], PENDING, SETTLED)
+    live = np.arange(actions.count)
+    actions.unmet = live[actions.known(live) >= join.clock] if plan.meets else live[:0]
+
+
+def _restore_known(join: ShardJoin, journal: Journal) -> None:
+    batches = [batch_from_bytes(data) for data in join.rings["known"].read(journal)]
+    kept: dict[int, Int64s] = {}
+    if batches:
+        rows = pa.Table.from_batches(batches).sort_by(
+            [(name, "ascending") for name in ("known", TIME, "source", OFFSET)]
+        )
+        key1, time, known, source, offset = (
+            rows.column(name).to_numpy() for name in (KEY1, TIME, "known", "source", OFFSET)
+        )
+        join.arrivals.index.restore(key1, time, known, join.clock)
+        kept = {int(number): offset[source == number] for number in np.unique(source)}
+    if not join.plan.emission.early:
+        return
+    for name, segment in join.queue.waiting.items():
+        batch = join.queue.payload(segment, journal)
+        known = np.maximum(batch.column(TIME).to_numpy(), batch.column(ARRIVAL).to_numpy())
+        alone = kept.get(segment.source, np.empty(0, np.int64))
+        mask = (known < join.clock) & ~np.isin(batch.column(OFFSET).to_numpy(), alone)
+        if mask.any():
+            join.shadowed[name] = mask
+
+
+def _restore_scheduled(join: ShardJoin, batch: pa.RecordBatch) -> None:
+    emit = batch.column(EMIT).to_numpy()
+    rest = int(np.searchsorted(emit, join.clock, side="left"))
+    if rest < emit.size:
+        join.scheduled.push(batch.slice(rest).drop_columns([EMIT]), emit[rest:])
 
 
 def _rows(envelope: EventEnvelope) -> tuple[int, int, pa.RecordBatch]:

@@ -6,15 +6,26 @@ import numpy as np
 import pyarrow as pa
 
 from joiner.actions import PendingActions
-from joiner.labels import TIMESTAMP, Labels, label_columns
+from joiner.emission import EMISSIONS
+from joiner.labels import TIMESTAMP, Labels, label_columns, label_fields
 from joiner.plan import JoinPlan
 from joiner.sampling import Floats
 from schemas.events import EMIT, GROUP0, GROUP1, KEY0, KEY1, RATE, TIME
 from schemas.hashing import Int64s
 
+_NAMES = pa.array(EMISSIONS)
+
+EMISSION = pa.dictionary(pa.int8(), pa.string())
+OBSERVED_FOR = pa.duration("us")
+
 
 def labelled(
-    plan: JoinPlan, impressions: pa.RecordBatch, labels: Labels, actions: PendingActions
+    plan: JoinPlan,
+    impressions: pa.RecordBatch,
+    labels: Labels,
+    actions: PendingActions,
+    emission: str,
+    observed_for: Int64s,
 ) -> pa.RecordBatch:
     """Join labels to impressions: the sample without its weight, digests at the end.
 
@@ -28,17 +39,58 @@ def labelled(
         Their labels.
     actions
         Where the labels' entries are.
+    emission
+        One of `joiner.emission.EMISSIONS`.
+    observed_for
+        How long after each impression its labels were as they are, microseconds,
+        shape (n,).
     """
-    columns = [(name, impressions.column(name)) for name in plan.columns[: plan.keys]]
-    columns.append(("event_time", impressions.column(TIME).cast(TIMESTAMP)))
-    columns += [(name, impressions.column(name)) for name in plan.columns[plan.keys :]]
+    columns = impression_columns(plan, impressions)
     for stream, action in enumerate(plan.actions):
-        columns += label_columns(action, stream, labels, actions)
+        columns += label_columns(action, stream, labels, actions, observed_for)
+    code = np.full(impressions.num_rows, EMISSIONS.index(emission), np.int8)
+    columns.append(("emission", pa.DictionaryArray.from_arrays(code, _NAMES)))
+    columns.append(("observed_for", pa.array(observed_for).cast(OBSERVED_FOR)))
     columns += [(name, impressions.column(name)) for name in (KEY0, KEY1)]
     if plan.sampling.by_group:
         columns += [(name, impressions.column(name)) for name in (GROUP0, GROUP1)]
     names, arrays = zip(*columns, strict=True)
     return pa.RecordBatch.from_arrays(list(arrays), names=list(names))
+
+
+def impression_columns(plan: JoinPlan, impressions: pa.RecordBatch) -> list[tuple[str, pa.Array]]:
+    """Return what a sample shows of its impression: key, event time, columns."""
+    columns = [(name, impressions.column(name)) for name in plan.columns[: plan.keys]]
+    columns.append(("event_time", impressions.column(TIME).cast(TIMESTAMP)))
+    return columns + [(name, impressions.column(name)) for name in plan.columns[plan.keys :]]
+
+
+def sample_schema(plan: JoinPlan, types: pa.Schema) -> pa.Schema:
+    """Return the schema of the samples that users see.
+
+    Parameters
+    ----------
+    plan
+        The join.
+    types
+        Type of each impression column.
+    """
+    return pa.schema(
+        [
+            *impression_fields(plan, types),
+            *label_fields(plan),
+            pa.field("emission", EMISSION),
+            pa.field("observed_for", OBSERVED_FOR),
+            pa.field("weight", pa.float64()),
+            pa.field("sampling_rate", pa.float64()),
+        ]
+    )
+
+
+def impression_fields(plan: JoinPlan, types: pa.Schema) -> list[pa.Field]:
+    """Name and type of the columns of `impression_columns`."""
+    fields = [pa.field(name, types.field(name).type) for name in plan.columns]
+    return [*fields[: plan.keys], pa.field("event_time", TIMESTAMP), *fields[plan.keys :]]
 
 
 def weighted(

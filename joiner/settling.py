@@ -8,20 +8,29 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from joiner.hashqueue import HashQueue, Run
-from joiner.journal import Journal
-from schemas.events import OFFSET
+from joiner.hashqueue import Run
+from schemas.events import ARRIVAL, KEY0, KEY1, OFFSET, TIME
 from schemas.hashing import Int64s, UInt64s
 
 
 @dataclass(frozen=True)
 class SettlingRows:
-    """Rows that settle together, in order of (event time, source, offset)."""
+    """Rows that settle together, in order of (event time, source, offset).
+
+    Parameters
+    ----------
+    parts
+        All columns, in one or more parts.
+    order
+        Where each row is in the parts together; None if they are in order.
+    time, known, key0, key1, source
+        Shape (n,); `known` is ``max(time, arrival progress)``.
+    """
 
     parts: list[pa.RecordBatch]
     order: Int64s | None
     time: Int64s
-    arrival: Int64s
+    known: Int64s
     key0: UInt64s
     key1: UInt64s
     source: Int64s
@@ -41,25 +50,17 @@ class SettlingRows:
         ]
 
 
-def gather(runs: list[Run], queue: HashQueue, journal: Journal) -> SettlingRows:
+def gather(runs: list[Run]) -> SettlingRows:
     """Put runs together in order of (event time, source, offset)."""
-    parts = [queue.payload(run, journal) for run in runs]
-
-    def column(name: str) -> Any:
-        pieces = [getattr(run.segment, name)[run.begin : run.end] for run in runs]
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-
-    time = column("time")
-    source = np.repeat(
-        np.array([run.segment.source for run in runs]), [run.end - run.begin for run in runs]
-    )
+    parts = [run.batch for run in runs]
+    time = column(parts, TIME)
+    source = np.repeat(np.array([run.source for run in runs]), [part.num_rows for part in parts])
     order = None
     if len(runs) > 1:
-        firsts = np.array([run.segment.time[run.begin] for run in runs])
-        lasts = np.array([run.segment.time[run.end - 1] for run in runs])
-        if (firsts[1:] <= lasts[:-1]).any():
-            offset = np.concatenate([part.column(OFFSET).to_numpy() for part in parts])
-            order = np.lexsort((offset, source, time))
+        ends = np.cumsum([part.num_rows for part in parts])
+        firsts, lasts = time[ends[:-1]], time[ends[:-1] - 1]
+        if (firsts <= lasts).any():
+            order = np.lexsort((column(parts, OFFSET), source, time))
 
     def ordered(values: Any) -> Any:
         return values if order is None else values[order]
@@ -68,8 +69,14 @@ def gather(runs: list[Run], queue: HashQueue, journal: Journal) -> SettlingRows:
         parts,
         order,
         ordered(time),
-        ordered(column("arrival")),
-        ordered(column("key0")),
-        ordered(column("key1")),
+        ordered(np.maximum(time, column(parts, ARRIVAL))),
+        ordered(column(parts, KEY0)),
+        ordered(column(parts, KEY1)),
         ordered(source),
     )
+
+
+def column(parts: list[pa.RecordBatch], name: str) -> Any:
+    """Return a column of several parts as one array."""
+    pieces = [part.column(name).to_numpy() for part in parts]
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)

@@ -18,7 +18,17 @@ from learners.features import FeatureEncoder
 from learners.ftrl import Floats, FtrlModel, FtrlParameters
 from schemas.config import FeaturesConfig
 from schemas.envelope import SampleEnvelope
-from schemas.events import EMIT, FOREVER, KEY0, KEY1, NEVER, RATE, without_reserved
+from schemas.events import (
+    ACTION_OFFSET,
+    ACTION_SOURCE,
+    EMIT,
+    FOREVER,
+    KEY0,
+    KEY1,
+    NEVER,
+    RATE,
+    without_reserved,
+)
 from schemas.hashing import Int64s
 
 Correction = Literal["weight", "logit", "recalibrate", "none"]
@@ -115,6 +125,8 @@ class Trainer:
         self.learned_up_to = NEVER
         self.samples = 0
         self.waiting: list[pa.RecordBatch] = []
+        self.joined: dict[int, list[pa.RecordBatch]] = {}
+        self.complete_joined: dict[int, pa.RecordBatch] = {}
         if plan is not None:
             self.encoder = FeatureEncoder(plan.features, plan.bits)
             self.model = FtrlModel(plan.parameters, plan.bits)
@@ -143,24 +155,28 @@ class Trainer:
         self.sequence[envelope.shard] += 1
         self.progress[envelope.shard] = envelope.progress
         self.waiting += envelope.batches
+        for stream, batches in envelope.joined.items():
+            self.joined.setdefault(stream, []).extend(batches)
         # Progress includes its own instant, so an epoch ends one after it.
         complete = min(self.progress) + 1
         bound = FOREVER if complete > FOREVER else complete // self.epoch * self.epoch
         if bound <= self.learned_up_to:
             return None
         self.learned_up_to = bound
-        return self._learn(self._take_until(bound))
+        for stream, batches in self.joined.items():
+            ready, self.joined[stream] = _split(batches, bound)
+            if ready:
+                self.complete_joined[stream] = _in_canonical_order(ready)
+        ready, self.waiting = _split(self.waiting, bound)
+        return self._learn(ready)
 
-    def _take_until(self, bound: int) -> list[pa.RecordBatch]:
-        ready, rest = [], []
-        for batch in self.waiting:
-            count = int(np.searchsorted(batch.column(EMIT).to_numpy(), bound, side="left"))
-            if count:
-                ready.append(batch.slice(0, count))
-            if count < batch.num_rows:
-                rest.append(batch.slice(count))
-        self.waiting = rest
-        return ready
+    def take_joined(self) -> dict[int, pa.RecordBatch]:
+        """Take out the joined actions that the last envelope completed, by stream number.
+
+        They are in order of emit time, key, and place of the action.
+        """
+        complete, self.complete_joined = self.complete_joined, {}
+        return complete
 
     def _learn(self, parts: list[pa.RecordBatch]) -> Learned | None:
         if not parts:
@@ -200,10 +216,36 @@ class Trainer:
             "samples": self.samples,
         }
 
-    def restore(self, meta: dict[str, Any], waiting: list[pa.RecordBatch]) -> None:
-        """Take over what `meta` returned; the model is restored apart."""
+    def restore(self, meta: dict[str, Any], waiting: SampleEnvelope) -> None:
+        """Take over what `meta` and `unlearned` returned; the model is restored apart."""
         self.sequence = list(meta["sequence"])
         self.progress = list(meta["progress"])
         self.learned_up_to = meta["learned_up_to"]
         self.samples = meta["samples"]
-        self.waiting = waiting
+        self.waiting = list(waiting.batches)
+        self.joined = dict(waiting.joined)
+
+    def unlearned(self) -> SampleEnvelope:
+        """Return what waits for its epoch to be complete."""
+        return SampleEnvelope(0, self.shards, 0, NEVER, batches=self.waiting, joined=self.joined)
+
+
+def _split(
+    batches: list[pa.RecordBatch], bound: int
+) -> tuple[list[pa.RecordBatch], list[pa.RecordBatch]]:
+    """Split rows into those emitted before `bound` and the others."""
+    ready, rest = [], []
+    for batch in batches:
+        count = int(np.searchsorted(batch.column(EMIT).to_numpy(), bound, side="left"))
+        if count:
+            ready.append(batch.slice(0, count))
+        if count < batch.num_rows:
+            rest.append(batch.slice(count))
+    return ready, rest
+
+
+def _in_canonical_order(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    rows = pa.concat_batches(parts)
+    columns = (ACTION_OFFSET, ACTION_SOURCE, KEY1, KEY0, EMIT)
+    order = np.lexsort([rows.column(name).to_numpy() for name in columns])
+    return rows.take(pa.array(order))

@@ -22,6 +22,7 @@ class Written:
     positives: dict[str, int]
     weight_sum: float
     reasons: dict[str, dict[str, int]]
+    joined: dict[str, int]
 
 
 def read_back(folder: Path, inputs: Inputs) -> Written:
@@ -45,7 +46,10 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
         for row in counted.to_pylist():
             of_stream = reasons.setdefault(row["stream"], {})
             of_stream[row["reason"]] = of_stream.get(row["reason"], 0) + row["count_all"]
-    return Written(positives, weight_sum, reasons)
+    joined = {}
+    for name in names if inputs.join.joined else ():
+        joined[name] = ds.dataset(folder / "joined" / name, format="parquet").count_rows()
+    return Written(positives, weight_sum, reasons, joined)
 
 
 def gather_findings(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from joiner.emission import EmissionPlan
 from joiner.plan import ActionPlan, JoinPlan
 from joiner.sampling import SamplingPlan
 from learners.ftrl import FtrlParameters
@@ -371,13 +372,17 @@ def _join_plan(
         dedup_horizon=config.dedup_horizon,
         retention=config.join.retention,
         group_span=config.group_span,
+        emission=EmissionPlan(
+            config.join.emission, *config.join.elapsed, seed=config.sampling.seed
+        ),
+        joined=config.join.joined,
     )
 
 
 def _check_sample_names(file: str, join: JoinPlan) -> None:
-    added = ["event_time", "weight", "sampling_rate"]
+    added = ["event_time", "weight", "sampling_rate", "emission", "observed_for"]
     for action in join.actions:
-        added += [action.name, f"{action.name}_time", f"{action.name}_count"]
+        added += [action.name, *(f"{action.name}_{what}" for what in ("time", "count", "mature"))]
         added += [f"{action.name}_{name}" for name in action.carried.names]
     seen = set(join.columns)
     for name in added:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
-from joiner.labels import TIMESTAMP, label_fields
+from joiner.samples import sample_schema
 from learners.snapshot import schema_fingerprint
 from learners.trainer import Learned
 from monitoring.report import render_report
@@ -28,7 +27,7 @@ from pipelines.joining import CORRECTIONS, DEAD, JoinShards
 from pipelines.reading import ReadLogs, open_source
 from pipelines.sinks import KeepResult, WriteBatches, WriteSamples, open_sinks
 from pipelines.summary import summarize
-from pipelines.training import FINISHED, Finished, TrainEpochs, TrainJob
+from pipelines.training import FINISHED, JOINED, Finished, TrainEpochs, TrainJob
 from schemas.envelope import EventEnvelope, SampleEnvelope
 
 
@@ -40,28 +39,14 @@ class Replayed:
     findings: list[str]
 
 
-def sample_schema(inputs: Inputs) -> pa.Schema:
-    """Return the schema of the samples that a job writes."""
-    join, types = inputs.join, inputs.sources[0].schema
-    columns = [types.field(name) for name in join.columns]
-    return pa.schema(
-        [
-            *(pa.field(field.name, field.type) for field in columns[: join.keys]),
-            pa.field("event_time", TIMESTAMP),
-            *(pa.field(field.name, field.type) for field in columns[join.keys :]),
-            *label_fields(join),
-            pa.field("weight", pa.float64()),
-            pa.field("sampling_rate", pa.float64()),
-        ]
-    )
-
-
 def train_job(inputs: Inputs, folder: Path) -> TrainJob:
     """Return the training step of a job."""
     monitor = inputs.config.monitor
     about = {
         "config": inputs.config.model_dump(mode="json"),
-        "schema_fingerprint": schema_fingerprint(sample_schema(inputs)),
+        "schema_fingerprint": schema_fingerprint(
+            sample_schema(inputs.join, inputs.sources[0].schema)
+        ),
         "sources": [source.path for source in inputs.sources],
     }
     return TrainJob(
@@ -93,9 +78,15 @@ def build_replay(pipeline: beam.Pipeline, inputs: Inputs, run: str, models: Path
     ).with_output_types(tuple[int, SampleEnvelope]).with_outputs(DEAD, CORRECTIONS, main="samples")
     learned = joined.samples | "TrainEpochs" >> beam.ParDo(
         TrainEpochs(train_job(inputs, models), run)
-    ).with_output_types(Learned).with_outputs(FINISHED, main="learned")
+    ).with_output_types(Learned).with_outputs(
+        FINISHED, *(f"{JOINED}{stream}" for stream in range(len(inputs.join.actions))),
+        main="learned",
+    )  # fmt: skip
     learned.learned | "WriteSamples" >> beam.ParDo(WriteSamples(run))
     learned[FINISHED] | "KeepResult" >> beam.ParDo(KeepResult(run))
+    for stream, action in enumerate(inputs.join.actions) if inputs.join.joined else ():
+        rows = learned[f"{JOINED}{stream}"]
+        rows | f"WriteJoined{stream}" >> beam.ParDo(WriteBatches(run, f"joined/{action.name}"))
     read[DEAD] | "WriteInvalid" >> beam.ParDo(WriteBatches(run, "dead_letters"))
     joined[DEAD] | "WriteDead" >> beam.ParDo(WriteBatches(run, "dead_letters"))
     joined[CORRECTIONS] | "WriteCorrections" >> beam.ParDo(WriteBatches(run, "corrections"))
@@ -128,7 +119,7 @@ def replay(
     watch(run.board)
     try:
         open_source(run, inputs)
-        open_sinks(run, sample_schema(inputs), inputs.join.keys, inputs.join.retention > 0)
+        open_sinks(run, inputs.join, inputs.sources[0].schema)
         # The embedded worker would weigh whole bags, element by element, at every append
         # to keep a cache that the steps, with one of their own, have no use for.
         worker_handlers.STATE_CACHE_SIZE_MB = 0
@@ -142,9 +133,7 @@ def replay(
         runtime.close(name)
         finished: Finished = result.value
         written = read_back(staged, inputs)
-        summary = summarize(
-            inputs, finished, written.positives, written.weight_sum, time.monotonic() - started
-        )
+        summary = summarize(inputs, finished, written, time.monotonic() - started)
         findings = gather_findings(inputs, finished, summary, written)
         report = render_report(summary, finished.statistics, findings, inputs.config)
         (staged / "report.html").write_text(report, encoding="utf-8")

@@ -10,6 +10,9 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from joiner.joined import joined_schema
+from joiner.plan import JoinPlan
+from joiner.samples import sample_schema
 from learners.trainer import Learned
 from pipelines import runtime
 from pipelines.prefetch import Background
@@ -144,29 +147,32 @@ class WriteBatches(beam.DoFn):
         return iter(())
 
 
-def open_sinks(run: runtime.Run, samples: pa.Schema, keys: int, corrections: bool) -> None:
+def open_sinks(run: runtime.Run, join: JoinPlan, types: pa.Schema) -> None:
     """Open the folders of a run.
 
     Parameters
     ----------
     run
         The run.
-    samples
-        Schema of the samples, and of corrections.
-    keys
-        How many of its first columns are the key.
-    corrections
-        Whether there is a folder of corrections.
+    join
+        The join, whose outputs they are.
+    types
+        Type of each impression column.
     """
-    plain = (*samples.names[:keys], "event_time")
+    plain = (*join.columns[: join.keys], "event_time")
+    samples = sample_schema(join, types)
     folders = {
         "samples": ParquetFolder(run.staging / "samples", samples, plain),
         "dead_letters": ParquetFolder(
             run.staging / "dead_letters", DEAD_LETTER_SCHEMA, ("record",), _LETTER_GROUP_ROWS
         ),
     }
-    if corrections:
+    if join.retention:
         folders["corrections"] = ParquetFolder(run.staging / "corrections", samples, plain)
+    for action in join.actions if join.joined else ():
+        name = f"joined/{action.name}"
+        schema = joined_schema(join, action, types)
+        folders[name] = ParquetFolder(run.staging / name, schema, plain)
     for name, files in folders.items():
         run.resources[name] = Sink(files)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 SUMMARY = "summary.json"
-OUTPUTS = ("samples", "dead_letters", "corrections", "model", "report.html")
+OUTPUTS = ("samples", "dead_letters", "corrections", "joined", "model", "report.html")
 _STAGING = ".partial"
 _OLD = ".replaced"
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from monitoring.ratios import auc, ratios
 from monitoring.statistics import Statistics
+from pipelines.facts import Written
 from pipelines.inputs import Inputs
 from pipelines.training import Finished
 from schemas.events import Outcome
@@ -19,9 +20,8 @@ _PACKAGES = ("headrace", "apache-beam", "numba", "numpy", "pyarrow", "river")
 
 
 def summarize(
-    inputs: Inputs, finished: Finished, positives: dict[str, int], weight_sum: float,
-    elapsed_s: float,
-) -> dict[str, Any]:  # fmt: skip
+    inputs: Inputs, finished: Finished, written: Written, elapsed_s: float
+) -> dict[str, Any]:
     """Put the summary together.
 
     Raises
@@ -52,10 +52,13 @@ def summarize(
         "outcomes": outcomes,
         "samples": {
             "rows": finished.samples,
-            "positives": positives,
+            "positives": written.positives,
             "negatives_dropped": finished.dropped,
-            "weight_sum": weight_sum,
+            "weight_sum": written.weight_sum,
         },
+        "joined": {"actions": written.joined, "found_in": finished.looked_up}
+        if inputs.join.joined
+        else None,
         "learner": None if inputs.train is None else learner_summary(finished.statistics),
         "model": None
         if finished.manifest is None

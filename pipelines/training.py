@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,13 @@ from learners.snapshot import load_snapshot, save_snapshot
 from learners.trainer import Learned, Trainer, TrainPlan
 from monitoring.statistics import Observation, Statistics
 from pipelines.durable import Bundle, with_cells
-from schemas.envelope import SampleEnvelope, batch_from_bytes, batch_to_bytes
+from schemas.envelope import SampleEnvelope
 
 FINISHED = "finished"
-_LAYOUT_VERSION = 1
+JOINED = "joined"
+"""Tag of a stream's joined actions, followed by the stream's number."""
+
+_LAYOUT_VERSION = 2
 _SNAPSHOTS_KEPT = 3
 _PREFIX = "snapshot-"
 _STATE = "state.json"
@@ -71,6 +75,7 @@ class Finished:
     outcomes: dict[str, dict[str, int]]
     dropped: int
     spans: list[tuple[int, int]]
+    looked_up: dict[str, int]
     samples: int
 
 
@@ -85,6 +90,7 @@ class TrainingState:
         self.outcomes: list[dict[str, dict[str, int]]] = [{} for _ in range(job.shards)]
         self.dropped = [0] * job.shards
         self.spans: list[list[list[int]]] = [[] for _ in range(job.shards)]
+        self.looked_up: list[dict[str, int]] = [{} for _ in range(job.shards)]
         self.snapshot: str | None = None
         self.journaled = 0
 
@@ -98,6 +104,7 @@ class TrainingState:
             self.outcomes[envelope.shard] = envelope.outcomes
             self.dropped[envelope.shard] = envelope.dropped
             self.spans[envelope.shard] = envelope.spans
+            self.looked_up[envelope.shard] = envelope.looked_up
         if learned is not None and self.job.plan is not None:
             self.statistics.observe(_observation(learned, self.job))
         return learned
@@ -131,6 +138,7 @@ class TrainingState:
                 "outcomes": self.outcomes,
                 "dropped": self.dropped,
                 "spans": self.spans,
+                "looked_up": self.looked_up,
             }
         )
         self.snapshot = name
@@ -141,11 +149,11 @@ class TrainingState:
         about = {**self.job.about, **self.trainer.meta(), "positions": self.positions}
         return save_snapshot(folder, self.trainer.model, about, {_STATE: state})
 
-    def load(self, name: str, waiting: list[bytes]) -> None:
+    def load(self, name: str, waiting: SampleEnvelope) -> None:
         """Take over a snapshot and the samples that were waiting when it was taken."""
         folder = Path(self.job.folder) / name
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        self.trainer.restore(state["trainer"], [batch_from_bytes(data) for data in waiting])
+        self.trainer.restore(state["trainer"], waiting)
         if self.job.plan is not None:
             self.trainer.model, _ = load_snapshot(folder)
         self.statistics = Statistics.from_json(
@@ -155,6 +163,7 @@ class TrainingState:
         self.outcomes = state["outcomes"]
         self.dropped = state["dropped"]
         self.spans = state["spans"]
+        self.looked_up = state["looked_up"]
         self.snapshot = name
 
     def finish(self) -> Finished:
@@ -179,6 +188,7 @@ class TrainingState:
                 (min(first for first, _ in of_stream), max(last for _, last in of_stream))
                 for of_stream in zip(*self.spans, strict=True)
             ],
+            dict(sum((Counter(found) for found in self.looked_up), Counter())),
             self.trainer.samples,
         )
 
@@ -228,10 +238,12 @@ class TrainEpochs(beam.DoFn):
             state = TrainingState(self.job)
             if known:
                 if known["snapshot"] is not None:
-                    state.load(known["snapshot"], list(waiting.read()))
+                    (unlearned,) = waiting.read()
+                    state.load(known["snapshot"], SampleEnvelope.decode(unlearned))
                 sent = [SampleEnvelope.decode(data) for data in envelopes.read()]
                 for again in sorted(sent, key=lambda e: (e.shard, e.sequence)):
                     state.receive(again)
+                state.trainer.take_joined()  # they have left
                 state.journaled = known["journaled"]
             return state
 
@@ -245,11 +257,12 @@ class TrainEpochs(beam.DoFn):
             state.checkpoint()
             envelopes.clear()
             waiting.clear()
-            for batch in state.trainer.waiting:
-                waiting.add(batch_to_bytes(batch))
+            waiting.add(state.trainer.unlearned().encode())
         meta.write(self.bundle.sealed(key, state.meta()))
         if learned is not None:
             yield learned
+        for stream, rows in state.trainer.take_joined().items():
+            yield beam.pvalue.TaggedOutput(f"{JOINED}{stream}", rows)
         if state.trainer.ended:
             yield beam.pvalue.TaggedOutput(FINISHED, state.finish())
 

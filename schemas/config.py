@@ -44,6 +44,7 @@ def _multi_valued(value: object) -> object:
 
 
 Duration = Annotated[int, BeforeValidator(_duration), Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 ColumnType = Literal["string", "bytes", "int64", "float64", "bool"]
 
@@ -132,6 +133,16 @@ class JoinConfig(Model):
     retention: Duration = 0
     group: Names = ()
     group_span: Duration | None = None
+    joined: bool = False
+    emission: Literal["window", "immediate", "elapsed", "window_and_immediate"] = "window"
+    elapsed: tuple[Fraction, Fraction] = (0.0, 1.0)
+
+    @field_validator("elapsed")
+    @classmethod
+    def _ordered(cls, elapsed: tuple[float, float]) -> tuple[float, float]:
+        if elapsed[0] > elapsed[1]:
+            raise ValueError("the first bound must not exceed the second; [0.0, 1.0] is usual")
+        return elapsed
 
 
 class RateConfig(Model):
@@ -326,6 +337,36 @@ class Config(Model):
                 f"is longer than dedup_horizon ({format_duration(self.dedup_horizon)})",
                 format_duration(self.join.retention),
                 "raise join.dedup_horizon to at least the retention",
+            )
+        if 0 < self.join.early >= self.wait_for_impression:
+            yield (
+                "join.early",
+                "is not shorter than wait_for_impression "
+                f"({format_duration(self.wait_for_impression)})",
+                format_duration(self.join.early),
+                "an early action would be given up before its impression comes",
+            )
+        if self.join.elapsed != (0.0, 1.0) and self.join.emission != "elapsed":
+            yield (
+                "join.elapsed",
+                f'has no meaning with emission = "{self.join.emission}"',
+                list(self.join.elapsed),
+                'set join.emission = "elapsed"',
+            )
+        if not self.actions and (self.join.joined or self.join.emission != "window"):
+            key = "joined" if self.join.joined else "emission"
+            yield (
+                f"join.{key}",
+                "needs an action stream",
+                getattr(self.join, key),
+                "add [actions.NAME], or leave it out",
+            )
+        if self.join.emission != "window" and self.sampling.unit == "group":
+            yield (
+                "sampling.unit",
+                f'cannot be group with join.emission = "{self.join.emission}"',
+                "group",
+                "a group is judged when its windows have closed, but samples leave before",
             )
         if self.sampling.unit == "group":
             if not self.join.group:

@@ -1,12 +1,11 @@
 """Envelopes: what travels between Beam steps and lies in the journal.
 
 An envelope is four bytes of magic that carry the version, the length of a
-JSON header, the header, and perhaps an Arrow IPC stream of batches.
+JSON header, the header, and Arrow IPC streams of batches, compressed by LZ4.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 from dataclasses import dataclass, field, replace
@@ -16,9 +15,10 @@ import pyarrow as pa
 
 from schemas.errors import EnvelopeError
 
-_EVENTS = b"HRE1"
-_SAMPLES = b"HRS1"
+_EVENTS = b"HRE2"
+_SAMPLES = b"HRS2"
 _LENGTH = struct.Struct("<4sI")
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class EventEnvelope:
             self.rejected,
         ]
         has_rows = self.batch is not None and self.batch.num_rows
-        return _pack(_EVENTS, header, [self.batch] if has_rows else [])
+        return _pack(_EVENTS, header, {"": [self.batch]} if has_rows else {})
 
     @staticmethod
     def recognizes(data: bytes) -> bool:
@@ -72,9 +72,9 @@ class EventEnvelope:
 
     @classmethod
     def decode(cls, data: bytes) -> EventEnvelope:
-        """Read an envelope; its batch shares the memory of `data`."""
-        header, batches = _unpack(_EVENTS, data)
-        return replace(cls(*header), batch=batches[0] if batches else None)
+        """Read an envelope; and its batch."""
+        header, sections = _unpack(_EVENTS, data)
+        return replace(cls(*header), batch=sections[""][0] if sections else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,13 @@ class SampleEnvelope:
         Negatives of this shard that sampling left out so far.
     spans
         Per stream the least and greatest event time seen, microseconds.
+    looked_up
+        Impressions found for joined actions so far, by where they were.
     batches
         The samples, in each batch in order of emit time.
+    joined
+        Joined actions by number of the action stream, in each batch in order of
+        emit time.
     """
 
     shard: int
@@ -109,7 +114,9 @@ class SampleEnvelope:
     outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
     dropped: int = 0
     spans: list[list[int]] = field(default_factory=list)
+    looked_up: dict[str, int] = field(default_factory=dict)
     batches: list[pa.RecordBatch] = field(default_factory=list)
+    joined: dict[int, list[pa.RecordBatch]] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Write the envelope as bytes."""
@@ -122,53 +129,61 @@ class SampleEnvelope:
             self.outcomes,
             self.dropped,
             self.spans,
+            self.looked_up,
         ]
-        return _pack(_SAMPLES, header, self.batches)
+        sections = {"": self.batches, **{str(n): rows for n, rows in self.joined.items()}}
+        return _pack(_SAMPLES, header, sections)
 
     @classmethod
     def decode(cls, data: bytes) -> SampleEnvelope:
-        """Read an envelope; its batches share the memory of `data`."""
-        header, batches = _unpack(_SAMPLES, data)
-        return replace(cls(*header), batches=batches)
+        """Read an envelope; and its batches."""
+        header, sections = _unpack(_SAMPLES, data)
+        batches = sections.pop("", [])
+        joined = {int(name): rows for name, rows in sections.items()}
+        return replace(cls(*header), batches=batches, joined=joined)
 
 
 def batch_to_bytes(batch: pa.RecordBatch) -> bytes:
     """Write one batch as an Arrow IPC stream."""
-    return _with_body(b"", [batch])
+    return bytes(_stream([batch]))
 
 
 def batch_from_bytes(data: bytes | memoryview) -> pa.RecordBatch:
-    """Read the one batch of an Arrow IPC stream without copying it."""
+    """Read the one batch of an Arrow IPC stream."""
     return pa.ipc.open_stream(pa.py_buffer(data)).read_next_batch()
 
 
-def _pack(magic: bytes, header: list[Any], batches: list[pa.RecordBatch]) -> bytes:
-    text = json.dumps(header, separators=(",", ":")).encode()
-    # Arrow wants its buffers aligned to 8 bytes; a copy would follow otherwise.
+def _pack(magic: bytes, header: list[Any], sections: dict[str, list[pa.RecordBatch]]) -> bytes:
+    """Write a header and sections, each an Arrow IPC stream of batches of one schema."""
+    bodies = [(name, _stream(batches)) for name, batches in sections.items() if batches]
+    sizes = [[name, len(body)] for name, body in bodies]
+    text = json.dumps([*header, sizes], separators=(",", ":")).encode()
+    # Arrow wants its buffers aligned to 8 bytes; a copy would follow otherwise. Streams
+    # have a length that is a multiple of 8.
     text += b" " * (-(len(text) + _LENGTH.size) % 8)
-    start = _LENGTH.pack(magic, len(text)) + text
-    return _with_body(start, batches) if batches else start
+    return b"".join((_LENGTH.pack(magic, len(text)), text, *(body for _, body in bodies)))
 
 
-def _with_body(start: bytes, batches: list[pa.RecordBatch]) -> bytes:
-    # BytesIO hands its memory over as bytes; Arrow's own stream would copy it once more.
-    sink = io.BytesIO(start)
-    sink.seek(len(start))
-    with pa.ipc.new_stream(pa.PythonFile(sink, "w"), batches[0].schema) as writer:
+def _stream(batches: list[pa.RecordBatch]) -> memoryview:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batches[0].schema, options=_COMPRESSED) as writer:
         for batch in batches:
             writer.write_batch(batch)
-    return sink.getvalue()
+    return memoryview(sink.getvalue())
 
 
-def _unpack(magic: bytes, data: bytes) -> tuple[list[Any], list[pa.RecordBatch]]:
+def _unpack(magic: bytes, data: bytes) -> tuple[list[Any], dict[str, list[pa.RecordBatch]]]:
     if len(data) < _LENGTH.size or data[:4] != magic:
         raise EnvelopeError(
             f"expected an envelope {magic.decode()} (got {data[:4]!r}); "
             "it was written by another version or step"
         )
     _, length = _LENGTH.unpack_from(data)
-    body = _LENGTH.size + length
-    header = json.loads(data[_LENGTH.size : body])
-    if body == len(data):
-        return header, []
-    return header, list(pa.ipc.open_stream(pa.py_buffer(memoryview(data)[body:])))
+    at = _LENGTH.size + length
+    *header, sizes = json.loads(data[_LENGTH.size : at])
+    view = memoryview(data)
+    sections = {}
+    for name, size in sizes:
+        sections[name] = list(pa.ipc.open_stream(pa.py_buffer(view[at : at + size])))
+        at += size
+    return header, sections

@@ -27,6 +27,8 @@ ID0, ID1 = "__id0", "__id1"
 """The two halves of an action id's digest, uint64; (0, 0) for a null id."""
 EMIT = "__emit"
 """Emit time of a sample, int64 microseconds."""
+ACTION_SOURCE, ACTION_OFFSET = "__action_source", "__action_offset"
+"""Where a joined action came from: number of the source, int32, and offset, int64."""
 RATE = "__rate"
 """The negative rate of the sample's stratum, float64."""
 

@@ -202,11 +202,18 @@ def assign_shards(hashes: UInt64s, shards: int) -> npt.NDArray[np.int32]:
 
 
 @nb.njit(cache=True, nogil=True)
-def _keep_below(hashes, salt, rates, out):
+def _uniform(hashes, salt, out):
     for i in range(hashes.size):
         # 53 bits are the most that a float64 compares exactly.
-        u = np.float64(fmix64(hashes[i] ^ salt) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
-        out[i] = u < rates[i]
+        out[i] = np.float64(fmix64(hashes[i] ^ salt) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+
+
+def uniform(hashes: UInt64s, seed: int) -> npt.NDArray[np.float64]:
+    """Return a number in [0, 1) for each hash, evenly spread; another seed draws anew."""
+    salt = np.uint64(hash_bytes(seed.to_bytes(8, "little"), INTEGER_SEED)[0])
+    out = np.empty(hashes.size, np.float64)
+    _uniform(hashes, salt, out)
+    return out
 
 
 def keep_below(hashes: UInt64s, seed: int, rates: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
@@ -221,7 +228,4 @@ def keep_below(hashes: UInt64s, seed: int, rates: npt.NDArray[np.float64]) -> np
     rates
         Probability of being chosen, float64 in (0, 1], shape (n,).
     """
-    salt = np.uint64(hash_bytes(seed.to_bytes(8, "little"), INTEGER_SEED)[0])
-    out = np.empty(hashes.size, np.bool_)
-    _keep_below(hashes, salt, rates, out)
-    return out
+    return uniform(hashes, seed) < rates

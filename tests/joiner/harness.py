@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import dataclass, field
+from datetime import timedelta
 from random import Random
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from joiner.emission import EmissionPlan
 from joiner.join import ShardJoin
 from joiner.journal import MemoryJournal
 from joiner.plan import ActionPlan, JoinPlan
@@ -40,6 +42,8 @@ def make_plan(
     group_span: int = 0,
     rate: float = 1.0,
     by_group: bool = False,
+    mode: str = "window",
+    joined: bool = False,
     **times: int,
 ) -> JoinPlan:
     delay = max(windows, default=0) + group_span
@@ -50,13 +54,15 @@ def make_plan(
     )
     return JoinPlan(
         actions=actions,
-        columns=("group", "item", "number"),
+        columns=("group", "item", "source", "number"),
         keys=2,
         sources=sources,
         shards=shards,
         epoch=7,
         sampling=SamplingPlan(rate=rate, by_group=by_group, seed=3),
         group_span=group_span,
+        emission=EmissionPlan(mode, seed=3),
+        joined=joined,
         **{**defaults, **times},
     )
 
@@ -89,7 +95,7 @@ def envelopes(
             stream=source.stream,
             key=("group", "item"),
             time=TimeConfig(column="time", unit="us"),
-            carried=("number",) if source.stream == 0 else ("note",),
+            carried=("source", "number") if source.stream == 0 else ("note",),
             group=("group",) if grouped else (),
             id=None if source.stream == 0 else "id",
         )
@@ -99,7 +105,9 @@ def envelopes(
         while begin < len(source.rows):
             end = min(len(source.rows), begin + cuts.choice((1, 1, 2, 3, 5, 50)))
             batch = builder.finish(
-                builder.check(Records(_batch(source, begin, end), np.arange(begin, end))).batch
+                builder.check(
+                    Records(_batch(source, number, begin, end), np.arange(begin, end))
+                ).batch
             )
             for shard, part in enumerate(partition(batch, plan.shards)):
                 blocks.append((shard, EventEnvelope(
@@ -113,7 +121,7 @@ def envelopes(
     return out
 
 
-def _batch(source: Rows, begin: int, end: int) -> pa.RecordBatch:
+def _batch(source: Rows, number: int, begin: int, end: int) -> pa.RecordBatch:
     rows = source.rows[begin:end]
     keys = [row[1].split("/") for row in rows]
     columns: dict[str, Any] = {
@@ -122,6 +130,7 @@ def _batch(source: Rows, begin: int, end: int) -> pa.RecordBatch:
         "time": pa.array([row[0] for row in rows], pa.int64()),
     }
     if source.stream == 0:
+        columns["source"] = pa.array([number] * (end - begin), pa.int64())
         columns["number"] = pa.array(range(begin, end), pa.int64())
     else:
         columns["id"] = pa.array([row[2] or None for row in rows], pa.string())
@@ -139,6 +148,8 @@ class Played:
     outcomes: dict[tuple[int, int], str] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     notes: dict[tuple[str, int], tuple] = field(default_factory=dict)
+    joined: list[tuple] = field(default_factory=list)
+    early: dict[tuple[str, str, int, int], tuple] = field(default_factory=dict)
 
 
 def play(
@@ -216,9 +227,31 @@ def _play_shard(
 
 
 def _collect(plan: JoinPlan, output: Any, played: Played) -> None:
+    for stream, batches in output.joined.items():
+        for batch in batches:
+            for row in batch.to_pylist():
+                note = f"{_micros(row[f'a{stream}_time'])}:{row['group']}/{row['item']}"
+                assert row[f"a{stream}_note"] == note
+                played.joined.append(
+                    (row["source"], row["number"], row["__action_source"],
+                     row["__action_offset"], row["__emit"])
+                )  # fmt: skip
     for batch in output.samples:
         for row in batch.to_pylist():
             name = (f"{row['group']}/{row['item']}", _micros(row["event_time"]))
+            observed = row["observed_for"] // timedelta(microseconds=1)
+            if row["emission"] == "window":
+                assert observed == plan.settle_delay
+            else:
+                assert observed == row["__emit"] - name[1]
+            for action in plan.actions:
+                mature = row[action.name] or observed >= action.window
+                assert row[f"{action.name}_mature"] == mature
+            if row["emission"] != "window":
+                early = (row["emission"], *name, row["__emit"])
+                assert early not in played.early, "a sample came twice"
+                played.early[early] = _labels(plan, row)
+                continue
             assert name not in played.samples, "a sample came twice"
             played.samples[name] = _labels(plan, row)
             played.notes[name] = tuple(row[f"{a.name}_note"] for a in plan.actions)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
+
 from joiner.plan import JoinPlan
+from schemas.hashing import hash_columns
 
 
 @dataclass(frozen=True)
@@ -34,25 +38,41 @@ class Action:
 
 @dataclass
 class Joined:
-    """Samples as key, time -> labels; outcomes by (source, offset)."""
+    """Samples as key, time -> labels; outcomes by (source, offset).
+
+    `joined` has (impression's place, action's place, emit time); `early` has the
+    samples that leave before they settle, as (emission, key, time, emit) -> labels.
+    """
 
     samples: dict[tuple[str, int], tuple]
     corrections: list[tuple]
     outcomes: dict[tuple[int, int], str]
     positive_units: set[tuple[str, int]]
+    joined: list[tuple]
+    early: dict[tuple[str, str, int, int], tuple]
 
 
 def place(row: Impression | Action) -> tuple[int, int, int]:
     return (row.time, row.source, row.offset)
 
 
+def known(row: Impression | Action) -> int:
+    """When the row can first have a consequence."""
+    return max(row.time, row.arrival)
+
+
 def reference_join(plan: JoinPlan, impressions: list[Impression], actions: list[Action]) -> Joined:
     outcomes: dict[tuple[int, int], str] = {}
     kept: list[Impression] = []
     last: dict[str, Impression] = {}
+    meeting = meet(plan, impressions, actions)
     for i in sorted(impressions, key=place):
         if i.arrival >= i.time + plan.settle_delay:
             outcomes[i.source, i.offset] = "late"
+        elif plan.emission.early:
+            outcomes[i.source, i.offset] = "duplicate" if i in meeting.shadowed else "settled"
+            if i not in meeting.shadowed:
+                kept.append(i)
         elif i.key in last and i.time < last[i.key].time + plan.dedup_horizon:
             outcomes[i.source, i.offset] = "duplicate"
         else:
@@ -63,7 +83,7 @@ def reference_join(plan: JoinPlan, impressions: list[Impression], actions: list[
     def visible(a: Action, i: Impression) -> bool:
         settle = i.time + plan.settle_delay
         remembered = max(settle + plan.retention, i.time + plan.dedup_horizon)
-        return a.arrival < remembered and i.arrival < a.time + plan.wait_for_impression
+        return a.arrival < remembered and known(i) < a.time + plan.wait_for_impression
 
     def belongs(a: Action, i: Impression) -> bool:
         return i.time - plan.early <= a.time < i.time + plan.actions[a.stream].window
@@ -91,15 +111,20 @@ def reference_join(plan: JoinPlan, impressions: list[Impression], actions: list[
                 labels[i].append(a)
         outcomes[a.source, a.offset] = outcome
 
+    joined = [
+        (i.source, i.offset, a.source, a.offset, at)
+        for i, a, at in meeting.pairs
+        if (a.arrival < i.time + plan.settle_delay or i in kept)
+        and not any(
+            b.id == a.id and a.id and b.stream == a.stream and j is i
+            for j, b, _ in meeting.pairs[: meeting.pairs.index((i, a, at))]
+        )
+    ]
+
     samples = {}
     positive_units = set()
     for i in kept:
-        label = []
-        for stream in range(len(plan.actions)):
-            own_actions = [a for a in labels[i] if a.stream == stream]
-            first = own_actions[0].time if own_actions else None
-            label.append((bool(own_actions), first, len(own_actions)))
-        samples[i.key, i.time] = tuple(label)
+        samples[i.key, i.time] = label_of(plan, labels[i])
         near = [
             j
             for j in kept
@@ -108,4 +133,82 @@ def reference_join(plan: JoinPlan, impressions: list[Impression], actions: list[
         ]
         if any(labels[j] for j in near):
             positive_units.add((i.key, i.time))
-    return Joined(samples, sorted(corrections), outcomes, positive_units)
+    early = early_samples(plan, kept, meeting) if plan.emission.early else {}
+    return Joined(samples, sorted(corrections), outcomes, positive_units, sorted(joined), early)
+
+
+def label_of(plan: JoinPlan, actions: list[Action]) -> tuple:
+    """Per stream: positive, time of the first action, count; `actions` in order of place."""
+    label = []
+    for stream in range(len(plan.actions)):
+        own = [a for a in actions if a.stream == stream]
+        counted = [a for n, a in enumerate(own) if not a.id or a.id not in {b.id for b in own[:n]}]
+        label.append((bool(own), own[0].time if own else None, len(counted)))
+    return tuple(label)
+
+
+@dataclass
+class Meeting:
+    """Who met whom, (impression, action, when) in order; impressions shadowed when known."""
+
+    pairs: list[tuple[Impression, Action, int]]
+    shadowed: set[Impression]
+
+
+def meet(plan: JoinPlan, impressions: list[Impression], actions: list[Action]) -> Meeting:
+    """Go through everything in the order of becoming known, impressions first."""
+    table: list[Impression] = []
+    waiting: list[Action] = []
+    meeting = Meeting([], set())
+
+    def meets(i: Impression, a: Action) -> bool:
+        return (
+            i.key == a.key
+            and a.arrival < i.time + plan.settle_delay + plan.retention
+            and known(i) < a.time + plan.wait_for_impression
+            and i.time - plan.early <= a.time < i.time + plan.actions[a.stream].window
+        )
+
+    in_time = [i for i in impressions if i.arrival < i.time + plan.settle_delay]
+    for row in sorted([*in_time, *actions], key=lambda r: (known(r), isinstance(r, Action),
+                                                           *place(r))):  # fmt: skip
+        if isinstance(row, Action):
+            found = [i for i in table if meets(i, row)]
+            if found:
+                meeting.pairs.append((min(found, key=place), row, known(row)))
+            else:
+                waiting.append(row)
+            continue
+        near = [i for i in table if i.key == row.key
+                and abs(row.time - i.time) < plan.dedup_horizon]  # fmt: skip
+        if any(i.time <= row.time or plan.emission.early for i in near):
+            meeting.shadowed.add(row)
+            continue
+        table = [i for i in table if i not in near] + [row]
+        for a in [a for a in waiting if meets(row, a) and known(a) < known(row)]:
+            meeting.pairs.append((row, a, known(row)))
+            waiting.remove(a)
+    return meeting
+
+
+def early_samples(plan: JoinPlan, kept: list[Impression], meeting: Meeting) -> dict:
+    """Return the first emissions, and the positive ones, by what identifies them."""
+    window = max((action.window for action in plan.actions), default=0)
+    samples = {}
+    for i in kept:
+        key0 = hash_columns([pa.array([part]) for part in i.key.split("/")])[0]
+        one = np.array([i.time]), np.array([known(i)])
+        first = int(plan.emission.first_emit(key0, *one, window)[0])
+        mine = [a for j, a, _ in meeting.pairs if j == i]
+
+        def labels(at: int, mine: list[Action] = mine) -> tuple:
+            return label_of(plan, sorted((a for a in mine if known(a) <= at), key=place))
+
+        samples[plan.emission.first, i.key, i.time, first] = labels(first)
+        streams = set()
+        for j, a, at in meeting.pairs:
+            if j == i and a.stream not in streams:
+                streams.add(a.stream)
+                if at > first and a.arrival < i.time + plan.settle_delay:
+                    samples["positive", i.key, i.time, at] = labels(at)
+    return samples

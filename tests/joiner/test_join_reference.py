@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from joiner import actions, keytable
+from joiner import actions, arrivals, keytable
 from tests.joiner.harness import Rows, envelopes, event_rows, make_plan, play
 from tests.joiner.reference import reference_join
 
@@ -23,6 +23,8 @@ ACTIONS = st.lists(st.tuples(TIMES, KEYS, st.sampled_from(["", "", "x", "y"])), 
 @st.composite
 def cases(draw):
     windows = draw(st.sampled_from([(10,), (5, 30), (1,), ()]))
+    modes = ["window", "window", "immediate", "elapsed", "window_and_immediate"]
+    mode = draw(st.sampled_from(modes if windows else ["window"]))
     group_span = draw(st.sampled_from([0, 0, 4]))
     delay = max(windows, default=0) + group_span
     horizon = max(1, delay + draw(st.sampled_from([0, 1, 50])))
@@ -31,7 +33,9 @@ def cases(draw):
         sources=0,
         shards=draw(st.sampled_from([1, 2, 3])),
         group_span=group_span,
-        by_group=group_span > 0 and draw(st.booleans()),
+        by_group=mode == "window" and group_span > 0 and draw(st.booleans()),
+        mode=mode,
+        joined=bool(windows) and draw(st.booleans()),
         rate=draw(st.sampled_from([1.0, 0.5])),
         early=draw(st.sampled_from([0, 0, 3])),
         wait_for_impression=draw(st.sampled_from([0, 5, 10, 40])),
@@ -63,6 +67,7 @@ def check(case, crashes, repeats):
         # So small that tables grow, forget and are compacted within a case.
         patch.setattr(actions, "COMPACTED_FROM", 4)
         patch.setattr(keytable, "SMALLEST", 4)
+        patch.setattr(arrivals, "SMALLEST", 4)
         played = play(plan, blocks, Random(seed + 1), crashes, repeats, cache_bytes)
 
     assert played.outcomes == {
@@ -73,7 +78,10 @@ def check(case, crashes, repeats):
         counted.update(counts)
     assert {k: v for k, v in counted.items() if v} == Counter(expected.outcomes.values())
     assert sorted(played.corrections) == expected.corrections
-    if plan.sampling.keeps_all:
+    assert sorted(played.joined) == (expected.joined if plan.joined else [])
+    if plan.emission.early:
+        check_early(plan, played, expected)
+    elif plan.sampling.keeps_all:
         assert played.samples == expected.samples
     else:
         # What is dropped is for the sampling tests; all positive units are kept.
@@ -89,6 +97,25 @@ def check(case, crashes, repeats):
     for (key, shown), labels in played.samples.items():
         for (positive, time, _), note in zip(labels, played.notes[key, shown], strict=True):
             assert note == (f"{time}:{key}" if positive else None)
+
+
+def check_early(plan, played, expected):
+    positive = {name for name, labels in expected.early.items() if any(x[0] for x in labels)}
+    if plan.sampling.keeps_all:
+        assert played.early == expected.early
+    else:
+        assert positive <= played.early.keys()
+        kept = {name: expected.early[name] for name in played.early}
+        assert played.early == kept
+    if plan.emission.mode == "window_and_immediate":
+        negative = {name: labels for name, labels in expected.samples.items()
+                    if not any(x[0] for x in labels)}  # fmt: skip
+        sampled = {name[1:3] for name in played.early}
+        again = {name for name in negative if plan.sampling.keeps_all or name in sampled}
+        assert played.samples.keys() <= negative.keys()
+        assert again <= played.samples.keys() | {name[1:3] for name in positive}
+    else:
+        assert not played.samples
 
 
 EXAMPLES = int(os.environ.get("HEADRACE_EXAMPLES", "300"))

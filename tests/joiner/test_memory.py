@@ -5,6 +5,7 @@ from random import Random
 import numpy as np
 import pyarrow as pa
 
+from joiner.arrivals import KnownImpressions
 from joiner.hashqueue import HashQueue
 from joiner.join import ShardJoin
 from joiner.journal import MemoryJournal
@@ -26,14 +27,24 @@ def rows(begin, end):
     )  # fmt: skip
 
 
-def test_a_waiting_impression_takes_at_most_forty_bytes():
-    """Besides the bounded cache, 32 bytes an impression are in memory."""
+def test_a_waiting_impression_takes_no_memory_besides_the_cache():
+    """An envelope of waiting impressions leaves nothing of its rows in memory."""
     queue = HashQueue(cache_bytes=0)
     for begin in range(0, 100_000, 5_000):
         assert not queue.push(0, begin, rows(begin, begin + 5_000), cell=0)
-    assert queue.count == 100_000
-    assert queue.cached_bytes == 0
-    assert queue.index_bytes / queue.count <= 40
+    assert (queue.count, queue.cached_bytes, queue.payloads) == (100_000, 0, {})
+
+
+def test_the_index_of_known_impressions_takes_at_most_forty_bytes_each():
+    """And it does not grow past the lifetime of its entries."""
+    index = KnownImpressions(horizon=100_000, lifetime=200_000, both_sides=False)
+    for begin in range(0, 1_000_000, 5_000):
+        batch = rows(begin, begin + 5_000)
+        index.make_room(5_000, begin)
+        columns = (batch.column(name).to_numpy() for name in (KEY0, TIME, TIME))
+        index.restore(*columns, clock=begin)
+        if begin >= 200_000:
+            assert index.nbytes / 200_000 <= 40
 
 
 def test_payload_beyond_the_cache_is_read_back_from_the_journal():
@@ -49,10 +60,10 @@ def test_payload_beyond_the_cache_is_read_back_from_the_journal():
         queue.push(0, begin, batch, cell=0)
     got = []
     for bound in (2_000, 17_000, 39_999):
-        for run in queue.pop_until(bound):
-            got += queue.payload(run, journal).column(OFFSET).to_pylist()
+        for run in queue.pop_until(bound, journal):
+            got += run.batch.column(OFFSET).to_pylist()
     assert got == list(range(40_000))
-    assert (queue.count, queue.cached_bytes, queue.payloads, queue.waiting) == (0, 0, {}, set())
+    assert (queue.count, queue.cached_bytes, queue.payloads, queue.waiting) == (0, 0, {}, {})
 
 
 def test_keys_past_their_horizon_make_room():

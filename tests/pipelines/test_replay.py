@@ -51,7 +51,7 @@ def test_every_output_is_there(result):
         summary["model"]["path"]
     ]
     assert set(summary) == {
-        "input", "outcomes", "samples", "learner", "model", "elapsed_s", "events_per_s",
+        "input", "outcomes", "samples", "joined", "learner", "model", "elapsed_s", "events_per_s",
         "peak_rss_mb", "versions",
     }  # fmt: skip
     assert set(summary["learner"]["hourly"][0]) >= {"start", "log_loss", "auc", "calibration"} - {
@@ -120,7 +120,7 @@ def test_shards_and_batches_change_no_byte(log, result, tmp_path, options):
     """Sample files are byte-identical and the model has the same checksum."""
     summary = replay(log / "headrace.toml", tmp_path, *options)
     assert fingerprint(tmp_path) == fingerprint(result[0])
-    for part in ("input", "outcomes", "samples", "learner", "model"):
+    for part in ("input", "outcomes", "samples", "joined", "learner", "model"):
         assert summary[part] == result[1][part]
 
 

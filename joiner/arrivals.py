@@ -1,0 +1,394 @@
+"""Who meets whom, in the order in which impressions and actions become known.
+
+A record is known at ``max(event time, arrival progress)``: the event time from
+which on it can have a consequence. When a shard's clock is past that time, all
+that was known by then has been applied, so the order of becoming known, with
+ties broken by event time, source and offset, is a function of the log.
+
+The first of repeated impressions is the one to be met: one that becomes known
+is *shadowed* by a known one of its key with event time in
+``(time - dedup_horizon, time]``, and takes the place of a later one within the
+horizon. If samples leave before they settle, what has left cannot be taken
+back: then it is shadowed by a known one within the horizon on either side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from joiner.actions import PendingActions, belongs
+from joiner.keytable import probe
+from joiner.plan import JoinPlan
+from joiner.settling import column
+from schemas.events import ARRIVAL, KEY0, KEY1, NEVER, OFFSET, TIME
+from schemas.hashing import Int64s, UInt64s
+
+_MOST_LOAD = 0.8
+_GROWTH = 1.25
+SMALLEST = 64
+
+
+@nb.njit(inline="always")
+def _start(tag, size):
+    return np.int64(((tag >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32))
+
+
+@nb.njit(inline="always")
+def _next(at, size):
+    at += 1
+    return 0 if at == size else at
+
+
+@nb.njit(cache=True, nogil=True)
+def _insert(tags, times, knowns, tag, time, known):
+    at = _start(tag, tags.size)
+    while tags[at] != np.uint64(0):
+        at = _next(at, tags.size)
+    tags[at] = tag
+    times[at] = time
+    knowns[at] = known
+
+
+@nb.njit(cache=True, nogil=True)
+def _keep(tags, times, knowns, tag, time, known, horizon, both_sides):
+    """Enter an impression unless it is shadowed; tell whether it was entered, and anew."""
+    at = _start(tag, tags.size)
+    replaced = np.int64(-1)
+    while tags[at] != np.uint64(0):
+        if tags[at] == tag:
+            since = time - times[at]
+            if 0 <= since < horizon or (both_sides and 0 < -since < horizon):
+                return False, False
+            if 0 < -since < horizon:
+                replaced = at
+        at = _next(at, tags.size)
+    anew = replaced < 0
+    if anew:
+        replaced = at
+    tags[replaced] = tag
+    times[replaced] = time
+    knowns[replaced] = known
+    return True, anew
+
+
+@nb.njit(cache=True, nogil=True)
+def _rebuild(tags, times, knowns, bound, new_tags, new_times, new_knowns):
+    count = 0
+    for i in range(tags.size):
+        if tags[i] != np.uint64(0) and times[i] > bound:
+            _insert(new_tags, new_times, new_knowns, tags[i], times[i], knowns[i])
+            count += 1
+    return count
+
+
+@nb.njit(cache=True, nogil=True)
+def _keep_all(tags, times, knowns, tag, time, known, horizon, both_sides):
+    count = 0
+    for i in range(tag.size):
+        _, anew = _keep(tags, times, knowns, tag[i], time[i], known[i], horizon, both_sides)
+        count += anew
+    return count
+
+
+class KnownImpressions:
+    """The impressions that an action may meet, by key.
+
+    An entry is the second half of the key's digest, event time and time of
+    becoming known; of two keys whose halves agree (one impression in
+    ``2^64 / entries``) the second would be taken for the first.
+
+    Parameters
+    ----------
+    horizon
+        See the module.
+    lifetime
+        How long after its event time an entry is needed, microseconds.
+    both_sides
+        Whether a later one shadows an earlier one too.
+    """
+
+    def __init__(self, horizon: int, lifetime: int, both_sides: bool) -> None:
+        self.horizon, self.lifetime, self.both_sides = horizon, lifetime, both_sides
+        self.count = 0
+        self._allocate(SMALLEST)
+
+    def _allocate(self, slots: int) -> None:
+        self.tags = np.zeros(slots, np.uint64)
+        self.times = np.empty(slots, np.int64)
+        self.knowns = np.empty(slots, np.int64)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held."""
+        return self.tags.nbytes + self.times.nbytes + self.knowns.nbytes
+
+    def make_room(self, more: int, clock: int) -> None:
+        """Make room for so many entries; those that are past their lifetime go."""
+        if self.count + more <= self.tags.size * _MOST_LOAD:
+            return
+        bound = clock - self.lifetime
+        old = self.tags, self.times, self.knowns
+        live = int(np.count_nonzero((self.tags != 0) & (self.times > bound)))
+        self._allocate(max(SMALLEST, int((live + more) / _MOST_LOAD * _GROWTH) + 1))
+        self.count = _rebuild(*old, bound, self.tags, self.times, self.knowns)
+
+    def restore(self, key1: UInt64s, time: Int64s, known: Int64s, clock: int) -> None:
+        """Enter impressions that were entered before, in the order of becoming known."""
+        self.make_room(key1.size, clock)
+        self.count += _keep_all(
+            self.tags, self.times, self.knowns, tags_of(key1), time, known,
+            self.horizon, self.both_sides,
+        )  # fmt: skip
+
+
+def tags_of(key1: UInt64s) -> UInt64s:
+    """Return the table's tags; 0 stands for an empty slot."""
+    return np.where(key1 == 0, np.uint64(1), key1)
+
+
+@nb.njit(inline="always")
+def _has_joined(entry, slots, key0, key1, following, stream, id0, id1, joined, time):
+    """Whether an action of the entry's stream was joined before, and one of its id."""
+    _, other = probe(slots, key0, key1, key0[entry], key1[entry])
+    has_id = id0[entry] != np.uint64(0) or id1[entry] != np.uint64(0)
+    any_other = False
+    while other >= 0:
+        if other != entry and stream[other] == stream[entry] and joined[other] == time:
+            any_other = True
+            if not has_id:
+                return True, False
+            if id0[other] == id0[entry] and id1[other] == id1[entry]:
+                return True, True
+        other = following[other]
+    return any_other, False
+
+
+@nb.njit(cache=True, nogil=True)
+def _meet(
+    i_key0, i_key1, i_tag, i_time, i_known, shadowed,
+    due, slots, key0, key1, following, stream, a_time, a_arrival, id0, id1, joined,
+    tags, times, knowns, horizon, both_sides, windows, plan_times,
+    entry_out, time_out, known_out, at_out, first_out, repeated_out,
+):  # fmt: skip
+    settle_delay, retention = plan_times[0], plan_times[1]
+    wait, early = plan_times[3], plan_times[4]
+    pairs = 0
+    entered = 0
+    i = 0
+    a = 0
+    while i < i_time.size or a < due.size:
+        if a < due.size:
+            entry = due[a]
+            a_known = max(a_time[entry], a_arrival[entry])
+        if i < i_time.size and (a == due.size or i_known[i] <= a_known):
+            kept, anew = _keep(
+                tags, times, knowns, i_tag[i], i_time[i], i_known[i], horizon, both_sides
+            )
+            shadowed[i] = not kept
+            entered += anew
+            if kept:
+                _, entry = probe(slots, key0, key1, i_key0[i], i_key1[i])
+                while entry >= 0:
+                    if (
+                        joined[entry] == NEVER
+                        and max(a_time[entry], a_arrival[entry]) < i_known[i]
+                        and a_arrival[entry] < i_time[i] + settle_delay + retention
+                        and i_known[i] < a_time[entry] + wait
+                        and belongs(i_time[i], a_time[entry], windows[stream[entry]], early)
+                    ):
+                        first, repeated = _has_joined(
+                            entry,
+                            slots,
+                            key0,
+                            key1,
+                            following,
+                            stream,
+                            id0,
+                            id1,
+                            joined,
+                            i_time[i],
+                        )
+                        joined[entry] = i_time[i]
+                        entry_out[pairs] = entry
+                        time_out[pairs] = i_time[i]
+                        known_out[pairs] = i_known[i]
+                        at_out[pairs] = i_known[i]
+                        first_out[pairs] = not first
+                        repeated_out[pairs] = repeated
+                        pairs += 1
+                    entry = following[entry]
+            i += 1
+            continue
+        a += 1
+        tag = key1[entry] if key1[entry] != np.uint64(0) else np.uint64(1)
+        at = _start(tag, tags.size)
+        best = np.int64(-1)
+        while tags[at] != np.uint64(0):
+            if (
+                tags[at] == tag
+                and a_arrival[entry] < times[at] + settle_delay + retention
+                and knowns[at] < a_time[entry] + wait
+                and belongs(times[at], a_time[entry], windows[stream[entry]], early)
+                and (best < 0 or times[at] < times[best])
+            ):
+                best = at
+            at = _next(at, tags.size)
+        if best >= 0:
+            first, repeated = _has_joined(
+                entry, slots, key0, key1, following, stream, id0, id1, joined, times[best]
+            )
+            joined[entry] = times[best]
+            entry_out[pairs] = entry
+            time_out[pairs] = times[best]
+            known_out[pairs] = knowns[best]
+            at_out[pairs] = a_known
+            first_out[pairs] = not first
+            repeated_out[pairs] = repeated
+            pairs += 1
+    return pairs, entered
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Actions and the impressions they met, as they met; each column of shape (n,).
+
+    Parameters
+    ----------
+    entry
+        The action.
+    time, known
+        Event time of the impression, and when it was known.
+    at
+        When both were known.
+    first
+        Whether it is the impression's first action of its stream.
+    repeated
+        Whether an action of the same id had met the impression.
+    """
+
+    entry: Int64s
+    time: Int64s
+    known: Int64s
+    at: Int64s
+    first: npt.NDArray[np.bool_]
+    repeated: npt.NDArray[np.bool_]
+
+    def select(self, rows: npt.NDArray[np.bool_] | slice) -> Pairs:
+        """Return some of them."""
+        return Pairs(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Impressions of one envelope that are not known yet."""
+
+    source: int
+    begin: int
+    batch: pa.RecordBatch
+    rows: Int64s
+    known: Int64s
+
+
+@dataclass
+class Met:
+    """What one step of the clock brought about.
+
+    Parameters
+    ----------
+    kept, shadowed
+        Impressions that became known, each a `Fresh`, by envelope.
+    pairs
+        Who met whom.
+    """
+
+    kept: list[Fresh] = field(default_factory=list)
+    shadowed: list[Fresh] = field(default_factory=list)
+    pairs: Pairs | None = None
+
+
+class Arrivals:
+    """Impressions and actions of a shard as they become known.
+
+    Parameters
+    ----------
+    plan
+        The join.
+    """
+
+    def __init__(self, plan: JoinPlan) -> None:
+        self.fresh: list[Fresh] = []
+        self.index = KnownImpressions(
+            plan.dedup_horizon, plan.settle_delay + plan.dedup_horizon, plan.emission.early
+        )
+
+    def push(self, source: int, begin: int, batch: pa.RecordBatch, clock: int) -> None:
+        """Add impressions; those known before `clock` are left out."""
+        known = np.maximum(batch.column(TIME).to_numpy(), batch.column(ARRIVAL).to_numpy())
+        rows = np.flatnonzero(known >= clock)
+        if rows.size:
+            self.fresh.append(Fresh(source, begin, batch, rows, known[rows]))
+
+    def meet(self, since: int, clock: int, actions: PendingActions) -> Met:
+        """Let everything that becomes known in ``[since, clock)`` meet."""
+        due, rest = [], []
+        for fresh in self.fresh:
+            now = fresh.known < clock
+            if now.any():
+                due.append(_part(fresh, now))
+            if not now.all():
+                rest.append(_part(fresh, ~now))
+        self.fresh = rest
+        entries = actions.take_unmet(clock)
+        met = Met()
+        if not due and entries.size == 0:
+            return met
+        batches = [fresh.batch.select([KEY0, KEY1, TIME, OFFSET]).take(pa.array(fresh.rows))
+                   for fresh in due]  # fmt: skip
+        key0, key1, time, offset = (
+            column(batches, name) if batches else np.empty(0, dtype)
+            for name, dtype in ((KEY0, np.uint64), (KEY1, np.uint64), (TIME, np.int64),
+                                (OFFSET, np.int64))
+        )  # fmt: skip
+        sizes = [fresh.rows.size for fresh in due]
+        known = np.concatenate([np.empty(0, np.int64), *(fresh.known for fresh in due)])
+        source = np.repeat(np.array([fresh.source for fresh in due], np.int64), sizes)
+        order = np.lexsort((offset, source, time, known))
+        shadowed = np.empty(time.size, np.bool_)
+        self.index.make_room(time.size, since)
+        size = actions.count
+        pairs = Pairs(
+            np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64),
+            np.empty(size, np.int64), np.empty(size, np.bool_), np.empty(size, np.bool_),
+        )  # fmt: skip
+        index = self.index
+        count, entered = _meet(
+            key0[order], key1[order], tags_of(key1[order]), time[order], known[order], shadowed,
+            entries, actions.slots, actions.key0, actions.key1, actions.following,
+            actions.stream, actions.time, actions.arrival, actions.id0, actions.id1,
+            actions.joined, index.tags, index.times, index.knowns, index.horizon,
+            index.both_sides, actions.windows, actions.times,
+            pairs.entry, pairs.time, pairs.known, pairs.at, pairs.first, pairs.repeated,
+        )  # fmt: skip
+        index.count += entered
+        met.pairs = pairs.select(slice(0, count))
+        if not due:
+            return met
+        in_place = np.empty(time.size, np.bool_)
+        in_place[order] = shadowed
+        for fresh, mask in zip(due, np.split(in_place, np.cumsum(sizes)[:-1]), strict=True):
+            if not mask.all():
+                met.kept.append(_part(fresh, ~mask))
+            if mask.any():
+                met.shadowed.append(_part(fresh, mask))
+        return met
+
+
+def _part(fresh: Fresh, mask: npt.NDArray[np.bool_]) -> Fresh:
+    if mask.all():
+        return fresh
+    return Fresh(fresh.source, fresh.begin, fresh.batch, fresh.rows[mask], fresh.known[mask])

@@ -1,0 +1,160 @@
+"""Joined actions: each with the columns of its impression, as soon as both are known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from joiner.actions import PendingActions
+from joiner.arrivals import Pairs
+from joiner.hashqueue import HashQueue
+from joiner.journal import Journal
+from joiner.labels import TIMESTAMP, carried_columns, carried_fields
+from joiner.plan import ActionPlan, JoinPlan
+from joiner.samples import impression_columns, impression_fields
+from schemas.events import ACTION_OFFSET, ACTION_SOURCE, ARRIVAL, EMIT, KEY0, KEY1, TIME
+from schemas.hashing import Int64s, UInt64s
+
+
+@nb.njit(cache=True, nogil=True)
+def _locate(r_time, r_key0, r_key1, r_arrival, time, key0, key1, known, out):
+    """Find each impression among rows ordered by event time, the first to be known of equals."""
+    for i in range(time.size):
+        row = np.searchsorted(r_time, time[i])
+        while row < r_time.size and r_time[row] == time[i]:
+            if (
+                r_key0[row] == key0[i]
+                and r_key1[row] == key1[i]
+                and max(r_time[row], r_arrival[row]) == known[i]
+            ):
+                out[i] = row
+                break
+            row += 1
+
+
+def locate(batch: pa.RecordBatch, wanted: Impressions) -> Int64s:
+    """Return the row of each impression in a batch, -1 where it is not there; shape (n,)."""
+    out = np.full(wanted.time.size, -1, np.int64)
+    columns = (batch.column(name).to_numpy() for name in (TIME, KEY0, KEY1, ARRIVAL))
+    _locate(*columns, wanted.time, wanted.key0, wanted.key1, wanted.known, out)
+    return out
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """Names of impressions; each column of shape (n,)."""
+
+    key0: UInt64s
+    key1: UInt64s
+    time: Int64s
+    known: Int64s
+
+    def select(self, rows: npt.NDArray[np.bool_] | Int64s) -> Impressions:
+        """Return some of them."""
+        return Impressions(self.key0[rows], self.key1[rows], self.time[rows], self.known[rows])
+
+
+class Finder:
+    """Finds the columns of impressions: of the waiting in the queue, of others as retained.
+
+    Parameters
+    ----------
+    queue, journal
+        Where the waiting ones are.
+    retained
+        Settled ones, each batch in order of event time.
+    """
+
+    def __init__(
+        self,
+        queue: HashQueue,
+        journal: Journal,
+        retained: list[pa.RecordBatch],
+    ) -> None:
+        self.queue, self.journal, self.retained = queue, journal, retained
+
+    def find(self, wanted: Impressions, hits: Counter[str]) -> tuple[pa.RecordBatch | None, Int64s]:
+        """Return all columns of impressions.
+
+        Returns
+        -------
+        batch, where
+            The rows found, None if there is none, and the row of each wanted one, -1
+            if it is not there; int64, shape (n,).
+        """
+        order = np.argsort(wanted.time, kind="stable")
+        times = wanted.time[order]
+        segments = [
+            segment
+            for segment in self.queue.waiting.values()
+            if np.searchsorted(times, segment.last_time, side="right")
+            > np.searchsorted(times, segment.first_time)
+        ]
+        segments.sort(key=lambda segment: segment.name)
+        batches, read_back = self.queue.look_up(segments, self.journal)
+        where = np.full(wanted.time.size, -1, np.int64)
+        parts: list[pa.RecordBatch] = []
+        found = 0
+        places = [(batches[s.name], s.name in read_back) for s in segments]
+        places += [(batch, False) for batch in self.retained]
+        for batch, from_journal in places:
+            missing = np.flatnonzero(where < 0)
+            if missing.size == 0:
+                break
+            row = locate(batch, wanted.select(missing))
+            here = row >= 0
+            if here.any():
+                rows = row[here]
+                parts.append(batch.take(pa.array(rows)))
+                where[missing[here]] = found + np.arange(rows.size)
+                found += rows.size
+                hits["journal" if from_journal else "memory"] += int(rows.size)
+        return (pa.concat_batches(parts) if parts else None), where
+
+
+def joined_rows(
+    plan: JoinPlan, stream: int, impressions: pa.RecordBatch, pairs: Pairs, actions: PendingActions
+) -> pa.RecordBatch:
+    """Put actions of one stream beside their impressions.
+
+    Parameters
+    ----------
+    plan, stream
+        The join, and the number of the action stream.
+    impressions
+        The impression of each pair, shape (n, ...).
+    pairs, actions
+        The actions.
+    """
+    action = plan.actions[stream]
+    entry = pairs.entry
+    columns = impression_columns(plan, impressions)
+    columns.append((f"{action.name}_time", pa.array(actions.time[entry]).cast(TIMESTAMP)))
+    columns += carried_columns(action, entry, actions)
+    columns += [
+        (EMIT, pa.array(pairs.at)),
+        (KEY0, impressions.column(KEY0)),
+        (KEY1, impressions.column(KEY1)),
+        (ACTION_SOURCE, pa.array(actions.source[entry])),
+        (ACTION_OFFSET, pa.array(actions.offset[entry])),
+    ]
+    names, arrays = zip(*columns, strict=True)
+    batch = pa.RecordBatch.from_arrays(list(arrays), names=list(names))
+    order = np.argsort(pairs.at, kind="stable")
+    return batch.take(pa.array(order))
+
+
+def joined_schema(plan: JoinPlan, action: ActionPlan, types: pa.Schema) -> pa.Schema:
+    """Return the schema of a stream's joined actions as users see them."""
+    return pa.schema(
+        [
+            *impression_fields(plan, types),
+            pa.field(f"{action.name}_time", TIMESTAMP),
+            *carried_fields(action),
+        ]
+    )
