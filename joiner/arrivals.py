@@ -15,6 +15,7 @@ back: then it is shadowed by a known one within the horizon on either side.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -146,7 +147,7 @@ class KnownImpressions:
         )  # fmt: skip
 
 
-def tags_of(key1: UInt64s) -> UInt64s:
+def tags_of(key1: npt.NDArray[Any]) -> UInt64s:
     """Return the table's tags; 0 stands for an empty slot."""
     return np.where(key1 == 0, np.uint64(1), key1)
 
@@ -278,7 +279,7 @@ class Pairs:
     first: npt.NDArray[np.bool_]
     repeated: npt.NDArray[np.bool_]
 
-    def select(self, rows: npt.NDArray[np.bool_] | slice) -> Pairs:
+    def select(self, rows: npt.NDArray[Any] | slice) -> Pairs:
         """Return some of them."""
         return Pairs(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 

@@ -1,4 +1,4 @@
-"""Joined actions and samples that leave before their window has closed, through the whole replay."""
+"""Joined actions, and samples that leave before their window has closed, on a whole replay."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_every_impression_leaves_as_its_mode_says(log, tmp_path, mode):
     assert first["click_mature"] == first["click"]
     assert not pc.any(pc.greater(by["positive"]["click_count"], 1)).as_py()
     negatives = whole["samples"]["rows"] - positives
-    # A key is chosen by its hash, whenever it leaves; clicked ones may be chosen as negatives first.
+    # A key is chosen by its hash, whenever it leaves; clicked ones may be chosen too, at first.
     assert negatives <= first.num_rows <= whole["samples"]["rows"]
     assert by["window"].num_rows == (negatives if mode == "window_and_immediate" else 0)
     waits = first["observed_for"].cast(pa.int64())
