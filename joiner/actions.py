@@ -297,10 +297,8 @@ class PendingActions:
             parts.append((int(self.stream[first]), int(self.source[first]), payload))
         return parts
 
-    def compact(self, clock: int) -> None:
-        """Drop entries that nothing asks for any more, once they are more than half."""
-        if self.count < COMPACTED_FROM:
-            return
+    def wanted(self, clock: int) -> Int64s:
+        """List the entries that something may still ask for."""
         live = slice(0, self.count)
         wanted = self.state[live] == PENDING
         if self.meets:
@@ -309,7 +307,13 @@ class PendingActions:
             if retention:
                 # A repeated id must find the first one until its impression is forgotten.
                 wanted |= self.joined[live] + settle_delay + retention > clock
-        undecided = np.flatnonzero(wanted)
+        return np.flatnonzero(wanted)
+
+    def compact(self, clock: int) -> None:
+        """Drop entries that nothing asks for any more, once they are more than half."""
+        if self.count < COMPACTED_FROM:
+            return
+        undecided = self.wanted(clock)
         if undecided.size * 2 > self.count:
             return
         batches: list[pa.RecordBatch] = []

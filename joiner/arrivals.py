@@ -56,6 +56,12 @@ def _insert(tags, times, knowns, tag, time, known):
 
 
 @nb.njit(cache=True, nogil=True)
+def _insert_all(tags, times, knowns, tag, time, known):
+    for i in range(tag.size):
+        _insert(tags, times, knowns, tag[i], time[i], known[i])
+
+
+@nb.njit(cache=True, nogil=True)
 def _keep(tags, times, knowns, tag, time, known, horizon, both_sides):
     """Enter an impression unless it is shadowed; tell whether it was entered, and anew."""
     at = _start(tag, tags.size)
@@ -137,6 +143,12 @@ class KnownImpressions:
         live = int(np.count_nonzero((self.tags != 0) & (self.times > bound)))
         self._allocate(max(SMALLEST, int((live + more) / _MOST_LOAD * _GROWTH) + 1))
         self.count = _rebuild(*old, bound, self.tags, self.times, self.knowns)
+
+    def load(self, tags: UInt64s, times: Int64s, knowns: Int64s, clock: int) -> None:
+        """Take over the entries of another table."""
+        self.make_room(tags.size, clock)
+        _insert_all(self.tags, self.times, self.knowns, tags, times, knowns)
+        self.count += tags.size
 
     def restore(self, key1: UInt64s, time: Int64s, known: Int64s, clock: int) -> None:
         """Enter impressions that were entered before, in the order of becoming known."""

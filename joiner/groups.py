@@ -69,13 +69,17 @@ class HeldRows:
         time = event_times(batch)
         positive = self._positive(batch)
         group0, group1 = _groups(batch)
-        new = (group0[positive], group1[positive], time[positive])
-        together = [np.concatenate(pair) for pair in zip(self.positives, new, strict=True)]
-        order = np.lexsort((together[2], together[1], together[0]))
-        self.positives = (together[0][order], together[1][order], together[2][order])
+        self.remember_positives(group0[positive], group1[positive], time[positive])
         waiting = batch.filter(pa.array(time > released_up_to))
         if waiting.num_rows:
             self.batches.append(waiting)
+
+    def remember_positives(self, group0: UInt64s, group1: UInt64s, time: Int64s) -> None:
+        """Add positives whose rows have left."""
+        new = (group0, group1, time)
+        together = [np.concatenate(pair) for pair in zip(self.positives, new, strict=True)]
+        order = np.lexsort((together[2], together[1], together[0]))
+        self.positives = (together[0][order], together[1][order], together[2][order])
 
     def pop_until(self, bound: int) -> tuple[pa.RecordBatch, npt.NDArray[np.bool_]] | None:
         """Take out the rows with event time up to `bound`, and whether their unit is positive."""

@@ -564,16 +564,8 @@ class ShardJoin:
     def _record(self, journal: Journal, entries: Int64s, what: int) -> None:
         if entries.size == 0 or not journal.durable:
             return
-        actions = self.actions
-        columns = {
-            "source": actions.source[entries],
-            "offset": actions.offset[entries],
-            "what": np.full(entries.size, what, np.int8),
-            "time": actions.joined[entries],
-        }
-        batch = pa.RecordBatch.from_pydict(columns)
-        latest = int(actions.time[entries].max())
-        self.rings["actions"].append(journal, latest, batch_to_bytes(batch))
+        latest = int(self.actions.time[entries].max())
+        self.rings["actions"].append(journal, latest, record_of(self.actions, entries, what))
 
     def _record_known(self, journal: Journal, fresh: Fresh) -> None:
         if not journal.durable:
@@ -584,6 +576,17 @@ class ShardJoin:
         batch = batch.append_column("known", pa.array(fresh.known)).append_column("source", source)
         latest = int(batch.column(TIME).to_numpy().max())
         self.rings["known"].append(journal, latest, batch_to_bytes(batch))
+
+
+def record_of(actions: PendingActions, entries: Int64s, what: int) -> bytes:
+    """Return what the journal says of actions: `SEEN`, `DECIDED` or `MET`."""
+    columns = {
+        "source": actions.source[entries],
+        "offset": actions.offset[entries],
+        "what": np.full(entries.size, what, np.int8),
+        "time": actions.joined[entries],
+    }
+    return batch_to_bytes(pa.RecordBatch.from_pydict(columns))
 
 
 def _names(batch: pa.RecordBatch) -> Impressions:

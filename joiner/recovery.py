@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from joiner.actions import PENDING, SETTLED
-from joiner.join import DECIDED, SEEN, ShardJoin, ring_spans
+from joiner.groups import event_times
+from joiner.hashqueue import Segment
+from joiner.join import DECIDED, MET, SEEN, ShardJoin, record_of, ring_bounds, ring_spans
 from joiner.journal import AHEAD, Journal, Ring
 from joiner.plan import JoinPlan
-from schemas.envelope import EventEnvelope, batch_from_bytes
+from schemas.envelope import EventEnvelope, batch_from_bytes, batch_to_bytes
 from schemas.errors import StateVersionError
 from schemas.events import ARRIVAL, EMIT, KEY0, KEY1, NEVER, OFFSET, TIME, Outcome
 from schemas.hashing import Int64s
 
 LAYOUT_VERSION = 2
 """Of `describe_join` and of what `joiner.journal` says of the rings."""
+
+_POSITIVES = ["group0", "group1", "time"]
+_ENTRIES = ["tag", "time", "known"]
+_KEPT = ["source", OFFSET]
+"""Columns of the batches that only `export_join` writes."""
 
 
 def describe_join(join: ShardJoin) -> dict[str, Any]:
@@ -69,12 +78,116 @@ def restore_join(
     for data in join.rings["scheduled"].read(journal):
         _restore_scheduled(join, batch_from_bytes(data))
     held = [batch_from_bytes(data) for data in join.rings["held"].read(journal)]
-    for batch in sorted(held, key=lambda batch: batch.column("event_time")[0].as_py()):
+    rows = [batch for batch in held if batch.schema.names != _POSITIVES]
+    for batch in sorted(rows, key=lambda batch: batch.column("event_time")[0].as_py()):
         join.held.push(batch, join.clock - plan.release_delay)
+    for batch in held:
+        if batch.schema.names == _POSITIVES:
+            join.held.remember_positives(*(batch.column(name).to_numpy() for name in _POSITIVES))
     for data in journal.read(AHEAD, 0):
         envelope = EventEnvelope.decode(data)
         join.ahead[envelope.source, envelope.begin] = envelope
     return join
+
+
+def export_join(
+    join: ShardJoin, journal: Journal
+) -> tuple[dict[str, Any], Iterator[tuple[str, int, bytes]]]:
+    """Write down the whole state of a join, whether or not it keeps a journal.
+
+    Returns
+    -------
+    described, pieces
+        What `restore_join` wants, given a journal to which the pieces, each
+        (ring, cell, bytes), were appended. The join must not change while they
+        are taken.
+    """
+    plan = join.plan
+    rings = {name: Ring(name, span) for name, span in ring_spans(plan).items()}
+    pieces: list[tuple[str, int, Callable[[], bytes]]] = []
+
+    def put(ring: str, latest: int, write: Callable[[], bytes]) -> None:
+        cell = rings[ring].cell(latest)
+        rings[ring].latest[cell] = max(rings[ring].latest[cell], latest)
+        pieces.append((ring, cell, write))
+
+    for segment in join.queue.waiting.values():
+        put("impressions", segment.last_time, partial(_export_segment, join, segment, journal))
+        if plan.emission.early:
+            put("known", segment.last_time, partial(_export_kept, join, segment, journal))
+    for number, batch in enumerate(join.retained):
+        whole = EventEnvelope(0, 0, plan.sources, -1 - number, -1 - number, NEVER, 0, batch)
+        put("impressions", batch.column(TIME)[-1].as_py(), whole.encode)
+    bounds = ring_bounds(plan, join.clock)
+    keys = join.remembered
+    live = np.flatnonzero(keys.time[: keys.count] > bounds["keys"])
+    if live.size:
+        names = ("key0", "key1", "time", "known")
+        columns = [pa.array(getattr(keys, name)[live]) for name in names]
+        batch = pa.RecordBatch.from_arrays(columns, names)
+        put("keys", int(keys.time[live].max()), partial(batch_to_bytes, batch))
+    _export_actions(join, put)
+    for batch in join.held.batches:
+        latest = int(event_times(batch).max())
+        put("held", latest, partial(batch_to_bytes, batch))
+    near = join.held.positives[2] > bounds["held"]
+    if near.any():
+        columns = [pa.array(column[near]) for column in join.held.positives]
+        batch = pa.RecordBatch.from_arrays(columns, _POSITIVES)
+        put("held", int(join.held.positives[2][near].max()), partial(batch_to_bytes, batch))
+    index = join.arrivals.index
+    used = (index.tags != 0) & (index.times > bounds["known"])
+    if used.any():
+        columns = [pa.array(column[used]) for column in (index.tags, index.times, index.knowns)]
+        batch = pa.RecordBatch.from_arrays(columns, _ENTRIES)
+        put("known", int(index.times[used].max()), partial(batch_to_bytes, batch))
+    for batch, emit in join.scheduled.parts:
+        whole = batch.append_column(EMIT, pa.array(emit))
+        put("scheduled", int(emit[-1]), partial(batch_to_bytes, whole))
+    pieces += [(AHEAD, 0, envelope.encode) for envelope in join.ahead.values()]
+    described = {
+        **describe_join(join),
+        "rings": {name: ring.latest for name, ring in rings.items()},
+    }
+    return described, ((ring, cell, write()) for ring, cell, write in pieces)
+
+
+def _export_segment(join: ShardJoin, segment: Segment, journal: Journal) -> bytes:
+    found, _ = join.queue.look_up([segment], journal)
+    rows = found[segment.name].slice(segment.head)
+    place = (segment.source, join.plan.sources, segment.begin, segment.begin + segment.rows)
+    return EventEnvelope(0, *place, NEVER, 0, rows).encode()
+
+
+def _export_kept(join: ShardJoin, segment: Segment, journal: Journal) -> bytes:
+    """Write which of a segment's rows are no duplicates, as far as they are known."""
+    found, _ = join.queue.look_up([segment], journal)
+    kept = _known(found[segment.name]) < join.clock
+    if segment.name in join.shadowed:
+        kept &= ~join.shadowed[segment.name]
+    offset = found[segment.name].column(OFFSET).to_numpy()[kept]
+    columns = [pa.array(np.full(offset.size, segment.source)), pa.array(offset)]
+    return batch_to_bytes(pa.RecordBatch.from_arrays(columns, _KEPT))
+
+
+def _export_actions(join: ShardJoin, put: Callable[[str, int, Callable[[], bytes]], None]) -> None:
+    actions = join.actions
+    entries = actions.wanted(join.clock)
+    if entries.size == 0:
+        return
+    for stream, source, batch in actions.rows(entries):
+        begin = batch.column(OFFSET)[0].as_py()
+        whole = EventEnvelope(1 + stream, source, join.plan.sources, begin, begin, NEVER, 0, batch)
+        put("actions", int(batch.column(TIME).to_numpy().max()), whole.encode)
+    for what, mask in (
+        (SEEN, actions.seen[entries]),
+        (DECIDED, actions.state[entries] != PENDING),
+        (MET, actions.joined[entries] != NEVER),
+    ):
+        if mask.any():
+            chosen = entries[mask]
+            latest = int(actions.time[chosen].max())
+            put("actions", latest, partial(record_of, actions, chosen, what))
 
 
 def _restore_keys(join: ShardJoin, journal: Journal) -> None:
@@ -140,7 +253,7 @@ def _restore_actions(join: ShardJoin, journal: Journal) -> None:
     for envelope in envelopes:
         source, _, batch = _rows(envelope)
         time = batch.column(TIME).to_numpy()
-        known = np.maximum(time, batch.column(ARRIVAL).to_numpy())
+        known = _known(batch)
         places = [(source, offset) for offset in batch.column(OFFSET).to_pylist()]
         joined = np.array([met.get(place, NEVER) for place in places], np.int64)
         pending = (time > decided_up_to) & np.array([place not in decided for place in places])
@@ -161,26 +274,38 @@ def _restore_actions(join: ShardJoin, journal: Journal) -> None:
 
 
 def _restore_known(join: ShardJoin, journal: Journal) -> None:
-    batches = [batch_from_bytes(data) for data in join.rings["known"].read(journal)]
-    kept: dict[int, Int64s] = {}
-    if batches:
-        rows = pa.Table.from_batches(batches).sort_by(
+    rows = []
+    kept: dict[int, set[int]] = {}
+    for data in join.rings["known"].read(journal):
+        batch = batch_from_bytes(data)
+        if batch.schema.names == _ENTRIES:
+            tags, times, knowns = (batch.column(name).to_numpy() for name in _ENTRIES)
+            join.arrivals.index.load(tags, times, knowns, join.clock)
+            continue
+        source, offset = batch.column("source").to_pylist(), batch.column(OFFSET).to_pylist()
+        for place in zip(source, offset, strict=True):
+            kept.setdefault(place[0], set()).add(place[1])
+        if batch.schema.names != _KEPT:
+            rows.append(batch)
+    if rows:
+        table = pa.Table.from_batches(rows).sort_by(
             [(name, "ascending") for name in ("known", TIME, "source", OFFSET)]
         )
-        key1, time, known, source, offset = (
-            rows.column(name).to_numpy() for name in (KEY1, TIME, "known", "source", OFFSET)
-        )
+        key1, time, known = (table.column(name).to_numpy() for name in (KEY1, TIME, "known"))
         join.arrivals.index.restore(key1, time, known, join.clock)
-        kept = {int(number): offset[source == number] for number in np.unique(source)}
     if not join.plan.emission.early:
         return
     for name, segment in join.queue.waiting.items():
         batch = join.queue.payload(segment, journal)
-        known = np.maximum(batch.column(TIME).to_numpy(), batch.column(ARRIVAL).to_numpy())
-        alone = kept.get(segment.source, np.empty(0, np.int64))
-        mask = (known < join.clock) & ~np.isin(batch.column(OFFSET).to_numpy(), alone)
+        alone = np.array(sorted(kept.get(segment.source, ())), np.int64)
+        mask = (_known(batch) < join.clock) & ~np.isin(batch.column(OFFSET).to_numpy(), alone)
         if mask.any():
             join.shadowed[name] = mask
+
+
+def _known(batch: pa.RecordBatch) -> Int64s:
+    known: Int64s = np.maximum(batch.column(TIME).to_numpy(), batch.column(ARRIVAL).to_numpy())
+    return known
 
 
 def _restore_scheduled(join: ShardJoin, batch: pa.RecordBatch) -> None:

@@ -49,7 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"headrace: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("headrace: interrupted; run the same command again to start over", file=sys.stderr)
+        print(
+            "headrace: interrupted; run the same command again to start over, or with --resume "
+            "to go on",
+            file=sys.stderr,
+        )
         sys.stderr.flush()
         # Everything is cleaned up. Beam may have a thread left that nobody will stop any
         # more, and an ordinary exit would wait for it.
@@ -75,6 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument(
         "--batch-rows", type=_positive, metavar="N", help="instead of replay.batch_rows"
     )
+    replay.add_argument(
+        "--resume", action="store_true",
+        help="go on from the last checkpoint of a run that broke off",
+    )  # fmt: skip
     replay.add_argument("--quiet", action="store_true", help="no progress and no closing table")
 
     validate = commands.add_parser(

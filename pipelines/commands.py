@@ -31,7 +31,7 @@ def replay(options: argparse.Namespace) -> int:
     from pipelines.replay import replay as run_replay
 
     with watching(inputs, quiet=options.quiet) as watch:
-        replayed = run_replay(inputs, options.out, options.beam_options, watch)
+        replayed = run_replay(inputs, options.out, options.beam_options, watch, options.resume)
     if not options.quiet:
         closing_table(replayed.summary, replayed.findings, options.out)
     return 0

@@ -60,12 +60,11 @@ class BeamJournal:
     ----------
     bags
         The bags in the order of `BAG_NAMES`.
-    durable
-        Whether the runner keeps the bags beyond the process.
     """
 
-    def __init__(self, bags: Iterable[Any], durable: bool = True) -> None:
-        self.durable = durable
+    durable = True
+
+    def __init__(self, bags: Iterable[Any]) -> None:
         self.bags = dict(zip(BAG_NAMES, bags, strict=True))
 
     def append(self, ring: str, cell: int, data: bytes) -> None:
@@ -82,7 +81,10 @@ class BeamJournal:
 
 
 class TokenCache:
-    """Objects of a process by (scope, key), each valid for one token."""
+    """Objects of a process by (scope, key), each valid for one token.
+
+    One under the token `INITIAL` is what a key's state begins with.
+    """
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, int], tuple[str, Any]] = {}
@@ -99,6 +101,13 @@ class TokenCache:
         with self._lock:
             self._entries[scope, key] = (token, value)
 
+    def values(self, scope: str) -> dict[int, Any]:
+        """Return the objects of a scope by key, without taking them out."""
+        with self._lock:
+            return {
+                key: value for (name, key), (_, value) in self._entries.items() if name == scope
+            }
+
     def forget(self, scope: str) -> None:
         """Drop everything of a scope."""
         with self._lock:
@@ -106,6 +115,7 @@ class TokenCache:
                 del self._entries[name]
 
 
+INITIAL = "initial"
 CACHE = TokenCache()
 
 
@@ -144,7 +154,7 @@ class Bundle:
             return self.live[key][1]
         meta = read_meta()
         known = json.loads(meta) if meta is not None else {}
-        value = CACHE.pop(self.scope, key, known["token"]) if known else None
+        value = CACHE.pop(self.scope, key, known.get("token", INITIAL))
         if value is None:
             value = rebuild(known)
         self.live[key] = (secrets.token_hex(16), value)

@@ -8,14 +8,18 @@ from typing import Any
 import apache_beam as beam
 
 from joiner.join import JoinOutput, ShardJoin
+from joiner.journal import Journal
 from joiner.plan import JoinPlan
 from joiner.recovery import describe_join, restore_join
+from pipelines import runtime
 from pipelines.deadletters import buried_letters
 from pipelines.durable import BAG_NAMES, BeamJournal, Bundle, with_cells
 from schemas.envelope import EventEnvelope
 
 DEAD = "dead"
 CORRECTIONS = "corrections"
+
+CACHE_BYTES = 256 << 20
 
 
 class JoinShards(beam.DoFn):
@@ -29,11 +33,11 @@ class JoinShards(beam.DoFn):
         Path of each source, for dead letters.
     scope
         Names the job in the process-wide cache.
-    durable
-        Whether the runner keeps state beyond the process. If not, its state holds
-        only the payloads that the cache has no room for.
     cache_bytes
         Payload held in memory, over all shards.
+    in_process
+        Whether the job's owner keeps the state, in this process: payloads that
+        the cache has no room for go to the run's spill. If not, the runner does.
     """
 
     def __init__(
@@ -41,13 +45,14 @@ class JoinShards(beam.DoFn):
         plan: JoinPlan,
         paths: tuple[str, ...],
         scope: str,
-        durable: bool = True,
-        cache_bytes: int = 256 << 20,
+        cache_bytes: int = CACHE_BYTES,
+        in_process: bool = False,
     ) -> None:
         self.plan = plan
         self.paths = paths
+        self.run = scope
         self.scope = f"{scope}/join"
-        self.durable = durable
+        self.in_process = in_process
         self.cache_bytes = cache_bytes // plan.shards
 
     def start_bundle(self) -> None:
@@ -59,7 +64,11 @@ class JoinShards(beam.DoFn):
         """Apply one envelope to its shard."""
         shard, sent = element
         meta, *bags = cells
-        journal = BeamJournal(bags, self.durable)
+        journal: Journal
+        if self.in_process:
+            journal = runtime.lookup(self.run).resources["spill"].of(shard)
+        else:
+            journal = BeamJournal(bags)
 
         def rebuild(known: dict[str, Any]) -> ShardJoin:
             if not known:
@@ -69,7 +78,8 @@ class JoinShards(beam.DoFn):
         join = self.bundle.touch(shard, meta.read, rebuild)
         output: JoinOutput = join.apply(sent, journal)
         envelope = join.emit(output)
-        meta.write(self.bundle.sealed(shard, describe_join(join)))
+        described = {} if self.in_process else describe_join(join)
+        meta.write(self.bundle.sealed(shard, described))
         for dead in output.dead:
             letters = buried_letters(dead, self.plan.stream_names, self.paths)
             yield beam.pvalue.TaggedOutput(DEAD, letters)

@@ -37,6 +37,27 @@ class Block:
     end: int
     envelopes: list[EventEnvelope]
     rejects: list[Reject]
+    reader: ReaderState
+
+
+@dataclass(frozen=True)
+class ReaderState:
+    """How far a source has been read.
+
+    Parameters
+    ----------
+    position, rejected
+        Records delivered, and those of them that were rejected.
+    greatest
+        Greatest event time so far, `NEVER` without one.
+    ended
+        Whether its end has been told.
+    """
+
+    position: int
+    rejected: int
+    greatest: int
+    ended: bool
 
 
 @dataclass
@@ -77,9 +98,18 @@ class SourceReader:
         Rows a block.
     scratch
         Folder for sorting on disk.
+    state
+        Where to go on; None begins.
     """
 
-    def __init__(self, inputs: Inputs, source: Source, rows: int, scratch: str) -> None:
+    def __init__(
+        self,
+        inputs: Inputs,
+        source: Source,
+        rows: int,
+        scratch: str,
+        state: ReaderState | None = None,
+    ) -> None:
         self.inputs, self.source, self.rows, self.scratch = inputs, source, rows, scratch
         self.builder = EventBuilder(
             inputs.event_plans[source.stream], inputs.config.join.out_of_orderness
@@ -88,6 +118,9 @@ class SourceReader:
         self.sorts = streams[source.stream].order == "sort"
         self.position = 0
         self.rejected = 0
+        if state is not None:
+            self.position, self.rejected = state.position, state.rejected
+            self.builder.greatest = state.greatest
         self.pieces: Iterator[_Piece] | None = None
         self.piece: _Piece | None = None
 
@@ -125,10 +158,13 @@ class SourceReader:
             rows -= piece.positions.size
         rejects = [reject for piece in taken for reject in piece.rejects]
         self.rejected += len(rejects)
-        return Block(self.source, begin, self.position, self._address(taken, begin), rejects)
+        envelopes = self._address(taken, begin)
+        ended = begin == self.position
+        state = ReaderState(self.position, self.rejected, self.builder.greatest, ended)
+        return Block(self.source, begin, self.position, envelopes, rejects, state)
 
     def _in_file_order(self, rows: int) -> Iterator[_Piece]:
-        for chunk in read_chunks(self.source, rows):
+        for chunk in read_chunks(self.source, rows, self.position):
             events = self.builder.check(chunk.records)
             yield _Piece(
                 chunk.begin, chunk.end, events.batch, events.batch.column(RECORD).to_numpy(),
@@ -204,7 +240,9 @@ def partition(events: pa.RecordBatch, shards: int) -> list[pa.RecordBatch | None
     ]
 
 
-def read_blocks(inputs: Inputs, rows: int, scratch: str) -> Iterator[Block]:
+def read_blocks(
+    inputs: Inputs, rows: int, scratch: str, states: dict[int, ReaderState] | None = None
+) -> Iterator[Block]:
     """Read all sources of a job as one stream of blocks.
 
     Parameters
@@ -215,6 +253,8 @@ def read_blocks(inputs: Inputs, rows: int, scratch: str) -> Iterator[Block]:
         Rows a block; no result depends on it.
     scratch
         Folder for sorting on disk.
+    states
+        Where to go on, by number of the source: those of the last block of each.
 
     Yields
     ------
@@ -222,9 +262,20 @@ def read_blocks(inputs: Inputs, rows: int, scratch: str) -> Iterator[Block]:
         For every source a first one, then by progress, and a last one without
         positions when it has ended.
     """
-    readers = [SourceReader(inputs, source, rows, scratch) for source in inputs.sources]
-    waiting: list[tuple[int, int]] = []
+    states = states or {}
+    readers = [
+        SourceReader(inputs, source, rows, scratch, states.get(source.number))
+        for source in inputs.sources
+    ]
+    waiting = [
+        (readers[number].builder.progress, number)
+        for number, state in states.items()
+        if not state.ended
+    ]
+    heapq.heapify(waiting)
     for reader in readers:
+        if reader.source.number in states:
+            continue
         block = reader.head()
         yield block
         if block.end > block.begin:

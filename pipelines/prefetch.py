@@ -90,14 +90,20 @@ class Background(Generic[T]):
                     self._consume(item)  # type: ignore[arg-type]
                 except BaseException as error:  # handed to the thread that puts items
                     self._error = error
+            self._queue.task_done()
 
     def put(self, item: T) -> None:
         """Hand over an item."""
         self._raise()
         self._queue.put(item)
 
+    def flush(self) -> None:
+        """Wait until everything so far has been consumed."""
+        self._queue.join()
+        self._raise()
+
     def close(self) -> None:
-        """Wait until everything has been consumed."""
+        """Wait until everything has been consumed, and end."""
         if self._thread.is_alive():
             self._queue.put(_END)
             self._thread.join()

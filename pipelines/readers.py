@@ -25,8 +25,8 @@ class Chunk:
     records: Records
 
 
-def read_chunks(source: Source, rows: int) -> Iterator[Chunk]:
-    """Read a file from its start.
+def read_chunks(source: Source, rows: int, skip: int = 0) -> Iterator[Chunk]:
+    """Read a file.
 
     Parameters
     ----------
@@ -34,6 +34,9 @@ def read_chunks(source: Source, rows: int) -> Iterator[Chunk]:
         The file.
     rows
         About how many records to decode at a time.
+    skip
+        How many records are of no interest: chunks of them alone may be left out.
+        The other chunks are cut as if nothing were left out.
 
     Raises
     ------
@@ -41,7 +44,10 @@ def read_chunks(source: Source, rows: int) -> Iterator[Chunk]:
         If the file breaks off, naming the record up to which it was good.
     """
     position = 0
-    chunks = _read_parquet(source, rows) if source.format == "parquet" else _read_text(source, rows)
+    if source.format == "parquet":
+        chunks = _read_parquet(source, rows, skip)
+    else:
+        chunks = _read_text(source, rows, skip)
     try:
         for chunk in chunks:
             position = chunk.end
@@ -50,22 +56,26 @@ def read_chunks(source: Source, rows: int) -> Iterator[Chunk]:
         raise UnreadableInputError.at(source.path, position, error) from error
 
 
-def _read_parquet(source: Source, rows: int) -> Iterator[Chunk]:
+def _read_parquet(source: Source, rows: int, skip: int) -> Iterator[Chunk]:
     position = 0
     with pq.ParquetFile(source.path) as file:
-        for batch in _row_groups(file, rows, source.schema.names):
-            columns = [_as_type(batch.column(field.name), field.type) for field in source.schema]
-            batch = pa.RecordBatch.from_arrays(columns, schema=source.schema)
-            end = position + batch.num_rows
-            numbers = np.arange(position, end, dtype=np.int64)
-            yield Chunk(position, end, Records(batch, numbers))
-            position = end
-
-
-def _row_groups(file: pq.ParquetFile, rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
-    # A reader over several row groups keeps what it has read of each until its end.
-    for group in range(file.num_row_groups):
-        yield from file.iter_batches(batch_size=rows, row_groups=[group], columns=names)
+        # A reader over several row groups keeps what it has read of each until its end.
+        for group in range(file.num_row_groups):
+            end = position + file.metadata.row_group(group).num_rows
+            if end <= skip:
+                position = end
+                continue
+            for batch in file.iter_batches(
+                batch_size=rows, row_groups=[group], columns=source.schema.names
+            ):
+                columns = [
+                    _as_type(batch.column(field.name), field.type) for field in source.schema
+                ]
+                batch = pa.RecordBatch.from_arrays(columns, schema=source.schema)
+                end = position + batch.num_rows
+                numbers = np.arange(position, end, dtype=np.int64)
+                yield Chunk(position, end, Records(batch, numbers))
+                position = end
 
 
 def _as_type(column: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -76,7 +86,7 @@ def _as_type(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return column.cast(kind)
 
 
-def _read_text(source: Source, rows: int) -> Iterator[Chunk]:
+def _read_text(source: Source, rows: int, skip: int) -> Iterator[Chunk]:
     decoder: CsvDecoder | JsonDecoder
     if source.format == "csv":
         decoder = CsvDecoder(source.header, source.schema, source.delimiter)
@@ -89,4 +99,6 @@ def _read_text(source: Source, rows: int) -> Iterator[Chunk]:
         lines = Lines(0, lines.lines[headers:]) if first < 0 else Lines(first, lines.lines)
         if lines.lines:
             end = lines.first + len(lines.lines)
+            if end <= skip:
+                continue
             yield Chunk(lines.first, end, decoder.decode(lines))

@@ -20,7 +20,7 @@ from pipelines import runtime
 from pipelines.deadletters import rejected_letters
 from pipelines.inputs import Inputs
 from pipelines.joining import DEAD
-from pipelines.merge import Block, read_blocks
+from pipelines.merge import Block, ReaderState, read_blocks
 from pipelines.prefetch import Prefetcher
 
 _MOST_BLOCKS = 2**40
@@ -29,40 +29,47 @@ _BUNDLE_BLOCKS = 64
 
 
 class _Blocks(RestrictionProvider):
-    def initial_restriction(self, element: object) -> OffsetRange:
-        return OffsetRange(0, _MOST_BLOCKS)
+    def initial_restriction(self, element: int) -> OffsetRange:
+        return OffsetRange(element, _MOST_BLOCKS)
 
     def create_tracker(self, restriction: OffsetRange) -> OffsetRestrictionTracker:
         return OffsetRestrictionTracker(restriction)
 
-    def restriction_size(self, element: object, restriction: OffsetRange) -> int:
+    def restriction_size(self, element: int, restriction: OffsetRange) -> int:
         return restriction.size()
 
-    def split(self, element: object, restriction: OffsetRange) -> Iterator[OffsetRange]:
+    def split(self, element: int, restriction: OffsetRange) -> Iterator[OffsetRange]:
         yield restriction
 
 
 class _OpenBlocks:
     """The blocks of a job, being read ahead."""
 
-    def __init__(self, inputs: Inputs, scratch: str) -> None:
+    def __init__(
+        self, inputs: Inputs, scratch: str, position: int, readers: dict[int, ReaderState]
+    ) -> None:
         self.inputs, self.scratch = inputs, scratch
-        self.position = 0
-        self.blocks = self._open()
+        self.start = position, readers
+        self._open()
 
-    def _open(self) -> Prefetcher[Block]:
+    def _open(self) -> None:
+        self.position, readers = self.start
+        self.readers = dict(readers)
         rows = self.inputs.config.replay.batch_rows
-        return Prefetcher(read_blocks(self.inputs, rows, self.scratch))
+        blocks = read_blocks(self.inputs, rows, self.scratch, self.readers)
+        self.blocks: Prefetcher[Block] = Prefetcher(blocks)
 
     def at(self, position: int) -> Block | None:
         """Return block `position`, reading anew if it lies behind; None past the last."""
         if position < self.position:
             self.blocks.close()
-            self.blocks, self.position = self._open(), 0
+            self._open()
         block = None
         while self.position <= position:
             block = next(self.blocks, None)
             self.position += 1
+            if block is not None:
+                self.readers[block.source.number] = block.reader
         return block
 
     def close(self) -> None:
@@ -70,14 +77,24 @@ class _OpenBlocks:
         self.blocks.close()
 
 
-def open_source(run: runtime.Run, inputs: Inputs) -> None:
-    """Start reading ahead, so that blocks lie ready when the job has started."""
-    run.resources["source"] = _OpenBlocks(inputs, str(run.staging))
+def open_source(
+    run: runtime.Run, inputs: Inputs, position: int, readers: dict[int, ReaderState]
+) -> None:
+    """Start reading ahead, so that blocks lie ready when the job has started.
+
+    Parameters
+    ----------
+    run, inputs
+        The run.
+    position, readers
+        Number of the first block, and how far each source was read before it.
+    """
+    run.resources["source"] = _OpenBlocks(inputs, str(run.staging), position, readers)
 
 
 @beam.DoFn.unbounded_per_element()
 class ReadLogs(beam.DoFn):
-    """Read all files; emit event envelopes keyed by shard, and dead letters.
+    """Read all files from a block on; emit event envelopes keyed by shard, and dead letters.
 
     Parameters
     ----------
@@ -93,7 +110,7 @@ class ReadLogs(beam.DoFn):
 
     def process(
         self,
-        element: object,
+        element: int,
         tracker: Any = beam.DoFn.RestrictionParam(_Blocks()),
         watermark: Any = beam.DoFn.WatermarkEstimatorParam(
             ManualWatermarkEstimator.default_provider()
@@ -103,6 +120,8 @@ class ReadLogs(beam.DoFn):
         start = tracker.current_restriction().start
         run = runtime.lookup(self.run)
         source: _OpenBlocks = run.resources["source"]
+        # All that was read before has passed through every step, and their bundles are done.
+        run.resources["checkpoints"].offer(start, source.readers)
         rows = 0
         # Each bundle costs a commit and some ten milliseconds, so it takes several blocks.
         for position in range(start, start + _BUNDLE_BLOCKS):

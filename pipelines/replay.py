@@ -20,14 +20,17 @@ from learners.snapshot import schema_fingerprint
 from learners.trainer import Learned
 from monitoring.report import render_report
 from pipelines import coders, runtime, staging
+from pipelines.checkpoint import Checkpointer, Resumed, latest_checkpoint, resume
 from pipelines.durable import CACHE
 from pipelines.facts import gather_findings, read_back
 from pipelines.inputs import Inputs
-from pipelines.joining import CORRECTIONS, DEAD, JoinShards
+from pipelines.joining import CACHE_BYTES, CORRECTIONS, DEAD, JoinShards
 from pipelines.reading import ReadLogs, open_source
 from pipelines.sinks import KeepResult, WriteBatches, WriteSamples, open_sinks
+from pipelines.spill import Spill
 from pipelines.summary import summarize
 from pipelines.training import FINISHED, JOINED, Finished, TrainEpochs, TrainJob
+from schemas.durations import SECOND
 from schemas.envelope import EventEnvelope, SampleEnvelope
 
 
@@ -61,20 +64,22 @@ def train_job(inputs: Inputs, folder: Path) -> TrainJob:
     )
 
 
-def build_replay(pipeline: beam.Pipeline, inputs: Inputs, run: str, models: Path) -> None:
+def build_replay(
+    pipeline: beam.Pipeline, inputs: Inputs, run: str, models: Path, first_block: int
+) -> None:
     """Put the replay graph together; on the in-process runner it is one fused stage."""
     coders.register()
     paths = tuple(source.path for source in inputs.sources)
     read = (
         pipeline
-        | "Start" >> beam.Create([0], reshuffle=False)
+        | "Start" >> beam.Create([first_block], reshuffle=False)
         | "ReadLogs"
         >> beam.ParDo(ReadLogs(inputs, run))
         .with_output_types(tuple[int, EventEnvelope])
         .with_outputs(DEAD, main="events")
     )
     joined = read.events | "JoinShards" >> beam.ParDo(
-        JoinShards(inputs.join, paths, run, durable=False)
+        JoinShards(inputs.join, paths, run, in_process=True)
     ).with_output_types(tuple[int, SampleEnvelope]).with_outputs(DEAD, CORRECTIONS, main="samples")
     learned = joined.samples | "TrainEpochs" >> beam.ParDo(
         TrainEpochs(train_job(inputs, models), run)
@@ -97,6 +102,7 @@ def replay(
     out: Path,
     beam_options: list[str] | None = None,
     watch: Callable[[runtime.Board], None] = lambda board: None,
+    go_on: bool = False,
 ) -> Replayed:
     """Replay logs.
 
@@ -105,21 +111,36 @@ def replay(
     inputs
         The job.
     out
-        Folder of the outputs; left as it was if the run fails.
+        Folder of the outputs; left as it was if the run fails, but for checkpoints.
     beam_options
         Further options for Beam.
     watch
         Given the live figures once, before the job starts.
+    go_on
+        Whether to go on from the last checkpoint of a run that broke off, if
+        there is one.
     """
     started = time.monotonic()
-    staged = staging.stage(out)
+    staged = staging.stage(out, keep=go_on)
+    checkpoint = latest_checkpoint(staged)
     name = uuid.uuid4().hex
     run = runtime.Run(staged)
     runtime.register(name, run)
     watch(run.board)
     try:
-        open_source(run, inputs)
-        open_sinks(run, inputs.join, inputs.sources[0].schema)
+        spill = staged / "spill"
+        shutil.rmtree(spill, ignore_errors=True)
+        run.resources["spill"] = Spill(spill, CACHE_BYTES // inputs.join.shards)
+        resumed = Resumed(0, {}, None, 0, 0.0)
+        if checkpoint is not None:
+            job = train_job(inputs, staged / "model")
+            resumed = resume(checkpoint, name, run, inputs, job)
+        run.board.events = resumed.events
+        run.resources["checkpoints"] = Checkpointer(
+            name, run, inputs, inputs.config.replay.checkpoint / SECOND, resumed
+        )
+        open_source(run, inputs, resumed.block, resumed.readers)
+        open_sinks(run, inputs.join, inputs.sources[0].schema, resumed.sinks)
         # The embedded worker would weigh whole bags, element by element, at every append
         # to keep a cache that the steps, with one of their own, have no use for.
         worker_handlers.STATE_CACHE_SIZE_MB = 0
@@ -127,13 +148,14 @@ def replay(
             [runtime.IN_PROCESS, "--no_save_main_session", *(beam_options or [])]
         )
         pipeline = beam.Pipeline(options=options)
-        build_replay(pipeline, inputs, name, staged / "model")
+        build_replay(pipeline, inputs, name, staged / "model", resumed.block)
         pipeline.run().wait_until_finish()
         result = run.resources.pop("result")
         runtime.close(name)
         finished: Finished = result.value
         written = read_back(staged, inputs)
-        summary = summarize(inputs, finished, written, time.monotonic() - started)
+        elapsed_s = resumed.elapsed_s + time.monotonic() - started
+        summary = summarize(inputs, finished, written, elapsed_s)
         findings = gather_findings(inputs, finished, summary, written)
         report = render_report(summary, finished.statistics, findings, inputs.config)
         (staged / "report.html").write_text(report, encoding="utf-8")
@@ -141,7 +163,8 @@ def replay(
         staging.publish(out, summary)
     except BaseException as error:
         _close_quietly(name)
-        staging.discard(out)
+        if latest_checkpoint(staged) is None:
+            staging.discard(out)
         if _was_interrupt(error):
             raise KeyboardInterrupt from error
         raise

@@ -18,18 +18,21 @@ from pipelines import runtime
 from pipelines.prefetch import Background
 from schemas.events import DEAD_LETTER_SCHEMA, without_reserved
 
-ROW_GROUP_ROWS = 131_072
-FILE_ROWS = 8 * ROW_GROUP_ROWS
+FILE_ROWS = 262_144
+"""Rows a file. A file is one row group, so that a replay that goes on after a crash need
+not repair a half-written one; a row group is held in memory until it is whole."""
+
+_LETTER_FILE_ROWS = 65_536
 
 # Dead letters come a few at a time, and each batch weighs more than its rows.
-_LETTER_GROUP_ROWS = 4_096
+_MOST_PARTS = 1_000
 
 
 class ParquetFolder:
     """A folder of Parquet files, cut at fixed numbers of rows.
 
-    Row groups and files end at multiples of `group_rows` and `FILE_ROWS`,
-    wherever the batches that come in do, so equal rows make equal files.
+    Files end at multiples of `file_rows`, wherever the batches that come in do,
+    so equal rows make equal files.
 
     Parameters
     ----------
@@ -39,8 +42,8 @@ class ParquetFolder:
         Of every file; a folder without rows gets one empty file.
     plain
         Columns to write without a dictionary, for nearly all values differ.
-    group_rows
-        Rows a row group; so many are held in memory.
+    file_rows
+        Rows a file; so many are held in memory.
     """
 
     def __init__(
@@ -48,51 +51,51 @@ class ParquetFolder:
         folder: Path,
         schema: pa.Schema,
         plain: tuple[str, ...] = (),
-        group_rows: int = ROW_GROUP_ROWS,
+        file_rows: int = FILE_ROWS,
     ) -> None:
-        self.folder, self.schema, self.group_rows = folder, schema, group_rows
+        self.folder, self.schema, self.file_rows = folder, schema, file_rows
         self.dictionary = [field.name for field in schema if field.name not in plain]
-        self.writer: pq.ParquetWriter | None = None
         self.files = 0
-        self.in_file = 0
         self.held: list[pa.Table] = []
         self.held_rows = 0
         folder.mkdir(parents=True, exist_ok=True)
+
+    def resume(self, files: int, held: pa.Table | None) -> None:
+        """Go on after so many finished files, with the rows that were held then."""
+        for path in sorted(self.folder.glob("part-*.parquet"))[files:]:
+            path.unlink()
+        self.files = files
+        if held is not None:
+            self.write(held)
 
     def write(self, table: pa.Table) -> None:
         """Add rows."""
         self.held.append(table)
         self.held_rows += table.num_rows
-        while self.held_rows >= self.group_rows:
-            self._write_group(self.group_rows)
+        if len(self.held) > _MOST_PARTS:
+            self.held = [pa.concat_tables(self.held).combine_chunks()]
+        while self.held_rows >= self.file_rows:
+            self._write_file(self.file_rows)
 
     def close(self) -> None:
-        """Write what is held and close the last file."""
+        """Write what is held."""
         if self.held_rows or self.files == 0:
-            self._write_group(self.held_rows)
-        self._close_file()
+            self._write_file(self.held_rows)
 
-    def _write_group(self, rows: int) -> None:
-        table = pa.concat_tables([self.schema.empty_table(), *self.held])
-        if self.writer is None:
-            path = self.folder / f"part-{self.files:05d}.parquet"
-            self.writer = pq.ParquetWriter(
-                path, self.schema, compression="lz4",
-                use_dictionary=self.dictionary or False,
-            )  # fmt: skip
-            self.files += 1
-        self.writer.write_table(table.slice(0, rows), row_group_size=self.group_rows)
+    def rows_held(self) -> pa.Table:
+        """Return the rows that wait for their file to be whole."""
+        return pa.concat_tables([self.schema.empty_table(), *self.held])
+
+    def _write_file(self, rows: int) -> None:
+        table = self.rows_held()
+        path = self.folder / f"part-{self.files:05d}.parquet"
+        pq.write_table(
+            table.slice(0, rows), path, compression="lz4", row_group_size=self.file_rows,
+            use_dictionary=self.dictionary or False,
+        )  # fmt: skip
+        self.files += 1
         self.held = [table.slice(rows)]
         self.held_rows -= rows
-        self.in_file += rows
-        if self.in_file >= FILE_ROWS:
-            self._close_file()
-
-    def _close_file(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = None
-            self.in_file = 0
 
 
 class Sink:
@@ -113,6 +116,11 @@ class Sink:
             else pa.Table.from_batches([without_reserved(item)])
         )
         self.files.write(table)
+
+    def pause(self) -> tuple[int, pa.Table]:
+        """Write what is whole; return the number of files, and the rows held back."""
+        self.background.flush()
+        return self.files.files, self.files.rows_held()
 
     def close(self) -> None:
         """Write everything and close the files."""
@@ -147,7 +155,12 @@ class WriteBatches(beam.DoFn):
         return iter(())
 
 
-def open_sinks(run: runtime.Run, join: JoinPlan, types: pa.Schema) -> None:
+def open_sinks(
+    run: runtime.Run,
+    join: JoinPlan,
+    types: pa.Schema,
+    resumed: dict[str, tuple[int, pa.Table | None]] | None = None,
+) -> None:
     """Open the folders of a run.
 
     Parameters
@@ -158,13 +171,15 @@ def open_sinks(run: runtime.Run, join: JoinPlan, types: pa.Schema) -> None:
         The join, whose outputs they are.
     types
         Type of each impression column.
+    resumed
+        Per folder, finished files and rows held, of a run to go on from.
     """
     plain = (*join.columns[: join.keys], "event_time")
     samples = sample_schema(join, types)
     folders = {
         "samples": ParquetFolder(run.staging / "samples", samples, plain),
         "dead_letters": ParquetFolder(
-            run.staging / "dead_letters", DEAD_LETTER_SCHEMA, ("record",), _LETTER_GROUP_ROWS
+            run.staging / "dead_letters", DEAD_LETTER_SCHEMA, ("record",), _LETTER_FILE_ROWS
         ),
     }
     if join.retention:
@@ -174,6 +189,8 @@ def open_sinks(run: runtime.Run, join: JoinPlan, types: pa.Schema) -> None:
         schema = joined_schema(join, action, types)
         folders[name] = ParquetFolder(run.staging / name, schema, plain)
     for name, files in folders.items():
+        if resumed is not None:
+            files.resume(*resumed[name])
         run.resources[name] = Sink(files)
 
 

@@ -14,12 +14,12 @@ _STAGING = ".partial"
 _OLD = ".replaced"
 
 
-def stage(out: Path) -> Path:
-    """Make the folder to write to; what an interrupted run left there is removed."""
+def stage(out: Path, keep: bool = False) -> Path:
+    """Make the folder to write to; unless it is to be kept, what is there is removed."""
     staging = out / _STAGING
-    if staging.exists():
+    if staging.exists() and not keep:
         shutil.rmtree(staging)
-    staging.mkdir(parents=True)
+    staging.mkdir(parents=True, exist_ok=True)
     return staging
 
 

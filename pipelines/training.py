@@ -123,13 +123,14 @@ class TrainingState:
         """Take a snapshot to go on from, and delete those that are too old to be asked for."""
         # Not by samples alone: what waits may change while none is learned, and an older
         # state that a runner restores must find the snapshot that it names.
-        self._save(f"{_PREFIX}{self.trainer.samples:015d}-{sum(self.trainer.sequence):09d}")
+        self.snapshot = f"{_PREFIX}{self.trainer.samples:015d}-{sum(self.trainer.sequence):09d}"
+        self.save(Path(self.job.folder) / self.snapshot)
         self.journaled = 0
         for folder in sorted(Path(self.job.folder).glob(f"{_PREFIX}*"))[:-_SNAPSHOTS_KEPT]:
             shutil.rmtree(folder)
 
-    def _save(self, name: str) -> dict[str, Any] | None:
-        folder = Path(self.job.folder) / name
+    def save(self, folder: Path) -> dict[str, Any] | None:
+        """Write everything to a folder but what waits unlearned; return the model's manifest."""
         state = json.dumps(
             {
                 "trainer": self.trainer.meta(),
@@ -141,7 +142,6 @@ class TrainingState:
                 "looked_up": self.looked_up,
             }
         )
-        self.snapshot = name
         if self.job.plan is None:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / _STATE).write_text(state, encoding="utf-8")
@@ -149,9 +149,8 @@ class TrainingState:
         about = {**self.job.about, **self.trainer.meta(), "positions": self.positions}
         return save_snapshot(folder, self.trainer.model, about, {_STATE: state})
 
-    def load(self, name: str, waiting: SampleEnvelope) -> None:
-        """Take over a snapshot and the samples that were waiting when it was taken."""
-        folder = Path(self.job.folder) / name
+    def load(self, folder: Path, waiting: SampleEnvelope) -> None:
+        """Take over what `save` wrote, and the samples that were waiting then."""
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         self.trainer.restore(state["trainer"], waiting)
         if self.job.plan is not None:
@@ -164,13 +163,13 @@ class TrainingState:
         self.dropped = state["dropped"]
         self.spans = state["spans"]
         self.looked_up = state["looked_up"]
-        self.snapshot = name
 
     def finish(self) -> Finished:
         """Take the last snapshot and sum up."""
         manifest = None
         if self.job.plan is not None:
-            manifest = self._save(f"{_PREFIX}{self.trainer.samples:015d}")
+            self.snapshot = f"{_PREFIX}{self.trainer.samples:015d}"
+            manifest = self.save(Path(self.job.folder) / self.snapshot)
         outcomes: dict[str, dict[str, int]] = {}
         for of_shard in self.outcomes:
             for stream, counts in of_shard.items():
@@ -239,7 +238,9 @@ class TrainEpochs(beam.DoFn):
             if known:
                 if known["snapshot"] is not None:
                     (unlearned,) = waiting.read()
-                    state.load(known["snapshot"], SampleEnvelope.decode(unlearned))
+                    folder = Path(self.job.folder) / known["snapshot"]
+                    state.load(folder, SampleEnvelope.decode(unlearned))
+                    state.snapshot = known["snapshot"]
                 sent = [SampleEnvelope.decode(data) for data in envelopes.read()]
                 for again in sorted(sent, key=lambda e: (e.shard, e.sequence)):
                     state.receive(again)

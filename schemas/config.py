@@ -245,6 +245,7 @@ class ReplayConfig(Model):
 
     batch_rows: int = Field(default=65_536, ge=1, le=1_000_000)
     sort_memory_mb: int = Field(default=256, ge=1)
+    checkpoint: Duration = 30 * SECOND
 
 
 class Config(Model):

@@ -16,7 +16,7 @@ from joiner.emission import EmissionPlan
 from joiner.join import ShardJoin
 from joiner.journal import MemoryJournal
 from joiner.plan import ActionPlan, JoinPlan
-from joiner.recovery import describe_join, restore_join
+from joiner.recovery import describe_join, export_join, restore_join
 from joiner.sampling import SamplingPlan
 from pipelines.merge import partition
 from schemas.config import TimeConfig
@@ -212,6 +212,14 @@ def _play_shard(
             journal.cells = before
             join = restore_join(plan, shard, json.loads(meta), journal, cache_bytes)
         if roughness.random() < crashes:
+            # Shut down in order: all is written down anew.
+            described, pieces = export_join(join, journal)
+            meta, moved = json.dumps(described), MemoryJournal()
+            for ring, cell, piece in pieces:
+                moved.append(ring, cell, piece)
+            journal = moved
+            join = restore_join(plan, shard, json.loads(meta), journal, cache_bytes)
+        elif roughness.random() < crashes:
             meta = json.dumps(describe_join(join))
             join = restore_join(plan, shard, json.loads(meta), journal, cache_bytes)
         if envelope is not None:

@@ -311,7 +311,7 @@ def test_an_interrupted_run_cleans_up_and_says_so(log, tmp_path):
             continue  # compiled code may swallow an interrupt: press again
     assert process.returncode == 1
     assert error.splitlines()[-1] == (
-        "headrace: interrupted; run the same command again to start over"
+        "headrace: interrupted; run the same command again to start over, or with --resume to go on"
     )
     assert not out.exists()
 

@@ -1,0 +1,135 @@
+"""Replays that are killed, and go on: nothing lost, nothing twice, the same bytes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from pipelines.cli import main
+from pipelines.generate import Traffic, write_traffic
+
+ROOT = Path(__file__).parents[2]
+
+SETTINGS = {
+    "joined, retained": ("joined = true", 'retention = "5m"'),
+    "early": ("joined = true", 'emission = "window_and_immediate"'),
+    "elapsed": ('emission = "elapsed"', 'retention = "5m"'),
+}
+
+
+def write_log(folder, impressions, *lines):
+    """Write a log with every fault, read a few rows at a time, with a checkpoint a bundle."""
+    write_traffic(Traffic(impressions=impressions, rate=2, seed=3, click_rate=0.2), folder)
+    text = (folder / "headrace.toml").read_text()
+    text = text.replace("bits = 20", "bits = 12")
+    text = text.replace("shards = 8", "shards = 2")
+    text = text.replace("[join]\n", "[join]\n" + "\n".join(lines) + "\n")
+    text += '\n[replay]\nbatch_rows = 50\ncheckpoint = "0s"\n'
+    (folder / "headrace.toml").write_text(text)
+    return folder / "headrace.toml"
+
+
+def contents(out):
+    """Return the bytes of every output, without times and memory."""
+    found = {}
+    for path in sorted(out.rglob("*")):
+        if path.is_file():
+            found[str(path.relative_to(out))] = path.read_bytes()
+    summary = json.loads(found.pop("summary.json"))
+    for name in ("elapsed_s", "events_per_s", "peak_rss_mb"):
+        del summary[name]
+    report = found.pop("report.html").decode()
+    lines = [line for line in report.splitlines() if "peak memory" not in line]
+    return found, summary, lines
+
+
+def start(config, out, *options):
+    command = [sys.executable, "-m", "pipelines.cli", "replay", str(config), "--out", str(out)]
+    return subprocess.Popen([*command, "--quiet", *options], cwd=ROOT, stderr=subprocess.PIPE)
+
+
+def run_with_kills(config, out, kills, random, longest_s):
+    """Kill a replay at random moments, restart it each time, and let it end after `kills`."""
+    killed = 0
+    while True:
+        process = start(config, out, "--resume")
+        try:
+            if killed < kills:
+                staged = out / ".partial" / "samples"
+                while process.poll() is None and not staged.exists():
+                    time.sleep(0.005)
+                process.wait(random.uniform(0, longest_s))
+            else:
+                process.wait(120)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        _, error = process.communicate()
+        if process.returncode == 0:
+            return killed
+        assert process.returncode == -signal.SIGKILL, error.decode()
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_killed_replay_goes_on_to_the_same_bytes(tmp_path, name):
+    """Three kills at random moments change no byte of any output."""
+    config = write_log(tmp_path / "log", 12_000, *SETTINGS[name])
+    assert main(["replay", str(config), "--out", str(tmp_path / "whole"), "--quiet"]) == 0
+    run_with_kills(config, tmp_path / "out", 3, Random(name), 1.0)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_change_no_byte(tmp_path, capsys):
+    """However often it is killed, a replay ends with the outputs of an undisturbed one."""
+    kills, runs, random = 0, 0, Random(11)
+    while kills < 200:
+        name = list(SETTINGS)[runs % len(SETTINGS)]
+        folder = tmp_path / str(runs)
+        config = write_log(folder / "log", 40_000, *SETTINGS[name])
+        assert main(["replay", str(config), "--out", str(folder / "whole"), "--quiet"]) == 0
+        kills += run_with_kills(config, folder / "out", 25, random, 2.0)
+        expected = contents(folder / "whole")
+        assert contents(folder / "out") == expected
+        runs += 1
+        with capsys.disabled():
+            print(f"\n{kills} kills in {runs} replays: {len(expected[0])} files equal ({name})")
+
+
+def test_resume_refuses_another_configuration_and_changed_files(tmp_path, capsys):
+    """A checkpoint is of one configuration and of files as they were."""
+    config = write_log(tmp_path / "log", 12_000)
+    out = tmp_path / "out"
+    process = start(config, out)
+    while process.poll() is None and not list((out / ".partial").glob("checkpoint-*")):
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    text = config.read_text()
+    config.write_text(text.replace("batch_rows = 50", "batch_rows = 60"))
+    command = ["replay", str(config), "--out", str(out), "--quiet", "--resume"]
+    assert main(command) == 2
+    assert "replay.batch_rows" in capsys.readouterr().err
+    config.write_text(text)
+    clicks = config.parent / "clicks.parquet"
+    data = clicks.read_bytes()
+    clicks.write_bytes(data)  # as a writer would that is still at work
+    assert main(command) == 2
+    assert "clicks.parquet has changed since the checkpoint" in capsys.readouterr().err
+    assert main([*command[:-1]]) == 0
+    assert not (out / ".partial").exists()
+
+
+def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path):
+    """The flag can be given always."""
+    config = write_log(tmp_path / "log", 2_000)
+    assert main(["replay", str(config), "--out", str(tmp_path / "a"), "--quiet"]) == 0
+    assert main(["replay", str(config), "--out", str(tmp_path / "b"), "--quiet", "--resume"]) == 0
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
