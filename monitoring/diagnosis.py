@@ -86,6 +86,10 @@ def _invalid(facts: StreamFacts) -> list[str]:
         Reason.WRONG_TYPE: f"Declare the columns' types in {facts.table}.types.",
         Reason.NULL_KEY: f"Check that {facts.table}.key names the right columns.",
         Reason.NULL_TIME: f"Check {facts.table}.time.column.",
+        Reason.TIME_JUMP: (
+            "They are far ahead of the rows around them. Is the file not sorted by time "
+            f'({facts.table}.order = "sort"), or are clocks wrong? See join.max_jump.'
+        ),
         Reason.TIME_OUT_OF_RANGE: (
             f"Is the unit wrong (milliseconds read as seconds)? Check {facts.table}.time."
         ),

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from pipelines.heads import check_times
 from pipelines.inputs import Inputs, resolve
 from schemas.durations import format_duration
 from schemas.loading import load_config
@@ -26,6 +27,7 @@ def replay(options: argparse.Namespace) -> int:
     """Replay logs."""
     inputs = _load(options)
     _check_folder(options.out)
+    check_times(inputs)
     quiet_beam()
     from pipelines.display import closing_table, watching
     from pipelines.replay import replay as run_replay

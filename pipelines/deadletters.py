@@ -7,8 +7,8 @@ import pyarrow as pa
 from joiner.join import DeadRows
 from pipelines.inputs import Source
 from schemas.decoding import Reject
-from schemas.eventing import record_text
-from schemas.events import DEAD_LETTER_SCHEMA, OFFSET, RECORD, TIME, without_reserved
+from schemas.eventing import record_text, with_event_time
+from schemas.events import DEAD_LETTER_SCHEMA, OFFSET, RECORD
 
 
 def rejected_letters(source: Source, stream: str, rejects: list[Reject]) -> pa.RecordBatch:
@@ -31,8 +31,7 @@ def buried_letters(
     batch = dead.batch
     names = batch.schema.names
     numbers = batch.column(RECORD if RECORD in names else OFFSET)
-    times = batch.column(TIME).cast(pa.timestamp("us", tz="UTC"))
-    plain = without_reserved(batch).append_column("event_time", times)
+    plain = with_event_time(batch)
     rows = batch.num_rows
     columns = [
         pa.array([streams[dead.stream]] * rows),

@@ -12,7 +12,9 @@ import pyarrow.dataset as ds
 
 from monitoring.diagnosis import StreamFacts, diagnose
 from pipelines.inputs import Inputs
+from pipelines.nearmisses import near_misses
 from pipelines.training import Finished
+from schemas.events import INVALID
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
 
 
 def gather_findings(
-    inputs: Inputs, finished: Finished, summary: dict[str, Any], written: Written
+    folder: Path, inputs: Inputs, finished: Finished, summary: dict[str, Any], written: Written
 ) -> list[str]:
-    """Diagnose a finished run."""
-    invalid = {"undecodable", "wrong_type", "null_key", "null_time", "time_out_of_range"}
+    """Diagnose a finished run, whose outputs are in `folder`."""
+    invalid = {reason.value for reason in INVALID}
     facts = []
     for stream, name in enumerate(inputs.stream_names):
         plan = inputs.event_plans[stream]
@@ -75,4 +77,7 @@ def gather_findings(
                 tuple(str(source.schema.field(column).type) for column in plan.key),
             )
         )
-    return diagnose(facts, inputs.config.longest_window)
+    findings = diagnose(facts, inputs.config.longest_window)
+    if inputs.config.monitor.near_misses:
+        findings += near_misses(folder, inputs)
+    return findings

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from pipelines.inputs import Inputs
 from pipelines.readers import read_chunks
+from schemas.durations import DAY
+from schemas.errors import ConfigError
 from schemas.eventing import EventBuilder
-from schemas.events import TIME
+from schemas.events import TIME, Reason
 
+YEAR = 365 * DAY
 _HEAD_ROWS = 1_000
 
 
@@ -22,6 +25,40 @@ class Head:
     first_time: int | None
     last_time: int | None
     in_order: bool
+
+
+def check_times(inputs: Inputs) -> None:
+    """Refuse to read times whose unit cannot be right.
+
+    Raises
+    ------
+    ConfigError
+        If the first event times of a stream lie all in 1970, or nearly all after
+        2099: a unit too small or too large was declared.
+    """
+    streams = [inputs.config.impressions, *inputs.config.actions.values()]
+    for number, (name, stream) in enumerate(zip(inputs.stream_names, streams, strict=True)):
+        head = inspect_head(inputs, number)
+        table = name if number == 0 else f"actions.{name}"
+        unit = stream.time.unit
+        beyond = head.reasons.get(Reason.TIME_OUT_OF_RANGE.value, 0)
+        if head.last_time is not None and head.last_time < YEAR and not stream.time.any_year:
+            raise ConfigError(
+                inputs.file, f"{table}.time.unit",
+                f"the first {head.records:,} event times all lie in 1970", unit,
+                f"are they {_LARGER.get(unit or '', 'of another unit')}? "
+                "If they are right, set time.any_year = true",
+            )  # fmt: skip
+        if head.records and beyond > 0.9 * head.records:
+            raise ConfigError(
+                inputs.file, f"{table}.time.unit",
+                f"{beyond:,} of the first {head.records:,} event times lie outside 1970 to 2099",
+                unit, f"are they {_SMALLER.get(unit or '', 'of another unit')}?",
+            )  # fmt: skip
+
+
+_LARGER = {"us": 'milliseconds ("ms") or seconds ("s")', "ms": 'seconds ("s")'}
+_SMALLER = {"s": 'milliseconds ("ms") or microseconds ("us")', "ms": 'microseconds ("us")'}
 
 
 def inspect_head(inputs: Inputs, stream: int) -> Head:

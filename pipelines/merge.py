@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.inputs import Inputs, Source
@@ -21,11 +23,13 @@ from pipelines.readers import read_chunks
 from pipelines.sorting import sort_events
 from schemas.decoding import Reject
 from schemas.envelope import EventEnvelope
-from schemas.eventing import EventBuilder
-from schemas.events import FOREVER, GROUP0, KEY0, RECORD
+from schemas.eventing import EventBuilder, record_text, with_event_time
+from schemas.events import FOREVER, GROUP0, KEY0, RECORD, TIME, Reason
 from schemas.hashing import Int64s, assign_shards
+from schemas.jumps import judge_jumps
 
 _HEAD_ROWS = 256
+_JUMPS = "event time is more than join.max_jump ahead of the rows before and after"
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,33 @@ class _Piece:
             ),
         )  # fmt: skip
 
+    def joined(self, after: _Piece | None) -> _Piece:
+        """Return this piece and the one after it as one."""
+        if after is None:
+            return self
+        return _Piece(
+            self.begin, after.end,
+            pa.concat_batches([b for b in (self.batch, after.batch) if b.num_rows]),
+            np.concatenate([self.positions, after.positions]),
+            self.rejects + after.rejects, self.reject_positions + after.reject_positions,
+        )  # fmt: skip
+
+    def without(self, refuted: npt.NDArray[np.bool_]) -> _Piece:
+        """Return the piece with some of its rows rejected for their time."""
+        rejects = list(zip(self.reject_positions, self.rejects, strict=True))
+        numbers = self.batch.column(RECORD).to_numpy()
+        shown = with_event_time(self.batch)
+        for row in np.flatnonzero(refuted):
+            text = record_text(shown, int(row))
+            reject = Reject(int(numbers[row]), Reason.TIME_JUMP, _JUMPS, text)
+            rejects.append((int(self.positions[row]), reject))
+        rejects.sort(key=lambda pair: pair[0])
+        kept = ~refuted
+        return _Piece(
+            self.begin, self.end, self.batch.filter(pa.array(kept)), self.positions[kept],
+            [reject for _, reject in rejects], [position for position, _ in rejects],
+        )  # fmt: skip
+
 
 class SourceReader:
     """The events of one source, in its order, a block at a time.
@@ -127,7 +158,7 @@ class SourceReader:
     def head(self) -> Block:
         """Read just far enough to deliver the first event, and let go of the file."""
         if not self.sorts:
-            self.pieces = self._in_file_order(_HEAD_ROWS)
+            self.pieces = self._believed(self._in_file_order(_HEAD_ROWS))
         block = self._next(1)
         if not self.sorts:
             self.pieces = self.piece = None
@@ -139,7 +170,8 @@ class SourceReader:
 
     def _next(self, rows: int) -> Block:
         if self.pieces is None:
-            self.pieces = self._by_time() if self.sorts else self._in_file_order(self.rows)
+            pieces = self._by_time() if self.sorts else self._in_file_order(self.rows)
+            self.pieces = self._believed(pieces)
         begin = self.position
         taken: list[_Piece] = []
         while rows > 0:
@@ -147,10 +179,6 @@ class SourceReader:
             self.piece = None
             if piece is None:
                 break
-            if piece.end <= self.position:
-                continue  # delivered before the file was closed
-            if piece.begin < self.position:
-                _, piece = piece.cut(self.position)
             if piece.positions.size > rows:
                 piece, self.piece = piece.cut(int(piece.positions[rows]))
             taken.append(piece)
@@ -162,6 +190,34 @@ class SourceReader:
         ended = begin == self.position
         state = ReaderState(self.position, self.rejected, self.builder.greatest, ended)
         return Block(self.source, begin, self.position, envelopes, rejects, state)
+
+    def _believed(self, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
+        """Reject events whose time no other row confirms, see `schemas.jumps`."""
+        max_jump = self.inputs.config.join.max_jump
+        greatest = self.builder.greatest
+        held: _Piece | None = None
+        for piece in itertools.chain(pieces, [None]):
+            if piece is not None:
+                if piece.end <= self.position:
+                    continue  # delivered before the file was closed
+                if piece.begin < self.position:
+                    _, piece = piece.cut(self.position)
+            ended = piece is None
+            piece = piece if held is None else held.joined(piece)
+            held = None
+            if piece is None:
+                return
+            if piece.positions.size == 0:
+                yield piece
+                continue
+            time = piece.batch.column(TIME).to_numpy()
+            judged, refuted, greatest = judge_jumps(time, greatest, max_jump, ended)
+            if judged < time.size:
+                piece, held = piece.cut(int(piece.positions[judged]))
+            if refuted.any():
+                piece = piece.without(refuted)
+            if piece.end > piece.begin:
+                yield piece
 
     def _in_file_order(self, rows: int) -> Iterator[_Piece]:
         for chunk in read_chunks(self.source, rows, self.position):

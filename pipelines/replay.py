@@ -156,7 +156,7 @@ def replay(
         written = read_back(staged, inputs)
         elapsed_s = resumed.elapsed_s + time.monotonic() - started
         summary = summarize(inputs, finished, written, elapsed_s)
-        findings = gather_findings(inputs, finished, summary, written)
+        findings = gather_findings(staged, inputs, finished, summary, written)
         report = render_report(summary, finished.statistics, findings, inputs.config)
         (staged / "report.html").write_text(report, encoding="utf-8")
         _keep_last_model(staged / "model", finished.snapshot)

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.durations import HOUR, MINUTE, SECOND, format_duration, parse_duration
+from schemas.durations import DAY, HOUR, MINUTE, SECOND, format_duration, parse_duration
 
 
 def _duration(value: object) -> object:
@@ -60,12 +60,14 @@ class TimeConfig(Model):
 
     Give ``unit`` for integers (since 1970-01-01 UTC), ``format`` and ``zone``
     for text, neither for Arrow timestamps (taken as UTC if they have no zone).
+    Times that all lie in 1970 are refused as a wrong unit unless ``any_year``.
     """
 
     column: str
     unit: Literal["us", "ms", "s"] | None = None
     format: str | None = None
     zone: str = "UTC"
+    any_year: bool = False
 
     @model_validator(mode="after")
     def _one_notation(self) -> TimeConfig:
@@ -133,6 +135,8 @@ class JoinConfig(Model):
     retention: Duration = 0
     group: Names = ()
     group_span: Duration | None = None
+    max_jump: Duration = DAY
+    max_skew: Duration = HOUR
     joined: bool = False
     emission: Literal["window", "immediate", "elapsed", "window_and_immediate"] = "window"
     elapsed: tuple[Fraction, Fraction] = (0.0, 1.0)
@@ -231,6 +235,7 @@ class MonitorConfig(Model):
 
     slices: tuple[str, ...] = ()
     window: Duration = HOUR
+    near_misses: bool = False
 
     @field_validator("window")
     @classmethod

@@ -33,6 +33,7 @@ from schemas.events import (
     RECORD,
     TIME,
     Reason,
+    without_reserved,
 )
 from schemas.hashing import Int64s, hash_columns
 
@@ -266,6 +267,12 @@ def _hash_ids(column: pa.Array) -> tuple[pa.Array, pa.Array]:
     id0, id1 = hash_columns([column])
     null = column.is_null().to_numpy(zero_copy_only=False)
     return pa.array(np.where(null, 0, id0)), pa.array(np.where(null, 0, id1))
+
+
+def with_event_time(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return events as the user knows them, their time as the column ``event_time``."""
+    times = batch.column(TIME).cast(pa.timestamp("us", tz="UTC"))
+    return without_reserved(batch).append_column("event_time", times)
 
 
 def record_text(batch: pa.RecordBatch, row: int) -> str:

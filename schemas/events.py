@@ -68,7 +68,14 @@ class Reason(StrEnum):
     NULL_KEY = "null_key"
     NULL_TIME = "null_time"
     TIME_OUT_OF_RANGE = "time_out_of_range"
+    TIME_JUMP = "time_jump"
 
+
+INVALID = frozenset(Reason) - {
+    Reason(outcome.value)
+    for outcome in (Outcome.DUPLICATE, Outcome.LATE, Outcome.ORPHAN, Outcome.OUTSIDE_WINDOW)
+}
+"""The reasons that make a record invalid."""
 
 DEAD_LETTER_SCHEMA = pa.schema(
     [

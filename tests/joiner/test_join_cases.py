@@ -4,10 +4,15 @@ The window is 10, the horizon 20, unless a case says otherwise. Impressions are
 (time, key), actions (time, key, id), in the order of their one source each.
 """
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
+from joiner import actions
+from joiner.join import ShardJoin
+from joiner.journal import MemoryJournal
+from schemas.envelope import EventEnvelope
 from tests.joiner.harness import Rows, envelopes, make_plan, play
 
 YES, NO = True, False
@@ -130,3 +135,90 @@ def test_two_windows_label_one_impression():
     played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
     assert played.samples == {("g/1", 0): ((NO, None, 0), (YES, 6, 1))}
     assert played.outcomes == {(1, 0): "outside_window"}
+
+
+def test_an_idle_source_tells_its_progress_in_an_envelope_of_its_own():
+    """Without a row, and without having ended, a source lets windows close."""
+    plan = make_plan(sources=2)
+    join, journal = ShardJoin(plan, 0, 1 << 20), MemoryJournal()
+    sources = [Rows(0, [(5, "g/1"), (100, "g/2")]), Rows(1, [])]
+    for _, data in envelopes(plan, sources, 0, Random(0))[0][:-1]:
+        assert not join.apply(EventEnvelope.decode(data), journal).samples
+    idle = EventEnvelope(1, 1, 2, 0, 0, 14)
+    assert not join.apply(idle, journal).samples
+    assert [b.num_rows for b in join.apply(replace(idle, progress=15), journal).samples] == [1]
+
+
+@pytest.mark.parametrize("mode", ["window", "immediate", "elapsed", "window_and_immediate"])
+def test_state_does_not_grow_with_the_log(mode, monkeypatch):
+    """After ten times as many events, journal and memory are as they were (Beam 12733)."""
+    monkeypatch.setattr(actions, "COMPACTED_FROM", 32)
+    plan = make_plan(mode=mode, joined=True, retention=5, early=1)
+    rows = [(t, f"g/{t}") for t in range(4_000)]
+    clicks = [(t + 3, f"g/{t}", "x") for t in range(0, 4_000, 3)]
+    sources = [Rows(0, rows), Rows(1, clicks)]
+    join, journal = ShardJoin(plan, 0, 1 << 20), MemoryJournal()
+    blocks = envelopes(plan, sources, 0, Random(5))
+    feed = sorted(
+        (EventEnvelope.decode(data) for source in blocks for _, data in source[:-1]),
+        key=lambda envelope: (envelope.progress, envelope.source),
+    )
+    sizes = []
+    for envelope in feed:
+        join.apply(envelope, journal)
+        held = sum(len(data) for cell in journal.cells.values() for data in cell)
+        memory = join.actions.nbytes + join.remembered.nbytes + join.arrivals.index.nbytes
+        parts = (join.scheduled.parts, join.retained, join.arrivals.fresh, join.shadowed)
+        sizes.append((held, memory, join.queue.count + sum(map(len, parts))))
+    early, late = sizes[len(sizes) // 10 : len(sizes) // 5], sizes[-len(sizes) // 5 :]
+    for before, after in zip(zip(*early, strict=True), zip(*late, strict=True), strict=True):
+        assert max(after) <= 1.5 * max(before)
+
+
+def test_an_action_meets_its_impression_when_both_are_known():
+    """At once if the impression is there, else when it comes; a repeated id does not leave."""
+    plan = make_plan(joined=True, wait_for_impression=8)
+    impressions = [(5, "g/1"), (12, "g/9"), (8, "g/2")]
+    clicks = [(6, "g/1", "x"), (7, "g/1", "x"), (9, "g/2", ""), (11, "g/2", "")]
+    sources = [Rows(0, impressions), Rows(1, clicks)]
+    played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
+    # Columns: source and offset of the impression, of the action, and when both were known.
+    assert sorted(played.joined) == [(0, 0, 1, 0, 6), (0, 2, 1, 2, 12), (0, 2, 1, 3, 12)]
+
+
+def test_the_earliest_impression_that_is_known_is_met():
+    """A copy that came first is met until the earlier one is known; then that one is."""
+    plan = make_plan(joined=True)
+    impressions = [(9, "g/1"), (7, "g/1"), (20, "g/9")]
+    clicks = [(9, "g/1", ""), (10, "g/1", "")]
+    sources = [Rows(0, impressions), Rows(1, clicks)]
+    played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
+    assert sorted(played.joined) == [(0, 1, 1, 0, 9), (0, 1, 1, 1, 10)]
+    impressions = [(9, "g/1"), (12, "g/9"), (7, "g/1")]
+    clicks = [(10, "g/1", ""), (13, "g/1", ""), (16, "g/1", "")]
+    sources = [Rows(0, impressions), Rows(1, clicks)]
+    played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
+    # The third click is after the window of the one that took the other's place.
+    assert sorted(played.joined) == [(0, 0, 1, 0, 10), (0, 2, 1, 1, 13), (0, 2, 1, 2, 16)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("immediate", [("immediate", 5, NO), ("positive", 8, YES)]),
+        ("window_and_immediate", [("immediate", 5, NO), ("positive", 8, YES)]),
+    ],
+)
+def test_a_positive_leaves_again_when_its_action_comes(mode, expected):
+    """A second action changes nothing more; only a true negative leaves after the window."""
+    plan = make_plan(mode=mode)
+    sources = [Rows(0, [(5, "g/1"), (6, "g/2")]), Rows(1, [(8, "g/1", ""), (9, "g/1", "")])]
+    played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
+    own = sorted(
+        (emission, emit, labels[0][0])
+        for (emission, key, _, emit), labels in played.early.items()
+        if key == "g/1"
+    )
+    assert own == expected
+    settled = {("g/2", 6): ((NO, None, 0),)} if mode == "window_and_immediate" else {}
+    assert played.samples == settled

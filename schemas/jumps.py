@@ -1,0 +1,65 @@
+"""Events whose clock cannot be right: far ahead of their source, and alone with it.
+
+The progress of a source is its greatest event time. One event from a device
+whose clock says 2099 would raise it past everything, and every later event
+would be late. So an event more than `max_jump` ahead of all before it is
+believed only if the rows after it agree: of the next `WITNESSES` (fewer at the
+source's end) at least half must be no more than `max_jump` before it. Otherwise
+it is rejected. The rule looks at rows alone, so it does not depend on how
+blocks are cut, and a real gap in a log passes it.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+
+from schemas.events import NEVER
+from schemas.hashing import Int64s
+
+WITNESSES = 9
+
+
+@nb.njit(cache=True, nogil=True)
+def _judge(time, greatest, max_jump, ended, refuted):
+    for i in range(time.size):
+        if greatest == NEVER or time[i] - max_jump > greatest:
+            last = min(i + WITNESSES, time.size - 1)
+            if last < i + WITNESSES and not ended:
+                return i, greatest
+            agree = 0
+            for j in range(i + 1, last + 1):
+                agree += time[j] >= time[i] - max_jump
+            if 2 * agree < last - i:
+                refuted[i] = True
+                continue
+        greatest = max(greatest, time[i])
+    return time.size, greatest
+
+
+def judge_jumps(
+    time: Int64s, greatest: int, max_jump: int, ended: bool
+) -> tuple[int, npt.NDArray[np.bool_], int]:
+    """Judge the next rows of a source.
+
+    Parameters
+    ----------
+    time
+        Event times in the order of the source, int64 microseconds, shape (n,).
+    greatest
+        Greatest event time believed before them, `NEVER` without one.
+    max_jump
+        In microseconds.
+    ended
+        Whether no row follows.
+
+    Returns
+    -------
+    judged, refuted, greatest
+        How many rows could be judged: the others wait for rows to follow. Which
+        of those are refuted, shape (judged,). The greatest event time after them.
+    """
+    refuted = np.zeros(time.size, np.bool_)
+    judged, greatest = _judge(time, greatest, max_jump, ended, refuted)
+    return int(judged), refuted[:judged], int(greatest)
