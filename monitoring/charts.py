@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import vl_convert
 
+from monitoring.delays import Survival
 from monitoring.ratios import ratios
 from monitoring.statistics import LOGIT_BINS, LOGIT_RANGE, Statistics
+from schemas.durations import SECOND
 
 _WIDTH, _HEIGHT = 780, 200
 _CONFIG = {
@@ -140,3 +142,74 @@ def _line(
 def _svg(spec: dict[str, Any]) -> str:
     full = {"$schema": "https://vega.github.io/schema/vega-lite/v5.json", "config": _CONFIG, **spec}
     return str(vl_convert.vegalite_to_svg(full))
+
+
+def coverage_chart(survival: Survival, marks: dict[str, int]) -> str:
+    """Draw the part of the actions that a window catches, by its length.
+
+    Parameters
+    ----------
+    survival
+        Of one action stream.
+    marks
+        Windows to mark, microseconds, by name.
+    """
+    rows = np.unique(np.linspace(0, survival.delay.size - 1, 400).astype(int))
+    values = [
+        {"delay": max(float(survival.delay[row]) / SECOND, 1e-3),
+         "coverage": (1 - survival.share[row]) / (1 - survival.share[-1])}
+        for row in rows
+    ]  # fmt: skip
+    return _by_delay(values, "coverage", "Coverage: part of the actions within a window", marks)
+
+
+def delay_chart(survival: Survival, marks: dict[str, int], bins: int = 60) -> str:
+    """Draw how many first actions come after each delay, in bins of equal ratio."""
+    delay = np.maximum(survival.delay / SECOND, 1e-3)
+    edges = np.geomspace(delay.min(), delay.max() * 1.001, bins + 1)
+    counts, _ = np.histogram(delay, edges, weights=survival.actions)
+    values = [
+        {"delay": low, "to": high, "actions": count}
+        for low, high, count in zip(edges[:-1], edges[1:], counts.tolist(), strict=True)
+    ]
+    return _by_delay(values, "actions", "First actions by delay", marks)
+
+
+def _by_delay(values: list[dict[str, Any]], field: str, title: str, marks: dict[str, int]) -> str:
+    # Labels are the lengths that people name, whatever the scale would choose.
+    ticks = [1e-3, 1, 10, 60, 600, 3600, 6 * 3600, 86_400, 7 * 86_400, 30 * 86_400]
+    words = ["1 ms", "1 s", "10 s", "1 min", "10 min", "1 h", "6 h", "1 d", "7 d", "30 d"]
+    label = " : ".join(
+        f"datum.value == {tick} ? '{word}'" for tick, word in zip(ticks, words, strict=True)
+    )
+    low = min(value["delay"] for value in values)
+    high = max(value.get("to", value["delay"]) for value in values)
+    high = max([high, *(window / SECOND for window in marks.values())])
+    x: dict[str, Any] = {
+        "field": "delay", "type": "quantitative", "title": None,
+        "scale": {"type": "log", "domain": [low, high * 1.02], "nice": False},
+        "axis": {"values": [t for t in ticks if low <= t <= high], "labelExpr": f"{label} : ''"},
+    }  # fmt: skip
+    y = {"field": field, "type": "quantitative", "title": None}
+    if field == "coverage":
+        y["axis"] = {"format": ".0%"}  # type: ignore[assignment]
+        line = {"type": "line", "interpolate": "step-after", "color": _COLOURS[0]}
+        shape = {"mark": line, "encoding": {"x": x, "y": y}}
+    else:
+        mark = {"type": "rect", "color": _COLOURS[0]}
+        sides = {"x": x, "x2": {"field": "to"}, "y": y, "y2": {"datum": 0}}
+        shape = {"mark": mark, "encoding": sides}
+    rules = [{"delay": window / SECOND, "name": name} for name, window in marks.items()]
+    at = {"field": "delay", "type": "quantitative"}
+    named = {"field": "name", "scale": {"range": _COLOURS[::-1]}}
+    rule = {
+        "data": {"values": rules},
+        "mark": {"type": "rule", "strokeDash": [4, 4], "strokeWidth": 2},
+        "encoding": {"x": at, "color": named},
+    }
+    return _svg(
+        {
+            "title": title, "width": _WIDTH, "height": _HEIGHT,
+            "data": {"values": values}, "layer": [shape, rule],
+        }
+    )  # fmt: skip

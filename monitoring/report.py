@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from monitoring.charts import entropy_chart, rate_chart, reliability_chart
+from monitoring.charts import (
+    coverage_chart,
+    delay_chart,
+    entropy_chart,
+    rate_chart,
+    reliability_chart,
+)
+from monitoring.delays import Survival
 from monitoring.ratios import ratios
 from monitoring.statistics import SAMPLES, Statistics
 from schemas.config import Config
@@ -32,11 +40,6 @@ def render_report(
     config
         Of the run.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-    )
     outcomes = summary["outcomes"]
     names = list(next(iter(outcomes.values())))
     rows = [
@@ -44,7 +47,7 @@ def render_report(
         for stream, counts in outcomes.items()
     ]
     watched = bool(statistics.rows)
-    return environment.get_template("report.html").render(
+    return _template("report.html").render(
         input_total=_count(sum(summary["input"].values())),
         elapsed=summary["elapsed_s"],
         events_per_s=_count(summary["events_per_s"]),
@@ -63,6 +66,59 @@ def render_report(
         model=summary["model"],
         nonzero=_count(summary["model"]["nonzero_weights"]) if summary["model"] else "",
     )
+
+
+@dataclass(frozen=True)
+class WindowsOf:
+    """What the page of windows shows of one action stream.
+
+    Parameters
+    ----------
+    name, survival
+        The stream, and its delays.
+    configured, recommended
+        Windows to mark, microseconds.
+    sentence
+        What is recommended, in words; empty for nothing.
+    rows
+        The table: window, coverage, waiting, state, memory, note.
+    """
+
+    name: str
+    survival: Survival
+    configured: int
+    recommended: int | None
+    sentence: str
+    rows: list[list[str]]
+
+
+def render_windows(streams: list[WindowsOf]) -> str:
+    """Write the page on which windows are chosen."""
+    shown = []
+    for stream in streams:
+        marks = {"configured": stream.configured}
+        if stream.recommended is not None:
+            marks["recommended"] = stream.recommended
+        charts = []
+        if stream.survival.delay.size:
+            charts = [coverage_chart(stream.survival, marks), delay_chart(stream.survival, marks)]
+        shown.append(
+            {
+                "name": stream.name, "recommended": stream.sentence, "charts": charts,
+                "rows": stream.rows,
+            }
+        )  # fmt: skip
+    longest = max(stream.survival.longest for stream in streams)
+    return _template("windows.html").render(streams=shown, longest=format_duration(longest))
+
+
+def _template(name: str) -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template(name)
 
 
 def _tiles(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -92,6 +92,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     validate.add_argument("config", type=Path, metavar="CONFIG.toml")
 
+    windows = commands.add_parser(
+        "windows",
+        help="show what each window would catch and cost, and recommend one",
+        description="Join the logs with a long window, show how late actions come, what each "
+        "window would catch and cost, and recommend one.",
+    )
+    windows.add_argument("config", type=Path, metavar="CONFIG.toml")
+    windows.add_argument(
+        "--longest", type=_duration, metavar="DURATION",
+        help="the longest window to consider (ten times the longest configured)",
+    )  # fmt: skip
+    windows.add_argument(
+        "--coverage", type=_share, default=0.95, metavar="SHARE",
+        help="the part of the actions that is wanted (0.95)",
+    )  # fmt: skip
+    windows.add_argument(
+        "--out", type=Path, metavar="DIR", help="write windows.html and windows.json there"
+    )
+
     generate = commands.add_parser(
         "generate",
         help="generate a traffic log with known click probabilities",
@@ -119,6 +138,25 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more (got {number})")
     return number
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share in (0, 1] (got {text})")
+    return share
+
+
+def _duration(text: str) -> int:
+    from schemas.durations import parse_duration
+
+    try:
+        duration = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if duration == 0:
+        raise argparse.ArgumentTypeError("expected more than nothing")
+    return duration
 
 
 if __name__ == "__main__":

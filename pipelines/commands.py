@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from pipelines.heads import check_times
 from pipelines.inputs import Inputs, resolve
 from schemas.durations import format_duration
+from schemas.errors import ConfigError
 from schemas.loading import load_config
 
 
@@ -45,8 +47,6 @@ def quiet_beam() -> None:
 
 
 def _check_folder(out: Path) -> None:
-    from schemas.errors import ConfigError
-
     if out.exists() and not out.is_dir():
         raise ConfigError(out, "", "is not a folder", hint="--out names a folder")
 
@@ -56,6 +56,30 @@ def validate(options: argparse.Namespace) -> int:
     from pipelines.display import describe
 
     describe(_load(options))
+    return 0
+
+
+def windows(options: argparse.Namespace) -> int:
+    """See what each window would catch and cost."""
+    config = load_config(options.config)
+    longest = options.longest
+    if not config.actions:
+        raise ConfigError(options.config, "actions", "is missing", hint="there is nothing to join")
+    check_times(resolve(config, options.config))
+    from monitoring.report import render_windows
+    from pipelines.display import windows_page, windows_table
+    from pipelines.windows import as_json, measure_windows
+
+    measured = measure_windows(config, options.config, longest, options.coverage)
+    pages = windows_page(measured, options.coverage)
+    windows_table(pages)
+    if options.out is not None:
+        _check_folder(options.out)
+        options.out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(as_json(measured), indent=2) + "\n"
+        (options.out / "windows.json").write_text(text, encoding="utf-8")
+        (options.out / "windows.html").write_text(render_windows(pages), encoding="utf-8")
+        print(f"page      {options.out / 'windows.html'}")
     return 0
 
 

@@ -20,9 +20,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from monitoring.report import WindowsOf
 from pipelines.heads import Head, inspect_head
 from pipelines.inputs import Inputs
 from pipelines.runtime import Board
+from pipelines.windows import Measured
 from schemas.durations import format_duration
 
 _REFRESH_S = 0.2
@@ -133,6 +135,56 @@ def closing_table(summary: dict[str, Any], findings: list[str], out: Path) -> No
     for finding in findings:
         console.print(f"[yellow]attention[/yellow] {finding}", highlight=False)
     console.print(f"report    {out / 'report.html'}")
+
+
+def windows_page(measured: list[Measured], coverage: float) -> list[WindowsOf]:
+    """Put into words what was measured of windows."""
+    return [
+        WindowsOf(
+            found.stream,
+            found.survival,
+            next(c.window for c in found.choices if "configured" in c.note),
+            found.recommended,
+            _sentence(found, coverage),
+            [
+                [
+                    format_duration(choice.window),
+                    "" if choice.coverage is None else f"{choice.coverage:.1%}",
+                    f"{choice.waiting:,}",
+                    f"{choice.state_mb:,.1f}",
+                    f"{choice.memory_mb:,.1f}",
+                    choice.note,
+                ]
+                for choice in found.choices
+            ],
+        )
+        for found in measured
+    ]
+
+
+def _sentence(found: Measured, coverage: float) -> str:
+    if found.recommended is None:
+        return ""
+    caught = found.survival.coverage(found.recommended) or 0.0
+    return (
+        f"{format_duration(found.recommended)} catches {caught:.1%} of the actions within "
+        f"{format_duration(found.survival.longest)} (wanted: {coverage:.0%}), estimated from "
+        f"{found.survival.actions.sum():,} first actions on {found.impressions:,} impressions."
+    )
+
+
+def windows_table(pages: list[WindowsOf]) -> None:
+    """Print what each window would catch and cost."""
+    console = Console(highlight=False)
+    for page in pages:
+        table = Table(title=page.name, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        for name in ("window", "coverage", "waiting", "state MB", "memory MB"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        for row in page.rows:
+            table.add_row(*row)
+        console.print(table)
+        console.print(page.sentence or "No action belongs to an impression: nothing to recommend.")
 
 
 def _number(value: float | None) -> str:

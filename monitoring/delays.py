@@ -1,0 +1,142 @@
+"""How long actions come after their impressions, and what a window would catch.
+
+An impression near the end of a log has been watched for a short while only: it
+is *censored*, and counting it as never clicked would make delays look shorter
+than they are. The share of impressions without an action after a delay is
+therefore estimated by Kaplan and Meier's product [1]_: over the delays at which
+first actions came, the product of ``1 - actions / impressions at risk``, those
+at risk being still watched and without an action just before.
+
+.. [1] Kaplan and Meier 1958, Nonparametric estimation from incomplete
+   observations, section 2, equation 1b.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.durations import DAY, HOUR, MINUTE, SECOND
+from schemas.hashing import Int64s
+
+Floats = npt.NDArray[np.float64]
+
+USUAL_WINDOWS = tuple(
+    count * unit
+    for unit, counts in (
+        (SECOND, (1, 2, 5, 10, 20, 30)), (MINUTE, (1, 2, 5, 10, 15, 20, 30)),
+        (HOUR, (1, 2, 3, 6, 12)), (DAY, (1, 2, 3, 7, 14, 30, 60, 90)),
+    )
+    for count in counts
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Survival:
+    """The share of impressions without an action, by delay.
+
+    Parameters
+    ----------
+    delay
+        Delays at which first actions came, ascending, int64 microseconds, shape (n,).
+    actions, at_risk
+        First actions at each, and impressions at risk just before, int64, shape (n,).
+    share
+        Share of impressions still without an action after each, shape (n,).
+    longest
+        The longest delay looked at, microseconds.
+    """
+
+    delay: Int64s
+    actions: Int64s
+    at_risk: Int64s
+    share: Floats
+    longest: int
+
+    def caught(self, window: int) -> float:
+        """Return the share of impressions with an action before `window` (open end)."""
+        before = int(np.searchsorted(self.delay, window, side="left"))
+        return 0.0 if before == 0 else 1.0 - float(self.share[before - 1])
+
+    def coverage(self, window: int) -> float | None:
+        """Return the part of the actions within `longest` that a window catches."""
+        all_of_them = self.caught(self.longest)
+        return None if all_of_them == 0 else self.caught(window) / all_of_them
+
+    def window_for(self, coverage: float) -> int | None:
+        """Return the shortest window that catches this part; it ends after the last of them."""
+        caught = 1.0 - self.share
+        if caught.size == 0:
+            return None
+        first = int(np.searchsorted(caught, coverage * caught[-1] - 1e-12, side="left"))
+        return int(self.delay[min(first, caught.size - 1)]) + 1
+
+
+class Delays:
+    """Counts from which `Survival` is estimated; additive, and bounded by the log's span.
+
+    Parameters
+    ----------
+    longest
+        Delays from here on are not looked at, microseconds.
+    resolution
+        Event times are counted by this step, microseconds; it blurs how long
+        impressions at the end of the log were watched, not the delays.
+    """
+
+    def __init__(self, longest: int, resolution: int = SECOND) -> None:
+        self.longest, self.resolution = longest, resolution
+        self.delays: list[Int64s] = []
+        self.shown: list[Int64s] = []
+        self.clicked: Counter[int] = Counter()
+        self.all: Counter[int] = Counter()
+
+    def add(self, event_time: Int64s, delay: Int64s) -> None:
+        """Add impressions: event times, and delays to the first action, negative for none."""
+        has = delay >= 0
+        self._count(self.all, event_time)
+        self._count(self.clicked, event_time[has])
+        self.delays.append(delay[has])
+
+    def _count(self, counter: Counter[int], event_time: Int64s) -> None:
+        steps, counts = np.unique(event_time // self.resolution, return_counts=True)
+        for step, count in zip(steps.tolist(), counts.tolist(), strict=True):
+            counter[step] += count
+
+    def impressions_by_hour(self) -> dict[int, int]:
+        """Return how many impressions each hour of event time had, by its start."""
+        by_hour: Counter[int] = Counter()
+        for step, count in self.all.items():
+            by_hour[step * self.resolution // HOUR * HOUR] += count
+        return dict(by_hour)
+
+    def survival(self, watched_until: int) -> Survival:
+        """Estimate survival.
+
+        Parameters
+        ----------
+        watched_until
+            Event time up to which actions are in the log.
+        """
+        delays = np.sort(np.concatenate([np.empty(0, np.int64), *self.delays]))
+        delay, actions = np.unique(delays, return_counts=True)
+        steps = np.array(sorted(self.all), np.int64)
+        alone = np.array([self.all[step] - self.clicked[step] for step in steps.tolist()])
+        followed = watched_until - steps * self.resolution
+        order = np.argsort(followed)
+        followed, alone = followed[order], alone[order].astype(np.int64)
+        # At risk: all, less those that had an action before, less those not watched so long.
+        gone = np.concatenate([[0], np.cumsum(alone)])
+        unwatched = gone[np.searchsorted(followed, delay, side="left")]
+        acted = np.cumsum(actions) - actions
+        at_risk = np.maximum(sum(self.all.values()) - acted - unwatched, actions)
+        share = np.cumprod(1.0 - actions / at_risk)
+        return Survival(delay, actions, at_risk, share, self.longest)
+
+
+def nice_window(window: int) -> int:
+    """Return the shortest usual window that is no shorter."""
+    return next((usual for usual in USUAL_WINDOWS if usual >= window), window)
