@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from joiner.plan import JoinPlan
 from schemas.events import GROUP0, GROUP1
 from schemas.hashing import Int64s, UInt64s
 
@@ -47,16 +48,16 @@ class HeldRows:
 
     Parameters
     ----------
-    span
-        Members of a group count together up to this far apart (microseconds,
-        closed at both ends).
-    labels
-        Names of the label columns; a row is positive if any is true.
+    plan
+        The join. Members of a group count together up to its `group_span` apart,
+        closed at both ends; a row is positive if any of its labels is, or if
+        sampling keeps it anyway.
     """
 
-    def __init__(self, span: int, labels: tuple[str, ...]) -> None:
-        self.span = span
-        self.labels = labels
+    def __init__(self, plan: JoinPlan) -> None:
+        self.span = plan.group_span
+        self.labels = tuple(action.name for action in plan.actions)
+        self.keep = plan.sampling.keep
         self.batches: list[pa.RecordBatch] = []
         self.positives: tuple[UInt64s, UInt64s, Int64s] = (
             np.empty(0, np.uint64),
@@ -105,7 +106,7 @@ class HeldRows:
         positive = np.zeros(batch.num_rows, np.bool_)
         for name in self.labels:
             positive |= batch.column(name).to_numpy(zero_copy_only=False)
-        return positive
+        return positive if self.keep is None else positive | self.keep.evaluate(batch)
 
 
 def event_times(batch: pa.RecordBatch) -> Int64s:

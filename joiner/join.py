@@ -29,7 +29,7 @@ from joiner.keytable import RememberedKeys
 from joiner.labels import Labels, label
 from joiner.plan import JoinPlan
 from joiner.samples import labelled, weighted
-from joiner.sampling import Bools
+from joiner.sampling import Bools, Selection, Strata
 from joiner.settling import SettlingRows, gather
 from schemas.envelope import EventEnvelope, SampleEnvelope, batch_to_bytes
 from schemas.events import (
@@ -98,7 +98,7 @@ class ShardJoin:
         self.queue = HashQueue(cache_bytes, keeps_recent=plan.meets)
         self.remembered = RememberedKeys(plan.dedup_horizon)
         self.actions = PendingActions(plan)
-        self.held = HeldRows(plan.group_span, tuple(action.name for action in plan.actions))
+        self.held = HeldRows(plan)
         self.retained: list[pa.RecordBatch] = []
         self.arrivals = Arrivals(plan)
         self.scheduled = Scheduled()
@@ -442,17 +442,20 @@ class ShardJoin:
         plan = self.plan
         if survivors.size == 0:
             return
-        if plan.sampling.keeps_all or plan.sampling.column is None:
-            rates = np.full(survivors.size, plan.sampling.rate)
-        else:
-            rates = np.concatenate(
-                [plan.sampling.negative_rates(part) for part in rows.take(survivors)]
+        if plan.sampling.columns:
+            whole = pa.concat_batches(
+                [part.select(plan.sampling.columns) for part in rows.take(survivors)]
             )
-        chosen, inclusion = plan.sampling.select(rows.key0[survivors], labels.positive, rates)
+            strata = plan.sampling.strata(whole)
+        else:
+            rates = np.full(survivors.size, plan.sampling.rate)
+            strata = Strata(rates, np.zeros(survivors.size, np.bool_))
+        selection = plan.sampling.select(rows.key0[survivors], labels.positive, strata)
+        chosen = selection.kept
         if not chosen.all():
             self.dropped += int(chosen.size - np.count_nonzero(chosen))
             survivors, labels = survivors[chosen], labels.select(chosen)
-            inclusion, rates = inclusion[chosen], rates[chosen]
+            selection = selection.part(chosen)
         begin = 0
         for part in rows.take(survivors) if survivors.size else []:
             here = slice(begin, begin + part.num_rows)
@@ -460,7 +463,7 @@ class ShardJoin:
             observed = np.full(part.num_rows, plan.settle_delay)
             batch = labelled(plan, part, labels.select(here), self.actions, "window", observed)
             emit = rows.time[survivors[here]] + plan.settle_delay
-            output.samples.append(weighted(plan, batch, emit, inclusion[here], rates[here]))
+            output.samples.append(weighted(plan, batch, emit, selection.part(here)))
 
     def _emit_sampled(
         self,
@@ -472,28 +475,28 @@ class ShardJoin:
     ) -> None:
         """Emit impressions, in order of `emit`, before they settle."""
         plan = self.plan
-        rates = plan.sampling.negative_rates(batch)
-        chosen, inclusion = plan.sampling.select(
-            batch.column(KEY0).to_numpy(), labels.positive, rates
+        selection = plan.sampling.select(
+            batch.column(KEY0).to_numpy(), labels.positive, plan.sampling.strata(batch)
         )
+        chosen = selection.kept
         self.dropped += int(chosen.size - np.count_nonzero(chosen))
         if not chosen.any():
             return
         batch, labels, emit = batch.filter(pa.array(chosen)), labels.select(chosen), emit[chosen]
         observed = emit - batch.column(TIME).to_numpy()
         sample = labelled(plan, batch, labels, self.actions, emission, observed)
-        output.samples.append(weighted(plan, sample, emit, inclusion[chosen], rates[chosen]))
+        output.samples.append(weighted(plan, sample, emit, selection.part(chosen)))
 
     def _release(self, batch: pa.RecordBatch, positive: Any, output: JoinOutput) -> None:
         plan = self.plan
-        rates = plan.sampling.negative_rates(batch)
         unit = batch.column(GROUP0).to_numpy()
-        chosen, inclusion = plan.sampling.select(unit, positive, rates)
+        selection = plan.sampling.select(unit, positive, plan.sampling.strata(batch))
+        chosen = selection.kept
         self.dropped += int(chosen.size - np.count_nonzero(chosen))
         if chosen.any():
             batch = batch.filter(pa.array(chosen))
             emit = event_times(batch) + plan.release_delay
-            output.samples.append(weighted(plan, batch, emit, inclusion[chosen], rates[chosen]))
+            output.samples.append(weighted(plan, batch, emit, selection.part(chosen)))
 
     def _expire_actions(self, journal: Journal, output: JoinOutput) -> None:
         actions = self.actions
@@ -557,7 +560,9 @@ class ShardJoin:
         observed = np.array([arrival - (settle - plan.settle_delay)])
         batch = labelled(plan, impression, labels, self.actions, "correction", observed)
         one = np.ones(1)
-        output.corrections.append(weighted(plan, batch, np.array([arrival]), one, one))
+        published = dict.fromkeys(plan.sampling.published, one)
+        selection = Selection(one > 0, one, one, published)
+        output.corrections.append(weighted(plan, batch, np.array([arrival]), selection))
 
     # --- the journal ----------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from joiner.actions import PendingActions
 from joiner.emission import EMISSIONS
 from joiner.labels import TIMESTAMP, Labels, label_columns, label_fields
 from joiner.plan import JoinPlan
-from joiner.sampling import Floats
+from joiner.sampling import Selection
 from schemas.events import EMIT, GROUP0, GROUP1, KEY0, KEY1, RATE, TIME
 from schemas.hashing import Int64s
 
@@ -83,6 +83,7 @@ def sample_schema(plan: JoinPlan, types: pa.Schema) -> pa.Schema:
             pa.field("observed_for", OBSERVED_FOR),
             pa.field("weight", pa.float64()),
             pa.field("sampling_rate", pa.float64()),
+            *(pa.field(f"weight_{name}", pa.float64()) for name in plan.sampling.published),
         ]
     )
 
@@ -94,7 +95,7 @@ def impression_fields(plan: JoinPlan, types: pa.Schema) -> list[pa.Field]:
 
 
 def weighted(
-    plan: JoinPlan, batch: pa.RecordBatch, emit: Int64s, inclusion: Floats, rates: Floats
+    plan: JoinPlan, batch: pa.RecordBatch, emit: Int64s, selection: Selection
 ) -> pa.RecordBatch:
     """Complete samples with weight, sampling rate and what the trainer needs.
 
@@ -106,11 +107,10 @@ def weighted(
         From `labelled`, shape (n, ...).
     emit
         Emit times, microseconds, shape (n,).
-    inclusion
-        Probability with which each row was kept, shape (n,).
-    rates
-        Negative rate of each row's stratum, shape (n,).
+    selection
+        How each row was chosen, shape (n,).
     """
+    inclusion = selection.inclusion
     weight = 1.0 / inclusion if plan.sampling.weighted else np.ones(batch.num_rows)
     visible = [
         (field.name, batch.column(i))
@@ -121,10 +121,11 @@ def weighted(
         *visible,
         ("weight", pa.array(weight)),
         ("sampling_rate", pa.array(inclusion)),
+        *((f"weight_{name}", pa.array(other)) for name, other in selection.published.items()),
         (EMIT, pa.array(emit)),
         (KEY0, batch.column(KEY0)),
         (KEY1, batch.column(KEY1)),
-        (RATE, pa.array(rates)),
+        (RATE, pa.array(selection.rates)),
     ]
     names, arrays = zip(*columns, strict=True)
     return pa.RecordBatch.from_arrays(list(arrays), names=list(names))

@@ -26,6 +26,7 @@ from schemas.durations import SECOND
 from schemas.errors import ConfigError
 from schemas.eventing import EventPlan, parse_times
 from schemas.events import RESERVED_PREFIX
+from schemas.predicates import Predicate
 
 _FORMATS = {
     ".parquet": "parquet",
@@ -290,6 +291,8 @@ def _impression_columns(config: Config, head: _Head) -> tuple[str, ...]:
         wanted += [name for name in config.learner.features.columns if name not in apart]
     if config.sampling.negative_rate.column is not None:
         wanted.append(config.sampling.negative_rate.column)
+    if config.sampling.keep is not None:
+        wanted += Predicate(config.sampling.keep).columns
     wanted += config.monitor.slices
     return tuple(name for name in dict.fromkeys(wanted) if name not in apart)
 
@@ -316,6 +319,8 @@ def _check_uses(config: Config, file: str, head: _Head, carried: tuple[str, ...]
         uses += [("learner.features.crosses", name) for c in features.crosses for name in c]
     if config.sampling.negative_rate.column is not None:
         uses.append(("sampling.negative_rate.column", config.sampling.negative_rate.column))
+    keep = None if config.sampling.keep is None else Predicate(config.sampling.keep)
+    uses += [("sampling.keep", name) for name in (keep.columns if keep else ())]
     uses += [("monitor.slices", name) for name in config.monitor.slices]
     available = {*carried, *config.impressions.key}
     for key, name in uses:
@@ -327,6 +332,13 @@ def _check_uses(config: Config, file: str, head: _Head, carried: tuple[str, ...]
         if pa.types.is_nested(kind) and key != "learner.features.multi_valued":
             hint = "lists of values go into learner.features.multi_valued"
             raise ConfigError(file, key, f"column is {kind}, not one value a row", name, hint)
+    if keep is not None:
+        nothing = [pa.array([], head.columns[name]) for name in keep.columns]
+        try:
+            keep.evaluate(pa.RecordBatch.from_arrays(nothing, keep.columns))
+        except ValueError as error:
+            fact, _, hint = str(error).partition("; ")
+            raise ConfigError(file, "sampling.keep", fact, keep.text, hint) from error
     numeric = config.learner.features.numeric if config.learner is not None else {}
     for name in numeric:
         kind = head.columns[name]
@@ -355,6 +367,8 @@ def _join_plan(
         rate=rate.default,
         column=rate.column,
         rates=dict(rate.values),
+        keep=None if config.sampling.keep is None else Predicate(config.sampling.keep),
+        published=dict(config.sampling.publish),
         by_group=config.sampling.unit == "group",
         weighted=config.sampling.correction == "weight",
         seed=config.sampling.seed,
@@ -380,7 +394,8 @@ def _join_plan(
 
 
 def _check_sample_names(file: str, join: JoinPlan) -> None:
-    added = ["event_time", "weight", "sampling_rate", "emission", "observed_for"]
+    published = [f"weight_{name}" for name in join.sampling.published]
+    added = [*published, "event_time", "weight", "sampling_rate", "emission", "observed_for"]
     for action in join.actions:
         added += [action.name, *(f"{action.name}_{what}" for what in ("time", "count", "mature"))]
         added += [f"{action.name}_{name}" for name in action.carried.names]

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from schemas.durations import DAY, HOUR, MINUTE, SECOND, format_duration, parse_duration
+from schemas.predicates import Predicate
 
 
 def _duration(value: object) -> object:
@@ -171,8 +172,17 @@ class SamplingConfig(Model):
 
     negative_rate: Annotated[RateConfig, BeforeValidator(_rate)] = RateConfig()
     unit: Literal["row", "group"] = "row"
+    keep: str | None = None
+    publish: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
     correction: Literal["weight", "logit", "recalibrate", "none"] = "weight"
     seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @field_validator("keep")
+    @classmethod
+    def _condition(cls, keep: str | None) -> str | None:
+        if keep is not None:
+            Predicate(keep)
+        return keep
 
 
 class MultiValuedConfig(Model):
@@ -374,6 +384,16 @@ class Config(Model):
                 "group",
                 "a group is judged when its windows have closed, but samples leave before",
             )
+        rates = self.sampling.negative_rate
+        highest = max([rates.default, *rates.values.values()])
+        for name, rate in self.sampling.publish.items():
+            if rate > highest:
+                yield (
+                    f"sampling.publish.{name}",
+                    f"is above every negative_rate ({highest:g})",
+                    rate,
+                    "what was dropped cannot be published; raise negative_rate",
+                )
         if self.sampling.unit == "group":
             if not self.join.group:
                 yield ("sampling.unit", "is group, but join.group is not set", "group", "set it")

@@ -214,18 +214,3 @@ def uniform(hashes: UInt64s, seed: int) -> npt.NDArray[np.float64]:
     out = np.empty(hashes.size, np.float64)
     _uniform(hashes, salt, out)
     return out
-
-
-def keep_below(hashes: UInt64s, seed: int, rates: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Choose units by hash: true iff ``hash(seed, unit) < rate * 2^64``.
-
-    Parameters
-    ----------
-    hashes
-        First half of each unit's digest, uint64, shape (n,).
-    seed
-        Sampling seed; another seed is an independent choice.
-    rates
-        Probability of being chosen, float64 in (0, 1], shape (n,).
-    """
-    return uniform(hashes, seed) < rates

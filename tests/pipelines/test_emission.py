@@ -104,6 +104,45 @@ def test_shards_and_batches_change_no_byte_of_early_samples(log, tmp_path, mode)
     assert len(found) == 1
 
 
+def test_kept_and_published_samples(log, tmp_path):
+    """What meets the condition is never dropped; each sample says what it weighs otherwise."""
+    config = configure(log, tmp_path)
+    text = config.read_text().replace("[sampling]\n", "[sampling]\nkeep = \"price > 20\"\n"
+                                      "publish = { low = 0.05 }\n")  # fmt: skip
+    config.write_text(text)
+    replay(config, tmp_path / "out")
+    table = pq.read_table(tmp_path / "out" / "samples")
+    price, click, weight, low = (
+        table[name].to_numpy() for name in ("price", "click", "weight", "weight_low")
+    )
+    dear = price > 20
+    assert (weight[dear] == 1).all()
+    assert (low[dear] == 1).all()
+    cheap = ~dear & ~click
+    assert set(weight[cheap]) == {2.0}
+    assert set(low[cheap]) == {0.0, 20.0}
+    assert abs((low[cheap] > 0).mean() - 0.1) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('keep = "price ++"', "is no condition"),
+        ('keep = "nothing > 1"', "no such impression column"),
+        ('keep = "device > 5"', "cannot be evaluated"),
+        ("publish = { high = 0.9 }", "is above every negative_rate (0.5)"),
+    ],
+)
+def test_wrong_sampling_is_named(log, tmp_path, capsys, text, message):
+    """One line names key and value."""
+    config = configure(log, tmp_path)
+    config.write_text(config.read_text().replace("[sampling]\n", f"[sampling]\n{text}\n"))
+    assert main(["replay", str(config), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "sampling." in said
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

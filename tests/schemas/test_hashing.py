@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.hashing import assign_shards, hash_bytes, hash_column, hash_columns, keep_below
+from schemas.hashing import assign_shards, hash_bytes, hash_column, hash_columns, uniform
 
 
 def digests(column):
@@ -74,12 +74,11 @@ def test_shards_are_even_and_in_range():
     assert abs(counts - 10_000).max() < 500
 
 
-def test_keep_below_keeps_the_share_and_is_monotone():
-    """A higher rate keeps all that a lower one does; another seed chooses anew."""
+def test_uniform_is_even_and_independent_of_other_seeds():
+    """Shares below a bound are those of chance, alone and under two seeds together."""
     hashes, _ = hash_column(pa.array(range(100_000)))
-    few = keep_below(hashes, 7, np.full(hashes.size, 0.1))
-    more = keep_below(hashes, 7, np.full(hashes.size, 0.3))
-    other = keep_below(hashes, 8, np.full(hashes.size, 0.1))
-    assert abs(few.mean() - 0.1) < 0.004
-    assert (more >= few).all()
-    assert abs((few & other).mean() - 0.01) < 0.002
+    one, other = uniform(hashes, 7), uniform(hashes, 8)
+    assert ((one >= 0) & (one < 1)).all()
+    for bound in (0.1, 0.3, 0.9):
+        assert abs((one < bound).mean() - bound) < 0.005
+    assert abs(((one < 0.1) & (other < 0.1)).mean() - 0.01) < 0.002

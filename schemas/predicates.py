@@ -1,0 +1,128 @@
+"""Conditions on the columns of a row, as people write them.
+
+``price >= 100 and device in ["tv", "console"] or not known``: comparisons of
+columns with literals, ``in`` and ``not in`` a list, ``and``, ``or``, ``not``,
+parentheses, and Boolean columns by name. The grammar is Python's own; whatever
+compares with a null is not true.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_COMPARISONS = {
+    ast.Eq: pc.equal, ast.NotEq: pc.not_equal, ast.Lt: pc.less, ast.LtE: pc.less_equal,
+    ast.Gt: pc.greater, ast.GtE: pc.greater_equal,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Predicate:
+    """A condition.
+
+    Parameters
+    ----------
+    text
+        As it was written.
+
+    Raises
+    ------
+    ValueError
+        If it is not one.
+
+    Examples
+    --------
+    >>> rows = pa.RecordBatch.from_pydict({"price": [5, 200, None]})
+    >>> Predicate("price > 100").evaluate(rows).tolist()
+    [False, True, False]
+    """
+
+    text: str
+    columns: tuple[str, ...] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        names: list[str] = []
+        _check(self._tree(), names)
+        object.__setattr__(self, "columns", tuple(dict.fromkeys(names)))
+
+    def _tree(self) -> ast.expr:
+        try:
+            return ast.parse(self.text.strip(), mode="eval").body
+        except SyntaxError as error:
+            raise ValueError(f"is no condition ({error.msg}); {_HINT}") from error
+
+    def evaluate(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        """Tell which rows meet the condition, shape (n,).
+
+        Raises
+        ------
+        ValueError
+            If a column's type does not go with what it is compared with.
+        """
+        try:
+            found = _evaluate(self._tree(), batch)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            raise ValueError(f"cannot be evaluated ({error}); {_HINT}") from error
+        if not pa.types.is_boolean(found.type):
+            raise ValueError(f"is {found.type}, not true or false; {_HINT}")
+        out: npt.NDArray[np.bool_] = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
+        return out
+
+
+_HINT = "write comparisons of columns, such as price >= 100 and device in ['tv', 'console']"
+
+
+def _check(node: ast.expr, names: list[str]) -> None:
+    match node:
+        case ast.BoolOp(values=values):
+            for value in values:
+                _check(value, names)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            _check(operand, names)
+        case ast.Name(id=name):
+            names.append(name)
+        case ast.Compare(left=ast.Name(id=name), ops=[op], comparators=[right]):
+            names.append(name)
+            value = _literal(right)
+            if isinstance(op, ast.In | ast.NotIn) != isinstance(value, list | tuple):
+                raise ValueError(f"compares {name} wrongly with {ast.unparse(right)}; {_HINT}")
+            if not isinstance(op, (ast.In, ast.NotIn, *_COMPARISONS)):
+                raise ValueError(f"has a comparison that is not known; {_HINT}")
+        case _:
+            raise ValueError(f"holds {ast.unparse(node)}, which is no comparison; {_HINT}")
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise ValueError(f"holds {ast.unparse(node)}, which is no value; {_HINT}") from error
+
+
+def _evaluate(node: ast.expr, batch: pa.RecordBatch) -> pa.Array:
+    match node:
+        case ast.BoolOp(op=op, values=values):
+            combine = pc.and_kleene if isinstance(op, ast.And) else pc.or_kleene
+            found = _evaluate(values[0], batch)
+            for value in values[1:]:
+                found = combine(found, _evaluate(value, batch))
+            return found
+        case ast.UnaryOp(operand=operand):
+            return pc.invert(_evaluate(operand, batch))
+        case ast.Name(id=name):
+            return batch.column(name)
+        case ast.Compare(left=ast.Name(id=name), ops=[op], comparators=[right]):
+            column, value = batch.column(name), _literal(right)
+            if isinstance(op, ast.In | ast.NotIn):
+                among = pc.is_in(column, value_set=pa.array(value).cast(column.type))
+                inside = pc.if_else(column.is_valid(), among, None)
+                return inside if isinstance(op, ast.In) else pc.invert(inside)
+            return _COMPARISONS[type(op)](column, pa.scalar(value))
+    raise AssertionError(f"{ast.unparse(node)} passed the check")
