@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from joiner.keytable import RememberedKeys, fits, probe, slot_value, slots_for
+from joiner.keytable import fits, probe, slot_value, slots_for
 from joiner.plan import JoinPlan
+from joiner.remembered import RememberedKeys
 from schemas.events import ARRIVAL, ID0, ID1, KEY0, KEY1, NEVER, OFFSET, TIME
 from schemas.hashing import Int64s, UInt64s
 
@@ -76,10 +77,9 @@ def _match(
 @nb.njit(cache=True, nogil=True)
 def _meet_remembered(found, i_time, i_known, begin, stream, a_time, a_arrival, windows, times,
                      state, seen):  # fmt: skip
-    for j in range(found.size):
-        i = found[j]
-        entry = begin + j
-        if i < 0 or not sees(i_time[i], i_known[i], a_time[entry], a_arrival[entry], times):
+    for i in range(found.size):
+        entry = begin + i
+        if not found[i] or not sees(i_time[i], i_known[i], a_time[entry], a_arrival[entry], times):
             continue
         if belongs(i_time[i], a_time[entry], windows[stream[entry]], times[4]):
             state[entry] = LATE
@@ -190,10 +190,10 @@ class PendingActions:
 
         Returns
         -------
-        late, impression, seen
+        late, time, seen
             Entries that belong to a settled impression and are decided as
-            late, the remembered entry of that impression, and the entries that
-            now see an impression without belonging to it.
+            late, event time of that impression, and the entries that now see an
+            impression without belonging to it.
         """
         begin, end = self.count, self.count + batch.num_rows
         if end > self.time.size:
@@ -222,13 +222,13 @@ class PendingActions:
             _insert(self.slots, self.key0, self.key1, begin, end, self.following)
         else:
             self._index(end)
-        found = remembered.find(self.key0[new], self.key1[new])
+        found, time, known = remembered.find(self.key1[new])
         _meet_remembered(
-            found, remembered.time, remembered.known, begin, self.stream, self.time,
+            found, time, known, begin, self.stream, self.time,
             self.arrival, self.windows, self.times, self.state, self.seen,
         )  # fmt: skip
         late = begin + np.flatnonzero(self.state[new] == LATE)
-        return late, found[late - begin], begin + np.flatnonzero(self.seen[new])
+        return late, time[late - begin], begin + np.flatnonzero(self.seen[new])
 
     def match(
         self, key0: UInt64s, key1: UInt64s, time: Int64s, known: Int64s

@@ -25,9 +25,9 @@ from joiner.groups import HeldRows, event_times
 from joiner.hashqueue import HashQueue, Name, Run, sort_by_time
 from joiner.joined import Finder, Impressions, joined_rows
 from joiner.journal import AHEAD, RINGS, Journal, Ring
-from joiner.keytable import RememberedKeys
 from joiner.labels import Labels, label
 from joiner.plan import JoinPlan
+from joiner.remembered import RememberedKeys
 from joiner.samples import labelled, weighted
 from joiner.sampling import Bools, Selection, Strata
 from joiner.settling import SettlingRows, gather
@@ -228,14 +228,13 @@ class ShardJoin:
     def _add_actions(
         self, stream: int, source: int, batch: pa.RecordBatch, journal: Journal, output: JoinOutput
     ) -> None:
-        late, remembered, seen = self.actions.add(stream, source, batch, self.remembered)
+        late, impression_time, seen = self.actions.add(stream, source, batch, self.remembered)
         self._record(journal, late, DECIDED)
         self._record(journal, seen, SEEN)
         self._bury_actions(output, Outcome.LATE, late)
         if self.plan.retention and late.size:
-            time = self.remembered.time[remembered]
-            for entry, impression_time in zip(late, time, strict=True):
-                impression = self._find_retained(int(entry), int(impression_time))
+            for entry, time in zip(late, impression_time, strict=True):
+                impression = self._find_retained(int(entry), int(time))
                 if impression is not None:
                     self._correct(output, impression, np.array([entry]))
 
@@ -243,13 +242,12 @@ class ShardJoin:
 
     def _advance(self, clock: int, journal: Journal, output: JoinOutput) -> None:
         plan = self.plan
-        settled_before = self.clock - plan.settle_delay
         if plan.meets:
             self._meet(clock, journal, output)
         self.clock = clock
         runs = self.queue.pop_until(clock - plan.settle_delay, journal)
         if runs:
-            self._settle(runs, settled_before, journal, output)
+            self._settle(runs, journal, output)
         if plan.sampling.by_group:
             released = self.held.pop_until(clock - plan.release_delay)
             if released is not None:
@@ -359,17 +357,13 @@ class ShardJoin:
 
     # --- settling -------------------------------------------------------------------------
 
-    def _settle(
-        self, runs: list[Run], settled_before: int, journal: Journal, output: JoinOutput
-    ) -> None:
+    def _settle(self, runs: list[Run], journal: Journal, output: JoinOutput) -> None:
         plan = self.plan
         rows = gather(runs)
         if plan.emission.early:
             kept = ~self._take_shadowed(runs, rows)
         else:
-            kept = self.remembered.keep_first(
-                rows.key0, rows.key1, rows.time, rows.known, settled_before
-            )
+            kept = self.remembered.keep_first(rows.key1, rows.time, rows.known)
             self._bury_duplicates(output, rows, np.flatnonzero(~kept))
         survivors = np.flatnonzero(kept)
         if survivors.size == 0:
@@ -378,11 +372,11 @@ class ShardJoin:
         if survivors.size < rows.time.size:
             columns = tuple(column[survivors] for column in columns)  # type: ignore[assignment]
         if plan.emission.early:
-            self.remembered.keep_first(*columns, settled_before)
+            self.remembered.keep_first(*columns[1:])
         time = columns[2]
         if journal.durable:
-            names = ("key0", "key1", "time", "known")
-            keys = pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names)
+            arrays = [pa.array(column) for column in columns[1:]]
+            keys = pa.RecordBatch.from_arrays(arrays, ["key1", "time", "known"])
             self.rings["keys"].append(journal, int(time[-1]), batch_to_bytes(keys))
         self.outcomes[0, Outcome.SETTLED] += survivors.size
 

@@ -17,12 +17,13 @@ from joiner.journal import AHEAD, Journal, Ring
 from joiner.plan import JoinPlan
 from schemas.envelope import EventEnvelope, batch_from_bytes, batch_to_bytes
 from schemas.errors import StateVersionError
-from schemas.events import ARRIVAL, EMIT, KEY0, KEY1, NEVER, OFFSET, TIME, Outcome
+from schemas.events import ARRIVAL, EMIT, KEY1, NEVER, OFFSET, TIME, Outcome
 from schemas.hashing import Int64s
 
 LAYOUT_VERSION = 2
 """Of `describe_join` and of what `joiner.journal` says of the rings."""
 
+_KEYS = ["key1", "time", "known"]
 _POSITIVES = ["group0", "group1", "time"]
 _ENTRIES = ["tag", "time", "known"]
 _KEPT = ["source", OFFSET]
@@ -119,13 +120,10 @@ def export_join(
         whole = EventEnvelope(0, 0, plan.sources, -1 - number, -1 - number, NEVER, 0, batch)
         put("impressions", batch.column(TIME)[-1].as_py(), whole.encode)
     bounds = ring_bounds(plan, join.clock)
-    keys = join.remembered
-    live = np.flatnonzero(keys.time[: keys.count] > bounds["keys"])
-    if live.size:
-        names = ("key0", "key1", "time", "known")
-        columns = [pa.array(getattr(keys, name)[live]) for name in names]
-        batch = pa.RecordBatch.from_arrays(columns, names)
-        put("keys", int(keys.time[live].max()), partial(batch_to_bytes, batch))
+    keys = join.remembered.entries(bounds["keys"])
+    if keys[0].size:
+        batch = pa.RecordBatch.from_arrays([pa.array(column) for column in keys], _KEYS)
+        put("keys", int(keys[1][-1]), partial(batch_to_bytes, batch))
     _export_actions(join, put)
     for batch in join.held.batches:
         latest = int(event_times(batch).max())
@@ -195,11 +193,8 @@ def _restore_keys(join: ShardJoin, journal: Journal) -> None:
     if batches:
         # In order of time, so that the last kept impression of a key stays.
         keys = pa.concat_batches(batches).sort_by("time")
-        key0, key1, time, known = (
-            keys.column(name).to_numpy() for name in ("key0", "key1", "time", "known")
-        )
-        settled_up_to = join.clock - join.plan.settle_delay
-        join.remembered.keep_first(key0, key1, time, known, settled_up_to)
+        key1, time, known = (keys.column(name).to_numpy() for name in _KEYS)
+        join.remembered.load(key1, time, known)
 
 
 def _restore_impressions(join: ShardJoin, journal: Journal) -> None:
@@ -220,9 +215,8 @@ def _restore_impressions(join: ShardJoin, journal: Journal) -> None:
 
 
 def _restore_retained(join: ShardJoin, batch: pa.RecordBatch) -> None:
-    key0, key1, time = (batch.column(name).to_numpy() for name in (KEY0, KEY1, TIME))
-    entry = join.remembered.find(key0, key1)
-    kept = (entry >= 0) & (join.remembered.time[entry] == time)
+    found, time, _ = join.remembered.find(batch.column(KEY1).to_numpy())
+    kept = found & (batch.column(TIME).to_numpy() == time)
     if kept.any():
         join.retained.append(batch.filter(pa.array(kept)))
 

@@ -14,12 +14,11 @@ from joiner.recovery import describe_join, restore_join
 from pipelines import runtime
 from pipelines.deadletters import buried_letters
 from pipelines.durable import BAG_NAMES, BeamJournal, Bundle, with_cells
+from pipelines.spill import CACHE_BYTES
 from schemas.envelope import EventEnvelope
 
 DEAD = "dead"
 CORRECTIONS = "corrections"
-
-CACHE_BYTES = 256 << 20
 
 
 class JoinShards(beam.DoFn):

@@ -24,11 +24,12 @@ from pipelines.sorting import sort_events
 from schemas.decoding import Reject
 from schemas.envelope import EventEnvelope
 from schemas.eventing import EventBuilder, record_text, with_event_time
-from schemas.events import FOREVER, GROUP0, KEY0, RECORD, TIME, Reason
+from schemas.events import FOREVER, GROUP0, KEY0, NEVER, RECORD, TIME, Reason
 from schemas.hashing import Int64s, assign_shards
 from schemas.jumps import judge_jumps
 
 _HEAD_ROWS = 256
+_MOST_STEPS = 4096
 _JUMPS = "event time is more than join.max_jump ahead of the rows before and after"
 
 
@@ -167,6 +168,16 @@ class SourceReader:
     def next(self) -> Block:
         """Read the next block; one without positions means that the source has ended."""
         return self._next(self.rows)
+
+    def told(self, progress: int) -> Block:
+        """Return a block that tells progress and nothing else."""
+        at = (self.position, self.position)
+        envelope = EventEnvelope(
+            self.source.stream, self.source.number, len(self.inputs.sources), *at, progress,
+            self.rejected,
+        )  # fmt: skip
+        state = ReaderState(self.position, self.rejected, self.builder.greatest, False)
+        return Block(self.source, *at, [envelope] * self.inputs.join.shards, [], state)
 
     def _next(self, rows: int) -> Block:
         if self.pieces is None:
@@ -337,9 +348,29 @@ def read_blocks(
         if block.end > block.begin:
             heapq.heappush(waiting, (reader.builder.progress, reader.source.number))
     while waiting:
-        _, number = heapq.heappop(waiting)
+        progress, number = heapq.heappop(waiting)
         reader = readers[number]
         block = reader.next()
-        yield block
         if block.end > block.begin:
             heapq.heappush(waiting, (reader.builder.progress, number))
+        elif not waiting and progress > NEVER:
+            yield from _closing(inputs, readers, reader, rows)
+        yield block
+
+
+def _closing(
+    inputs: Inputs, readers: list[SourceReader], last: SourceReader, rows: int
+) -> Iterator[Block]:
+    """Let the clock run through the last windows, about `rows` impressions at a time.
+
+    When the last source ends everything that waits would settle at once, and all
+    samples of the last window would be in memory together.
+    """
+    waiting = sum(reader.position for reader in readers if reader.source.stream == 0)
+    steps = min(waiting // rows, _MOST_STEPS)
+    begin = last.builder.progress
+    for step in range(1, steps + 1):
+        progress = (
+            begin + (last.builder.out_of_orderness + inputs.join.release_delay) * step // steps
+        )
+        yield last.told(progress)

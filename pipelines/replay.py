@@ -24,10 +24,10 @@ from pipelines.checkpoint import Checkpointer, Resumed, latest_checkpoint, resum
 from pipelines.durable import CACHE
 from pipelines.facts import gather_findings, read_back
 from pipelines.inputs import Inputs
-from pipelines.joining import CACHE_BYTES, CORRECTIONS, DEAD, JoinShards
+from pipelines.joining import CORRECTIONS, DEAD, JoinShards
 from pipelines.reading import ReadLogs, open_source
 from pipelines.sinks import KeepResult, WriteBatches, WriteSamples, open_sinks
-from pipelines.spill import Spill
+from pipelines.spill import CACHE_BYTES, Spill
 from pipelines.summary import summarize
 from pipelines.training import FINISHED, JOINED, Finished, TrainEpochs, TrainJob
 from schemas.durations import SECOND

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+CACHE_BYTES = 256 << 20
+"""Payload that a join holds in memory, over all shards."""
+
 _LENGTH = struct.Struct("<Q")
 
 
@@ -17,12 +20,12 @@ class FileJournal:
     ----------
     folder
         A folder of its own, created at the first write.
+    durable
+        Whether to keep everything here, not payloads alone.
     """
 
-    durable = False
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, durable: bool = False) -> None:
+        self.folder, self.durable = folder, durable
         self.files: dict[tuple[str, int], BinaryIO] = {}
 
     def append(self, ring: str, cell: int, data: bytes) -> None:

@@ -14,13 +14,12 @@ import pyarrow as pa
 from joiner.join import ShardJoin
 from monitoring.delays import USUAL_WINDOWS, Delays, Survival, nice_window
 from pipelines.inputs import Inputs, resolve
-from pipelines.joining import CACHE_BYTES
 from pipelines.merge import read_blocks
-from pipelines.spill import Spill
+from pipelines.spill import CACHE_BYTES, Spill
 from schemas.config import Config, MonitorConfig, SamplingConfig
 from schemas.durations import HOUR, SECOND
 
-REMEMBERED_KEY_BYTES = 50
+REMEMBERED_KEY_BYTES = 16
 """Memory of a remembered key, see docs/state.md."""
 
 

@@ -137,7 +137,6 @@ class JoinConfig(Model):
     group: Names = ()
     group_span: Duration | None = None
     max_jump: Duration = DAY
-    max_skew: Duration = HOUR
     joined: bool = False
     emission: Literal["window", "immediate", "elapsed", "window_and_immediate"] = "window"
     elapsed: tuple[Fraction, Fraction] = (0.0, 1.0)

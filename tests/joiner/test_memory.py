@@ -4,12 +4,13 @@ from random import Random
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from joiner.arrivals import KnownImpressions
 from joiner.hashqueue import HashQueue
 from joiner.join import ShardJoin
 from joiner.journal import MemoryJournal
-from joiner.keytable import RememberedKeys
+from joiner.remembered import RememberedKeys
 from schemas.envelope import EventEnvelope
 from schemas.events import ARRIVAL, KEY0, KEY1, OFFSET, TIME
 from tests.joiner.harness import Rows, envelopes, make_plan, play
@@ -66,24 +67,75 @@ def test_payload_beyond_the_cache_is_read_back_from_the_journal():
     assert (queue.count, queue.cached_bytes, queue.payloads, queue.waiting) == (0, 0, {}, {})
 
 
+def settle(remembered, begin, end, spread=1):
+    number = np.arange(begin, end).astype(np.uint64)
+    key1 = number * np.uint64(0x9E3779B97F4A7C15)
+    time = np.arange(begin, end) * spread
+    return remembered.keep_first(key1, time, time)
+
+
 def test_keys_past_their_horizon_make_room():
     """Memory for remembered keys follows the horizon, not the length of the log."""
     remembered = RememberedKeys(horizon=10_000)
     sizes = []
     for begin in range(0, 400_000, 2_000):
-        batch = rows(begin, begin + 2_000)
-        columns = [batch.column(name).to_numpy() for name in (KEY0, KEY1, TIME, ARRIVAL)]
-        assert remembered.keep_first(*columns, settled_up_to=begin).all()
+        assert settle(remembered, begin, begin + 2_000).all()
         sizes.append(remembered.nbytes)
     assert max(sizes[100:]) <= max(sizes[:20])
-    assert remembered.nbytes < 12_000 * 150
+
+
+def test_a_remembered_key_takes_at_most_sixteen_bytes():
+    """While a large table fills, and when as many keys leave the horizon as come."""
+    remembered = RememberedKeys(horizon=1_000_000)
+    for begin in range(0, 3_000_000, 50_000):
+        assert settle(remembered, begin, begin + 50_000).all()
+        if begin >= 500_000:
+            assert remembered.nbytes / min(begin + 50_000, 1_000_000) <= 16
+
+
+def test_times_beyond_what_a_table_holds_at_once():
+    """A gap of years moves the table's zero; what is in the horizon stays."""
+    day = 86_400_000_000
+    remembered = RememberedKeys(horizon=2 * day)
+    key = np.array([5, 6, 7, 5, 6], np.uint64) << np.uint64(40)
+    time = np.array([0, day, 400 * day, 400 * day + 1, 20_000 * day])
+    assert remembered.keep_first(key, time, time).all()
+    assert not remembered.keep_first(key[4:], time[4:] + day, time[4:] + day).any()
+    found, then, _ = remembered.find(key[4:])
+    assert (found.tolist(), then.tolist()) == ([True], [20_000 * day])
+
+
+@pytest.mark.parametrize("horizon", [50, 7 * 86_400_000_000])
+def test_remembered_keys_equal_a_dictionary(horizon):
+    """Kept or not, and when known, as with a plain dictionary over random streams."""
+    random = np.random.default_rng(4)
+    remembered, last = RememberedKeys(horizon), {}
+    now = 0
+    for _ in range(300):
+        count = int(random.integers(1, 40))
+        key = random.integers(1, 200, count).astype(np.uint64) << np.uint64(40)
+        step = horizon // 20 + 1
+        time = now + np.sort(random.integers(0, step, count))
+        known = time + random.integers(0, 2, count) * random.integers(0, 5, count)
+        now = int(time[-1])
+        expected = []
+        for k, t, p in zip(key.tolist(), time.tolist(), known.tolist(), strict=True):
+            expected.append(k not in last or t >= last[k][0] + horizon)
+            if expected[-1]:
+                last[k] = (t, p)
+        assert remembered.keep_first(key, time, known).tolist() == expected
+        found, then, p = remembered.find(key)
+        fresh = np.array([last[k][0] > now - horizon for k in key.tolist()])
+        assert (found >= fresh).all()
+        rows = zip(key[found].tolist(), then[found].tolist(), p[found].tolist(), strict=True)
+        assert all(last[k] == (t, p) for k, t, p in rows)
 
 
 def test_a_hot_key_costs_no_more_than_others():
     """A hundred thousand impressions of one key settle as fast as of many: no chain is walked."""
     time = np.arange(100_000)
-    same = np.full(100_000, 7, np.uint64)
-    kept = RememberedKeys(horizon=10).keep_first(same, same, time, time, settled_up_to=0)
+    same = np.full(100_000, 7 << 40, np.uint64)
+    kept = RememberedKeys(horizon=10).keep_first(same, time, time)
     assert np.flatnonzero(kept).tolist() == list(range(0, 100_000, 10))
 
 
