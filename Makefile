@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format bench floors clean
+.PHONY: help setup demo test test-slow check format bench bench-join bench-windows floors clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,12 @@ format: $(READY) ## put the code into its form
 
 bench: $(READY) ## measure speed and memory of a whole replay against its rivals
 	$(BIN)/python -m benchmarks.replay
+
+bench-join: $(READY) ## measure the join alone against an offline left join
+	$(BIN)/python -m benchmarks.join
+
+bench-windows: $(READY) ## measure memory with twenty million waiting impressions
+	$(BIN)/python -m benchmarks.windows
 
 floors: $(READY) ## measure the learner on real data (DATA=folder of the data sets)
 	$(BIN)/python -m benchmarks.floors $(DATA)

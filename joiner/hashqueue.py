@@ -8,6 +8,7 @@ actions ask for, lie in a bounded cache as well.
 from __future__ import annotations
 
 import heapq
+import struct
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -16,7 +17,9 @@ import pyarrow as pa
 
 from joiner.journal import Journal
 from schemas.envelope import EventEnvelope
-from schemas.events import OFFSET, TIME
+from schemas.events import ARRIVAL, OFFSET, TIME
+
+_SEGMENT = struct.Struct("<8q")
 
 Name = tuple[int, int]
 """Source, and position of the envelope in it."""
@@ -31,23 +34,40 @@ class Segment:
     source, begin
         Source, and position of the envelope in it: the segment's name.
     first_time, last_time
-        Event times of the first row that still waits, and of the last row.
+        Rows from `first_time` on still wait; event time of the last row.
+    last_known
+        When the last of its rows is known.
     cell
         The journal cell that holds the rows.
     rows, nbytes
         Size of the whole segment.
-    head
-        The first row that waits still.
     """
 
     source: int
     begin: int
     first_time: int
     last_time: int
+    last_known: int
     cell: int
     rows: int
     nbytes: int
-    head: int
+
+    @classmethod
+    def of(cls, source: int, begin: int, batch: pa.RecordBatch, cell: int) -> Segment:
+        """Describe an envelope's rows, ordered by `sort_by_time`."""
+        time, arrival = batch.column(TIME).to_numpy(), batch.column(ARRIVAL).to_numpy()
+        first, last = int(time[0]), int(time[-1])
+        known = max(last, int(arrival.max()))
+        return cls(source, begin, first, last, known, cell, batch.num_rows, batch.nbytes)
+
+    def encode(self) -> bytes:
+        """Write the description as bytes."""
+        return _SEGMENT.pack(*(getattr(self, name) for name in self.__slots__))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Segment:
+        """Read what `encode` wrote."""
+        return cls(*_SEGMENT.unpack(data))
 
     @property
     def name(self) -> Name:
@@ -93,46 +113,30 @@ class HashQueue:
         self.payloads: dict[Name, pa.RecordBatch] = {}
         self.recent: OrderedDict[Name, pa.RecordBatch] = OrderedDict()
         self.recent_cached = 0
-        self.count = 0
         self.waiting: dict[Name, Segment] = {}
         # (time of the first waiting row, source, begin) orders the segments.
         self.heap: list[tuple[int, int, int]] = []
 
-    def push(
-        self, source: int, begin: int, batch: pa.RecordBatch, cell: int, settled: int = 0
-    ) -> bool:
-        """Add impressions, ordered by `sort_by_time`.
-
-        Parameters
-        ----------
-        source, begin, batch
-            The envelope.
-        cell
-            Cell of the journal's ring of impressions that holds it.
-        settled
-            How many of its first rows have settled already.
+    def push(self, segment: Segment, batch: pa.RecordBatch) -> bool:
+        """Add impressions.
 
         Returns
         -------
         bool
-            Whether the payload is held until it settles; else the journal must have it.
+            Whether the rows are held until they settle; else the journal must have them.
         """
-        if settled == batch.num_rows:
-            return True
-        time = batch.column(TIME)
-        segment = Segment(
-            source, begin, time[settled].as_py(), time[-1].as_py(), cell, batch.num_rows,
-            batch.nbytes, settled,
-        )  # fmt: skip
-        heapq.heappush(self.heap, (segment.first_time, source, begin))
-        self.waiting[segment.name] = segment
-        self.count += batch.num_rows - settled
+        self.expect(segment)
         if self.cached_bytes + segment.nbytes > self.cache_bytes:
             self._remember_recent(segment, batch)
             return False
         self.payloads[segment.name] = batch
         self.cached_bytes += segment.nbytes
         return True
+
+    def expect(self, segment: Segment) -> None:
+        """Add impressions whose rows the journal has."""
+        heapq.heappush(self.heap, (segment.first_time, *segment.name))
+        self.waiting[segment.name] = segment
 
     def _remember_recent(self, segment: Segment, batch: pa.RecordBatch) -> None:
         if segment.nbytes > self.recent_bytes:
@@ -150,15 +154,13 @@ class HashQueue:
             _, source, begin = heapq.heappop(self.heap)
             segment = self.waiting[source, begin]
             batch = self.payload(segment, journal)
-            if segment.last_time <= bound:
-                end = segment.rows
-            else:
-                end = int(np.searchsorted(batch.column(TIME).to_numpy(), bound, side="right"))
-            head, segment.head = segment.head, end
-            self.count -= end - head
-            runs.append(Run(source, begin, head, batch.slice(head, end - head)))
+            time = batch.column(TIME).to_numpy()
+            head = int(np.searchsorted(time, segment.first_time))
+            end = int(np.searchsorted(time, bound, side="right"))
+            if end > head:  # `first_time` of a restored segment may lie before its first row
+                runs.append(Run(source, begin, head, batch.slice(head, end - head)))
             if end < segment.rows:
-                segment.first_time = batch.column(TIME)[end].as_py()
+                segment.first_time = int(time[end])
                 heapq.heappush(self.heap, (segment.first_time, source, begin))
             else:
                 self._forget(segment)

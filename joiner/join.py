@@ -22,7 +22,7 @@ from joiner.actions import LATE, PendingActions
 from joiner.arrivals import Arrivals, Fresh, Pairs
 from joiner.emission import Scheduled
 from joiner.groups import HeldRows, event_times
-from joiner.hashqueue import HashQueue, Name, Run, sort_by_time
+from joiner.hashqueue import HashQueue, Name, Run, Segment, sort_by_time
 from joiner.joined import Finder, Impressions, joined_rows
 from joiner.journal import AHEAD, RINGS, Journal, Ring
 from joiner.labels import Labels, label
@@ -117,7 +117,7 @@ class ShardJoin:
         if envelope.begin > self.position[envelope.source]:
             self.ahead[envelope.source, envelope.begin] = envelope
             if journal.durable:
-                journal.append(AHEAD, 0, envelope.encode())
+                journal.append(AHEAD, 0, envelope.encode(journal.compressed))
             return output
         self._apply_in_turn(envelope, journal, output)
         self._apply_ahead(envelope.source, journal, output)
@@ -171,7 +171,7 @@ class ShardJoin:
         if used and journal.durable:
             journal.clear(AHEAD, 0)
             for envelope in self.ahead.values():
-                journal.append(AHEAD, 0, envelope.encode())
+                journal.append(AHEAD, 0, envelope.encode(journal.compressed))
 
     def _apply_in_turn(self, envelope: EventEnvelope, journal: Journal, output: JoinOutput) -> None:
         source = envelope.source
@@ -199,14 +199,18 @@ class ShardJoin:
         latest = int(batch.column(TIME).to_numpy().max())
         if envelope.stream == 0:
             ring = self.rings["impressions"]
-            cached = self.queue.push(source, envelope.begin, batch, ring.cell(latest))
+            segment = Segment.of(source, envelope.begin, batch, ring.cell(latest))
+            cached = self.queue.push(segment, batch)
             if self.plan.meets:
                 self.arrivals.push(source, envelope.begin, batch, self.clock)
             if journal.durable or not cached:
-                ring.append(journal, latest, envelope.encode())
+                ring.append(journal, latest, envelope.encode(journal.compressed))
+            if journal.durable:
+                self.rings["segments"].append(journal, latest, segment.encode())
         else:
             if journal.durable:
-                self.rings["actions"].append(journal, latest, envelope.encode())
+                data = envelope.encode(journal.compressed)
+                self.rings["actions"].append(journal, latest, data)
             self._add_actions(envelope.stream - 1, source, batch, journal, output)
 
     def _note_times(self, stream: int, batch: pa.RecordBatch) -> None:
@@ -297,7 +301,8 @@ class ShardJoin:
             batch, emit = batch.take(pa.array(order)), emit[order]
             self.scheduled.push(batch, emit)
             if journal.durable:
-                data = batch_to_bytes(batch.append_column(EMIT, pa.array(emit)))
+                whole = batch.append_column(EMIT, pa.array(emit))
+                data = batch_to_bytes(whole, journal.compressed)
                 self.rings["scheduled"].append(journal, int(emit[-1]), data)
 
     def _emit_first(self, clock: int, output: JoinOutput) -> None:
@@ -427,7 +432,8 @@ class ShardJoin:
         batch = labelled(plan, impressions, labels, self.actions, "window", observed)
         if journal.durable:
             latest = int(rows.time[survivors[-1]])
-            self.rings["held"].append(journal, latest, batch_to_bytes(batch))
+            data = batch_to_bytes(batch, journal.compressed)
+            self.rings["held"].append(journal, latest, data)
         self.held.push(batch, NEVER)
 
     def _emit_settled(
@@ -600,6 +606,7 @@ def ring_bounds(plan: JoinPlan, clock: int) -> dict[str, int]:
     forgotten = clock - plan.settle_delay - plan.dedup_horizon
     return {
         "impressions": clock - plan.settle_delay - plan.retention,
+        "segments": clock - plan.settle_delay,
         "keys": forgotten,
         "actions": clock - actions_kept(plan),
         "held": clock - plan.release_delay - plan.group_span,
@@ -612,6 +619,7 @@ def ring_spans(plan: JoinPlan) -> dict[str, int]:
     """Return how long, in event time, each ring of the journal keeps what it holds."""
     spans = {
         "impressions": plan.settle_delay + plan.retention,
+        "segments": plan.settle_delay,
         "keys": plan.dedup_horizon,
         "actions": actions_kept(plan),
         "held": plan.release_delay + plan.group_span,

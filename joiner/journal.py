@@ -9,7 +9,9 @@ ring            what its cells hold
 ==============  ========================================================
 ``impressions`` event envelopes of impressions that have not settled, or
                 are retained for corrections
-``keys``        Arrow batches of kept keys (digest, time, arrival)
+``segments``    what `joiner.hashqueue.Segment` says of those envelopes, so
+                that restoring need not read them
+``keys``        Arrow batches of kept keys (digest, time, known)
 ``actions``     event envelopes of actions; and Arrow batches of (source,
                 offset, what, time): what became of them since
 ``held``        Arrow batches of settled rows that wait for their group
@@ -32,7 +34,7 @@ from typing import Protocol
 from schemas.events import NEVER
 
 CELLS = 6
-RINGS = ("impressions", "keys", "actions", "held", "known", "scheduled")
+RINGS = ("impressions", "segments", "keys", "actions", "held", "known", "scheduled")
 AHEAD = "ahead"
 
 
@@ -44,9 +46,12 @@ class Journal(Protocol):
     durable
         Whether the cells outlive the process. If not, only those impressions
         are written that the cache in memory has no room for.
+    compressed
+        Whether to compress the columns of events.
     """
 
     durable: bool
+    compressed: bool
 
     def append(self, ring: str, cell: int, data: bytes) -> None:
         """Add `data` to a cell."""
@@ -62,6 +67,7 @@ class MemoryJournal:
     """A journal in memory, for tests and for joins that need not survive."""
 
     durable = True
+    compressed = True
 
     def __init__(self) -> None:
         self.cells: defaultdict[tuple[str, int], list[bytes]] = defaultdict(list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -113,7 +114,9 @@ def export_join(
         pieces.append((ring, cell, write))
 
     for segment in join.queue.waiting.values():
-        put("impressions", segment.last_time, partial(_export_segment, join, segment, journal))
+        put("impressions", segment.last_time, partial(_export_rows, join, segment, journal))
+        cell = rings["impressions"].cell(segment.last_time)
+        put("segments", segment.last_time, replace(segment, cell=cell).encode)
         if plan.emission.early:
             put("known", segment.last_time, partial(_export_kept, join, segment, journal))
     for number, batch in enumerate(join.retained):
@@ -150,9 +153,9 @@ def export_join(
     return described, ((ring, cell, write()) for ring, cell, write in pieces)
 
 
-def _export_segment(join: ShardJoin, segment: Segment, journal: Journal) -> bytes:
+def _export_rows(join: ShardJoin, segment: Segment, journal: Journal) -> bytes:
     found, _ = join.queue.look_up([segment], journal)
-    rows = found[segment.name].slice(segment.head)
+    rows = found[segment.name]
     place = (segment.source, join.plan.sources, segment.begin, segment.begin + segment.rows)
     return EventEnvelope(0, *place, NEVER, 0, rows).encode()
 
@@ -199,19 +202,21 @@ def _restore_keys(join: ShardJoin, journal: Journal) -> None:
 
 def _restore_impressions(join: ShardJoin, journal: Journal) -> None:
     settled_up_to = join.clock - join.plan.settle_delay
-    ring = join.rings["impressions"]
-    for cell, latest in enumerate(ring.latest):
-        if latest == NEVER:
-            continue
-        for data in journal.read(ring.name, cell):
-            source, begin, batch = _rows(EventEnvelope.decode(data))
-            time = batch.column(TIME).to_numpy()
-            settled = int(np.searchsorted(time, settled_up_to, side="right"))
-            join.queue.push(source, begin, batch, cell, settled)
-            if join.plan.meets:
-                join.arrivals.push(source, begin, batch, join.clock)
-            if join.plan.retention and settled:
-                _restore_retained(join, batch.slice(0, settled))
+    for data in join.rings["segments"].read(journal):
+        segment = Segment.decode(data)
+        if segment.last_time > settled_up_to:
+            segment.first_time = max(segment.first_time, settled_up_to + 1)
+            join.queue.expect(segment)
+    if join.plan.retention:
+        for data in join.rings["impressions"].read(journal):
+            _, _, batch = _rows(EventEnvelope.decode(data))
+            settled = np.searchsorted(batch.column(TIME).to_numpy(), settled_up_to, side="right")
+            if settled:
+                _restore_retained(join, batch.slice(0, int(settled)))
+    if join.plan.meets:
+        fresh = [s for s in join.queue.waiting.values() if s.last_known >= join.clock]
+        for (source, begin), batch in join.queue.look_up(fresh, journal)[0].items():
+            join.arrivals.push(source, begin, batch, join.clock)
 
 
 def _restore_retained(join: ShardJoin, batch: pa.RecordBatch) -> None:
@@ -289,9 +294,9 @@ def _restore_known(join: ShardJoin, journal: Journal) -> None:
         join.arrivals.index.restore(key1, time, known, join.clock)
     if not join.plan.emission.early:
         return
-    for name, segment in join.queue.waiting.items():
-        batch = join.queue.payload(segment, journal)
-        alone = np.array(sorted(kept.get(segment.source, ())), np.int64)
+    found, _ = join.queue.look_up(list(join.queue.waiting.values()), journal)
+    for name, batch in found.items():
+        alone = np.array(sorted(kept.get(name[0], ())), np.int64)
         mask = (_known(batch) < join.clock) & ~np.isin(batch.column(OFFSET).to_numpy(), alone)
         if mask.any():
             join.shadowed[name] = mask

@@ -96,6 +96,14 @@ def _find(tags, low, high, tag, out):
 
 
 @nb.njit(cache=True, nogil=True)
+def _count_newer(tags, low, high, bound):
+    count = 0
+    for i in range(tags.size):
+        count += tags[i] != np.uint64(0) and _time(low, high, i) > bound
+    return count
+
+
+@nb.njit(cache=True, nogil=True)
 def _move(tags, low, high, bound, shift, new_tags, new_low, new_high):
     """Enter what is newer than `bound` into another table, times less `shift`."""
     size = new_tags.size
@@ -223,8 +231,7 @@ class RememberedKeys:
         base = time if self.base == NEVER else max(self.base, time - self.horizon)
         bound = time - self.horizon - self.base
         old = self.tags, self.low, self.high
-        used = np.flatnonzero(self.tags)
-        live = int(np.count_nonzero(self._read(used)[0] > time - self.horizon))
+        live = int(_count_newer(*old, bound))
         if live < _LARGE:
             slots = 2 * int((live + min(more, _LARGE)) / _MOST_LOAD)
         else:

@@ -12,6 +12,8 @@ from joiner.hashqueue import Run
 from schemas.events import ARRIVAL, KEY0, KEY1, OFFSET, TIME
 from schemas.hashing import Int64s, UInt64s
 
+_FEW_ROWS = 1_024
+
 
 @dataclass(frozen=True)
 class SettlingRows:
@@ -39,6 +41,10 @@ class SettlingRows:
         """Return all columns of some rows, by ascending row number, in one or more parts."""
         if self.order is not None:
             return [pa.concat_batches(self.parts).take(pa.array(self.order[rows]))]
+        if rows.size < _FEW_ROWS * len(self.parts):
+            # Many small parts cost more by their number than one copy by its size.
+            whole = pa.concat_batches(self.parts)
+            return [whole if rows.size == self.time.size else whole.take(pa.array(rows))]
         if rows.size == self.time.size:
             return self.parts
         ends = np.cumsum([part.num_rows for part in self.parts])

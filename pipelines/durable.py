@@ -63,6 +63,7 @@ class BeamJournal:
     """
 
     durable = True
+    compressed = True
 
     def __init__(self, bags: Iterable[Any]) -> None:
         self.bags = dict(zip(BAG_NAMES, bags, strict=True))

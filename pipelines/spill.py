@@ -24,6 +24,8 @@ class FileJournal:
         Whether to keep everything here, not payloads alone.
     """
 
+    compressed = False
+
     def __init__(self, folder: Path, durable: bool = False) -> None:
         self.folder, self.durable = folder, durable
         self.files: dict[tuple[str, int], BinaryIO] = {}
@@ -49,15 +51,16 @@ class FileJournal:
 
     def clear(self, ring: str, cell: int) -> None:
         """Empty a cell."""
-        file = self.files.pop((ring, cell), None)
+        file = self.files.get((ring, cell))
         if file is not None:
-            file.close()
-            (self.folder / f"{ring}-{cell}").unlink()
+            file.truncate(0)
 
     def close(self) -> None:
         """Close and delete all files."""
-        for ring, cell in list(self.files):
-            self.clear(ring, cell)
+        for (ring, cell), file in self.files.items():
+            file.close()
+            (self.folder / f"{ring}-{cell}").unlink()
+        self.files = {}
 
 
 class Spill:

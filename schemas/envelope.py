@@ -1,7 +1,7 @@
 """Envelopes: what travels between Beam steps and lies in the journal.
 
 An envelope is four bytes of magic that carry the version, the length of a
-JSON header, the header, and Arrow IPC streams of batches, compressed by LZ4.
+JSON header, the header, and Arrow IPC streams of batches, perhaps compressed by LZ4.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from schemas.errors import EnvelopeError
 _EVENTS = b"HRE2"
 _SAMPLES = b"HRS2"
 _LENGTH = struct.Struct("<4sI")
-_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
+_PLAIN = pa.ipc.IpcWriteOptions()
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class EventEnvelope:
     rejected: int = 0
     batch: pa.RecordBatch | None = None
 
-    def encode(self) -> bytes:
+    def encode(self, compress: bool = False) -> bytes:
         """Write the envelope as bytes."""
         header = [
             self.stream,
@@ -63,7 +64,7 @@ class EventEnvelope:
             self.rejected,
         ]
         has_rows = self.batch is not None and self.batch.num_rows
-        return _pack(_EVENTS, header, {"": [self.batch]} if has_rows else {})
+        return _pack(_EVENTS, header, {"": [self.batch]} if has_rows else {}, compress)
 
     @staticmethod
     def recognizes(data: bytes) -> bool:
@@ -143,9 +144,9 @@ class SampleEnvelope:
         return replace(cls(*header), batches=batches, joined=joined)
 
 
-def batch_to_bytes(batch: pa.RecordBatch) -> bytes:
+def batch_to_bytes(batch: pa.RecordBatch, compress: bool = False) -> bytes:
     """Write one batch as an Arrow IPC stream."""
-    return bytes(_stream([batch]))
+    return bytes(_stream([batch], compress))
 
 
 def batch_from_bytes(data: bytes | memoryview) -> pa.RecordBatch:
@@ -153,9 +154,14 @@ def batch_from_bytes(data: bytes | memoryview) -> pa.RecordBatch:
     return pa.ipc.open_stream(pa.py_buffer(data)).read_next_batch()
 
 
-def _pack(magic: bytes, header: list[Any], sections: dict[str, list[pa.RecordBatch]]) -> bytes:
+def _pack(
+    magic: bytes,
+    header: list[Any],
+    sections: dict[str, list[pa.RecordBatch]],
+    compress: bool = False,
+) -> bytes:
     """Write a header and sections, each an Arrow IPC stream of batches of one schema."""
-    bodies = [(name, _stream(batches)) for name, batches in sections.items() if batches]
+    bodies = [(name, _stream(batches, compress)) for name, batches in sections.items() if batches]
     sizes = [[name, len(body)] for name, body in bodies]
     text = json.dumps([*header, sizes], separators=(",", ":")).encode()
     # Arrow wants its buffers aligned to 8 bytes; a copy would follow otherwise. Streams
@@ -164,9 +170,10 @@ def _pack(magic: bytes, header: list[Any], sections: dict[str, list[pa.RecordBat
     return b"".join((_LENGTH.pack(magic, len(text)), text, *(body for _, body in bodies)))
 
 
-def _stream(batches: list[pa.RecordBatch]) -> memoryview:
+def _stream(batches: list[pa.RecordBatch], compress: bool) -> memoryview:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batches[0].schema, options=_COMPRESSED) as writer:
+    options = _COMPRESSED if compress else _PLAIN
+    with pa.ipc.new_stream(sink, batches[0].schema, options=options) as writer:
         for batch in batches:
             writer.write_batch(batch)
     return memoryview(sink.getvalue())

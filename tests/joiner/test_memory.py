@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from joiner.arrivals import KnownImpressions
-from joiner.hashqueue import HashQueue
+from joiner.hashqueue import HashQueue, Segment
 from joiner.join import ShardJoin
 from joiner.journal import MemoryJournal
 from joiner.remembered import RememberedKeys
@@ -32,8 +32,10 @@ def test_a_waiting_impression_takes_no_memory_besides_the_cache():
     """An envelope of waiting impressions leaves nothing of its rows in memory."""
     queue = HashQueue(cache_bytes=0)
     for begin in range(0, 100_000, 5_000):
-        assert not queue.push(0, begin, rows(begin, begin + 5_000), cell=0)
-    assert (queue.count, queue.cached_bytes, queue.payloads) == (100_000, 0, {})
+        batch = rows(begin, begin + 5_000)
+        assert not queue.push(Segment.of(0, begin, batch, 0), batch)
+    assert sum(segment.rows for segment in queue.waiting.values()) == 100_000
+    assert (queue.cached_bytes, queue.payloads) == (0, {})
 
 
 def test_the_index_of_known_impressions_takes_at_most_forty_bytes_each():
@@ -58,13 +60,13 @@ def test_payload_beyond_the_cache_is_read_back_from_the_journal():
             "impressions", 0,
             EventEnvelope(0, 0, 1, begin, begin + 5_000, 0, 0, batch).encode(),
         )  # fmt: skip
-        queue.push(0, begin, batch, cell=0)
+        queue.push(Segment.of(0, begin, batch, 0), batch)
     got = []
     for bound in (2_000, 17_000, 39_999):
         for run in queue.pop_until(bound, journal):
             got += run.batch.column(OFFSET).to_pylist()
     assert got == list(range(40_000))
-    assert (queue.count, queue.cached_bytes, queue.payloads, queue.waiting) == (0, 0, {}, {})
+    assert (queue.cached_bytes, queue.payloads, queue.waiting) == (0, {}, {})
 
 
 def settle(remembered, begin, end, spread=1):
