@@ -178,6 +178,13 @@ class HashQueue:
             self._load(segment, journal)
         return self.payloads[segment.name]
 
+    def warm(self, journal: Journal) -> None:
+        """Fill the cache from the journal, as it would be had it been filled as rows came."""
+        for segment in sorted(self.waiting.values(), key=lambda s: (s.first_time, s.name)):
+            if self.cached_bytes + segment.nbytes > self.cache_bytes:
+                return
+            self.payload(segment, journal)
+
     def _load(self, wanted: Segment, journal: Journal) -> None:
         """Cache a segment, and as many of its cell's next ones as there is room for."""
         room = self.cache_bytes - self.cached_bytes - wanted.nbytes

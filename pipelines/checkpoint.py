@@ -225,6 +225,7 @@ def resume(folder: Path, name: str, run: runtime.Run, inputs: Inputs, job: Train
         journal: FileJournal = run.resources["spill"].of(int(shard))
         cache = run.resources["spill"].cache_bytes
         join = restore_join(inputs.join, int(shard), described, journal, cache)
+        join.queue.warm(journal)
         CACHE.put(f"{name}/join", int(shard), INITIAL, join)
     if (folder / "train").exists():
         state = TrainingState(job)
