@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from joiner.actions import PENDING, SETTLED
@@ -274,16 +275,14 @@ def _restore_actions(join: ShardJoin, journal: Journal) -> None:
 
 def _restore_known(join: ShardJoin, journal: Journal) -> None:
     rows = []
-    kept: dict[int, set[int]] = {}
+    places: list[tuple[Int64s, Int64s]] = []
     for data in join.rings["known"].read(journal):
         batch = batch_from_bytes(data)
         if batch.schema.names == _ENTRIES:
             tags, times, knowns = (batch.column(name).to_numpy() for name in _ENTRIES)
             join.arrivals.index.load(tags, times, knowns, join.clock)
             continue
-        source, offset = batch.column("source").to_pylist(), batch.column(OFFSET).to_pylist()
-        for place in zip(source, offset, strict=True):
-            kept.setdefault(place[0], set()).add(place[1])
+        places.append((batch.column("source").to_numpy(), batch.column(OFFSET).to_numpy()))
         if batch.schema.names != _KEPT:
             rows.append(batch)
     if rows:
@@ -294,12 +293,26 @@ def _restore_known(join: ShardJoin, journal: Journal) -> None:
         join.arrivals.index.restore(key1, time, known, join.clock)
     if not join.plan.emission.early:
         return
+    source, offset = (
+        np.concatenate([np.empty(0, np.int64), *column])
+        for column in (zip(*places, strict=True) if places else ((), ()))
+    )
+    kept = {int(number): np.sort(offset[source == number]) for number in np.unique(source)}
     found, _ = join.queue.look_up(list(join.queue.waiting.values()), journal)
     for name, batch in found.items():
-        alone = np.array(sorted(kept.get(name[0], ())), np.int64)
-        mask = (_known(batch) < join.clock) & ~np.isin(batch.column(OFFSET).to_numpy(), alone)
+        alone = kept.get(name[0], np.empty(0, np.int64))
+        mask = (_known(batch) < join.clock) & ~_among(batch.column(OFFSET).to_numpy(), alone)
         if mask.any():
             join.shadowed[name] = mask
+
+
+def _among(values: Int64s, ordered: Int64s) -> npt.NDArray[np.bool_]:
+    """Tell which values are among others, which are sorted."""
+    if ordered.size == 0:
+        return np.zeros(values.size, np.bool_)
+    at = np.minimum(np.searchsorted(ordered, values), ordered.size - 1)
+    found: npt.NDArray[np.bool_] = ordered[at] == values
+    return found
 
 
 def _known(batch: pa.RecordBatch) -> Int64s:
