@@ -181,11 +181,24 @@ def _has_joined(entry, slots, key0, key1, following, stream, id0, id1, joined, t
     return any_other, False
 
 
+@nb.njit(inline="always")
+def _comes_before(a, b, time, arrival, source, offset):
+    """Whether an action becomes known before another; ties go by time, source, offset."""
+    known_a, known_b = max(time[a], arrival[a]), max(time[b], arrival[b])
+    if known_a != known_b:
+        return known_a < known_b
+    if time[a] != time[b]:
+        return time[a] < time[b]
+    if source[a] != source[b]:
+        return source[a] < source[b]
+    return offset[a] < offset[b]
+
+
 @nb.njit(cache=True, nogil=True)
 def _meet(
     i_key0, i_key1, i_tag, i_time, i_known, shadowed,
-    due, slots, key0, key1, following, stream, a_time, a_arrival, id0, id1, joined,
-    tags, times, knowns, horizon, both_sides, windows, plan_times,
+    due, slots, key0, key1, following, stream, a_time, a_arrival, source, offset, id0, id1,
+    joined, tags, times, knowns, horizon, both_sides, windows, plan_times,
     entry_out, time_out, known_out, at_out, first_out, repeated_out,
 ):  # fmt: skip
     settle_delay, retention = plan_times[0], plan_times[1]
@@ -205,6 +218,7 @@ def _meet(
             shadowed[i] = not kept
             entered += anew
             if kept:
+                waited = pairs
                 _, entry = probe(slots, key0, key1, i_key0[i], i_key1[i])
                 while entry >= 0:
                     if (
@@ -214,27 +228,28 @@ def _meet(
                         and i_known[i] < a_time[entry] + wait
                         and belongs(i_time[i], a_time[entry], windows[stream[entry]], early)
                     ):
-                        first, repeated = _has_joined(
-                            entry,
-                            slots,
-                            key0,
-                            key1,
-                            following,
-                            stream,
-                            id0,
-                            id1,
-                            joined,
-                            i_time[i],
-                        )
-                        joined[entry] = i_time[i]
-                        entry_out[pairs] = entry
-                        time_out[pairs] = i_time[i]
-                        known_out[pairs] = i_known[i]
-                        at_out[pairs] = i_known[i]
-                        first_out[pairs] = not first
-                        repeated_out[pairs] = repeated
-                        pairs += 1
+                        # Into its place among those found, in the order of becoming known.
+                        at = waited
+                        while at > pairs and _comes_before(
+                            entry, entry_out[at - 1], a_time, a_arrival, source, offset
+                        ):
+                            entry_out[at] = entry_out[at - 1]
+                            at -= 1
+                        entry_out[at] = entry
+                        waited += 1
                     entry = following[entry]
+                while pairs < waited:
+                    entry = entry_out[pairs]
+                    first, repeated = _has_joined(
+                        entry, slots, key0, key1, following, stream, id0, id1, joined, i_time[i]
+                    )
+                    joined[entry] = i_time[i]
+                    time_out[pairs] = i_time[i]
+                    known_out[pairs] = i_known[i]
+                    at_out[pairs] = i_known[i]
+                    first_out[pairs] = not first
+                    repeated_out[pairs] = repeated
+                    pairs += 1
             i += 1
             continue
         a += 1
@@ -382,9 +397,9 @@ class Arrivals:
         count, entered = _meet(
             key0[order], key1[order], tags_of(key1[order]), time[order], known[order], shadowed,
             entries, actions.slots, actions.key0, actions.key1, actions.following,
-            actions.stream, actions.time, actions.arrival, actions.id0, actions.id1,
-            actions.joined, index.tags, index.times, index.knowns, index.horizon,
-            index.both_sides, actions.windows, actions.times,
+            actions.stream, actions.time, actions.arrival, actions.source, actions.offset,
+            actions.id0, actions.id1, actions.joined, index.tags, index.times, index.knowns,
+            index.horizon, index.both_sides, actions.windows, actions.times,
             pairs.entry, pairs.time, pairs.known, pairs.at, pairs.first, pairs.repeated,
         )  # fmt: skip
         index.count += entered

@@ -186,6 +186,14 @@ def test_an_action_meets_its_impression_when_both_are_known():
     assert sorted(played.joined) == [(0, 0, 1, 0, 6), (0, 2, 1, 2, 12), (0, 2, 1, 3, 12)]
 
 
+def test_of_waiting_actions_with_one_id_the_first_leaves():
+    """Both came before their impression; which of them leaves is not left to chance."""
+    plan = make_plan(joined=True, early=3, wait_for_impression=5)
+    sources = [Rows(0, [(1, "g/2")]), Rows(1, [(0, "g/2", "x"), (0, "g/2", "x")])]
+    played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
+    assert played.joined == [(0, 0, 1, 0, 1)]
+
+
 def test_the_earliest_impression_that_is_known_is_met():
     """A copy that came first is met until the earlier one is known; then that one is."""
     plan = make_plan(joined=True)

@@ -11,10 +11,10 @@ import pytest
 
 from pipelines.durable import BAG_NAMES
 from pipelines.inputs import resolve
-from pipelines.joining import DEAD, JoinShards
+from pipelines.joining import CORRECTIONS, DEAD, JoinShards
 from pipelines.merge import read_blocks
 from pipelines.replay import train_job
-from pipelines.training import FINISHED, TrainEpochs
+from pipelines.training import FINISHED, JOINED, TrainEpochs
 from schemas.loading import load_config
 from tests.pipelines.cells import Step
 
@@ -83,7 +83,13 @@ FAULTS = [
 
 @pytest.fixture(scope="module")
 def job(log, tmp_path_factory):
-    inputs = resolve(load_config(log / "headrace.toml"), log / "headrace.toml")
+    return read_job(log, tmp_path_factory)
+
+
+def read_job(log, tmp_path_factory, **join):
+    config = load_config(log / "headrace.toml")
+    config = config.model_copy(update={"join": config.join.model_copy(update=join)})
+    inputs = resolve(config, log / "headrace.toml")
     blocks = list(read_blocks(inputs, 150, str(tmp_path_factory.mktemp("scratch"))))
     elements = [item for block in blocks for item in enumerate(block.envelopes)]
     return inputs, elements
@@ -126,6 +132,10 @@ def run_job(job, folder, faults, seed=0):
         "positions": finished.positions,
         "dropped": finished.dropped,
         "sums": finished.statistics.to_json(),
+        "joined": [batch.to_pylist() for batch in train.tagged(f"{JOINED}0")],
+        "corrections": sorted(
+            row["request_id"] for batch in join.tagged(CORRECTIONS) for row in batch.to_pylist()
+        ),
     }
 
 
@@ -148,6 +158,19 @@ def test_a_fault_in_every_bundle_changes_nothing(job, expected, tmp_path, fault)
 def test_all_faults_together_change_nothing(job, expected, tmp_path):
     """The same with a fault chosen at random for each bundle."""
     assert run_job(job, tmp_path, [undisturbed, *FAULTS], seed=2) == expected
+
+
+@pytest.mark.parametrize("emission", ["window", "elapsed", "window_and_immediate"])
+def test_faults_change_nothing_of_joined_actions_and_early_samples(log, tmp_path_factory, emission):
+    """With all that a join can be asked for, under all faults."""
+    job = read_job(log, tmp_path_factory, joined=True, emission=emission, retention=1_800_000_000)
+    runs = [
+        run_job(job, tmp_path_factory.mktemp("run"), faults, seed)
+        for seed, faults in ((0, [undisturbed]), (3, [undisturbed, *FAULTS]))
+    ]
+    assert sum(map(len, runs[0]["joined"])) > 1_000
+    assert runs[0]["corrections"]
+    assert runs[1] == runs[0]
 
 
 def test_a_wrong_cache_would_be_noticed(job, expected, tmp_path, monkeypatch):

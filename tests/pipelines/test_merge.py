@@ -1,0 +1,66 @@
+"""Many files as one stream of blocks."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.inputs import resolve
+from pipelines.merge import read_blocks
+from schemas.durations import HOUR, MINUTE, SECOND
+from schemas.loading import load_config
+
+START = 1_767_225_600 * SECOND
+
+CONFIG = """
+[impressions]
+path = "impressions-*.parquet"
+key = ["key"]
+time = { column = "time", unit = "us" }
+[actions.click]
+path = "clicks.parquet"
+key = ["key"]
+time = { column = "time", unit = "us" }
+window = "10m"
+[join]
+shards = 2
+"""
+
+
+def write(path, begin, count, step):
+    time = [START + begin + n * step for n in range(count)]
+    pq.write_table(pa.table({"time": time, "key": [f"{path.stem}/{t}" for t in time]}), path)
+
+
+def test_a_source_that_is_hours_ahead_is_not_read_on(tmp_path):
+    """Of the one ahead no more than its first event is read until the others have caught up."""
+    write(tmp_path / "impressions-a.parquet", 0, 600, MINUTE)
+    write(tmp_path / "impressions-b.parquet", 6 * HOUR, 600, MINUTE)
+    write(tmp_path / "clicks.parquet", 30 * SECOND, 600, MINUTE)
+    (tmp_path / "join.toml").write_text(CONFIG)
+    inputs = resolve(load_config(tmp_path / "join.toml"), tmp_path / "join.toml")
+    rows = 20
+    read = {}
+    for block in read_blocks(inputs, rows, str(tmp_path)):
+        if block.end > block.begin:
+            read[block.source.number] = block.reader.greatest
+        going_on = [time for number, time in read.items() if number != block.source.number]
+        if block.begin and block.end > block.begin and len(read) == 3:
+            # What was read last began where the source was no further than any that goes on.
+            assert block.reader.greatest - rows * MINUTE <= min(going_on) + rows * MINUTE or (
+                min(going_on) >= START + 599 * MINUTE
+            )
+    assert read[0] == START + 599 * MINUTE
+    assert read[1] == START + 6 * HOUR + 599 * MINUTE
+
+
+def test_the_clock_runs_through_the_last_window_step_by_step(tmp_path):
+    """When the last source has ended progress rises in steps, so that little settles at once."""
+    write(tmp_path / "impressions-a.parquet", 0, 1_000, SECOND)
+    write(tmp_path / "clicks.parquet", 0, 10, SECOND)
+    (tmp_path / "join.toml").write_text(CONFIG)
+    inputs = resolve(load_config(tmp_path / "join.toml"), tmp_path / "join.toml")
+    blocks = list(read_blocks(inputs, 100, str(tmp_path)))
+    told = [block.envelopes[0].progress for block in blocks if block.end == block.begin]
+    end = START + 999 * SECOND
+    # One of the two ended before; ten steps of a minute through the window of ten follow.
+    assert told[1:-1] == [end + n * MINUTE for n in range(1, 11)]
+    assert told[0] == told[-1] > end + 10 * MINUTE
