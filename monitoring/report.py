@@ -125,6 +125,12 @@ def _tiles(summary: dict[str, Any]) -> list[tuple[str, str]]:
     samples = summary["samples"]
     tiles = [("samples", _count(samples["rows"]))]
     tiles += [(f"positives ({name})", _count(n)) for name, n in samples["positives"].items()]
+    if len(samples["emissions"]) > 1:
+        tiles += [(f"of them {name}", _count(n)) for name, n in samples["emissions"].items()]
+    if summary["joined"] is not None:
+        tiles += [
+            (f"joined ({name})", _count(n)) for name, n in summary["joined"]["actions"].items()
+        ]
     tiles.append(("negatives dropped", _count(samples["negatives_dropped"])))
     learner = summary["learner"]
     if learner is not None and learner["samples"]:

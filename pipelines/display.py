@@ -117,6 +117,14 @@ def closing_table(summary: dict[str, Any], findings: list[str], out: Path) -> No
         f"samples   {samples['rows']:,} with {positives or 'no actions'}; "
         f"{samples['negatives_dropped']:,} negatives dropped"
     )
+    if len(samples["emissions"]) > 1:
+        kinds = ", ".join(f"{n:,} {name}" for name, n in samples["emissions"].items())
+        console.print(f"          {kinds}")
+    joined = summary["joined"]
+    if joined is not None:
+        actions = ", ".join(f"{n:,} {name}" for name, n in joined["actions"].items())
+        found = ", ".join(f"{n:,} in the {place}" for place, n in joined["found_in"].items())
+        console.print(f"joined    {actions}; their impressions were found: {found or 'none'}")
     learner = summary["learner"]
     if learner is not None and learner["samples"]:
         console.print(
@@ -231,6 +239,10 @@ def describe(inputs: Inputs) -> None:
         f"{format_duration(join.settle_delay)} after its event time, and its key is remembered "
         f"for {format_duration(join.dedup_horizon)}"
     )
+    if join.emission.early:
+        console.print(f"  samples leave early: emission {join.emission.mode}")
+    if join.joined:
+        console.print("  each action also leaves with its impression as soon as both are known")
     sampling = join.sampling
     kept = (
         "all negatives kept"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class Written:
     weight_sum: float
     reasons: dict[str, dict[str, int]]
     joined: dict[str, int]
+    emissions: dict[str, int]
 
 
 def read_back(folder: Path, inputs: Inputs) -> Written:
@@ -33,7 +35,10 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
     positives = dict.fromkeys(names, 0)
     weight_sum = 0.0
     samples = ds.dataset(folder / "samples", format="parquet")
-    for batch in samples.to_batches(columns=[*names, "weight"]):
+    emissions: Counter[str] = Counter()
+    for batch in samples.to_batches(columns=[*names, "weight", "emission"]):
+        for row in pc.value_counts(batch.column("emission").cast(pa.string())).to_pylist():
+            emissions[row["values"]] += row["counts"]
         for name in names:
             positives[name] += pc.sum(batch.column(name)).as_py() or 0
         weight_sum += pc.sum(batch.column("weight")).as_py() or 0.0
@@ -51,7 +56,7 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
     joined = {}
     for name in names if inputs.join.joined else ():
         joined[name] = ds.dataset(folder / "joined" / name, format="parquet").count_rows()
-    return Written(positives, weight_sum, reasons, joined)
+    return Written(positives, weight_sum, reasons, joined, dict(sorted(emissions.items())))
 
 
 def gather_findings(

@@ -52,6 +52,7 @@ def summarize(
         "outcomes": outcomes,
         "samples": {
             "rows": finished.samples,
+            "emissions": written.emissions,
             "positives": written.positives,
             "negatives_dropped": finished.dropped,
             "weight_sum": written.weight_sum,

@@ -37,13 +37,18 @@ def fingerprint(out):
     return digest.hexdigest(), json.loads((out / "summary.json").read_text())["model"]["sha256"]
 
 
-def test_joined_actions_are_the_clicks_with_their_impressions(log, tmp_path):
+def test_joined_actions_are_the_clicks_with_their_impressions(log, tmp_path, capsys):
     """Each settled click leaves once, with the columns that its sample has."""
-    summary = replay(configure(log, tmp_path, "joined = true"), tmp_path / "out")
+    config = configure(log, tmp_path, "joined = true")
+    assert main(["replay", str(config), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     joined = pq.read_table(tmp_path / "out" / "joined" / "click")
     assert summary["joined"]["actions"] == {"click": joined.num_rows}
     assert joined.num_rows == summary["outcomes"]["click"]["settled"]
     assert summary["joined"]["found_in"] == {"memory": joined.num_rows}
+    assert f"joined    {joined.num_rows:,} click" in said
+    assert "joined (click)" in (tmp_path / "out" / "report.html").read_text()
     samples = pq.read_table(tmp_path / "out" / "samples")
     counts = joined.group_by("request_id").aggregate([("click_time", "min"), ([], "count_all")])
     clicked = samples.filter(samples["click"])
@@ -83,6 +88,8 @@ def test_every_impression_leaves_as_its_mode_says(log, tmp_path, mode):
     assert not pc.any(pc.greater(by["positive"]["click_count"], 1)).as_py()
     negatives = whole["samples"]["rows"] - positives
     # A key is chosen by its hash, whenever it leaves; clicked ones may be chosen too, at first.
+    counted = {name: rows.num_rows for name, rows in by.items() if rows.num_rows}
+    assert early["samples"]["emissions"] == counted
     assert negatives <= first.num_rows <= whole["samples"]["rows"]
     assert by["window"].num_rows == (negatives if mode == "window_and_immediate" else 0)
     waits = first["observed_for"].cast(pa.int64())
