@@ -14,8 +14,9 @@ import pyarrow as pa
 from joiner.actions import PENDING, SETTLED
 from joiner.groups import event_times
 from joiner.hashqueue import Segment
-from joiner.join import DECIDED, MET, SEEN, ShardJoin, record_of, ring_bounds, ring_spans
-from joiner.journal import AHEAD, Journal, Ring
+from joiner.join import ShardJoin
+from joiner.journal import AHEAD, Journal
+from joiner.layout import DECIDED, MET, SEEN, new_rings, record_of, ring_bounds
 from joiner.plan import JoinPlan
 from schemas.envelope import EventEnvelope, batch_from_bytes, batch_to_bytes
 from schemas.errors import StateVersionError
@@ -44,7 +45,7 @@ def describe_join(join: ShardJoin) -> dict[str, Any]:
         "progress": join.progress,
         "rejected": join.rejected,
         "spans": join.spans,
-        "looked_up": join.looked_up,
+        "looked_up": join.meeting.looked_up,
         "outcomes": [[s, o.value, n] for (s, o), n in sorted(join.outcomes.items())],
         "rings": {name: ring.latest for name, ring in join.rings.items()},
     }
@@ -69,10 +70,10 @@ def restore_join(
     for name in ("clock", "sequence", "told_epoch", "dropped", "position", "progress",
                  "rejected", "spans"):  # fmt: skip
         setattr(join, name, described[name])
-    join.looked_up.update(described["looked_up"])
+    join.meeting.looked_up.update(described["looked_up"])
     join.outcomes.update({(s, Outcome(o)): n for s, o, n in described["outcomes"]})
-    for name, span in ring_spans(plan).items():
-        join.rings[name] = Ring(name, span, described["rings"][name])
+    for name, ring in join.rings.items():
+        ring.latest = list(described["rings"][name])
     _restore_keys(join, journal)
     _restore_impressions(join, journal)
     _restore_actions(join, journal)
@@ -106,7 +107,7 @@ def export_join(
         are taken.
     """
     plan = join.plan
-    rings = {name: Ring(name, span) for name, span in ring_spans(plan).items()}
+    rings = new_rings(plan)
     pieces: list[tuple[str, int, Callable[[], bytes]]] = []
 
     def put(ring: str, latest: int, write: Callable[[], bytes]) -> None:
@@ -120,7 +121,7 @@ def export_join(
         put("segments", segment.last_time, replace(segment, cell=cell).encode)
         if plan.emission.early:
             put("known", segment.last_time, partial(_export_kept, join, segment, journal))
-    for number, batch in enumerate(join.retained):
+    for number, batch in enumerate(join.retained.batches):
         whole = EventEnvelope(0, 0, plan.sources, -1 - number, -1 - number, NEVER, 0, batch)
         put("impressions", batch.column(TIME)[-1].as_py(), whole.encode)
     bounds = ring_bounds(plan, join.clock)
@@ -137,13 +138,13 @@ def export_join(
         columns = [pa.array(column[near]) for column in join.held.positives]
         batch = pa.RecordBatch.from_arrays(columns, _POSITIVES)
         put("held", int(join.held.positives[2][near].max()), partial(batch_to_bytes, batch))
-    index = join.arrivals.index
+    index = join.meeting.arrivals.index
     used = (index.tags != 0) & (index.times > bounds["known"])
     if used.any():
         columns = [pa.array(column[used]) for column in (index.tags, index.times, index.knowns)]
         batch = pa.RecordBatch.from_arrays(columns, _ENTRIES)
         put("known", int(index.times[used].max()), partial(batch_to_bytes, batch))
-    for batch, emit in join.scheduled.parts:
+    for batch, emit in join.meeting.scheduled.parts:
         whole = batch.append_column(EMIT, pa.array(emit))
         put("scheduled", int(emit[-1]), partial(batch_to_bytes, whole))
     pieces += [(AHEAD, 0, envelope.encode) for envelope in join.ahead.values()]
@@ -165,8 +166,8 @@ def _export_kept(join: ShardJoin, segment: Segment, journal: Journal) -> bytes:
     """Write which of a segment's rows are no duplicates, as far as they are known."""
     found, _ = join.queue.look_up([segment], journal)
     kept = _known(found[segment.name]) < join.clock
-    if segment.name in join.shadowed:
-        kept &= ~join.shadowed[segment.name]
+    if segment.name in join.meeting.shadowed:
+        kept &= ~join.meeting.shadowed[segment.name]
     offset = found[segment.name].column(OFFSET).to_numpy()[kept]
     columns = [pa.array(np.full(offset.size, segment.source)), pa.array(offset)]
     return batch_to_bytes(pa.RecordBatch.from_arrays(columns, _KEPT))
@@ -217,14 +218,14 @@ def _restore_impressions(join: ShardJoin, journal: Journal) -> None:
     if join.plan.meets:
         fresh = [s for s in join.queue.waiting.values() if s.last_known >= join.clock]
         for (source, begin), batch in join.queue.look_up(fresh, journal)[0].items():
-            join.arrivals.push(source, begin, batch, join.clock)
+            join.meeting.arrivals.push(source, begin, batch, join.clock)
 
 
 def _restore_retained(join: ShardJoin, batch: pa.RecordBatch) -> None:
     found, time, _ = join.remembered.find(batch.column(KEY1).to_numpy())
     kept = found & (batch.column(TIME).to_numpy() == time)
     if kept.any():
-        join.retained.append(batch.filter(pa.array(kept)))
+        join.retained.push(batch.filter(pa.array(kept)))
 
 
 def _restore_actions(join: ShardJoin, journal: Journal) -> None:
@@ -280,7 +281,7 @@ def _restore_known(join: ShardJoin, journal: Journal) -> None:
         batch = batch_from_bytes(data)
         if batch.schema.names == _ENTRIES:
             tags, times, knowns = (batch.column(name).to_numpy() for name in _ENTRIES)
-            join.arrivals.index.load(tags, times, knowns, join.clock)
+            join.meeting.arrivals.index.load(tags, times, knowns, join.clock)
             continue
         places.append((batch.column("source").to_numpy(), batch.column(OFFSET).to_numpy()))
         if batch.schema.names != _KEPT:
@@ -290,7 +291,7 @@ def _restore_known(join: ShardJoin, journal: Journal) -> None:
             [(name, "ascending") for name in ("known", TIME, "source", OFFSET)]
         )
         key1, time, known = (table.column(name).to_numpy() for name in (KEY1, TIME, "known"))
-        join.arrivals.index.restore(key1, time, known, join.clock)
+        join.meeting.arrivals.index.restore(key1, time, known, join.clock)
     if not join.plan.emission.early:
         return
     source, offset = (
@@ -303,7 +304,7 @@ def _restore_known(join: ShardJoin, journal: Journal) -> None:
         alone = kept.get(name[0], np.empty(0, np.int64))
         mask = (_known(batch) < join.clock) & ~_among(batch.column(OFFSET).to_numpy(), alone)
         if mask.any():
-            join.shadowed[name] = mask
+            join.meeting.shadowed[name] = mask
 
 
 def _among(values: Int64s, ordered: Int64s) -> npt.NDArray[np.bool_]:
@@ -324,7 +325,7 @@ def _restore_scheduled(join: ShardJoin, batch: pa.RecordBatch) -> None:
     emit = batch.column(EMIT).to_numpy()
     rest = int(np.searchsorted(emit, join.clock, side="left"))
     if rest < emit.size:
-        join.scheduled.push(batch.slice(rest).drop_columns([EMIT]), emit[rest:])
+        join.meeting.scheduled.push(batch.slice(rest).drop_columns([EMIT]), emit[rest:])
 
 
 def _rows(envelope: EventEnvelope) -> tuple[int, int, pa.RecordBatch]:

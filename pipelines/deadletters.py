@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from joiner.join import DeadRows
+from joiner.output import DeadRows
 from pipelines.inputs import Source
 from schemas.decoding import Reject
 from schemas.eventing import record_text, with_event_time

@@ -7,8 +7,9 @@ from typing import Any
 
 import apache_beam as beam
 
-from joiner.join import JoinOutput, ShardJoin
+from joiner.join import ShardJoin
 from joiner.journal import Journal
+from joiner.output import JoinOutput
 from joiner.plan import JoinPlan
 from joiner.recovery import describe_join, restore_join
 from pipelines import runtime

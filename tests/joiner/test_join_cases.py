@@ -167,8 +167,13 @@ def test_state_does_not_grow_with_the_log(mode, monkeypatch):
     for envelope in feed:
         join.apply(envelope, journal)
         held = sum(len(data) for cell in journal.cells.values() for data in cell)
-        memory = join.actions.nbytes + join.remembered.nbytes + join.arrivals.index.nbytes
-        parts = (join.scheduled.parts, join.retained, join.arrivals.fresh, join.shadowed)
+        memory = join.actions.nbytes + join.remembered.nbytes + join.meeting.arrivals.index.nbytes
+        parts = (
+            join.meeting.scheduled.parts,
+            join.retained.batches,
+            join.meeting.arrivals.fresh,
+            join.meeting.shadowed,
+        )
         sizes.append((held, memory, len(join.queue.waiting) + sum(map(len, parts))))
     early, late = sizes[len(sizes) // 10 : len(sizes) // 5], sizes[-len(sizes) // 5 :]
     for before, after in zip(zip(*early, strict=True), zip(*late, strict=True), strict=True):

@@ -1,0 +1,97 @@
+"""From labelled impressions to the samples that sampling keeps of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from joiner.actions import PendingActions
+from joiner.groups import event_times
+from joiner.labels import Labels
+from joiner.output import JoinOutput
+from joiner.plan import JoinPlan
+from joiner.samples import labelled, weighted
+from joiner.sampling import Bools, Strata
+from joiner.settling import SettlingRows
+from schemas.events import GROUP0, KEY0, TIME
+from schemas.hashing import Int64s
+
+
+def emit_settled(
+    plan: JoinPlan,
+    rows: SettlingRows,
+    survivors: Int64s,
+    labels: Labels,
+    actions: PendingActions,
+    output: JoinOutput,
+) -> None:
+    """Emit impressions that settled, given by their row numbers."""
+    if survivors.size == 0:
+        return
+    if plan.sampling.columns:
+        whole = pa.concat_batches(
+            [part.select(plan.sampling.columns) for part in rows.take(survivors)]
+        )
+        strata = plan.sampling.strata(whole)
+    else:
+        rates = np.full(survivors.size, plan.sampling.rate)
+        strata = Strata(rates, np.zeros(survivors.size, np.bool_))
+    selection = plan.sampling.select(rows.key0[survivors], labels.positive, strata)
+    chosen = selection.kept
+    if not chosen.all():
+        output.dropped += int(chosen.size - np.count_nonzero(chosen))
+        survivors, labels = survivors[chosen], labels.select(chosen)
+        selection = selection.part(chosen)
+    begin = 0
+    for part in rows.take(survivors) if survivors.size else []:
+        here = slice(begin, begin + part.num_rows)
+        begin = here.stop
+        observed = np.full(part.num_rows, plan.settle_delay)
+        batch = labelled(plan, part, labels.select(here), actions, "window", observed)
+        emit = rows.time[survivors[here]] + plan.settle_delay
+        output.samples.append(weighted(plan, batch, emit, selection.part(here)))
+
+
+def emit_early(
+    plan: JoinPlan,
+    batch: pa.RecordBatch,
+    labels: Labels,
+    emit: Int64s,
+    emission: str,
+    actions: PendingActions,
+    output: JoinOutput,
+) -> None:
+    """Emit impressions before they settle, in order of their emit times."""
+    selection = plan.sampling.select(
+        batch.column(KEY0).to_numpy(), labels.positive, plan.sampling.strata(batch)
+    )
+    chosen = selection.kept
+    output.dropped += int(chosen.size - np.count_nonzero(chosen))
+    if not chosen.any():
+        return
+    batch, labels, emit = batch.filter(pa.array(chosen)), labels.select(chosen), emit[chosen]
+    observed = emit - batch.column(TIME).to_numpy()
+    sample = labelled(plan, batch, labels, actions, emission, observed)
+    output.samples.append(weighted(plan, sample, emit, selection.part(chosen)))
+
+
+def emit_held(plan: JoinPlan, batch: pa.RecordBatch, positive: Bools, output: JoinOutput) -> None:
+    """Emit labelled rows whose groups have been judged.
+
+    Parameters
+    ----------
+    plan
+        The join.
+    batch, positive
+        The rows, and whether the unit of each is positive.
+    output
+        Where to.
+    """
+    unit = batch.column(GROUP0).to_numpy()
+    selection = plan.sampling.select(unit, positive, plan.sampling.strata(batch))
+    chosen = selection.kept
+    output.dropped += int(chosen.size - np.count_nonzero(chosen))
+    if chosen.any():
+        batch = batch.filter(pa.array(chosen))
+        emit = event_times(batch) + plan.release_delay
+        output.samples.append(weighted(plan, batch, emit, selection.part(chosen)))
