@@ -79,7 +79,7 @@ def headrace(config: Path) -> dict[str, float]:
         joins = [ShardJoin(inputs.join, n, CACHE_BYTES // shards) for n in range(shards)]
         journals = [FileJournal(Path(scratch) / str(n), durable=True) for n in range(shards)]
         started = time.perf_counter()
-        for block in Prefetcher(read_blocks(inputs, 65_536, scratch)):
+        for block in Prefetcher(read_blocks(inputs, inputs.config.batch_rows, scratch)):
             began = time.perf_counter()
             for join, journal, envelope in zip(joins, journals, block.envelopes, strict=True):
                 output = join.apply(envelope, journal)

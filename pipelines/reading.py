@@ -55,7 +55,7 @@ class _OpenBlocks:
     def _open(self) -> None:
         self.position, readers = self.start
         self.readers = dict(readers)
-        rows = self.inputs.config.replay.batch_rows
+        rows = self.inputs.config.batch_rows
         blocks = read_blocks(self.inputs, rows, self.scratch, self.readers)
         self.blocks: Prefetcher[Block] = Prefetcher(blocks)
 

@@ -94,7 +94,7 @@ def measure_windows(
             ShardJoin(inputs.join, shard, spill.cache_bytes) for shard in range(inputs.join.shards)
         ]
         events = 0
-        for block in read_blocks(inputs, config.replay.batch_rows, scratch):
+        for block in read_blocks(inputs, config.batch_rows, scratch):
             for join, envelope in zip(joins, block.envelopes, strict=True):
                 output = join.apply(envelope, spill.of(join.shard))
                 for batch in output.samples:

@@ -257,7 +257,7 @@ class MonitorConfig(Model):
 class ReplayConfig(Model):
     """How a replay uses this machine; nothing here changes a result."""
 
-    batch_rows: int = Field(default=65_536, ge=1, le=1_000_000)
+    batch_rows: int | None = Field(default=None, ge=1, le=1_000_000)
     sort_memory_mb: int = Field(default=256, ge=1)
     checkpoint: Duration = 30 * SECOND
 
@@ -306,6 +306,13 @@ class Config(Model):
         horizon = self.join.dedup_horizon
         default = max(self.settle_delay, HOUR, self.join.retention)
         return default if horizon is None else horizon
+
+    @property
+    def batch_rows(self) -> int:
+        """The resolved ``batch_rows``: 8,192 for each shard, between 2^16 and 2^19 in all."""
+        # Every block is an envelope a shard, and an envelope costs most by its being one.
+        wanted = min(max(8_192 * self.join.shards, 65_536), 524_288)
+        return wanted if self.replay.batch_rows is None else self.replay.batch_rows
 
     def conflicts(self) -> tuple[str, str, Any, str] | None:
         """Find the first contradiction between keys: (key, fact, value, hint)."""
