@@ -67,10 +67,11 @@ def windows(options: argparse.Namespace) -> int:
         raise ConfigError(options.config, "actions", "is missing", hint="there is nothing to join")
     check_times(resolve(config, options.config))
     from monitoring.report import render_windows
-    from pipelines.display import windows_page, windows_table
+    from pipelines.display import counting, windows_page, windows_table
     from pipelines.windows import as_json, measure_windows
 
-    measured = measure_windows(config, options.config, longest, options.coverage)
+    with counting() as watch:
+        measured = measure_windows(config, options.config, longest, options.coverage, watch)
     pages = windows_page(measured, options.coverage)
     windows_table(pages)
     if options.out is not None:

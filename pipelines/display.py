@@ -80,6 +80,13 @@ def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
         thread.join()
 
 
+@contextmanager
+def counting() -> Iterator[Callable[[int], None]]:
+    """Show on standard error how many events were read while the block runs."""
+    with Console(stderr=True).status("reading") as status:
+        yield lambda events: status.update(f"reading: {events:,} events")
+
+
 def _rows(path: str) -> int:
     import pyarrow.parquet as pq
 
@@ -93,7 +100,7 @@ def closing_table(summary: dict[str, Any], findings: list[str], out: Path) -> No
         title="Where every record ended",
         title_justify="left",
         box=SIMPLE_HEAD,
-        padding=(0, 1),
+        padding=(0, 1, 0, 0),
         pad_edge=False,
     )
     table.add_column("stream", no_wrap=True)

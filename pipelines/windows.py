@@ -86,7 +86,7 @@ def measure_windows(
     longest = 10 * config.longest_window if longest is None else longest
     inputs = resolve(_only_keys(config, longest), file)
     delays = {action.name: Delays(longest) for action in inputs.join.actions}
-    row_bytes, ended = 0.0, [0] * len(inputs.stream_names)
+    ended = [0] * len(inputs.stream_names)
     with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
         spill = Spill(Path(scratch), CACHE_BYTES // inputs.join.shards)
         row_bytes = _row_bytes(full, scratch)
