@@ -5,11 +5,7 @@ which on it can have a consequence. When a shard's clock is past that time, all
 that was known by then has been applied, so the order of becoming known, with
 ties broken by event time, source and offset, is a function of the log.
 
-The first of repeated impressions is the one to be met: one that becomes known
-is *shadowed* by a known one of its key with event time in
-``(time - dedup_horizon, time]``, and takes the place of a later one within the
-horizon. If samples leave before they settle, what has left cannot be taken
-back: then it is shadowed by a known one within the horizon on either side.
+Of repeated impressions one is met, see `joiner.known`.
 """
 
 from __future__ import annotations
@@ -23,145 +19,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from joiner.actions import PendingActions, belongs
-from joiner.keytable import probe
+from joiner.keytable import following_slot, probe, start
+from joiner.known import KnownImpressions, keep, tags_of
 from joiner.plan import JoinPlan
 from joiner.settling import column
 from schemas.events import ARRIVAL, KEY0, KEY1, NEVER, OFFSET, TIME
-from schemas.hashing import Int64s, UInt64s
-
-_MOST_LOAD = 0.8
-_GROWTH = 1.25
-SMALLEST = 64
-
-
-@nb.njit(inline="always")
-def _start(tag, size):
-    return np.int64(((tag >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32))
-
-
-@nb.njit(inline="always")
-def _next(at, size):
-    at += 1
-    return 0 if at == size else at
-
-
-@nb.njit(cache=True, nogil=True)
-def _insert(tags, times, knowns, tag, time, known):
-    at = _start(tag, tags.size)
-    while tags[at] != np.uint64(0):
-        at = _next(at, tags.size)
-    tags[at] = tag
-    times[at] = time
-    knowns[at] = known
-
-
-@nb.njit(cache=True, nogil=True)
-def _insert_all(tags, times, knowns, tag, time, known):
-    for i in range(tag.size):
-        _insert(tags, times, knowns, tag[i], time[i], known[i])
-
-
-@nb.njit(cache=True, nogil=True)
-def _keep(tags, times, knowns, tag, time, known, horizon, both_sides):
-    """Enter an impression unless it is shadowed; tell whether it was entered, and anew."""
-    at = _start(tag, tags.size)
-    replaced = np.int64(-1)
-    while tags[at] != np.uint64(0):
-        if tags[at] == tag:
-            since = time - times[at]
-            if 0 <= since < horizon or (both_sides and 0 < -since < horizon):
-                return False, False
-            if 0 < -since < horizon:
-                replaced = at
-        at = _next(at, tags.size)
-    anew = replaced < 0
-    if anew:
-        replaced = at
-    tags[replaced] = tag
-    times[replaced] = time
-    knowns[replaced] = known
-    return True, anew
-
-
-@nb.njit(cache=True, nogil=True)
-def _rebuild(tags, times, knowns, bound, new_tags, new_times, new_knowns):
-    count = 0
-    for i in range(tags.size):
-        if tags[i] != np.uint64(0) and times[i] > bound:
-            _insert(new_tags, new_times, new_knowns, tags[i], times[i], knowns[i])
-            count += 1
-    return count
-
-
-@nb.njit(cache=True, nogil=True)
-def _keep_all(tags, times, knowns, tag, time, known, horizon, both_sides):
-    count = 0
-    for i in range(tag.size):
-        _, anew = _keep(tags, times, knowns, tag[i], time[i], known[i], horizon, both_sides)
-        count += anew
-    return count
-
-
-class KnownImpressions:
-    """The impressions that an action may meet, by key.
-
-    An entry is the second half of the key's digest, event time and time of
-    becoming known; of two keys whose halves agree (one impression in
-    ``2^64 / entries``) the second would be taken for the first.
-
-    Parameters
-    ----------
-    horizon
-        See the module.
-    lifetime
-        How long after its event time an entry is needed, microseconds.
-    both_sides
-        Whether a later one shadows an earlier one too.
-    """
-
-    def __init__(self, horizon: int, lifetime: int, both_sides: bool) -> None:
-        self.horizon, self.lifetime, self.both_sides = horizon, lifetime, both_sides
-        self.count = 0
-        self._allocate(SMALLEST)
-
-    def _allocate(self, slots: int) -> None:
-        self.tags = np.zeros(slots, np.uint64)
-        self.times = np.empty(slots, np.int64)
-        self.knowns = np.empty(slots, np.int64)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory held."""
-        return self.tags.nbytes + self.times.nbytes + self.knowns.nbytes
-
-    def make_room(self, more: int, clock: int) -> None:
-        """Make room for so many entries; those that are past their lifetime go."""
-        if self.count + more <= self.tags.size * _MOST_LOAD:
-            return
-        bound = clock - self.lifetime
-        old = self.tags, self.times, self.knowns
-        live = int(np.count_nonzero((self.tags != 0) & (self.times > bound)))
-        self._allocate(max(SMALLEST, int((live + more) / _MOST_LOAD * _GROWTH) + 1))
-        self.count = _rebuild(*old, bound, self.tags, self.times, self.knowns)
-
-    def load(self, tags: UInt64s, times: Int64s, knowns: Int64s, clock: int) -> None:
-        """Take over the entries of another table."""
-        self.make_room(tags.size, clock)
-        _insert_all(self.tags, self.times, self.knowns, tags, times, knowns)
-        self.count += tags.size
-
-    def restore(self, key1: UInt64s, time: Int64s, known: Int64s, clock: int) -> None:
-        """Enter impressions that were entered before, in the order of becoming known."""
-        self.make_room(key1.size, clock)
-        self.count += _keep_all(
-            self.tags, self.times, self.knowns, tags_of(key1), time, known,
-            self.horizon, self.both_sides,
-        )  # fmt: skip
-
-
-def tags_of(key1: npt.NDArray[Any]) -> UInt64s:
-    """Return the table's tags; 0 stands for an empty slot."""
-    return np.where(key1 == 0, np.uint64(1), key1)
+from schemas.hashing import Int64s
 
 
 @nb.njit(inline="always")
@@ -212,7 +75,7 @@ def _meet(
             entry = due[a]
             a_known = max(a_time[entry], a_arrival[entry])
         if i < i_time.size and (a == due.size or i_known[i] <= a_known):
-            kept, anew = _keep(
+            kept, anew = keep(
                 tags, times, knowns, i_tag[i], i_time[i], i_known[i], horizon, both_sides
             )
             shadowed[i] = not kept
@@ -254,7 +117,7 @@ def _meet(
             continue
         a += 1
         tag = key1[entry] if key1[entry] != np.uint64(0) else np.uint64(1)
-        at = _start(tag, tags.size)
+        at = start(tag, tags.size)
         best = np.int64(-1)
         while tags[at] != np.uint64(0):
             if (
@@ -265,7 +128,7 @@ def _meet(
                 and (best < 0 or times[at] < times[best])
             ):
                 best = at
-            at = _next(at, tags.size)
+            at = following_slot(at, tags.size)
         if best >= 0:
             first, repeated = _has_joined(
                 entry, slots, key0, key1, following, stream, id0, id1, joined, times[best]

@@ -1,7 +1,8 @@
-"""Open addressing over key digests: slots that point to entries lying elsewhere.
+"""Open addressing over key digests.
 
-A slot holds 32 bits of the digest as a tag and the entry's number plus one, so
-that most probes are decided without touching the entries.
+Where slots point to entries lying elsewhere, a slot holds 32 bits of the digest
+as a tag and the entry's number plus one, so that most probes are decided without
+touching the entries.
 """
 
 from __future__ import annotations
@@ -16,6 +17,19 @@ SMALLEST = 64
 """Slots of an empty table; a power of two."""
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(0xFFFFFFFF00000000)
+
+
+@nb.njit(inline="always")
+def start(tag, size):
+    """Where to begin to look for a tag among any number of slots."""
+    return np.int64(((tag >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32))
+
+
+@nb.njit(inline="always")
+def following_slot(at, size):
+    """Where to go on."""
+    at += 1
+    return 0 if at == size else at
 
 
 @nb.njit(inline="always")

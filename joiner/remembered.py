@@ -16,6 +16,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from joiner.keytable import following_slot, start
 from schemas.events import NEVER
 from schemas.hashing import Int64s, UInt64s
 
@@ -30,11 +31,6 @@ _SHORT_SPAN, _LONG_SPAN = 1 << 40, 1 << 48
 _TAG = np.uint64(0xFFFFFFFFFFFFFFFE)
 _FLAG = np.uint64(1)
 _LOW32 = np.int64(0xFFFFFFFF)
-
-
-@nb.njit(inline="always")
-def _start(tag, size):
-    return np.int64(((tag >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32))
 
 
 @nb.njit(inline="always")
@@ -55,7 +51,7 @@ def _keep_first(tags, low, high, tag, time, horizon, kept):
     size = tags.size
     taken = 0
     for i in range(tag.size):
-        at = _start(tag[i], size)
+        at = start(tag[i], size)
         free = np.int64(-1)
         kept[i] = True
         while tags[at] != np.uint64(0):
@@ -67,9 +63,7 @@ def _keep_first(tags, low, high, tag, time, horizon, kept):
             elif tags[at] & _TAG == tag[i] & _TAG:
                 kept[i] = False
                 break
-            at += 1
-            if at == size:
-                at = 0
+            at = following_slot(at, size)
         if kept[i]:
             if free < 0:
                 free = at
@@ -83,16 +77,14 @@ def _find(tags, low, high, tag, out):
     """Find the newest entry of each key, -1 for none."""
     size = tags.size
     for i in range(tag.size):
-        at = _start(tag[i], size)
+        at = start(tag[i], size)
         out[i] = -1
         newest = np.int64(-1)
         while tags[at] != np.uint64(0):
             if tags[at] & _TAG == tag[i] & _TAG and _time(low, high, at) > newest:
                 newest = _time(low, high, at)
                 out[i] = at
-            at += 1
-            if at == size:
-                at = 0
+            at = following_slot(at, size)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -110,11 +102,9 @@ def _move(tags, low, high, bound, shift, new_tags, new_low, new_high):
     count = 0
     for i in range(tags.size):
         if tags[i] != np.uint64(0) and _time(low, high, i) > bound:
-            at = _start(tags[i], size)
+            at = start(tags[i], size)
             while new_tags[at] != np.uint64(0):
-                at += 1
-                if at == size:
-                    at = 0
+                at = following_slot(at, size)
             _put(new_tags, new_low, new_high, at, tags[i], _time(low, high, i) - shift)
             count += 1
     return count

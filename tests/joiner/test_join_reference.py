@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from joiner import actions, arrivals, keytable, remembered
+from joiner import actions, keytable, known, remembered
 from tests.joiner.harness import Rows, envelopes, event_rows, make_plan, play
 from tests.joiner.reference import reference_join
 
@@ -68,7 +68,7 @@ def check(case, crashes, repeats):
         patch.setattr(actions, "COMPACTED_FROM", 4)
         patch.setattr(keytable, "SMALLEST", 4)
         patch.setattr(remembered, "SMALLEST", 8)
-        patch.setattr(arrivals, "SMALLEST", 4)
+        patch.setattr(known, "SMALLEST", 4)
         played = play(plan, blocks, Random(seed + 1), crashes, repeats, cache_bytes)
 
     assert played.outcomes == {

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from joiner.arrivals import KnownImpressions
 from joiner.hashqueue import HashQueue, Segment
 from joiner.join import ShardJoin
 from joiner.journal import MemoryJournal
+from joiner.known import KnownImpressions
 from joiner.remembered import RememberedKeys
 from schemas.envelope import EventEnvelope
 from schemas.events import ARRIVAL, KEY0, KEY1, OFFSET, TIME
