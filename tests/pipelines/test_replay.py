@@ -302,10 +302,10 @@ def test_an_interrupted_run_cleans_up_and_says_so(log, tmp_path):
         time.sleep(0.005)
     time.sleep(0.3)
     error = ""
-    for _ in range(10):
+    for _ in range(60):
         process.send_signal(signal.SIGINT)
         try:
-            _, error = process.communicate(timeout=10)
+            _, error = process.communicate(timeout=1)
             break
         except subprocess.TimeoutExpired:
             continue  # compiled code may swallow an interrupt: press again
