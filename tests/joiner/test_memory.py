@@ -38,6 +38,31 @@ def test_a_waiting_impression_takes_no_memory_besides_the_cache():
     assert (queue.cached_bytes, queue.payloads) == (0, {})
 
 
+@pytest.mark.parametrize(
+    ("cache_bytes", "places"),
+    [(1 << 20, {"memory"}), (4_000, {"memory", "journal"}), (0, {"journal"})],
+)
+def test_impressions_of_joined_actions_are_found_in_memory_or_in_the_journal(cache_bytes, places):
+    """Wherever they are the same rows leave, and how many were found where is counted."""
+    plan = make_plan(windows=(300,), joined=True)
+    sources = [
+        Rows(0, [(t, f"g/{t}") for t in range(300)]),
+        Rows(1, [(t, f"g/{t - 10}", "") for t in range(10, 300)]),
+    ]
+    blocks = envelopes(plan, sources, 0, Random(1))
+    join, journal, rows = ShardJoin(plan, 0, cache_bytes), MemoryJournal(), []
+    feed = sorted(
+        (EventEnvelope.decode(data) for source in blocks for _, data in source),
+        key=lambda envelope: (envelope.progress, envelope.source),
+    )
+    for envelope in feed:
+        for batch in join.apply(envelope, journal).joined.get(0, []):
+            rows += batch.column("number").to_pylist()
+    assert sorted(rows) == list(range(290))
+    assert join.meeting.looked_up.keys() == places
+    assert sum(join.meeting.looked_up.values()) == 290
+
+
 def test_the_index_of_known_impressions_takes_at_most_forty_bytes_each():
     """And it does not grow past the lifetime of its entries."""
     index = KnownImpressions(horizon=100_000, lifetime=200_000, both_sides=False)

@@ -21,6 +21,7 @@ SETTINGS = {
     "joined, retained": ("joined = true", 'retention = "5m"'),
     "early": ("joined = true", 'emission = "window_and_immediate"'),
     "elapsed": ('emission = "elapsed"', 'retention = "5m"'),
+    "groups, no learner": ('group = ["request_id"]', 'group_span = "2m"'),
 }
 
 
@@ -30,6 +31,9 @@ def write_log(folder, impressions, *lines):
     text = (folder / "headrace.toml").read_text()
     text = text.replace("bits = 20", "bits = 12")
     text = text.replace("shards = 8", "shards = 2")
+    if any("group" in line for line in lines):
+        text = text.replace("[sampling]\n", '[sampling]\nunit = "group"\n')
+        text = text[: text.index("[learner]")]
     text = text.replace("[join]\n", "[join]\n" + "\n".join(lines) + "\n")
     text += '\n[replay]\nbatch_rows = 50\ncheckpoint = "0s"\n'
     (folder / "headrace.toml").write_text(text)
