@@ -129,6 +129,7 @@ class RememberedKeys:
         """Event time that is zero in the table."""
         self.known: dict[int, int] = {}
         """When flagged entries were known, by tag; the others were at their event time."""
+        self.most_known = SMALLEST
         self._allocate(SMALLEST)
 
     def _allocate(self, slots: int) -> None:
@@ -170,6 +171,10 @@ class RememberedKeys:
         if late.any():
             names = (tag[late] & _TAG).tolist()
             self.known.update(zip(names, known[late].tolist(), strict=True))
+            if len(self.known) > self.most_known:
+                bound = int(time[-1]) - self.horizon
+                self.known = {tag: when for tag, when in self.known.items() if when > bound}
+                self.most_known = max(SMALLEST, 2 * len(self.known))
         return kept
 
     def find(self, key1: UInt64s) -> tuple[Bools, Int64s, Int64s]:
@@ -185,30 +190,29 @@ class RememberedKeys:
         at = np.empty(tag.size, np.int64)
         _find(self.tags, self.low, self.high, tag, at)
         found = at >= 0
-        time, known, flagged = self._read(at)
-        for i in np.flatnonzero(found & flagged):
-            known[i] = self.known[int(tag[i])]
-        return found, time, known
+        return (found, *self._read(at))
 
-    def _read(self, at: Int64s) -> tuple[Int64s, Int64s, Bools]:
+    def _read(self, at: Int64s) -> tuple[Int64s, Int64s]:
+        """Return time and known of some slots."""
         time = self.base + (self.low[at].astype(np.int64) | (self.high[at].astype(np.int64) << 32))
-        return time, time.copy(), (self.tags[at] & _FLAG).astype(np.bool_)
+        known = time.copy()
+        tag = self.tags[at]
+        for i in np.flatnonzero(tag & _FLAG):
+            # Of one that is past its horizon it may be forgotten; nothing sees it any more.
+            known[i] = self.known.get(int(tag[i] & _TAG), int(time[i]))
+        return time, known
 
     def entries(self, bound: int) -> tuple[UInt64s, Int64s, Int64s]:
         """Return the second half of the digest, time and known of all newer than `bound`."""
         at = np.flatnonzero(self.tags)
-        time, known, flagged = self._read(at)
-        tag = self.tags[at] & _TAG
-        for i in np.flatnonzero(flagged):
-            known[i] = self.known[int(tag[i])]
-        newer = time > bound
-        order = np.argsort(time[newer], kind="stable")
-        return tag[newer][order], time[newer][order], known[newer][order]
+        time, known = self._read(at)
+        newer = np.flatnonzero(time > bound)
+        order = newer[np.argsort(time[newer], kind="stable")]
+        return self.tags[at[order]] & _TAG, time[order], known[order]
 
     def load(self, key1: UInt64s, time: Int64s, known: Int64s) -> None:
         """Take over what `entries` returned."""
-        kept = self.keep_first(key1, time, known)
-        assert kept.all(), "of one key, no entry lies within the horizon of another"
+        self.keep_first(key1, time, known)
 
     def _room(self) -> int:
         return int(self.tags.size * _MOST_LOAD) - self.taken
@@ -230,9 +234,6 @@ class RememberedKeys:
         shift = 0 if self.base == NEVER else base - self.base
         self.taken = _move(*old, bound, shift, self.tags, self.low, self.high)
         self.base = base
-        self.known = {
-            tag: known for tag, known in self.known.items() if known > time - self.horizon
-        }
 
 
 def _tags(key1: npt.NDArray[np.uint64]) -> UInt64s:

@@ -120,6 +120,20 @@ def test_a_remembered_key_takes_at_most_sixteen_bytes():
             assert remembered.nbytes / min(begin + 50_000, 1_000_000) <= 16
 
 
+def test_disordered_keys_are_forgotten_too():
+    """What is kept of impressions known after their time follows the horizon as well."""
+    remembered = RememberedKeys(horizon=10_000)
+    for begin in range(0, 200_000, 1_000):
+        number = np.arange(begin, begin + 1_000)
+        key1 = number.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        assert remembered.keep_first(key1, number, number + 5).all()
+        assert len(remembered.known) <= 25_000
+        # Those long past may be found still, but never fail.
+        first = np.arange(1, 1_000).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        found, time, known = remembered.find(first)
+        assert (known[found] >= time[found]).all()
+
+
 def test_times_beyond_what_a_table_holds_at_once():
     """A gap of years moves the table's zero; what is in the horizon stays."""
     day = 86_400_000_000
