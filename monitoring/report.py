@@ -81,7 +81,7 @@ class WindowsOf:
     sentence
         What is recommended, in words; empty for nothing.
     rows
-        The table: window, coverage, waiting, state, memory, note.
+        The table: window, coverage, waiting, state, memory, shards, note.
     """
 
     name: str

@@ -168,6 +168,7 @@ def windows_page(measured: list[Measured], coverage: float) -> list[WindowsOf]:
                     f"{choice.waiting:,}",
                     f"{choice.state_mb:,.1f}",
                     f"{choice.memory_mb:,.1f}",
+                    f"{choice.shards:,}",
                     choice.note,
                 ]
                 for choice in found.choices
@@ -193,7 +194,7 @@ def windows_table(pages: list[WindowsOf]) -> None:
     console = Console(highlight=False)
     for page in pages:
         table = Table(title=page.name, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-        for name in ("window", "coverage", "waiting", "state MB", "memory MB"):
+        for name in ("window", "coverage", "waiting", "state MB", "memory MB", "shards"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
         for row in page.rows:

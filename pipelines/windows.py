@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,8 +20,11 @@ from pipelines.spill import CACHE_BYTES, Spill
 from schemas.config import Config, MonitorConfig, SamplingConfig
 from schemas.durations import HOUR, SECOND
 
-REMEMBERED_KEY_BYTES = 16
-"""Memory of a remembered key, see docs/state.md."""
+REMEMBERED_KEY_BYTES, KNOWN_IMPRESSION_BYTES = 16, 37
+"""Memory of a remembered key, and of an impression that actions may meet; see docs/state.md."""
+
+SHARD_STATE_MB = 256
+"""Waiting columns of a shard of which no cell of the journal exceeds 64 MB."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Choice:
     state_mb, memory_mb
         Their columns in the runner's state or on disk, and what is in memory for
         them, without the cache.
+    shards
+        How many the join should have at least.
     note
         ``configured``, ``recommended`` or nothing.
     """
@@ -47,6 +53,7 @@ class Choice:
     waiting: int
     state_mb: float
     memory_mb: float
+    shards: int
     note: str
 
 
@@ -174,10 +181,14 @@ def _choices(
         note = "recommended" if window == recommended else ""
         if window == configured:
             note = f"configured, {note}" if note else "configured"
+        memory = remembered * REMEMBERED_KEY_BYTES
+        if full.join.meets:
+            memory += min(waiting + remembered, total) * KNOWN_IMPRESSION_BYTES
+        state_mb = waiting * row_bytes / 1e6
         choices.append(
             Choice(
-                window, survival.coverage(window), waiting, waiting * row_bytes / 1e6,
-                remembered * REMEMBERED_KEY_BYTES / 1e6, note,
+                window, survival.coverage(window), waiting, state_mb, memory / 1e6,
+                max(1, math.ceil(state_mb / SHARD_STATE_MB)), note,
             )
         )  # fmt: skip
     return Measured(name, survival, total, choices, recommended)
