@@ -296,7 +296,11 @@ def test_an_interrupted_run_cleans_up_and_says_so(log, tmp_path):
         sys.executable, "-m", "pipelines.cli", "replay", str(log / "headrace.toml"),
         "--out", str(out), "--quiet", "--batch-rows", "5",
     ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        # A shell lets its background jobs ignore interrupts, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while not (out / ".partial" / "samples").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
