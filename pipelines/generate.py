@@ -26,6 +26,7 @@ START = 1_767_225_600 * SECOND
 
 WINDOW = 10 * MINUTE
 _CHUNK = 262_144
+_GROUP_ROWS = 65_536
 _DEVICES = ("phone", "desktop", "tablet", "tv")
 _SYSTEMS = ("android", "ios", "windows", "macos", "linux")
 _HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), np.uint8).reshape(256, 2)
@@ -111,7 +112,8 @@ def write_traffic(traffic: Traffic, folder: Path, form: str = "parquet") -> Gene
     if text:
         _write_jsonl(clicked, folder / names[1], broken=not traffic.clean)
     else:
-        pq.write_table(clicked, folder / names[1])
+        # A reader holds a row group in memory, and one of all clicks would grow with the log.
+        pq.write_table(clicked, folder / names[1], row_group_size=_GROUP_ROWS)
     truth = {
         "impressions": rows,
         "clicks": clicked.num_rows,

@@ -22,7 +22,7 @@ FILE_ROWS = 262_144
 """Rows a file. A file is one row group, so that a replay that goes on after a crash need
 not repair a half-written one; a row group is held in memory until it is whole."""
 
-_LETTER_FILE_ROWS = 65_536
+_LETTER_FILE_ROWS = 16_384
 
 # Dead letters come a few at a time, and each batch weighs more than its rows.
 _MOST_PARTS = 1_000
