@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 from pipelines.heads import check_times
 from pipelines.inputs import Inputs, resolve
+from pipelines.staging import staging_folder
 from schemas.durations import format_duration
 from schemas.errors import ConfigError
 from schemas.loading import load_config
@@ -31,9 +33,16 @@ def replay(options: argparse.Namespace) -> int:
     _check_folder(options.out)
     check_times(inputs)
     quiet_beam()
+    from pipelines.checkpoint import latest_checkpoint
     from pipelines.display import closing_table, watching
     from pipelines.replay import replay as run_replay
 
+    if options.resume and not options.quiet:
+        found = latest_checkpoint(staging_folder(options.out))
+        where = (
+            "no checkpoint found, starting over" if found is None else "going on from checkpoint"
+        )
+        print(f"headrace: {where}", file=sys.stderr)
     with watching(inputs, quiet=options.quiet) as watch:
         replayed = run_replay(inputs, options.out, options.beam_options, watch, options.resume)
     if not options.quiet:

@@ -14,6 +14,11 @@ _STAGING = ".partial"
 _OLD = ".replaced"
 
 
+def staging_folder(out: Path) -> Path:
+    """Return where the outputs of an unfinished run are."""
+    return out / _STAGING
+
+
 def stage(out: Path, keep: bool = False) -> Path:
     """Make the folder to write to; unless it is to be kept, what is there is removed."""
     staging = out / _STAGING

@@ -131,9 +131,10 @@ def test_resume_refuses_another_configuration_and_changed_files(tmp_path, capsys
     assert not (out / ".partial").exists()
 
 
-def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path):
-    """The flag can be given always."""
+def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path, capsys):
+    """The flag can be given always; the run says what it found."""
     config = write_log(tmp_path / "log", 2_000)
     assert main(["replay", str(config), "--out", str(tmp_path / "a"), "--quiet"]) == 0
-    assert main(["replay", str(config), "--out", str(tmp_path / "b"), "--quiet", "--resume"]) == 0
+    assert main(["replay", str(config), "--out", str(tmp_path / "b"), "--resume"]) == 0
+    assert "no checkpoint found, starting over" in capsys.readouterr().err
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
