@@ -130,8 +130,8 @@ def closing_table(summary: dict[str, Any], findings: list[str], out: Path) -> No
     joined = summary["joined"]
     if joined is not None:
         actions = ", ".join(f"{n:,} {name}" for name, n in joined["actions"].items())
-        found = ", ".join(f"{n:,} in the {place}" for place, n in joined["found_in"].items())
-        console.print(f"joined    {actions}; their impressions were found: {found or 'none'}")
+        found = ", ".join(f"{n:,} in {place}" for place, n in joined["found_in"].items())
+        console.print(f"joined    {actions}; impressions found: {found or 'none'}")
     learner = summary["learner"]
     if learner is not None and learner["samples"]:
         console.print(
