@@ -108,11 +108,15 @@ class Ring:
         """Return the cell for what lives until `time` has expired."""
         return (time // self.width) % CELLS
 
-    def append(self, journal: Journal, time: int, data: bytes) -> None:
-        """Append what lives until `time` has expired."""
+    def note(self, time: int) -> int:
+        """Note that something lives until `time` has expired; return its cell."""
         cell = self.cell(time)
         self.latest[cell] = max(self.latest[cell], time)
-        journal.append(self.name, cell, data)
+        return cell
+
+    def append(self, journal: Journal, time: int, data: bytes) -> None:
+        """Append what lives until `time` has expired."""
+        journal.append(self.name, self.note(time), data)
 
     def expire(self, journal: Journal, bound: int) -> None:
         """Clear the cells in which everything is at or before `bound`."""

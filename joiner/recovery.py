@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -109,18 +109,16 @@ def export_join(
     plan = join.plan
     rings = new_rings(plan)
     pieces: list[tuple[str, int, Callable[[], bytes]]] = []
+    waiting: dict[int, list[Segment]] = {}
 
     def put(ring: str, latest: int, write: Callable[[], bytes]) -> None:
-        cell = rings[ring].cell(latest)
-        rings[ring].latest[cell] = max(rings[ring].latest[cell], latest)
-        pieces.append((ring, cell, write))
+        pieces.append((ring, rings[ring].note(latest), write))
 
     for segment in join.queue.waiting.values():
-        put("impressions", segment.last_time, partial(_export_rows, join, segment, journal))
-        cell = rings["impressions"].cell(segment.last_time)
-        put("segments", segment.last_time, replace(segment, cell=cell).encode)
-        if plan.emission.early:
-            put("known", segment.last_time, partial(_export_kept, join, segment, journal))
+        put("segments", segment.last_time, segment.encode)
+        waiting.setdefault(segment.cell, []).append(segment)
+        for ring in ("impressions", "known") if plan.emission.early else ("impressions",):
+            rings[ring].note(segment.last_time)
     for number, batch in enumerate(join.retained.batches):
         whole = EventEnvelope(0, 0, plan.sources, -1 - number, -1 - number, NEVER, 0, batch)
         put("impressions", batch.column(TIME)[-1].as_py(), whole.encode)
@@ -152,23 +150,31 @@ def export_join(
         **describe_join(join),
         "rings": {name: ring.latest for name, ring in rings.items()},
     }
-    return described, ((ring, cell, write()) for ring, cell, write in pieces)
+    in_memory = ((ring, cell, write()) for ring, cell, write in pieces)
+    # A cell may lie on disk, and is read as a whole: once for all its segments.
+    from_cells = (_export_waiting(join, segments, journal) for segments in waiting.values())
+    return described, chain(in_memory, chain.from_iterable(from_cells))
 
 
-def _export_rows(join: ShardJoin, segment: Segment, journal: Journal) -> bytes:
-    found, _ = join.queue.look_up([segment], journal)
-    rows = found[segment.name]
-    place = (segment.source, join.plan.sources, segment.begin, segment.begin + segment.rows)
-    return EventEnvelope(0, *place, NEVER, 0, rows).encode()
+def _export_waiting(
+    join: ShardJoin, segments: list[Segment], journal: Journal
+) -> Iterator[tuple[str, int, bytes]]:
+    found, _ = join.queue.look_up(segments, journal)
+    for segment in segments:
+        rows = found[segment.name]
+        place = (segment.source, join.plan.sources, segment.begin, segment.begin + segment.rows)
+        yield "impressions", segment.cell, EventEnvelope(0, *place, NEVER, 0, rows).encode()
+        if join.plan.emission.early:
+            cell = join.rings["known"].cell(segment.last_time)
+            yield "known", cell, _export_kept(join, segment, rows)
 
 
-def _export_kept(join: ShardJoin, segment: Segment, journal: Journal) -> bytes:
+def _export_kept(join: ShardJoin, segment: Segment, rows: pa.RecordBatch) -> bytes:
     """Write which of a segment's rows are no duplicates, as far as they are known."""
-    found, _ = join.queue.look_up([segment], journal)
-    kept = _known(found[segment.name]) < join.clock
+    kept = _known(rows) < join.clock
     if segment.name in join.meeting.shadowed:
         kept &= ~join.meeting.shadowed[segment.name]
-    offset = found[segment.name].column(OFFSET).to_numpy()[kept]
+    offset = rows.column(OFFSET).to_numpy()[kept]
     columns = [pa.array(np.full(offset.size, segment.source)), pa.array(offset)]
     return batch_to_bytes(pa.RecordBatch.from_arrays(columns, _KEPT))
 

@@ -1,5 +1,6 @@
 """What a join holds in memory."""
 
+from collections import Counter
 from random import Random
 
 import numpy as np
@@ -10,6 +11,7 @@ from joiner.hashqueue import HashQueue, Segment
 from joiner.join import ShardJoin
 from joiner.journal import MemoryJournal
 from joiner.known import KnownImpressions
+from joiner.recovery import export_join
 from joiner.remembered import RememberedKeys
 from schemas.envelope import EventEnvelope
 from schemas.events import ARRIVAL, KEY0, KEY1, OFFSET, TIME
@@ -144,6 +146,29 @@ def test_times_beyond_what_a_table_holds_at_once():
     assert not remembered.keep_first(key[4:], time[4:] + day, time[4:] + day).any()
     found, then, _ = remembered.find(key[4:])
     assert (found.tolist(), then.tolist()) == ([True], [20_000 * day])
+
+
+@pytest.mark.parametrize("mode", ["window", "elapsed"])
+def test_writing_a_join_down_reads_each_cell_once(mode):
+    """However many segments lie in a cell, which on disk is read as a whole."""
+
+    class Counting(MemoryJournal):
+        def read(self, ring, cell):
+            reads[ring, cell] += 1
+            return super().read(ring, cell)
+
+    reads = Counter()
+    plan = make_plan(windows=(300,), mode=mode)
+    sources = [Rows(0, [(t, f"g/{t}") for t in range(300)]), Rows(1, [])]
+    join, journal = ShardJoin(plan, 0, 0), Counting()
+    for _, data in envelopes(plan, sources, 0, Random(1))[0][:-1]:
+        join.apply(EventEnvelope.decode(data), journal)
+    assert len(join.queue.waiting) > 20
+    reads.clear()
+    _, pieces = export_join(join, journal)
+    written = [ring for ring, _, _ in pieces]
+    assert written.count("impressions") == len(join.queue.waiting)
+    assert set(reads.values()) == {1}
 
 
 @pytest.mark.parametrize("horizon", [50, 7 * 86_400_000_000])
