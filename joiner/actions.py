@@ -24,7 +24,7 @@ COMPACTED_FROM = 1024
 
 
 @nb.njit(inline="always")
-def sees(i_time, i_known, a_time, a_arrival, times):
+def _sees(i_time, i_known, a_time, a_arrival, times):
     """Whether an impression is visible to an action: remembered, and in time for it."""
     settle_delay, retention, horizon, wait = times[0], times[1], times[2], times[3]
     remembered = max(i_time + settle_delay + retention, i_time + horizon)
@@ -57,7 +57,7 @@ def _match(
     for i in range(i_time.size):
         _, entry = probe(slots, key0, key1, i_key0[i], i_key1[i])
         while entry >= 0:
-            if state[entry] == PENDING and sees(
+            if state[entry] == PENDING and _sees(
                 i_time[i], i_known[i], a_time[entry], a_arrival[entry], times
             ):
                 if belongs(i_time[i], a_time[entry], windows[stream[entry]], early):
@@ -79,7 +79,7 @@ def _meet_remembered(found, i_time, i_known, begin, stream, a_time, a_arrival, w
                      state, seen):  # fmt: skip
     for i in range(found.size):
         entry = begin + i
-        if not found[i] or not sees(i_time[i], i_known[i], a_time[entry], a_arrival[entry], times):
+        if not found[i] or not _sees(i_time[i], i_known[i], a_time[entry], a_arrival[entry], times):
             continue
         if belongs(i_time[i], a_time[entry], windows[stream[entry]], times[4]):
             state[entry] = LATE

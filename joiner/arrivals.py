@@ -20,10 +20,10 @@ import pyarrow as pa
 
 from joiner.actions import PendingActions, belongs
 from joiner.keytable import following_slot, probe, start
-from joiner.known import KnownImpressions, keep, tags_of
+from joiner.known import KnownImpressions, keep, known_times, tags_of
 from joiner.plan import JoinPlan
 from joiner.settling import column
-from schemas.events import ARRIVAL, KEY0, KEY1, NEVER, OFFSET, TIME
+from schemas.events import KEY0, KEY1, NEVER, OFFSET, TIME
 from schemas.hashing import Int64s
 
 
@@ -219,7 +219,7 @@ class Arrivals:
 
     def push(self, source: int, begin: int, batch: pa.RecordBatch, clock: int) -> None:
         """Add impressions; those known before `clock` are left out."""
-        known = np.maximum(batch.column(TIME).to_numpy(), batch.column(ARRIVAL).to_numpy())
+        known = known_times(batch)
         rows = np.flatnonzero(known >= clock)
         if rows.size:
             self.fresh.append(Fresh(source, begin, batch, rows, known[rows]))

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from joiner.journal import Journal
+from joiner.known import known_times
 from schemas.envelope import EventEnvelope
-from schemas.events import ARRIVAL, OFFSET, TIME
+from schemas.events import OFFSET, TIME
 
 _SEGMENT = struct.Struct("<8q")
 
@@ -55,9 +56,8 @@ class Segment:
     @classmethod
     def of(cls, source: int, begin: int, batch: pa.RecordBatch, cell: int) -> Segment:
         """Describe an envelope's rows, ordered by `sort_by_time`."""
-        time, arrival = batch.column(TIME).to_numpy(), batch.column(ARRIVAL).to_numpy()
-        first, last = int(time[0]), int(time[-1])
-        known = max(last, int(arrival.max()))
+        time = batch.column(TIME).to_numpy()
+        first, last, known = int(time[0]), int(time[-1]), int(known_times(batch).max())
         return cls(source, begin, first, last, known, cell, batch.num_rows, batch.nbytes)
 
     def encode(self) -> bytes:

@@ -14,13 +14,21 @@ from typing import Any
 import numba as nb
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from joiner.keytable import following_slot, start
+from schemas.events import ARRIVAL, TIME
 from schemas.hashing import Int64s, UInt64s
 
 _MOST_LOAD = 0.8
 _GROWTH = 1.25
 SMALLEST = 64
+
+
+def known_times(batch: pa.RecordBatch) -> Int64s:
+    """Return when each event is known: the later of event time and arrival progress."""
+    known: Int64s = np.maximum(batch.column(TIME).to_numpy(), batch.column(ARRIVAL).to_numpy())
+    return known
 
 
 @nb.njit(cache=True, nogil=True)

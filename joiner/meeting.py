@@ -13,6 +13,7 @@ from joiner.emission import Scheduled
 from joiner.hashqueue import HashQueue, Name, Run
 from joiner.joined import Finder, Impressions, joined_rows
 from joiner.journal import Journal, Ring
+from joiner.known import known_times
 from joiner.labels import Labels, label
 from joiner.layout import MET, record_of
 from joiner.output import JoinOutput
@@ -22,7 +23,7 @@ from joiner.sampled import emit_early
 from joiner.sampling import Bools
 from joiner.settling import SettlingRows
 from schemas.envelope import batch_to_bytes
-from schemas.events import ARRIVAL, EMIT, KEY0, KEY1, OFFSET, TIME, Outcome
+from schemas.events import EMIT, KEY0, KEY1, OFFSET, TIME, Outcome
 from schemas.hashing import Int64s
 
 
@@ -81,11 +82,10 @@ class Meeting:
 
     def _schedule(self, kept: list[Fresh], journal: Journal) -> None:
         plan = self.plan
-        window = max((action.window for action in plan.actions), default=0)
         for fresh in kept:
             batch = fresh.batch.take(pa.array(fresh.rows))
             key0, time = batch.column(KEY0).to_numpy(), batch.column(TIME).to_numpy()
-            emit = plan.emission.first_emit(key0, time, fresh.known, window)
+            emit = plan.emission.first_emit(key0, time, fresh.known, plan.longest_window)
             order = np.argsort(emit, kind="stable")
             batch, emit = batch.take(pa.array(order)), emit[order]
             self.scheduled.push(batch, emit)
@@ -108,8 +108,9 @@ class Meeting:
         names = Impressions(actions.key0[entry], actions.key1[entry], pairs.time, pairs.known)
         turns = np.zeros(entry.size, np.bool_)
         if plan.emission.early:
-            window = max(action.window for action in plan.actions)
-            first = plan.emission.first_emit(names.key0, names.time, names.known, window)
+            first = plan.emission.first_emit(
+                names.key0, names.time, names.known, plan.longest_window
+            )
             in_time = actions.arrival[entry] < pairs.time + plan.settle_delay
             turns = pairs.first & (pairs.at > first) & in_time
         leaves = ~pairs.repeated if plan.joined else np.zeros(entry.size, np.bool_)
@@ -175,7 +176,5 @@ class Meeting:
 
 
 def _names(batch: pa.RecordBatch) -> Impressions:
-    key0, key1, time, arrival = (
-        batch.column(name).to_numpy() for name in (KEY0, KEY1, TIME, ARRIVAL)
-    )
-    return Impressions(key0, key1, time, np.maximum(time, arrival))
+    key0, key1, time = (batch.column(name).to_numpy() for name in (KEY0, KEY1, TIME))
+    return Impressions(key0, key1, time, known_times(batch))

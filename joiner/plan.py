@@ -77,9 +77,14 @@ class JoinPlan:
         return ("impressions", *(action.name for action in self.actions))
 
     @property
+    def longest_window(self) -> int:
+        """The longest action window, 0 without actions."""
+        return max((action.window for action in self.actions), default=0)
+
+    @property
     def settle_delay(self) -> int:
         """From an impression's event time to its settling."""
-        return max((action.window for action in self.actions), default=0) + self.group_span
+        return self.longest_window + self.group_span
 
     @property
     def release_delay(self) -> int:

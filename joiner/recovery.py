@@ -16,11 +16,12 @@ from joiner.groups import event_times
 from joiner.hashqueue import Segment
 from joiner.join import ShardJoin
 from joiner.journal import AHEAD, Journal
+from joiner.known import known_times
 from joiner.layout import DECIDED, MET, SEEN, new_rings, record_of, ring_bounds
 from joiner.plan import JoinPlan
 from schemas.envelope import EventEnvelope, batch_from_bytes, batch_to_bytes
 from schemas.errors import StateVersionError
-from schemas.events import ARRIVAL, EMIT, KEY1, NEVER, OFFSET, TIME, Outcome
+from schemas.events import EMIT, KEY1, NEVER, OFFSET, TIME, Outcome
 from schemas.hashing import Int64s
 
 LAYOUT_VERSION = 2
@@ -171,7 +172,7 @@ def _export_waiting(
 
 def _export_kept(join: ShardJoin, segment: Segment, rows: pa.RecordBatch) -> bytes:
     """Write which of a segment's rows are no duplicates, as far as they are known."""
-    kept = _known(rows) < join.clock
+    kept = known_times(rows) < join.clock
     if segment.name in join.meeting.shadowed:
         kept &= ~join.meeting.shadowed[segment.name]
     offset = rows.column(OFFSET).to_numpy()[kept]
@@ -260,7 +261,7 @@ def _restore_actions(join: ShardJoin, journal: Journal) -> None:
     for envelope in envelopes:
         source, _, batch = _rows(envelope)
         time = batch.column(TIME).to_numpy()
-        known = _known(batch)
+        known = known_times(batch)
         places = [(source, offset) for offset in batch.column(OFFSET).to_pylist()]
         joined = np.array([met.get(place, NEVER) for place in places], np.int64)
         pending = (time > decided_up_to) & np.array([place not in decided for place in places])
@@ -308,7 +309,7 @@ def _restore_known(join: ShardJoin, journal: Journal) -> None:
     found, _ = join.queue.look_up(list(join.queue.waiting.values()), journal)
     for name, batch in found.items():
         alone = kept.get(name[0], np.empty(0, np.int64))
-        mask = (_known(batch) < join.clock) & ~_among(batch.column(OFFSET).to_numpy(), alone)
+        mask = (known_times(batch) < join.clock) & ~_among(batch.column(OFFSET).to_numpy(), alone)
         if mask.any():
             join.meeting.shadowed[name] = mask
 
@@ -320,11 +321,6 @@ def _among(values: Int64s, ordered: Int64s) -> npt.NDArray[np.bool_]:
     at = np.minimum(np.searchsorted(ordered, values), ordered.size - 1)
     found: npt.NDArray[np.bool_] = ordered[at] == values
     return found
-
-
-def _known(batch: pa.RecordBatch) -> Int64s:
-    known: Int64s = np.maximum(batch.column(TIME).to_numpy(), batch.column(ARRIVAL).to_numpy())
-    return known
 
 
 def _restore_scheduled(join: ShardJoin, batch: pa.RecordBatch) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from joiner.hashqueue import Run
-from schemas.events import ARRIVAL, KEY0, KEY1, OFFSET, TIME
+from joiner.known import known_times
+from schemas.events import KEY0, KEY1, OFFSET, TIME
 from schemas.hashing import Int64s, UInt64s
 
 _FEW_ROWS = 1_024
@@ -75,7 +76,7 @@ def gather(runs: list[Run]) -> SettlingRows:
         parts,
         order,
         ordered(time),
-        ordered(np.maximum(time, column(parts, ARRIVAL))),
+        ordered(joined([known_times(part) for part in parts])),
         ordered(column(parts, KEY0)),
         ordered(column(parts, KEY1)),
         ordered(source),
@@ -84,5 +85,9 @@ def gather(runs: list[Run]) -> SettlingRows:
 
 def column(parts: list[pa.RecordBatch], name: str) -> Any:
     """Return a column of several parts as one array."""
-    pieces = [part.column(name).to_numpy() for part in parts]
+    return joined([part.column(name).to_numpy() for part in parts])
+
+
+def joined(pieces: list[Any]) -> Any:
+    """Return arrays as one, without a copy if it is one."""
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)

@@ -90,7 +90,6 @@ class Delays:
     def __init__(self, longest: int, resolution: int = SECOND) -> None:
         self.longest, self.resolution = longest, resolution
         self.delays: list[Int64s] = []
-        self.shown: list[Int64s] = []
         self.clicked: Counter[int] = Counter()
         self.all: Counter[int] = Counter()
 

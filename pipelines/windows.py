@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -203,8 +203,7 @@ def as_json(measured: list[Measured]) -> dict[str, Any]:
             "longest_s": found.survival.longest / SECOND,
             "recommended_s": None if found.recommended is None else found.recommended / SECOND,
             "windows": [
-                {**vars(replace(choice)), "window": choice.window / SECOND}
-                for choice in found.choices
+                {**vars(choice), "window": choice.window / SECOND} for choice in found.choices
             ],
         }
         for found in measured
