@@ -300,14 +300,25 @@ class PendingActions:
     def wanted(self, clock: int) -> Int64s:
         """List the entries that something may still ask for."""
         live = slice(0, self.count)
-        wanted = self.state[live] == PENDING
-        if self.meets:
-            settle_delay, retention = self.times[0], self.times[1]
-            wanted |= self.known(live) >= clock
-            if retention:
-                # A repeated id must find the first one until its impression is forgotten.
-                wanted |= self.joined[live] + settle_delay + retention > clock
-        return np.flatnonzero(wanted)
+        pending = self.state[live] == PENDING
+        return np.flatnonzero(
+            self.asked_for(pending, self.time[live], self.known(live), self.joined[live], clock)
+        )
+
+    def asked_for(
+        self, pending: Bools, time: Int64s, known: Int64s, joined: Int64s, clock: int
+    ) -> Bools:
+        """Tell which actions something may still ask for, by what is known of each."""
+        if not self.meets:
+            return pending
+        settle_delay, retention, wait = self.times[0], self.times[1], self.times[3]
+        # Decided or not, it may meet an impression that becomes known from now on.
+        unmet = (joined == NEVER) & ((known >= clock) | (time + wait > clock))
+        asked: Bools = pending | unmet
+        if retention:
+            # A repeated id must find the first one until its impression is forgotten.
+            asked |= joined + settle_delay + retention > clock
+        return asked
 
     def compact(self, clock: int) -> None:
         """Drop entries that nothing asks for any more, once they are more than half."""

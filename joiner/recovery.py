@@ -236,7 +236,7 @@ def _restore_retained(join: ShardJoin, batch: pa.RecordBatch) -> None:
 
 
 def _restore_actions(join: ShardJoin, journal: Journal) -> None:
-    plan, actions = join.plan, join.actions
+    actions = join.actions
     decided: set[tuple[int, int]] = set()
     seen: set[tuple[int, int]] = set()
     met: dict[tuple[int, int], int] = {}
@@ -256,19 +256,14 @@ def _restore_actions(join: ShardJoin, journal: Journal) -> None:
             else:
                 met[place] = time
     # All that is older is decided.
-    decided_up_to = join.clock - plan.action_deadline
-    asked_for = plan.settle_delay + plan.retention
+    decided_up_to = join.clock - join.plan.action_deadline
     for envelope in envelopes:
         source, _, batch = _rows(envelope)
         time = batch.column(TIME).to_numpy()
-        known = known_times(batch)
         places = [(source, offset) for offset in batch.column(OFFSET).to_pylist()]
         joined = np.array([met.get(place, NEVER) for place in places], np.int64)
         pending = (time > decided_up_to) & np.array([place not in decided for place in places])
-        wanted = pending.copy()
-        if plan.meets:
-            wanted |= known >= join.clock
-            wanted |= (joined > NEVER) & (joined + asked_for > join.clock) & (plan.retention > 0)
+        wanted = actions.asked_for(pending, time, known_times(batch), joined, join.clock)
         if not wanted.any():
             continue
         new = slice(actions.count, actions.count + int(np.count_nonzero(wanted)))
@@ -278,7 +273,7 @@ def _restore_actions(join: ShardJoin, journal: Journal) -> None:
         # What was decided as late must not be decided once more.
         actions.state[new] = np.where(pending[wanted], PENDING, SETTLED)
     live = np.arange(actions.count)
-    actions.unmet = live[actions.known(live) >= join.clock] if plan.meets else live[:0]
+    actions.unmet = live[actions.known(live) >= join.clock] if actions.meets else live[:0]
 
 
 def _restore_known(join: ShardJoin, journal: Journal) -> None:

@@ -199,6 +199,21 @@ def test_of_waiting_actions_with_one_id_the_first_leaves():
     assert played.joined == [(0, 0, 1, 0, 1)]
 
 
+def test_an_action_that_is_late_for_one_impression_may_meet_the_next(monkeypatch):
+    """Though it is decided it stays known, through compaction and crashes, while it may."""
+    monkeypatch.setattr(actions, "COMPACTED_FROM", 1)
+    plan = make_plan(joined=True, early=3, dedup_horizon=12)
+    sources = [
+        Rows(0, [(0, "g/1"), (11, "g/9"), (12, "g/1"), (40, "g/8")]),
+        Rows(1, [(10, "g/7", ""), (9, "g/1", ""), (50, "g/6", "")]),
+    ]
+    for seed in range(30):
+        blocks = envelopes(plan, sources, 0, Random(seed))
+        played = play(plan, blocks, Random(seed), crashes=0.4)
+        assert played.outcomes[1, 1] == "late"
+        assert played.joined == [(0, 2, 1, 1, 12)]
+
+
 def test_the_earliest_impression_that_is_known_is_met():
     """A copy that came first is met until the earlier one is known; then that one is."""
     plan = make_plan(joined=True)
