@@ -48,7 +48,7 @@ def _insert(slots, key0, key1, begin, end, following):
 
 @nb.njit(cache=True, nogil=True)
 def _match(
-    slots, key0, key1, following, state, seen, stream, a_time, a_arrival,
+    slots, key0, key1, following, state, seen, met, stream, a_time, a_arrival,
     i_key0, i_key1, i_time, i_known, windows, times, row_out, entry_out, seen_out,
 ):  # fmt: skip
     settle_delay, early = times[0], times[4]
@@ -63,6 +63,7 @@ def _match(
                 if belongs(i_time[i], a_time[entry], windows[stream[entry]], early):
                     late = a_arrival[entry] >= i_time[i] + settle_delay
                     state[entry] = LATE if late else SETTLED
+                    met[entry] = i_time[i]
                     row_out[matched] = i
                     entry_out[matched] = entry
                     matched += 1
@@ -76,27 +77,32 @@ def _match(
 
 @nb.njit(cache=True, nogil=True)
 def _meet_remembered(found, i_time, i_known, begin, stream, a_time, a_arrival, windows, times,
-                     state, seen):  # fmt: skip
+                     state, seen, met):  # fmt: skip
     for i in range(found.size):
         entry = begin + i
         if not found[i] or not _sees(i_time[i], i_known[i], a_time[entry], a_arrival[entry], times):
             continue
         if belongs(i_time[i], a_time[entry], windows[stream[entry]], times[4]):
             state[entry] = LATE
+            met[entry] = i_time[i]
         else:
             seen[entry] = True
 
 
 @nb.njit(cache=True, nogil=True)
 def _met_by(
-    slots, key0, key1, following, a_time, a_arrival, joined,
+    slots, key0, key1, following, a_time, a_arrival, met, settle_delay,
     i_key0, i_key1, i_time, at, row_out, entry_out,
 ):  # fmt: skip
     found = 0
     for i in range(i_time.size):
         _, entry = probe(slots, key0, key1, i_key0[i], i_key1[i])
         while entry >= 0:
-            if joined[entry] == i_time[i] and max(a_time[entry], a_arrival[entry]) <= at[i]:
+            if (
+                met[entry] == i_time[i]
+                and max(a_time[entry], a_arrival[entry]) <= at[i]
+                and a_arrival[entry] < i_time[i] + settle_delay
+            ):
                 if found < row_out.size:
                     row_out[found] = i
                     entry_out[found] = entry
@@ -105,9 +111,54 @@ def _met_by(
     return found
 
 
+@nb.njit(inline="always")
+def comes_before(a, b, time, arrival, source, offset):
+    """Whether an action becomes known before another; ties go by time, source, offset."""
+    known_a, known_b = max(time[a], arrival[a]), max(time[b], arrival[b])
+    if known_a != known_b:
+        return known_a < known_b
+    if time[a] != time[b]:
+        return time[a] < time[b]
+    if source[a] != source[b]:
+        return source[a] < source[b]
+    return offset[a] < offset[b]
+
+
+@nb.njit(cache=True, nogil=True)
+def _counted_up_to(
+    slots, key0, key1, following, stream, time, arrival, source, offset, id0, id1, met,
+    settle_delay, late, row_out, entry_out, repeated,
+):  # fmt: skip
+    found = 0
+    for i in range(late.size):
+        own = late[i]
+        repeated[i] = False
+        has_id = id0[own] != np.uint64(0) or id1[own] != np.uint64(0)
+        _, entry = probe(slots, key0, key1, key0[own], key1[own])
+        while entry >= 0:
+            if met[entry] == met[own] and (
+                entry == own
+                or arrival[entry] < met[own] + settle_delay
+                or comes_before(entry, own, time, arrival, source, offset)
+            ):
+                if found < row_out.size:
+                    row_out[found] = i
+                    entry_out[found] = entry
+                found += 1
+                repeated[i] |= (
+                    has_id
+                    and entry != own
+                    and stream[entry] == stream[own]
+                    and id0[entry] == id0[own]
+                    and id1[entry] == id1[own]
+                )
+            entry = following[entry]
+    return found
+
+
 @dataclass(frozen=True)
 class Matches:
-    """Actions that met impressions which settle now.
+    """Which actions are those of which impressions.
 
     Parameters
     ----------
@@ -119,6 +170,16 @@ class Matches:
 
     row: Int64s
     entry: Int64s
+
+
+@dataclass(frozen=True)
+class ActionRows:
+    """Actions of one source with their payload; `entries` has shape (n,)."""
+
+    stream: int
+    source: int
+    entries: Int64s
+    batch: pa.RecordBatch
 
 
 class PendingActions:
@@ -146,6 +207,8 @@ class PendingActions:
         """Payloads by number; `batch` and `row` of an entry say where its own is."""
         self.unmet = np.empty(0, np.int64)
         """Entries that are not known yet, if `JoinPlan.meets`."""
+        self.uncorrected = np.empty(0, np.int64)
+        """Late entries that may leave a correction when they are known."""
         self._reserve(256)
         self.slots = slots_for(256)
 
@@ -163,8 +226,8 @@ class PendingActions:
     following: Int64s
     state: npt.NDArray[np.int8]
     seen: Bools
-    joined: Int64s
-    """Event time of the impression that the action was joined with at once, or `NEVER`."""
+    met: Int64s
+    """Event time of the impression that it belongs to, as soon as that is known, or `NEVER`."""
 
     def _reserve(self, capacity: int) -> None:
         for name, dtype in _COLUMNS:
@@ -185,15 +248,14 @@ class PendingActions:
         source: int,
         batch: pa.RecordBatch,
         remembered: RememberedKeys,
-    ) -> tuple[Int64s, Int64s, Int64s]:
+    ) -> tuple[Int64s, Int64s]:
         """Take in actions of stream ``1 + stream``; meet impressions that have settled.
 
         Returns
         -------
-        late, time, seen
-            Entries that belong to a settled impression and are decided as
-            late, event time of that impression, and the entries that now see an
-            impression without belonging to it.
+        late, seen
+            Entries that belong to a settled impression and are decided as late, and
+            those that now see an impression without belonging to it.
         """
         begin, end = self.count, self.count + batch.num_rows
         if end > self.time.size:
@@ -214,7 +276,7 @@ class PendingActions:
         self.row[new] = np.arange(end - begin)
         self.state[new] = PENDING
         self.seen[new] = False
-        self.joined[new] = NEVER
+        self.met[new] = NEVER
         if self.meets:
             self.unmet = np.concatenate([self.unmet, np.arange(begin, end)])
         self.batches.append(batch)
@@ -225,10 +287,10 @@ class PendingActions:
         found, time, known = remembered.find(self.key1[new])
         _meet_remembered(
             found, time, known, begin, self.stream, self.time,
-            self.arrival, self.windows, self.times, self.state, self.seen,
+            self.arrival, self.windows, self.times, self.state, self.seen, self.met,
         )  # fmt: skip
         late = begin + np.flatnonzero(self.state[new] == LATE)
-        return late, time[late - begin], begin + np.flatnonzero(self.seen[new])
+        return late, begin + np.flatnonzero(self.seen[new])
 
     def match(
         self, key0: UInt64s, key1: UInt64s, time: Int64s, known: Int64s
@@ -248,20 +310,20 @@ class PendingActions:
         if self.count == 0:
             return Matches(row, entry), seen
         matched, newly_seen = _match(
-            self.slots, self.key0, self.key1, self.following, self.state, self.seen,
+            self.slots, self.key0, self.key1, self.following, self.state, self.seen, self.met,
             self.stream, self.time, self.arrival, key0, key1, time, known,
             self.windows, self.times, row, entry, seen,
         )  # fmt: skip
         return Matches(row[:matched], entry[:matched]), seen[:newly_seen]
 
     def met_by(self, key0: UInt64s, key1: UInt64s, time: Int64s, at: Int64s) -> Matches:
-        """Find the actions that had met each impression by the time `at`."""
+        """Find the actions that had met each impression by the time `at` and are not late."""
         size = self.count
         while True:
             row, entry = np.empty(size, np.int64), np.empty(size, np.int64)
             found = _met_by(
                 self.slots, self.key0, self.key1, self.following, self.time, self.arrival,
-                self.joined, key0, key1, time, at, row, entry,
+                self.met, self.times[0], key0, key1, time, at, row, entry,
             )  # fmt: skip
             if found <= size:
                 return Matches(row[:found], entry[:found])
@@ -287,14 +349,51 @@ class PendingActions:
             np.lexsort((self.offset[due], self.source[due], self.time[due], self.known(due)))
         ]
 
-    def rows(self, entries: Int64s) -> list[tuple[int, int, pa.RecordBatch]]:
-        """Return the payloads of `entries` as (stream, source, rows), a batch each."""
+    def note_late(self, entries: Int64s) -> None:
+        """Remember late entries whose impression is retained when they are known."""
+        settle_delay, retention = self.times[0], self.times[1]
+        retained = self.arrival[entries] < self.met[entries] + settle_delay + retention
+        self.uncorrected = np.concatenate([self.uncorrected, entries[retained]])
+
+    def take_uncorrected(self, clock: int) -> Int64s:
+        """Take out the late entries that are known before `clock`."""
+        known = self.known(self.uncorrected)
+        due, self.uncorrected = self.uncorrected[known < clock], self.uncorrected[known >= clock]
+        return due
+
+    def counted_up_to(self, entries: Int64s) -> tuple[Matches, Bools]:
+        """Find what had counted for the impressions of late entries when those were known.
+
+        Returns
+        -------
+        matches
+            For the row of each entry, shape (n,): the actions of its impression that
+            are not late, the late ones known before it, and itself.
+        repeated
+            Whether one of those has the entry's stream and id, shape (n,).
+        """
+        repeated = np.empty(entries.size, np.bool_)
+        size = self.count
+        while True:
+            row, entry = np.empty(size, np.int64), np.empty(size, np.int64)
+            found = _counted_up_to(
+                self.slots, self.key0, self.key1, self.following, self.stream, self.time,
+                self.arrival, self.source, self.offset, self.id0, self.id1, self.met,
+                self.times[0], entries, row, entry, repeated,
+            )  # fmt: skip
+            if found <= size:
+                return Matches(row[:found], entry[:found]), repeated
+            size = found  # an action may count for the rows of several late ones
+
+    def rows(self, entries: Int64s) -> list[ActionRows]:
+        """Return the payloads of `entries`, a batch for each that they came in."""
         parts = []
         for number in np.unique(self.batch[entries]):
             of_batch = entries[self.batch[entries] == number]
             payload = self.batches[number].take(pa.array(self.row[of_batch]))
             first = of_batch[0]
-            parts.append((int(self.stream[first]), int(self.source[first]), payload))
+            stream, source = int(self.stream[first]), int(self.source[first])
+            parts.append(ActionRows(stream, source, of_batch, payload))
         return parts
 
     def wanted(self, clock: int) -> Int64s:
@@ -302,22 +401,21 @@ class PendingActions:
         live = slice(0, self.count)
         pending = self.state[live] == PENDING
         return np.flatnonzero(
-            self.asked_for(pending, self.time[live], self.known(live), self.joined[live], clock)
+            self.asked_for(pending, self.known(live), self.met[live], clock)
         )
 
     def asked_for(
-        self, pending: Bools, time: Int64s, known: Int64s, joined: Int64s, clock: int
+        self, pending: Bools, known: Int64s, met: Int64s, clock: int
     ) -> Bools:
         """Tell which actions something may still ask for, by what is known of each."""
-        if not self.meets:
-            return pending
-        settle_delay, retention, wait = self.times[0], self.times[1], self.times[3]
-        # Decided or not, it may meet an impression that becomes known from now on.
-        unmet = (joined == NEVER) & ((known >= clock) | (time + wait > clock))
-        asked: Bools = pending | unmet
+        settle_delay, retention = self.times[0], self.times[1]
+        asked = pending
+        if self.meets:
+            # It may be decided, as late, and yet leave with its impression when it is known.
+            asked = asked | (known >= clock)
         if retention:
-            # A repeated id must find the first one until its impression is forgotten.
-            asked |= joined + settle_delay + retention > clock
+            # Corrections tell of it, and repetitions of its id, until its impression is forgotten.
+            asked = asked | (met + settle_delay + retention > clock)
         return asked
 
     def compact(self, clock: int) -> None:
@@ -334,10 +432,10 @@ class PendingActions:
             batches.append(self.batches[number].take(pa.array(self.row[of_batch])))
             order.append(of_batch)
         keep = np.concatenate(order) if order else undecided
-        if self.meets:
+        if self.unmet.size or self.uncorrected.size:
             number = np.empty(self.count, np.int64)
             number[keep] = np.arange(keep.size)
-            self.unmet = number[self.unmet]
+            self.unmet, self.uncorrected = number[self.unmet], number[self.uncorrected]
         for name, _ in _COLUMNS:
             column = getattr(self, name)
             column[: keep.size] = column[keep]
@@ -359,5 +457,5 @@ _COLUMNS = (
     ("key0", np.uint64), ("key1", np.uint64), ("time", np.int64), ("arrival", np.int64),
     ("offset", np.int64), ("id0", np.uint64), ("id1", np.uint64), ("stream", np.int32),
     ("source", np.int32), ("batch", np.int32), ("row", np.int32), ("following", np.int64),
-    ("state", np.int8), ("seen", np.bool_), ("joined", np.int64),
+    ("state", np.int8), ("seen", np.bool_), ("met", np.int64),
 )  # fmt: skip

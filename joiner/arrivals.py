@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from joiner.actions import PendingActions, belongs
+from joiner.actions import PendingActions, belongs, comes_before
 from joiner.keytable import following_slot, probe, start
 from joiner.known import KnownImpressions, keep, known_times, tags_of
 from joiner.plan import JoinPlan
@@ -28,13 +28,19 @@ from schemas.hashing import Int64s
 
 
 @nb.njit(inline="always")
-def _has_joined(entry, slots, key0, key1, following, stream, id0, id1, joined, time):
-    """Whether an action of the entry's stream was joined before, and one of its id."""
+def _has_met(
+    entry, slots, key0, key1, following, stream, time, arrival, source, offset, id0, id1, met, shown
+):
+    """Whether an action of the entry's stream met the impression before, and one of its id."""
     _, other = probe(slots, key0, key1, key0[entry], key1[entry])
     has_id = id0[entry] != np.uint64(0) or id1[entry] != np.uint64(0)
     any_other = False
     while other >= 0:
-        if other != entry and stream[other] == stream[entry] and joined[other] == time:
+        if (
+            stream[other] == stream[entry]
+            and met[other] == shown
+            and comes_before(other, entry, time, arrival, source, offset)
+        ):
             any_other = True
             if not has_id:
                 return True, False
@@ -44,24 +50,11 @@ def _has_joined(entry, slots, key0, key1, following, stream, id0, id1, joined, t
     return any_other, False
 
 
-@nb.njit(inline="always")
-def _comes_before(a, b, time, arrival, source, offset):
-    """Whether an action becomes known before another; ties go by time, source, offset."""
-    known_a, known_b = max(time[a], arrival[a]), max(time[b], arrival[b])
-    if known_a != known_b:
-        return known_a < known_b
-    if time[a] != time[b]:
-        return time[a] < time[b]
-    if source[a] != source[b]:
-        return source[a] < source[b]
-    return offset[a] < offset[b]
-
-
 @nb.njit(cache=True, nogil=True)
 def _meet(
     i_key0, i_key1, i_tag, i_time, i_known, shadowed,
     due, slots, key0, key1, following, stream, a_time, a_arrival, source, offset, id0, id1,
-    joined, tags, times, knowns, horizon, both_sides, windows, plan_times,
+    met, tags, times, knowns, horizon, windows, plan_times,
     entry_out, time_out, known_out, at_out, first_out, repeated_out,
 ):  # fmt: skip
     settle_delay, retention = plan_times[0], plan_times[1]
@@ -75,17 +68,15 @@ def _meet(
             entry = due[a]
             a_known = max(a_time[entry], a_arrival[entry])
         if i < i_time.size and (a == due.size or i_known[i] <= a_known):
-            kept, anew = keep(
-                tags, times, knowns, i_tag[i], i_time[i], i_known[i], horizon, both_sides
-            )
+            kept = keep(tags, times, knowns, i_tag[i], i_time[i], i_known[i], horizon)
             shadowed[i] = not kept
-            entered += anew
+            entered += kept
             if kept:
                 waited = pairs
                 _, entry = probe(slots, key0, key1, i_key0[i], i_key1[i])
                 while entry >= 0:
                     if (
-                        joined[entry] == NEVER
+                        met[entry] == NEVER
                         and max(a_time[entry], a_arrival[entry]) < i_known[i]
                         and a_arrival[entry] < i_time[i] + settle_delay + retention
                         and i_known[i] < a_time[entry] + wait
@@ -93,7 +84,7 @@ def _meet(
                     ):
                         # Into its place among those found, in the order of becoming known.
                         at = waited
-                        while at > pairs and _comes_before(
+                        while at > pairs and comes_before(
                             entry, entry_out[at - 1], a_time, a_arrival, source, offset
                         ):
                             entry_out[at] = entry_out[at - 1]
@@ -103,10 +94,11 @@ def _meet(
                     entry = following[entry]
                 while pairs < waited:
                     entry = entry_out[pairs]
-                    first, repeated = _has_joined(
-                        entry, slots, key0, key1, following, stream, id0, id1, joined, i_time[i]
-                    )
-                    joined[entry] = i_time[i]
+                    first, repeated = _has_met(
+                        entry, slots, key0, key1, following, stream, a_time, a_arrival, source,
+                        offset, id0, id1, met, i_time[i],
+                    )  # fmt: skip
+                    met[entry] = i_time[i]
                     time_out[pairs] = i_time[i]
                     known_out[pairs] = i_known[i]
                     at_out[pairs] = i_known[i]
@@ -118,29 +110,27 @@ def _meet(
         a += 1
         tag = key1[entry] if key1[entry] != np.uint64(0) else np.uint64(1)
         at = start(tag, tags.size)
-        best = np.int64(-1)
         while tags[at] != np.uint64(0):
             if (
                 tags[at] == tag
                 and a_arrival[entry] < times[at] + settle_delay + retention
                 and knowns[at] < a_time[entry] + wait
                 and belongs(times[at], a_time[entry], windows[stream[entry]], early)
-                and (best < 0 or times[at] < times[best])
             ):
-                best = at
+                first, repeated = _has_met(
+                    entry, slots, key0, key1, following, stream, a_time, a_arrival, source,
+                    offset, id0, id1, met, times[at],
+                )  # fmt: skip
+                met[entry] = times[at]
+                entry_out[pairs] = entry
+                time_out[pairs] = times[at]
+                known_out[pairs] = knowns[at]
+                at_out[pairs] = a_known
+                first_out[pairs] = not first
+                repeated_out[pairs] = repeated
+                pairs += 1
+                break  # kept ones are a horizon apart: it belongs to no other
             at = following_slot(at, tags.size)
-        if best >= 0:
-            first, repeated = _has_joined(
-                entry, slots, key0, key1, following, stream, id0, id1, joined, times[best]
-            )
-            joined[entry] = times[best]
-            entry_out[pairs] = entry
-            time_out[pairs] = times[best]
-            known_out[pairs] = knowns[best]
-            at_out[pairs] = a_known
-            first_out[pairs] = not first
-            repeated_out[pairs] = repeated
-            pairs += 1
     return pairs, entered
 
 
@@ -213,9 +203,7 @@ class Arrivals:
 
     def __init__(self, plan: JoinPlan) -> None:
         self.fresh: list[Fresh] = []
-        self.index = KnownImpressions(
-            plan.dedup_horizon, plan.settle_delay + plan.dedup_horizon, plan.emission.early
-        )
+        self.index = KnownImpressions(plan.dedup_horizon, plan.settle_delay + plan.dedup_horizon)
 
     def push(self, source: int, begin: int, batch: pa.RecordBatch, clock: int) -> None:
         """Add impressions; those known before `clock` are left out."""
@@ -261,8 +249,8 @@ class Arrivals:
             key0[order], key1[order], tags_of(key1[order]), time[order], known[order], shadowed,
             entries, actions.slots, actions.key0, actions.key1, actions.following,
             actions.stream, actions.time, actions.arrival, actions.source, actions.offset,
-            actions.id0, actions.id1, actions.joined, index.tags, index.times, index.knowns,
-            index.horizon, index.both_sides, actions.windows, actions.times,
+            actions.id0, actions.id1, actions.met, index.tags, index.times, index.knowns,
+            index.horizon, actions.windows, actions.times,
             pairs.entry, pairs.time, pairs.known, pairs.at, pairs.first, pairs.repeated,
         )  # fmt: skip
         index.count += entered

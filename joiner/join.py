@@ -31,7 +31,14 @@ from joiner.retained import Retained
 from joiner.sampled import emit_held, emit_settled
 from joiner.samples import labelled
 from joiner.settling import SettlingRows, gather
-from schemas.envelope import EventEnvelope, SampleEnvelope, batch_to_bytes
+from schemas.envelope import (
+    CORRECTIONS,
+    DEAD,
+    JOINED,
+    EventEnvelope,
+    SampleEnvelope,
+    batch_to_bytes,
+)
 from schemas.events import (
     ARRIVAL,
     FOREVER,
@@ -66,6 +73,8 @@ class ShardJoin:
         self.position = [0] * plan.sources
         self.progress = [NEVER] * plan.sources
         self.rejected = [0] * plan.sources
+        self.ended = [False] * plan.sources
+        self.received = [0] * len(plan.stream_names)
         self.outcomes: Counter[tuple[int, Outcome]] = Counter()
         self.spans = [[FOREVER, NEVER] for _ in plan.stream_names]
         self.queue = HashQueue(cache_bytes, keeps_recent=plan.meets)
@@ -102,15 +111,29 @@ class ShardJoin:
             self.outcomes[dead.stream, dead.outcome] += dead.batch.num_rows
         return output
 
-    def emit(self, output: JoinOutput) -> SampleEnvelope | None:
-        """Make the envelope for the trainer, or None if it would tell nothing new."""
-        epoch = self.clock // self.plan.epoch
-        if not (output.samples or output.joined) and epoch == self.told_epoch:
+    def emit(self, output: JoinOutput, letters: list[pa.RecordBatch]) -> SampleEnvelope | None:
+        """Make the envelope for the trainer, or None if it would tell nothing new.
+
+        Parameters
+        ----------
+        output
+            From `apply`.
+        letters
+            Its dead letters, in each batch in order of emit time.
+        """
+        rows = {
+            **{f"{JOINED}{stream}": batches for stream, batches in output.joined.items()},
+            CORRECTIONS: output.corrections,
+            DEAD: letters,
+        }
+        beside = {name: batches for name, batches in rows.items() if batches}
+        # Some rows leave only when the clock is past their time, not at it.
+        told = FOREVER if all(self.ended) else self.clock - 1
+        epoch = told // self.plan.epoch
+        if not (output.samples or beside) and epoch == self.told_epoch:
             return None
         self.told_epoch = epoch
         self.sequence += 1
-        # What is emitted before settling comes when the clock is past its time, not at it.
-        told = self.clock - 1 if self.plan.meets and self.clock < FOREVER else self.clock
         return SampleEnvelope(
             self.shard,
             self.plan.shards,
@@ -122,15 +145,17 @@ class ShardJoin:
             self.spans,
             dict(self.meeting.looked_up),
             output.samples,
-            output.joined,
+            beside,
         )
 
     def outcome_counts(self) -> dict[str, dict[str, int]]:
-        """Return records by stream name and outcome so far, those still open aside."""
+        """Return records by stream name and outcome so far; what has none yet is open."""
         names = self.plan.stream_names
         counts: dict[str, dict[str, int]] = {name: {} for name in names}
         for (stream, outcome), count in sorted(self.outcomes.items()):
             counts[names[stream]][outcome.value] = count
+        for name, received in zip(names, self.received, strict=True):
+            counts[name][Outcome.OPEN.value] = received - sum(counts[name].values())
         return counts
 
     def _apply_ahead(self, source: int, journal: Journal, output: JoinOutput) -> None:
@@ -152,16 +177,19 @@ class ShardJoin:
         if envelope.end < expected:
             return
         self.progress[source] = max(self.progress[source], envelope.progress)
+        self.ended[source] |= envelope.ended
         if envelope.end == expected:
             return
         self.position[source] = envelope.end
         self.rejected[source] = envelope.rejected
+        if envelope.letters is not None:
+            output.letters.append(_from(envelope.letters, envelope.begin, expected))
         batch: pa.RecordBatch = envelope.batch
         if batch is None:
             return
-        if envelope.begin < expected:
-            batch = batch.filter(pc.greater_equal(batch.column(OFFSET), expected))
+        batch = _from(batch, envelope.begin, expected)
         self._note_times(envelope.stream, batch)
+        self.received[envelope.stream] += batch.num_rows
         if envelope.stream == 0:
             batch = self._without_late(source, batch, output)
             batch = sort_by_time(batch)
@@ -199,17 +227,20 @@ class ShardJoin:
         late = arrival >= time + self.plan.settle_delay
         if not late.any():
             return batch
-        output.bury(Outcome.LATE, 0, source, batch.filter(pa.array(late)))
+        output.bury(Outcome.LATE, 0, source, batch.filter(pa.array(late)), arrival[late])
         return batch.filter(pa.array(~late))
 
     def _add_actions(
         self, stream: int, source: int, batch: pa.RecordBatch, journal: Journal, output: JoinOutput
     ) -> None:
-        late, impression_time, seen = self.actions.add(stream, source, batch, self.remembered)
-        self._record(journal, late, DECIDED)
+        late, seen = self.actions.add(stream, source, batch, self.remembered)
         self._record(journal, seen, SEEN)
-        output.bury_actions(Outcome.LATE, self.actions, late)
-        self.retained.correct(output, self.actions, late, impression_time)
+        self._bury_late(journal, late, output)
+
+    def _bury_late(self, journal: Journal, late: Int64s, output: JoinOutput) -> None:
+        self._record(journal, late, DECIDED)
+        output.bury_actions(Outcome.LATE, self.actions, late, self.actions.arrival[late])
+        self.actions.note_late(late)
 
     # --- the clock ------------------------------------------------------------------------
 
@@ -221,6 +252,7 @@ class ShardJoin:
         runs = self.queue.pop_until(clock - plan.settle_delay, journal)
         if runs:
             self._settle(runs, journal, output)
+        self.retained.correct(output, self.actions, clock)
         if plan.sampling.by_group:
             released = self.held.pop_until(clock - plan.release_delay)
             if released is not None:
@@ -230,14 +262,14 @@ class ShardJoin:
         for name, ring in self.rings.items():
             ring.expire(journal, bounds[name])
         self.actions.compact(clock)
-        self.retained.expire(bounds["impressions"])
+        self.retained.expire(bounds["retained"])
 
     # --- settling -------------------------------------------------------------------------
 
     def _settle(self, runs: list[Run], journal: Journal, output: JoinOutput) -> None:
         plan = self.plan
         rows = gather(runs)
-        if plan.emission.early:
+        if plan.meets:
             kept = ~self.meeting.take_shadowed(runs, rows)
         else:
             kept = self.remembered.keep_first(rows.key1, rows.time, rows.known)
@@ -248,18 +280,16 @@ class ShardJoin:
         columns = (rows.key0, rows.key1, rows.time, rows.known)
         if survivors.size < rows.time.size:
             columns = tuple(column[survivors] for column in columns)  # type: ignore[assignment]
-        if plan.emission.early:
+        if plan.meets:
             self.remembered.keep_first(*columns[1:])
         time = columns[2]
         if journal.durable:
             arrays = [pa.array(column) for column in columns[1:]]
             keys = pa.RecordBatch.from_arrays(arrays, ["key1", "time", "known"])
             self.rings["keys"].append(journal, int(time[-1]), batch_to_bytes(keys))
-        output.settle(0, survivors.size)
 
         matches, seen = self.actions.match(*columns)
         self._record(journal, seen, SEEN)
-        self._record(journal, matches.entry, DECIDED)
         late = self.actions.state[matches.entry] == LATE
         labels = label(
             survivors.size,
@@ -268,23 +298,33 @@ class ShardJoin:
             self.actions,
             len(plan.actions),
         )
-        for stream, counts in enumerate(labels.count, start=1):
-            output.settle(stream, int(counts.sum()))
-        output.bury_actions(Outcome.DUPLICATE, self.actions, labels.duplicates)
-        output.bury_actions(Outcome.LATE, self.actions, matches.entry[late])
+        self._record(journal, matches.entry[~late], DECIDED)
+        repeated = labels.duplicates
+        at = self.actions.met[repeated] + plan.settle_delay
+        output.bury_actions(Outcome.DUPLICATE, self.actions, repeated, at)
+        self._bury_late(journal, matches.entry[late], output)
         if plan.retention:
-            self.retained.push(pa.concat_batches(rows.take(survivors)))
-            self.retained.correct(
-                output, self.actions, matches.entry[late], time[matches.row[late]]
-            )
+            self._retain(rows, survivors, journal)
         if plan.sampling.by_group:
             self._hold(rows, survivors, labels, journal)
-        elif plan.emission.mode == "window":
+            return  # they have settled when they are released
+        output.settle(0, survivors.size)
+        for stream, counts in enumerate(labels.count, start=1):
+            output.settle(stream, int(counts.sum()))
+        if plan.emission.mode == "window":
             emit_settled(plan, rows, survivors, labels, self.actions, output)
         elif plan.emission.mode == "window_and_immediate":
             negative = ~labels.positive
             chosen = survivors[negative]
             emit_settled(plan, rows, chosen, labels.select(negative), self.actions, output)
+
+    def _retain(self, rows: SettlingRows, survivors: Int64s, journal: Journal) -> None:
+        batch = pa.concat_batches(rows.take(survivors))
+        if journal.durable:
+            latest = int(rows.time[survivors[-1]])
+            data = batch_to_bytes(batch, journal.compressed)
+            self.rings["retained"].append(journal, latest, data)
+        self.retained.push(batch)
 
     def _hold(
         self, rows: SettlingRows, survivors: Int64s, labels: Labels, journal: Journal
@@ -307,8 +347,10 @@ class ShardJoin:
         self._record(journal, entries, DECIDED)
         actions.state[entries] = LATE
         seen = actions.seen[entries]
-        output.bury_actions(Outcome.OUTSIDE_WINDOW, actions, entries[seen])
-        output.bury_actions(Outcome.ORPHAN, actions, entries[~seen])
+        deadline = actions.time[entries] + self.plan.action_deadline
+        at = np.maximum(deadline, actions.arrival[entries])
+        output.bury_actions(Outcome.OUTSIDE_WINDOW, actions, entries[seen], at[seen])
+        output.bury_actions(Outcome.ORPHAN, actions, entries[~seen], at[~seen])
 
     def _bury_duplicates(self, output: JoinOutput, rows: SettlingRows, duplicates: Int64s) -> None:
         if duplicates.size == 0:
@@ -316,7 +358,8 @@ class ShardJoin:
         for source in np.unique(rows.source[duplicates]):
             of_source = duplicates[rows.source[duplicates] == source]
             for part in rows.take(of_source):
-                output.bury(Outcome.DUPLICATE, 0, int(source), part)
+                at = part.column(TIME).to_numpy() + self.plan.settle_delay
+                output.bury(Outcome.DUPLICATE, 0, int(source), part, at)
 
     # --- the journal ----------------------------------------------------------------------
 
@@ -325,3 +368,10 @@ class ShardJoin:
             return
         latest = int(self.actions.time[entries].max())
         self.rings["actions"].append(journal, latest, record_of(self.actions, entries, what))
+
+
+def _from(batch: pa.RecordBatch, begin: int, expected: int) -> pa.RecordBatch:
+    """Return the rows of a block from position `expected` on."""
+    if begin >= expected:
+        return batch
+    return batch.filter(pc.greater_equal(batch.column(OFFSET), expected))

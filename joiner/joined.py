@@ -16,14 +16,24 @@ from joiner.hashqueue import HashQueue
 from joiner.journal import Journal
 from joiner.labels import TIMESTAMP, carried_columns, carried_fields
 from joiner.plan import ActionPlan, JoinPlan
+from joiner.retained import Retained
 from joiner.samples import impression_columns, impression_fields
-from schemas.events import ACTION_OFFSET, ACTION_SOURCE, ARRIVAL, EMIT, KEY0, KEY1, TIME
+from schemas.events import (
+    ACTION_OFFSET,
+    ACTION_SOURCE,
+    ACTION_TIME,
+    ARRIVAL,
+    EMIT,
+    KEY0,
+    KEY1,
+    TIME,
+)
 from schemas.hashing import Int64s, UInt64s
 
 
 @nb.njit(cache=True, nogil=True)
 def _locate(r_time, r_key0, r_key1, r_arrival, time, key0, key1, known, out):
-    """Find each impression among rows ordered by event time, the first to be known of equals."""
+    """Find each impression among rows ordered by event time and position: the first of equals."""
     for i in range(time.size):
         row = np.searchsorted(r_time, time[i])
         while row < r_time.size and r_time[row] == time[i]:
@@ -60,35 +70,50 @@ class Impressions:
 
 
 class Finder:
-    """Finds the columns of impressions: of the waiting in the queue, of others as retained.
+    """Finds the columns of kept impressions, in the queue before they settle, then as retained.
+
+    Of copies that are equal in key, event time and when they were known the one with
+    the smallest (source, offset) is kept.
 
     Parameters
     ----------
     queue, journal
         Where the waiting ones are.
     retained
-        Settled ones, each batch in order of event time.
+        The settled ones.
+    settled_up_to
+        Greatest event time of what has settled.
     """
 
     def __init__(
-        self,
-        queue: HashQueue,
-        journal: Journal,
-        retained: list[pa.RecordBatch],
+        self, queue: HashQueue, journal: Journal, retained: Retained, settled_up_to: int
     ) -> None:
         self.queue, self.journal, self.retained = queue, journal, retained
+        self.settled_up_to = settled_up_to
 
-    def find(self, wanted: Impressions, hits: Counter[str]) -> tuple[pa.RecordBatch | None, Int64s]:
-        """Return all columns of impressions.
+    def find(self, wanted: Impressions, hits: Counter[str]) -> pa.RecordBatch:
+        """Return all columns of impressions, a row each; count where they were found."""
+        parts: list[pa.RecordBatch] = []
+        where = np.full(wanted.time.size, -1, np.int64)
+        found = 0
 
-        Returns
-        -------
-        batch, where
-            The rows found, None if there is none, and the row of each wanted one, -1
-            if it is not there; int64, shape (n,).
-        """
-        order = np.argsort(wanted.time, kind="stable")
-        times = wanted.time[order]
+        def take(batch: pa.RecordBatch, places: Int64s, row: Int64s, hit: str) -> None:
+            nonlocal found
+            here = row >= 0
+            if here.any():
+                parts.append(batch.take(pa.array(row[here])))
+                count = int(np.count_nonzero(here))
+                where[places[here]] = found + np.arange(count)
+                found += count
+                hits[hit] += count
+
+        settled = np.flatnonzero(wanted.time <= self.settled_up_to)
+        if settled.size:
+            old = wanted.select(settled)
+            batch, row = self.retained.find(old.key0, old.key1, old.time)
+            if batch is not None:
+                take(batch, settled, row, "memory")
+        times = np.sort(wanted.time[wanted.time > self.settled_up_to])
         segments = [
             segment
             for segment in self.queue.waiting.values()
@@ -97,24 +122,14 @@ class Finder:
         ]
         segments.sort(key=lambda segment: segment.name)
         batches, read_back = self.queue.look_up(segments, self.journal)
-        where = np.full(wanted.time.size, -1, np.int64)
-        parts: list[pa.RecordBatch] = []
-        found = 0
-        places = [(batches[s.name], s.name in read_back) for s in segments]
-        places += [(batch, False) for batch in self.retained]
-        for batch, from_journal in places:
-            missing = np.flatnonzero(where < 0)
+        for segment in segments:
+            missing = np.flatnonzero((where < 0) & (wanted.time > self.settled_up_to))
             if missing.size == 0:
                 break
-            row = locate(batch, wanted.select(missing))
-            here = row >= 0
-            if here.any():
-                rows = row[here]
-                parts.append(batch.take(pa.array(rows)))
-                where[missing[here]] = found + np.arange(rows.size)
-                found += rows.size
-                hits["journal" if from_journal else "memory"] += int(rows.size)
-        return (pa.concat_batches(parts) if parts else None), where
+            batch = batches[segment.name]
+            hit = "journal" if segment.name in read_back else "memory"
+            take(batch, missing, locate(batch, wanted.select(missing)), hit)
+        return pa.concat_batches(parts).take(pa.array(where))
 
 
 def joined_rows(
@@ -140,6 +155,7 @@ def joined_rows(
         (EMIT, pa.array(pairs.at)),
         (KEY0, impressions.column(KEY0)),
         (KEY1, impressions.column(KEY1)),
+        (ACTION_TIME, pa.array(actions.time[entry])),
         (ACTION_SOURCE, pa.array(actions.source[entry])),
         (ACTION_OFFSET, pa.array(actions.offset[entry])),
     ]

@@ -2,22 +2,23 @@
 
 A ring has a few cells; what is appended goes to the cell of its latest event
 time, and a cell is cleared once all of it has expired. On Beam a cell is a
-`BagState`. Layout version 2:
+`BagState`. Layout version 3:
 
 ==============  ========================================================
 ring            what its cells hold
 ==============  ========================================================
-``impressions`` event envelopes of impressions that have not settled, or
-                are retained for corrections
+``impressions`` event envelopes of impressions that have not settled
 ``segments``    what `joiner.hashqueue.Segment` says of those envelopes, so
                 that restoring need not read them
 ``keys``        Arrow batches of kept keys (digest, time, known)
+``retained``    Arrow batches of settled impressions, all columns; only if they
+                are retained for corrections
 ``actions``     event envelopes of actions; and Arrow batches of (source,
                 offset, what, time): what became of them since
 ``held``        Arrow batches of settled rows that wait for their group
 ``known``       Arrow batches of impressions as they became known (digest,
                 time, known, source, offset), but for duplicates; only if
-                actions meet them before they settle
+                something leaves before they settle
 ``scheduled``   Arrow batches of impressions that wait for their first
                 emission, with its time
 ==============  ========================================================
@@ -34,7 +35,9 @@ from typing import Protocol
 from schemas.events import NEVER
 
 CELLS = 6
-RINGS = ("impressions", "segments", "keys", "actions", "held", "known", "scheduled")
+RINGS = (
+    "impressions", "segments", "keys", "retained", "actions", "held", "known", "scheduled"
+)  # fmt: skip
 AHEAD = "ahead"
 
 

@@ -1,10 +1,8 @@
 """The impressions that an action may meet before they settle, by key: 30 bytes each.
 
-The first of repeated impressions is the one to be met: one that becomes known
-is *shadowed* by a known one of its key with event time in
-``(time - dedup_horizon, time]``, and takes the place of a later one within the
-horizon. If samples leave before they settle, what has left cannot be taken
-back: then it is shadowed by a known one within the horizon on either side.
+What has left before settling cannot be taken back, so the first of repeated
+impressions to be known is kept: one that becomes known is *shadowed* by a kept
+one of its key whose event time is less than `dedup_horizon` away on either side.
 """
 
 from __future__ import annotations
@@ -48,25 +46,17 @@ def _insert_all(tags, times, knowns, tag, time, known):
 
 
 @nb.njit(cache=True, nogil=True)
-def keep(tags, times, knowns, tag, time, known, horizon, both_sides):
-    """Enter an impression unless it is shadowed; tell whether it was entered, and anew."""
+def keep(tags, times, knowns, tag, time, known, horizon):
+    """Enter an impression unless it is shadowed; tell whether it was entered."""
     at = start(tag, tags.size)
-    replaced = np.int64(-1)
     while tags[at] != np.uint64(0):
-        if tags[at] == tag:
-            since = time - times[at]
-            if 0 <= since < horizon or (both_sides and 0 < -since < horizon):
-                return False, False
-            if 0 < -since < horizon:
-                replaced = at
+        if tags[at] == tag and -horizon < time - times[at] < horizon:
+            return False
         at = following_slot(at, tags.size)
-    anew = replaced < 0
-    if anew:
-        replaced = at
-    tags[replaced] = tag
-    times[replaced] = time
-    knowns[replaced] = known
-    return True, anew
+    tags[at] = tag
+    times[at] = time
+    knowns[at] = known
+    return True
 
 
 @nb.njit(cache=True, nogil=True)
@@ -80,11 +70,10 @@ def _rebuild(tags, times, knowns, bound, new_tags, new_times, new_knowns):
 
 
 @nb.njit(cache=True, nogil=True)
-def _keep_all(tags, times, knowns, tag, time, known, horizon, both_sides):
+def _keep_all(tags, times, knowns, tag, time, known, horizon):
     count = 0
     for i in range(tag.size):
-        _, anew = keep(tags, times, knowns, tag[i], time[i], known[i], horizon, both_sides)
-        count += anew
+        count += keep(tags, times, knowns, tag[i], time[i], known[i], horizon)
     return count
 
 
@@ -101,12 +90,10 @@ class KnownImpressions:
         See the module.
     lifetime
         How long after its event time an entry is needed, microseconds.
-    both_sides
-        Whether a later one shadows an earlier one too.
     """
 
-    def __init__(self, horizon: int, lifetime: int, both_sides: bool) -> None:
-        self.horizon, self.lifetime, self.both_sides = horizon, lifetime, both_sides
+    def __init__(self, horizon: int, lifetime: int) -> None:
+        self.horizon, self.lifetime = horizon, lifetime
         self.count = 0
         self._allocate(SMALLEST)
 
@@ -140,9 +127,8 @@ class KnownImpressions:
         """Enter impressions that were entered before, in the order of becoming known."""
         self.make_room(key1.size, clock)
         self.count += _keep_all(
-            self.tags, self.times, self.knowns, tags_of(key1), time, known,
-            self.horizon, self.both_sides,
-        )  # fmt: skip
+            self.tags, self.times, self.knowns, tags_of(key1), time, known, self.horizon
+        )
 
 
 def tags_of(key1: npt.NDArray[Any]) -> UInt64s:

@@ -12,6 +12,8 @@ from joiner.actions import PendingActions
 from joiner.plan import ActionPlan, JoinPlan
 from schemas.hashing import Int64s
 
+Bools = npt.NDArray[np.bool_]
+
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
@@ -34,7 +36,7 @@ class Labels:
     count: npt.NDArray[np.int32]
     duplicates: Int64s
 
-    def select(self, rows: slice | npt.NDArray[np.bool_]) -> Labels:
+    def select(self, rows: slice | npt.NDArray[np.bool_] | Int64s) -> Labels:
         """Return the labels of some impressions."""
         return Labels(self.first[:, rows], self.count[:, rows], self.duplicates)
 
@@ -97,12 +99,13 @@ def _repeated_ids(
 
 
 def label_columns(
-    plan: ActionPlan, stream: int, labels: Labels, actions: PendingActions, observed_for: Int64s
+    plan: ActionPlan, stream: int, labels: Labels, actions: PendingActions, final: Bools
 ) -> list[tuple[str, pa.Array]]:
     """Build a stream's sample columns: label, time, count, carried columns, maturity.
 
     A label is mature when it cannot change any more: it is positive, or its
-    impression has been observed for the whole window.
+    impression has settled (`final`, shape (n,)). That its window has passed is not
+    enough: an action within it may still come, disordered, until then.
     """
     first = labels.first[stream]
     has = first >= 0
@@ -114,7 +117,7 @@ def label_columns(
     ]
     if len(plan.carried):
         columns.extend(carried_columns(plan, first, actions))
-    columns.append((f"{plan.name}_mature", pa.array(has | (observed_for >= plan.window))))
+    columns.append((f"{plan.name}_mature", pa.array(has | final)))
     return columns
 
 

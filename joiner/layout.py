@@ -12,7 +12,7 @@ from schemas.envelope import batch_to_bytes
 from schemas.hashing import Int64s
 
 SEEN, DECIDED, MET = 0, 1, 2
-"""What became of an action: it sees an impression, it is decided, it met one at once."""
+"""What became of an action: it sees an impression, it is decided, it met one before that."""
 
 
 def new_rings(plan: JoinPlan) -> dict[str, Ring]:
@@ -24,9 +24,10 @@ def ring_bounds(plan: JoinPlan, clock: int) -> dict[str, int]:
     """Return the event time up to which each ring of the journal is of no more use."""
     forgotten = clock - plan.settle_delay - plan.dedup_horizon
     return {
-        "impressions": clock - plan.settle_delay - plan.retention,
+        "impressions": clock - plan.settle_delay,
         "segments": clock - plan.settle_delay,
         "keys": forgotten,
+        "retained": clock - plan.settle_delay - plan.retention,
         "actions": clock - actions_kept(plan),
         "held": clock - plan.release_delay - plan.group_span,
         "known": forgotten,
@@ -37,9 +38,10 @@ def ring_bounds(plan: JoinPlan, clock: int) -> dict[str, int]:
 def ring_spans(plan: JoinPlan) -> dict[str, int]:
     """Return how long, in event time, each ring of the journal keeps what it holds."""
     spans = {
-        "impressions": plan.settle_delay + plan.retention,
+        "impressions": plan.settle_delay,
         "segments": plan.settle_delay,
         "keys": plan.dedup_horizon,
+        "retained": plan.settle_delay + plan.retention,
         "actions": actions_kept(plan),
         "held": plan.release_delay + plan.group_span,
         "known": plan.settle_delay + plan.dedup_horizon,
@@ -50,7 +52,7 @@ def ring_spans(plan: JoinPlan) -> dict[str, int]:
 
 def actions_kept(plan: JoinPlan) -> int:
     """Return how long after its event time an action may be asked for."""
-    if not plan.meets:
+    if not plan.meets and not plan.retention:
         return plan.action_deadline
     # It met an impression at most `early` later, which is retained for a while.
     return max(plan.action_deadline, plan.early + plan.settle_delay + plan.retention)
@@ -62,6 +64,6 @@ def record_of(actions: PendingActions, entries: Int64s, what: int) -> bytes:
         "source": actions.source[entries],
         "offset": actions.offset[entries],
         "what": np.full(entries.size, what, np.int8),
-        "time": actions.joined[entries],
+        "time": actions.met[entries],
     }
     return batch_to_bytes(pa.RecordBatch.from_pydict(columns))

@@ -60,8 +60,8 @@ class Meeting:
         met = self.arrivals.meet(since, clock, self.actions)
         for fresh in met.kept:
             self._record_known(journal, fresh)
+        self._shadow(met.shadowed, output)
         if self.plan.emission.early:
-            self._shadow(met.shadowed, output)
             self._schedule(met.kept, journal)
             self._emit_first(clock, output)
         if met.pairs is not None and met.pairs.entry.size:
@@ -70,12 +70,12 @@ class Meeting:
                 latest = int(self.actions.time[entry].max())
                 record = record_of(self.actions, entry, MET)
                 self.rings["actions"].append(journal, latest, record)
-            self._emit_met(met.pairs, journal, output)
+            self._emit_met(met.pairs, since, journal, output)
 
     def _shadow(self, duplicates: list[Fresh], output: JoinOutput) -> None:
         for fresh in duplicates:
             batch = fresh.batch.take(pa.array(fresh.rows))
-            output.bury(Outcome.DUPLICATE, 0, fresh.source, batch)
+            output.bury(Outcome.DUPLICATE, 0, fresh.source, batch, fresh.known)
             name = (fresh.source, fresh.begin)
             mask = self.shadowed.setdefault(name, np.zeros(fresh.batch.num_rows, np.bool_))
             mask[fresh.rows] = True
@@ -102,7 +102,9 @@ class Meeting:
             emission = self.plan.emission.first
             emit_early(self.plan, batch, labels, emit, emission, self.actions, output)
 
-    def _emit_met(self, pairs: Pairs, journal: Journal, output: JoinOutput) -> None:
+    def _emit_met(
+        self, pairs: Pairs, since: int, journal: Journal, output: JoinOutput
+    ) -> None:
         plan, actions = self.plan, self.actions
         entry = pairs.entry
         names = Impressions(actions.key0[entry], actions.key1[entry], pairs.time, pairs.known)
@@ -117,14 +119,12 @@ class Meeting:
         wanted = np.flatnonzero(turns | leaves)
         if wanted.size == 0:
             return
-        finder = Finder(self.queue, journal, self.retained.batches)
-        batch, where = finder.find(names.select(wanted), self.looked_up)
+        finder = Finder(self.queue, journal, self.retained, since - plan.settle_delay)
+        batch = finder.find(names.select(wanted), self.looked_up)
         row = np.full(entry.size, -1, np.int64)
-        row[wanted] = where
-        if batch is None:
-            return
+        row[wanted] = np.arange(wanted.size)
         for stream in range(len(plan.actions)):
-            chosen = np.flatnonzero(leaves & (row >= 0) & (actions.stream[entry] == stream))
+            chosen = np.flatnonzero(leaves & (actions.stream[entry] == stream))
             if chosen.size:
                 impressions = batch.take(pa.array(row[chosen]))
                 output.joined.setdefault(stream, []).append(

@@ -33,6 +33,10 @@ class ActionPlan:
 class JoinPlan:
     """A whole join; durations in microseconds, defaults resolved.
 
+    `dedup_horizon` is at least `settle_delay` plus `early`, and more than 0: so an
+    action belongs to one kept impression at most, and no two kept impressions have
+    one key and event time.
+
     Parameters
     ----------
     actions
@@ -68,7 +72,7 @@ class JoinPlan:
 
     @property
     def meets(self) -> bool:
-        """Whether impressions and actions meet as they become known, before settling."""
+        """Whether something leaves as impressions and actions become known, before settling."""
         return self.joined or self.emission.early
 
     @property

@@ -24,7 +24,7 @@ from schemas.errors import StateVersionError
 from schemas.events import EMIT, KEY1, NEVER, OFFSET, TIME, Outcome
 from schemas.hashing import Int64s
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 """Of `describe_join` and of what `joiner.journal` says of the rings."""
 
 _KEYS = ["key1", "time", "known"]
@@ -45,6 +45,8 @@ def describe_join(join: ShardJoin) -> dict[str, Any]:
         "position": join.position,
         "progress": join.progress,
         "rejected": join.rejected,
+        "ended": join.ended,
+        "received": join.received,
         "spans": join.spans,
         "looked_up": join.meeting.looked_up,
         "outcomes": [[s, o.value, n] for (s, o), n in sorted(join.outcomes.items())],
@@ -69,7 +71,7 @@ def restore_join(
         )
     join = ShardJoin(plan, shard, cache_bytes)
     for name in ("clock", "sequence", "told_epoch", "dropped", "position", "progress",
-                 "rejected", "spans"):  # fmt: skip
+                 "rejected", "ended", "received", "spans"):  # fmt: skip
         setattr(join, name, described[name])
     join.meeting.looked_up.update(described["looked_up"])
     join.outcomes.update({(s, Outcome(o)): n for s, o, n in described["outcomes"]})
@@ -118,11 +120,10 @@ def export_join(
     for segment in join.queue.waiting.values():
         put("segments", segment.last_time, segment.encode)
         waiting.setdefault(segment.cell, []).append(segment)
-        for ring in ("impressions", "known") if plan.emission.early else ("impressions",):
+        for ring in ("impressions", "known") if plan.meets else ("impressions",):
             rings[ring].note(segment.last_time)
-    for number, batch in enumerate(join.retained.batches):
-        whole = EventEnvelope(0, 0, plan.sources, -1 - number, -1 - number, NEVER, 0, batch)
-        put("impressions", batch.column(TIME)[-1].as_py(), whole.encode)
+    for batch in join.retained.batches:
+        put("retained", batch.column(TIME)[-1].as_py(), partial(batch_to_bytes, batch))
     bounds = ring_bounds(plan, join.clock)
     keys = join.remembered.entries(bounds["keys"])
     if keys[0].size:
@@ -165,7 +166,7 @@ def _export_waiting(
         rows = found[segment.name]
         place = (segment.source, join.plan.sources, segment.begin, segment.begin + segment.rows)
         yield "impressions", segment.cell, EventEnvelope(0, *place, NEVER, 0, rows).encode()
-        if join.plan.emission.early:
+        if join.plan.meets:
             cell = join.rings["known"].cell(segment.last_time)
             yield "known", cell, _export_kept(join, segment, rows)
 
@@ -185,14 +186,15 @@ def _export_actions(join: ShardJoin, put: Callable[[str, int, Callable[[], bytes
     entries = actions.wanted(join.clock)
     if entries.size == 0:
         return
-    for stream, source, batch in actions.rows(entries):
-        begin = batch.column(OFFSET)[0].as_py()
-        whole = EventEnvelope(1 + stream, source, join.plan.sources, begin, begin, NEVER, 0, batch)
+    for rows in actions.rows(entries):
+        batch, begin = rows.batch, rows.batch.column(OFFSET)[0].as_py()
+        place = (1 + rows.stream, rows.source, join.plan.sources, begin, begin)
+        whole = EventEnvelope(*place, NEVER, 0, batch)
         put("actions", int(batch.column(TIME).to_numpy().max()), whole.encode)
     for what, mask in (
         (SEEN, actions.seen[entries]),
         (DECIDED, actions.state[entries] != PENDING),
-        (MET, actions.joined[entries] != NEVER),
+        (MET, actions.met[entries] != NEVER),
     ):
         if mask.any():
             chosen = entries[mask]
@@ -216,23 +218,13 @@ def _restore_impressions(join: ShardJoin, journal: Journal) -> None:
         if segment.last_time > settled_up_to:
             segment.first_time = max(segment.first_time, settled_up_to + 1)
             join.queue.expect(segment)
-    if join.plan.retention:
-        for data in join.rings["impressions"].read(journal):
-            _, _, batch = _rows(EventEnvelope.decode(data))
-            settled = np.searchsorted(batch.column(TIME).to_numpy(), settled_up_to, side="right")
-            if settled:
-                _restore_retained(join, batch.slice(0, int(settled)))
+    retained = [batch_from_bytes(data) for data in join.rings["retained"].read(journal)]
+    for batch in sorted(retained, key=lambda batch: batch.column(TIME)[0].as_py()):
+        join.retained.push(batch)
     if join.plan.meets:
         fresh = [s for s in join.queue.waiting.values() if s.last_known >= join.clock]
         for (source, begin), batch in join.queue.look_up(fresh, journal)[0].items():
             join.meeting.arrivals.push(source, begin, batch, join.clock)
-
-
-def _restore_retained(join: ShardJoin, batch: pa.RecordBatch) -> None:
-    found, time, _ = join.remembered.find(batch.column(KEY1).to_numpy())
-    kept = found & (batch.column(TIME).to_numpy() == time)
-    if kept.any():
-        join.retained.push(batch.filter(pa.array(kept)))
 
 
 def _restore_actions(join: ShardJoin, journal: Journal) -> None:
@@ -253,27 +245,32 @@ def _restore_actions(join: ShardJoin, journal: Journal) -> None:
                 seen.add(place)
             elif what == DECIDED:
                 decided.add(place)
-            else:
+            if time > NEVER:
                 met[place] = time
     # All that is older is decided.
     decided_up_to = join.clock - join.plan.action_deadline
     for envelope in envelopes:
-        source, _, batch = _rows(envelope)
+        source, batch = envelope.source, envelope.batch
+        assert batch is not None  # only envelopes with rows are journaled
         time = batch.column(TIME).to_numpy()
         places = [(source, offset) for offset in batch.column(OFFSET).to_pylist()]
-        joined = np.array([met.get(place, NEVER) for place in places], np.int64)
+        own = np.array([met.get(place, NEVER) for place in places], np.int64)
         pending = (time > decided_up_to) & np.array([place not in decided for place in places])
-        wanted = actions.asked_for(pending, time, known_times(batch), joined, join.clock)
+        wanted = actions.asked_for(pending, known_times(batch), own, join.clock)
         if not wanted.any():
             continue
         new = slice(actions.count, actions.count + int(np.count_nonzero(wanted)))
         actions.add(envelope.stream - 1, source, batch.filter(pa.array(wanted)), join.remembered)
-        actions.joined[new] = joined[wanted]
+        actions.met[new] = own[wanted]
         actions.seen[new] |= np.array([place in seen for place in places])[wanted]
         # What was decided as late must not be decided once more.
         actions.state[new] = np.where(pending[wanted], PENDING, SETTLED)
     live = np.arange(actions.count)
-    actions.unmet = live[actions.known(live) >= join.clock] if actions.meets else live[:0]
+    fresh = live[actions.known(live) >= join.clock]
+    actions.unmet = fresh if actions.meets else live[:0]
+    decided_now = (actions.state[fresh] != PENDING) & (actions.met[fresh] > NEVER)
+    late = actions.arrival[fresh] >= actions.met[fresh] + join.plan.settle_delay
+    actions.note_late(fresh[decided_now & late])
 
 
 def _restore_known(join: ShardJoin, journal: Journal) -> None:
@@ -294,8 +291,6 @@ def _restore_known(join: ShardJoin, journal: Journal) -> None:
         )
         key1, time, known = (table.column(name).to_numpy() for name in (KEY1, TIME, "known"))
         join.meeting.arrivals.index.restore(key1, time, known, join.clock)
-    if not join.plan.emission.early:
-        return
     source, offset = (
         np.concatenate([np.empty(0, np.int64), *column])
         for column in (zip(*places, strict=True) if places else ((), ()))
@@ -324,7 +319,3 @@ def _restore_scheduled(join: ShardJoin, batch: pa.RecordBatch) -> None:
     if rest < emit.size:
         join.meeting.scheduled.push(batch.slice(rest).drop_columns([EMIT]), emit[rest:])
 
-
-def _rows(envelope: EventEnvelope) -> tuple[int, int, pa.RecordBatch]:
-    assert envelope.batch is not None  # only envelopes with rows are journaled
-    return envelope.source, envelope.begin, envelope.batch

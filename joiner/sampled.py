@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from joiner.actions import PendingActions
 from joiner.groups import event_times
@@ -87,6 +88,9 @@ def emit_held(plan: JoinPlan, batch: pa.RecordBatch, positive: Bools, output: Jo
     output
         Where to.
     """
+    output.settle(0, batch.num_rows)
+    for stream, action in enumerate(plan.actions, start=1):
+        output.settle(stream, pc.sum(batch.column(f"{action.name}_count")).as_py())
     unit = batch.column(GROUP0).to_numpy()
     selection = plan.sampling.select(unit, positive, plan.sampling.strata(batch))
     chosen = selection.kept

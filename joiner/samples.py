@@ -46,8 +46,9 @@ def labelled(
         shape (n,).
     """
     columns = impression_columns(plan, impressions)
+    final = observed_for >= plan.settle_delay
     for stream, action in enumerate(plan.actions):
-        columns += label_columns(action, stream, labels, actions, observed_for)
+        columns += label_columns(action, stream, labels, actions, final)
     code = np.full(impressions.num_rows, EMISSIONS.index(emission), np.int8)
     columns.append(("emission", pa.DictionaryArray.from_arrays(code, _NAMES)))
     columns.append(("observed_for", pa.array(observed_for).cast(OBSERVED_FOR)))

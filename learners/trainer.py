@@ -1,8 +1,9 @@
-"""The trainer: collects the samples of all shards, and learns them in one order.
+"""The trainer: collects what all shards send, and learns the samples in one order.
 
-The order is canonical: by emit time, then by join key. An epoch is learned
-when every shard has told that it is past it, so that the model is a function
-of the log alone.
+The order is canonical and total: by emit time, join key, emission and event time.
+An epoch is learned when every shard has told that it is past it, so that the model
+is a function of the log alone. What leaves beside the samples (joined actions,
+corrections, dead letters) is put in an order of its own in the same way.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import pyarrow as pa
 from learners.features import FeatureEncoder
 from learners.ftrl import Floats, FtrlModel, FtrlParameters
 from schemas.config import FeaturesConfig
-from schemas.envelope import SampleEnvelope
+from schemas.envelope import DEAD, SampleEnvelope
 from schemas.events import (
-    ACTION_OFFSET,
-    ACTION_SOURCE,
+    ACTION_ORDER,
     EMIT,
     FOREVER,
     KEY0,
     KEY1,
+    LETTER_ORDER,
     NEVER,
     RATE,
     without_reserved,
@@ -79,8 +80,7 @@ class Learned:
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return a column in canonical order, shape (n,)."""
-        pieces = [part.column(name).to_numpy(zero_copy_only=False) for part in self.parts]
-        return np.concatenate(pieces)[self.order]
+        return _column(self.parts, name)[self.order]
 
     def in_order(self) -> pa.Table:
         """Return the samples in canonical order, without internal columns."""
@@ -88,8 +88,15 @@ class Learned:
         return visible.take(pa.array(self.order))
 
 
-def canonical_order(emit: Int64s, key0: Any, key1: Any) -> Int64s:
-    """Order rows by (emit time, first, second half of the key digest), shape (n,)."""
+def canonical_order(parts: list[pa.RecordBatch]) -> Int64s:
+    """Order the samples of all parts together; shape (n,).
+
+    They go by emit time, first and second half of the key's digest, emission (as in
+    `joiner.emission.EMISSIONS`) and event time. No two samples are equal in all of
+    these: the kept impressions of a key differ in event time, and each leaves once an
+    instant and emission.
+    """
+    emit = _column(parts, EMIT)
     # Shards send sorted runs, which a stable sort merges; ties are sorted apart.
     order = np.argsort(emit, kind="stable")
     ordered = emit[order]
@@ -99,8 +106,15 @@ def canonical_order(emit: Int64s, key0: Any, key1: Any) -> Int64s:
     tied[:-1] |= equal
     if tied.any():
         rows = order[tied]
-        order[tied] = rows[np.lexsort((key1[rows], key0[rows], emit[rows]))]
+        emission = np.concatenate([part.column("emission").indices.to_numpy() for part in parts])
+        columns = [_column(parts, name)[rows] for name in (KEY1, KEY0)]
+        columns = [_column(parts, "event_time")[rows], emission[rows], *columns, emit[rows]]
+        order[tied] = rows[np.lexsort(columns)]
     return order
+
+
+def _column(parts: list[pa.RecordBatch], name: str) -> npt.NDArray[Any]:
+    return np.concatenate([part.column(name).to_numpy(zero_copy_only=False) for part in parts])
 
 
 class Trainer:
@@ -125,8 +139,8 @@ class Trainer:
         self.learned_up_to = NEVER
         self.samples = 0
         self.waiting: list[pa.RecordBatch] = []
-        self.joined: dict[int, list[pa.RecordBatch]] = {}
-        self.complete_joined: dict[int, pa.RecordBatch] = {}
+        self.beside: dict[str, list[pa.RecordBatch]] = {}
+        self.complete_beside: dict[str, pa.RecordBatch] = {}
         if plan is not None:
             self.encoder = FeatureEncoder(plan.features, plan.bits)
             self.model = FtrlModel(plan.parameters, plan.bits)
@@ -155,37 +169,35 @@ class Trainer:
         self.sequence[envelope.shard] += 1
         self.progress[envelope.shard] = envelope.progress
         self.waiting += envelope.batches
-        for stream, batches in envelope.joined.items():
-            self.joined.setdefault(stream, []).extend(batches)
+        for name, batches in envelope.beside.items():
+            self.beside.setdefault(name, []).extend(batches)
         # Progress includes its own instant, so an epoch ends one after it.
         complete = min(self.progress) + 1
         bound = FOREVER if complete > FOREVER else complete // self.epoch * self.epoch
         if bound <= self.learned_up_to:
             return None
         self.learned_up_to = bound
-        for stream, batches in self.joined.items():
-            ready, self.joined[stream] = _split(batches, bound)
+        for name, batches in self.beside.items():
+            ready, self.beside[name] = _split(batches, bound)
             if ready:
-                self.complete_joined[stream] = _in_canonical_order(ready)
+                order = LETTER_ORDER if name == DEAD else ACTION_ORDER
+                self.complete_beside[name] = _in_order(ready, order)
         ready, self.waiting = _split(self.waiting, bound)
         return self._learn(ready)
 
-    def take_joined(self) -> dict[int, pa.RecordBatch]:
-        """Take out the joined actions that the last envelope completed, by stream number.
+    def take_beside(self) -> dict[str, pa.RecordBatch]:
+        """Take out what the last envelope completed beside the samples, by name.
 
-        They are in order of emit time, key, and place of the action.
+        Joined actions and corrections are in `ACTION_ORDER`, dead letters in
+        `LETTER_ORDER`.
         """
-        complete, self.complete_joined = self.complete_joined, {}
+        complete, self.complete_beside = self.complete_beside, {}
         return complete
 
     def _learn(self, parts: list[pa.RecordBatch]) -> Learned | None:
         if not parts:
             return None
-        emit, key0, key1 = (
-            np.concatenate([part.column(name).to_numpy() for part in parts])
-            for name in (EMIT, KEY0, KEY1)
-        )
-        order = canonical_order(emit, key0, key1)
+        order = canonical_order(parts)
         self.samples += order.size
         learned = Learned(parts, order, np.empty(0))
         if self.plan is None:
@@ -223,11 +235,11 @@ class Trainer:
         self.learned_up_to = meta["learned_up_to"]
         self.samples = meta["samples"]
         self.waiting = list(waiting.batches)
-        self.joined = dict(waiting.joined)
+        self.beside = dict(waiting.beside)
 
     def unlearned(self) -> SampleEnvelope:
         """Return what waits for its epoch to be complete."""
-        return SampleEnvelope(0, self.shards, 0, NEVER, batches=self.waiting, joined=self.joined)
+        return SampleEnvelope(0, self.shards, 0, NEVER, batches=self.waiting, beside=self.beside)
 
 
 def _split(
@@ -244,8 +256,7 @@ def _split(
     return ready, rest
 
 
-def _in_canonical_order(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+def _in_order(parts: list[pa.RecordBatch], names: tuple[str, ...]) -> pa.RecordBatch:
     rows = pa.concat_batches(parts)
-    columns = (ACTION_OFFSET, ACTION_SOURCE, KEY1, KEY0, EMIT)
-    order = np.lexsort([rows.column(name).to_numpy() for name in columns])
+    order = np.lexsort([rows.column(name).to_numpy() for name in reversed(names)])
     return rows.take(pa.array(order))

@@ -7,6 +7,7 @@ alone is found here, before anything is written.
 from __future__ import annotations
 
 import glob
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from schemas.decoding import TYPES, infer_json_schema
 from schemas.durations import SECOND
 from schemas.errors import ConfigError
 from schemas.eventing import EventPlan, parse_times
-from schemas.events import RESERVED_PREFIX
+from schemas.events import FOREVER, RESERVED_PREFIX
 from schemas.predicates import Predicate
 
 _FORMATS = {
@@ -49,8 +50,9 @@ class Source:
         Among all sources, in order of stream and path.
     stream
         Number of its stream.
-    path, format
-        The file.
+    path, name, format
+        The file, and how the configuration names it: relative to its own folder,
+        unless it gives an absolute path.
     header
         All column names of a CSV file.
     delimiter
@@ -64,6 +66,7 @@ class Source:
     number: int
     stream: int
     path: str
+    name: str
     format: str
     header: tuple[str, ...]
     delimiter: str
@@ -87,6 +90,32 @@ class Inputs:
         """Names of the streams by number."""
         return self.join.stream_names
 
+    def complete_until(self, stream: int) -> int:
+        """Return the event time up to which a stream can be complete, however far it reaches."""
+        declared = list(self.config.streams.values())[stream].complete_until
+        return FOREVER if declared is None else declared
+
+    def final_progress(self, stream: int, greatest: int) -> int:
+        """Return the progress of a stream whose sources have all ended.
+
+        Parameters
+        ----------
+        stream
+            Number of the stream.
+        greatest
+            The greatest progress of any of its sources, `NEVER` without an event.
+
+        Returns
+        -------
+        int
+            The time until which its log is complete: `FOREVER` if that is known of the
+            whole log, else what is declared of the stream, else `greatest`.
+        """
+        if self.config.join.end_of_log == "close":
+            return FOREVER
+        declared = list(self.config.streams.values())[stream].complete_until
+        return greatest if declared is None else declared
+
 
 def resolve(config: Config, file: str | Path) -> Inputs:
     """Find and inspect the files of a configuration.
@@ -104,8 +133,7 @@ def resolve(config: Config, file: str | Path) -> Inputs:
         For the first thing wrong.
     """
     file = str(file)
-    streams: list[tuple[str, StreamConfig]] = [("impressions", config.impressions)]
-    streams += [(f"actions.{name}", action) for name, action in config.actions.items()]
+    streams = list(config.streams.items())
     heads = [_Head(file, key, stream) for key, stream in streams]
     plans = []
     carried = _impression_columns(config, heads[0])
@@ -117,10 +145,10 @@ def resolve(config: Config, file: str | Path) -> Inputs:
     sources: list[Source] = []
     for number, (plan, head) in enumerate(zip(plans, heads, strict=True)):
         schema = head.read_schema(plan, config)
-        for path in head.paths:
+        for path, name in head.names.items():
             sources.append(
                 Source(
-                    len(sources), number, path, head.format, head.header_of(path),
+                    len(sources), number, path, name, head.format, head.header_of(path),
                     head.stream.delimiter, schema, Path(path).stat().st_size,
                 )
             )  # fmt: skip
@@ -134,14 +162,16 @@ class _Head:
 
     def __init__(self, file: str, key: str, stream: StreamConfig) -> None:
         self.file, self.key, self.stream = file, key, stream
-        self.paths = self._expand()
+        self.names = self._expand()
+        self.paths = list(self.names)
         self.format = stream.format or self._guess_format()
         self.headers: dict[str, tuple[str, ...]] = {}
         self.columns = self._read_columns(self.paths[0])
 
-    def _expand(self) -> list[str]:
+    def _expand(self) -> dict[str, str]:
+        """Return the files by path, each with its name, in order of path."""
         folder = Path(self.file).parent
-        paths: set[str] = set()
+        names: dict[str, str] = {}
         for pattern in self.stream.path:
             full = str(folder / pattern)
             found = [full] if Path(full).is_file() else glob.glob(full, recursive=True)
@@ -150,8 +180,14 @@ class _Head:
                 raise self._error(
                     "path", "no such file", pattern, f"paths are relative to {folder.resolve()}"
                 )
-            paths.update(found)
-        return sorted(paths)
+            absolute = Path(pattern).is_absolute()
+            for path in found:
+                names[path] = path if absolute else os.path.relpath(path, folder)
+        # A file that has several names is one all the same, or its records would count twice.
+        once: dict[str, str] = {}
+        for path in sorted(names):
+            once.setdefault(os.path.realpath(path), path)
+        return {path: names[path] for path in once.values()}
 
     def _guess_format(self) -> str:
         suffixes = [s for s in Path(self.paths[0]).suffixes if s not in (".gz", ".zst")]

@@ -18,9 +18,6 @@ from pipelines.durable import BAG_NAMES, BeamJournal, Bundle, with_cells
 from pipelines.spill import CACHE_BYTES
 from schemas.envelope import EventEnvelope
 
-DEAD = "dead"
-CORRECTIONS = "corrections"
-
 
 class JoinShards(beam.DoFn):
     """Apply event envelopes, keyed by shard; emit sample envelopes, keyed by 0.
@@ -29,8 +26,8 @@ class JoinShards(beam.DoFn):
     ----------
     plan
         The join.
-    paths
-        Path of each source, for dead letters.
+    sources
+        Name of each source, for dead letters.
     scope
         Names the job in the process-wide cache.
     cache_bytes
@@ -43,13 +40,13 @@ class JoinShards(beam.DoFn):
     def __init__(
         self,
         plan: JoinPlan,
-        paths: tuple[str, ...],
+        sources: tuple[str, ...],
         scope: str,
         cache_bytes: int = CACHE_BYTES,
         in_process: bool = False,
     ) -> None:
         self.plan = plan
-        self.paths = paths
+        self.sources = sources
         self.run = scope
         self.scope = f"{scope}/join"
         self.in_process = in_process
@@ -77,14 +74,11 @@ class JoinShards(beam.DoFn):
 
         join = self.bundle.touch(shard, meta.read, rebuild)
         output: JoinOutput = join.apply(sent, journal)
-        envelope = join.emit(output)
+        names = self.plan.stream_names
+        letters = [buried_letters(dead, names, self.sources) for dead in output.dead]
+        envelope = join.emit(output, output.letters + letters)
         described = {} if self.in_process else describe_join(join)
         meta.write(self.bundle.sealed(shard, described))
-        for dead in output.dead:
-            letters = buried_letters(dead, self.plan.stream_names, self.paths)
-            yield beam.pvalue.TaggedOutput(DEAD, letters)
-        for correction in output.corrections:
-            yield beam.pvalue.TaggedOutput(CORRECTIONS, correction)
         if envelope is not None:
             yield (0, envelope)
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipelines.deadletters import rejected_letters
 from pipelines.inputs import Inputs, Source
 from pipelines.readers import read_chunks
 from pipelines.sorting import sort_events
@@ -41,7 +42,6 @@ class Block:
     begin: int
     end: int
     envelopes: list[EventEnvelope]
-    rejects: list[Reject]
     reader: ReaderState
 
 
@@ -148,6 +148,7 @@ class SourceReader:
         )
         streams = [inputs.config.impressions, *inputs.config.actions.values()]
         self.sorts = streams[source.stream].order == "sort"
+        self.complete_until = inputs.complete_until(source.stream)
         self.position = 0
         self.rejected = 0
         if state is not None:
@@ -166,18 +167,23 @@ class SourceReader:
         return block
 
     def next(self) -> Block:
-        """Read the next block; one without positions means that the source has ended."""
+        """Read the next block; one without positions says that the source is exhausted."""
         return self._next(self.rows)
 
-    def told(self, progress: int) -> Block:
-        """Return a block that tells progress and nothing else."""
+    @property
+    def progress(self) -> int:
+        """The progress that the source tells: no more than its stream is complete until."""
+        return min(self.builder.progress, self.complete_until)
+
+    def told(self, progress: int, ended: bool = False) -> Block:
+        """Return a block that tells progress, or the source's end, and nothing else."""
         at = (self.position, self.position)
         envelope = EventEnvelope(
             self.source.stream, self.source.number, len(self.inputs.sources), *at, progress,
-            self.rejected,
+            self.rejected, ended=ended,
         )  # fmt: skip
-        state = ReaderState(self.position, self.rejected, self.builder.greatest, False)
-        return Block(self.source, *at, [envelope] * self.inputs.join.shards, [], state)
+        state = ReaderState(self.position, self.rejected, self.builder.greatest, ended)
+        return Block(self.source, *at, [envelope] * self.inputs.join.shards, state)
 
     def _next(self, rows: int) -> Block:
         if self.pieces is None:
@@ -195,12 +201,10 @@ class SourceReader:
             taken.append(piece)
             self.position = piece.end
             rows -= piece.positions.size
-        rejects = [reject for piece in taken for reject in piece.rejects]
-        self.rejected += len(rejects)
+        self.rejected += sum(len(piece.rejects) for piece in taken)
         envelopes = self._address(taken, begin)
-        ended = begin == self.position
-        state = ReaderState(self.position, self.rejected, self.builder.greatest, ended)
-        return Block(self.source, begin, self.position, envelopes, rejects, state)
+        state = ReaderState(self.position, self.rejected, self.builder.greatest, False)
+        return Block(self.source, begin, self.position, envelopes, state)
 
     def _believed(self, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
         """Reject events whose time no other row confirms, see `schemas.jumps`."""
@@ -266,6 +270,7 @@ class SourceReader:
 
     def _address(self, pieces: list[_Piece], begin: int) -> list[EventEnvelope]:
         shards = self.inputs.join.shards
+        letters = self._letters(pieces)
         parts: list[pa.RecordBatch | None] = [None] * shards
         batches = [piece.batch for piece in pieces if piece.batch.num_rows]
         if batches:
@@ -274,14 +279,30 @@ class SourceReader:
                 positions = np.concatenate([piece.positions for piece in pieces])
             events = self.builder.finish(pa.concat_batches(batches), positions)
             parts = partition(events, shards)
-        progress = FOREVER if begin == self.position else self.builder.progress
         return [
             EventEnvelope(
                 self.source.stream, self.source.number, len(self.inputs.sources), begin,
-                self.position, progress, self.rejected, part,
+                self.position, self.progress, self.rejected, part,
+                letters=letters if shard == 0 else None,
             )
-            for part in parts
+            for shard, part in enumerate(parts)
         ]  # fmt: skip
+
+    def _letters(self, pieces: list[_Piece]) -> pa.RecordBatch | None:
+        """Write rejects as dead letters, decided when the source came to them."""
+        rejects = [reject for piece in pieces for reject in piece.rejects]
+        if not rejects:
+            return None
+        at = [position for piece in pieces for position in piece.reject_positions]
+        times = [piece.batch.column(TIME).to_numpy() for piece in pieces if piece.batch.num_rows]
+        greatest = np.maximum.accumulate(np.concatenate([[self.builder.greatest], *times]))
+        before = np.searchsorted(np.concatenate([piece.positions for piece in pieces]), at)
+        arrival = self.builder.arrival(greatest[before])
+        stream = self.source.stream
+        return rejected_letters(
+            (stream, self.inputs.stream_names[stream]), (self.source.number, self.source.name),
+            rejects, at, arrival,
+        )  # fmt: skip
 
 
 def partition(events: pa.RecordBatch, shards: int) -> list[pa.RecordBatch | None]:
@@ -334,43 +355,55 @@ def read_blocks(
         SourceReader(inputs, source, rows, scratch, states.get(source.number))
         for source in inputs.sources
     ]
-    waiting = [
-        (readers[number].builder.progress, number)
-        for number, state in states.items()
-        if not state.ended
-    ]
+    ended = {number for number, state in states.items() if state.ended}
+    waiting = [(readers[n].builder.progress, n) for n in states if n not in ended]
     heapq.heapify(waiting)
+
+    def end(reader: SourceReader) -> Iterator[Block]:
+        """Tell that a source has ended; the last of a stream tells how far that is complete."""
+        ended.add(reader.source.number)
+        siblings = [other for other in readers if other.source.stream == reader.source.stream]
+        progress = FOREVER
+        if all(other.source.number in ended for other in siblings):
+            greatest = max(other.builder.progress for other in siblings)
+            progress = inputs.final_progress(reader.source.stream, greatest)
+        if len(ended) == len(readers):
+            yield from _closing(inputs, readers, reader, progress, rows)
+        yield reader.told(progress, ended=True)
+
     for reader in readers:
         if reader.source.number in states:
             continue
         block = reader.head()
-        yield block
         if block.end > block.begin:
+            yield block
             heapq.heappush(waiting, (reader.builder.progress, reader.source.number))
+        else:
+            yield from end(reader)
     while waiting:
-        progress, number = heapq.heappop(waiting)
+        _, number = heapq.heappop(waiting)
         reader = readers[number]
         block = reader.next()
         if block.end > block.begin:
+            yield block
             heapq.heappush(waiting, (reader.builder.progress, number))
-        elif not waiting and progress > NEVER:
-            yield from _closing(inputs, readers, reader, rows)
-        yield block
+        else:
+            yield from end(reader)
 
 
 def _closing(
-    inputs: Inputs, readers: list[SourceReader], last: SourceReader, rows: int
+    inputs: Inputs, readers: list[SourceReader], last: SourceReader, progress: int, rows: int
 ) -> Iterator[Block]:
-    """Let the clock run through the last windows, about `rows` impressions at a time.
+    """Let the clock run up to the last `progress`, about `rows` impressions at a time.
 
-    When the last source ends everything that waits would settle at once, and all
+    When the last source ends everything that waits may settle at once, and all
     samples of the last window would be in memory together.
     """
+    begin = last.progress
+    if begin == NEVER:
+        return
     waiting = sum(reader.position for reader in readers if reader.source.stream == 0)
     steps = min(waiting // rows, _MOST_STEPS)
-    begin = last.builder.progress
+    way = min(progress - begin, last.builder.out_of_orderness + inputs.join.release_delay)
     for step in range(1, steps + 1):
-        progress = (
-            begin + (last.builder.out_of_orderness + inputs.join.release_delay) * step // steps
-        )
-        yield last.told(progress)
+        yield last.told(begin + way * step // steps)

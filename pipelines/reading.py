@@ -17,9 +17,7 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.timestamp import Duration
 
 from pipelines import runtime
-from pipelines.deadletters import rejected_letters
 from pipelines.inputs import Inputs
-from pipelines.joining import DEAD
 from pipelines.merge import Block, ReaderState, read_blocks
 from pipelines.prefetch import Prefetcher
 
@@ -72,6 +70,12 @@ class _OpenBlocks:
                 self.readers[block.source.number] = block.reader
         return block
 
+    @property
+    def ended(self) -> bool:
+        """Whether the last block has been returned."""
+        states = self.readers.values()
+        return len(states) == len(self.inputs.sources) and all(state.ended for state in states)
+
     def close(self) -> None:
         """Stop reading ahead."""
         self.blocks.close()
@@ -94,7 +98,7 @@ def open_source(
 
 @beam.DoFn.unbounded_per_element()
 class ReadLogs(beam.DoFn):
-    """Read all files from a block on; emit event envelopes keyed by shard, and dead letters.
+    """Read all files from a block on; emit event envelopes keyed by shard.
 
     Parameters
     ----------
@@ -121,7 +125,9 @@ class ReadLogs(beam.DoFn):
         run = runtime.lookup(self.run)
         source: _OpenBlocks = run.resources["source"]
         # All that was read before has passed through every step, and their bundles are done.
-        run.resources["checkpoints"].offer(start, source.readers)
+        # After the last block the result exists in memory alone: there is no going on.
+        if not source.ended:
+            run.resources["checkpoints"].offer(start, source.readers)
         rows = 0
         # Each bundle costs a commit and some ten milliseconds, so it takes several blocks.
         for position in range(start, start + _BUNDLE_BLOCKS):
@@ -133,10 +139,6 @@ class ReadLogs(beam.DoFn):
                 return
             run.board.events += block.end - block.begin
             yield from enumerate(block.envelopes)
-            if block.rejects:
-                stream = self.inputs.stream_names[block.source.stream]
-                letters = rejected_letters(block.source, stream, block.rejects)
-                yield beam.pvalue.TaggedOutput(DEAD, letters)
             rows += block.end - block.begin
             if rows >= _BUNDLE_ROWS:
                 break

@@ -24,14 +24,14 @@ from pipelines.checkpoint import Checkpointer, Resumed, latest_checkpoint, resum
 from pipelines.durable import CACHE
 from pipelines.facts import gather_findings, read_back
 from pipelines.inputs import Inputs
-from pipelines.joining import CORRECTIONS, DEAD, JoinShards
+from pipelines.joining import JoinShards
 from pipelines.reading import ReadLogs, open_source
 from pipelines.sinks import KeepResult, WriteBatches, WriteSamples, open_sinks
 from pipelines.spill import CACHE_BYTES, Spill
 from pipelines.summary import summarize
-from pipelines.training import FINISHED, JOINED, Finished, TrainEpochs, TrainJob
+from pipelines.training import FINISHED, Finished, TrainEpochs, TrainJob
 from schemas.durations import SECOND
-from schemas.envelope import EventEnvelope, SampleEnvelope
+from schemas.envelope import CORRECTIONS, DEAD, JOINED, EventEnvelope, SampleEnvelope
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def train_job(inputs: Inputs, folder: Path) -> TrainJob:
         "schema_fingerprint": schema_fingerprint(
             sample_schema(inputs.join, inputs.sources[0].schema)
         ),
-        "sources": [source.path for source in inputs.sources],
+        "sources": [source.name for source in inputs.sources],
     }
     return TrainJob(
         plan=inputs.train,
@@ -69,32 +69,26 @@ def build_replay(
 ) -> None:
     """Put the replay graph together; on the in-process runner it is one fused stage."""
     coders.register()
-    paths = tuple(source.path for source in inputs.sources)
-    read = (
+    names = tuple(source.name for source in inputs.sources)
+    events = (
         pipeline
         | "Start" >> beam.Create([first_block], reshuffle=False)
         | "ReadLogs"
-        >> beam.ParDo(ReadLogs(inputs, run))
-        .with_output_types(tuple[int, EventEnvelope])
-        .with_outputs(DEAD, main="events")
+        >> beam.ParDo(ReadLogs(inputs, run)).with_output_types(tuple[int, EventEnvelope])
     )
-    joined = read.events | "JoinShards" >> beam.ParDo(
-        JoinShards(inputs.join, paths, run, in_process=True)
-    ).with_output_types(tuple[int, SampleEnvelope]).with_outputs(DEAD, CORRECTIONS, main="samples")
-    learned = joined.samples | "TrainEpochs" >> beam.ParDo(
+    samples = events | "JoinShards" >> beam.ParDo(
+        JoinShards(inputs.join, names, run, in_process=True)
+    ).with_output_types(tuple[int, SampleEnvelope])
+    folders = {DEAD: "dead_letters", CORRECTIONS: "corrections"}
+    for stream, action in enumerate(inputs.join.actions):
+        folders[f"{JOINED}{stream}"] = f"joined/{action.name}"
+    learned = samples | "TrainEpochs" >> beam.ParDo(
         TrainEpochs(train_job(inputs, models), run)
-    ).with_output_types(Learned).with_outputs(
-        FINISHED, *(f"{JOINED}{stream}" for stream in range(len(inputs.join.actions))),
-        main="learned",
-    )  # fmt: skip
+    ).with_output_types(Learned).with_outputs(FINISHED, *folders, main="learned")
     learned.learned | "WriteSamples" >> beam.ParDo(WriteSamples(run))
     learned[FINISHED] | "KeepResult" >> beam.ParDo(KeepResult(run))
-    for stream, action in enumerate(inputs.join.actions) if inputs.join.joined else ():
-        rows = learned[f"{JOINED}{stream}"]
-        rows | f"WriteJoined{stream}" >> beam.ParDo(WriteBatches(run, f"joined/{action.name}"))
-    read[DEAD] | "WriteInvalid" >> beam.ParDo(WriteBatches(run, "dead_letters"))
-    joined[DEAD] | "WriteDead" >> beam.ParDo(WriteBatches(run, "dead_letters"))
-    joined[CORRECTIONS] | "WriteCorrections" >> beam.ParDo(WriteBatches(run, "corrections"))
+    for name, folder in folders.items():
+        learned[name] | f"Write {folder}" >> beam.ParDo(WriteBatches(run, folder))
 
 
 def replay(

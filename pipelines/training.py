@@ -21,10 +21,8 @@ from pipelines.durable import Bundle, with_cells
 from schemas.envelope import SampleEnvelope
 
 FINISHED = "finished"
-JOINED = "joined"
-"""Tag of a stream's joined actions, followed by the stream's number."""
 
-_LAYOUT_VERSION = 2
+_LAYOUT_VERSION = 3
 _SNAPSHOTS_KEPT = 3
 _PREFIX = "snapshot-"
 _STATE = "state.json"
@@ -209,7 +207,7 @@ def _observation(learned: Learned, job: TrainJob) -> Observation:
 
 
 class TrainEpochs(beam.DoFn):
-    """Learn sample envelopes, all under one key; emit what was learned.
+    """Learn sample envelopes, all under one key; emit what was learned, and what came beside.
 
     Parameters
     ----------
@@ -244,7 +242,7 @@ class TrainEpochs(beam.DoFn):
                 sent = [SampleEnvelope.decode(data) for data in envelopes.read()]
                 for again in sorted(sent, key=lambda e: (e.shard, e.sequence)):
                     state.receive(again)
-                state.trainer.take_joined()  # they have left
+                state.trainer.take_beside()  # it has left
                 state.journaled = known["journaled"]
             return state
 
@@ -262,8 +260,8 @@ class TrainEpochs(beam.DoFn):
         meta.write(self.bundle.sealed(key, state.meta()))
         if learned is not None:
             yield learned
-        for stream, rows in state.trainer.take_joined().items():
-            yield beam.pvalue.TaggedOutput(f"{JOINED}{stream}", rows)
+        for name, rows in state.trainer.take_beside().items():
+            yield beam.pvalue.TaggedOutput(name, rows)
         if state.trainer.ended:
             yield beam.pvalue.TaggedOutput(FINISHED, state.finish())
 

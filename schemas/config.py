@@ -7,6 +7,7 @@ file be read) is checked by `pipelines.inputs`.
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -30,6 +31,23 @@ def _duration(value: object) -> object:
     raise ValueError('expected a duration in quotes, such as "10m"')
 
 
+def _moment(value: object) -> object:
+    """Read a moment, of TOML's own types or as text, as microseconds UTC."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            value = None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if not isinstance(value, datetime):
+        raise ValueError('expected a time such as "2026-11-20T00:00Z"')
+    if value.tzinfo is None:
+        raise ValueError('has no time zone; write "2026-11-20T00:00Z" for UTC')
+    since = value - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
+
+
 def _one_or_more(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -45,6 +63,7 @@ def _multi_valued(value: object) -> object:
 
 
 Duration = Annotated[int, BeforeValidator(_duration), Field(ge=0)]
+Moment = Annotated[int, BeforeValidator(_moment), Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 ColumnType = Literal["string", "bytes", "int64", "float64", "bool"]
@@ -98,6 +117,7 @@ class StreamConfig(Model):
     format: Literal["parquet", "csv", "jsonl"] | None = None
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     types: dict[str, ColumnType] = {}
+    complete_until: Moment | None = None
 
 
 class ImpressionsConfig(StreamConfig):
@@ -137,6 +157,7 @@ class JoinConfig(Model):
     group: Names = ()
     group_span: Duration | None = None
     max_jump: Duration = DAY
+    end_of_log: Literal["open", "close"] = "open"
     joined: bool = False
     emission: Literal["window", "immediate", "elapsed", "window_and_immediate"] = "window"
     elapsed: tuple[Fraction, Fraction] = (0.0, 1.0)
@@ -274,6 +295,12 @@ class Config(Model):
     replay: ReplayConfig = ReplayConfig()
 
     @property
+    def streams(self) -> dict[str, StreamConfig]:
+        """All streams by the names of their tables, the impressions first."""
+        actions = {f"actions.{name}": action for name, action in self.actions.items()}
+        return {"impressions": self.impressions, **actions}
+
+    @property
     def longest_window(self) -> int:
         """The longest action window, 0 without actions."""
         return max((action.window for action in self.actions.values()), default=0)
@@ -298,13 +325,14 @@ class Config(Model):
 
     @property
     def dedup_horizon(self) -> int:
-        """The resolved ``dedup_horizon``: the larger of settle delay and 1 h unless set.
+        """The resolved ``dedup_horizon``: the longest of what it must be and 1 h unless set.
 
-        Raised to ``retention`` if that is longer, for a key can only be
-        corrected while it is remembered.
+        At least ``settle_delay`` plus ``early``, so that an action belongs to one
+        kept impression at most, and ``retention``, for a key can only be corrected
+        while it is remembered.
         """
         horizon = self.join.dedup_horizon
-        default = max(self.settle_delay, HOUR, self.join.retention)
+        default = max(self.settle_delay + self.join.early, HOUR, self.join.retention)
         return default if horizon is None else horizon
 
     @property
@@ -345,14 +373,23 @@ class Config(Model):
                 )
         if self.join.group_span is not None and not self.join.group:
             yield ("join.group_span", "is set without join.group", None, "set join.group as well")
-        if self.dedup_horizon < self.settle_delay:
+        least = max(self.settle_delay + self.join.early, 1)
+        if self.dedup_horizon < least:
             yield (
                 "join.dedup_horizon",
-                "is shorter than the longest window plus group_span "
-                f"({format_duration(self.settle_delay)})",
+                "is shorter than the longest window plus group_span plus early "
+                f"({format_duration(least)})",
                 format_duration(self.dedup_horizon),
-                "a key must be remembered until its impression has settled",
+                "a key must be remembered until no action can belong to its impression any more",
             )
+        for key, stream in self.streams.items():
+            if stream.complete_until is not None and self.join.end_of_log == "close":
+                yield (
+                    f"{key}.complete_until",
+                    'has no meaning with join.end_of_log = "close"',
+                    None,
+                    "a log that is known to be complete closes every window; leave one of them out",
+                )
         if self.join.retention > self.dedup_horizon:
             yield (
                 "join.retention",

@@ -15,11 +15,17 @@ import pyarrow as pa
 
 from schemas.errors import EnvelopeError
 
-_EVENTS = b"HRE2"
-_SAMPLES = b"HRS2"
+_EVENTS = b"HRE3"
+_SAMPLES = b"HRS3"
+_ROWS, _LETTERS = "", "letters"
 _LENGTH = struct.Struct("<4sI")
 _PLAIN = pa.ipc.IpcWriteOptions()
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+
+
+JOINED, CORRECTIONS, DEAD = "joined", "corrections", "dead"
+"""Names of the rows that leave a join beside its samples; that of joined actions is
+followed by the number of their action stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,11 @@ class EventEnvelope:
         Invalid records of the source so far, up to ``end``.
     batch
         The rows of the shard in source order, or None for none.
+    ended
+        Whether the source has ended at ``end``.
+    letters
+        Dead letters of the block's invalid records in order of position, or None;
+        one shard's envelope has them all.
     """
 
     stream: int
@@ -51,6 +62,8 @@ class EventEnvelope:
     progress: int
     rejected: int = 0
     batch: pa.RecordBatch | None = None
+    ended: bool = False
+    letters: pa.RecordBatch | None = None
 
     def encode(self, compress: bool = False) -> bytes:
         """Write the envelope as bytes."""
@@ -63,8 +76,9 @@ class EventEnvelope:
             self.progress,
             self.rejected,
         ]
-        has_rows = self.batch is not None and self.batch.num_rows
-        return _pack(_EVENTS, header, {"": [self.batch]} if has_rows else {}, compress)
+        parts = {_ROWS: self.batch, _LETTERS: self.letters}
+        sections = {name: [rows] for name, rows in parts.items() if rows is not None}
+        return _pack(_EVENTS, [*header, self.ended], sections, compress)
 
     @staticmethod
     def recognizes(data: bytes) -> bool:
@@ -74,8 +88,9 @@ class EventEnvelope:
     @classmethod
     def decode(cls, data: bytes) -> EventEnvelope:
         """Read an envelope; and its batch."""
-        header, sections = _unpack(_EVENTS, data)
-        return replace(cls(*header), batch=sections[""][0] if sections else None)
+        (*header, ended), sections = _unpack(_EVENTS, data)
+        batch, letters = (sections.get(name, [None])[0] for name in (_ROWS, _LETTERS))
+        return replace(cls(*header), batch=batch, ended=ended, letters=letters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +117,9 @@ class SampleEnvelope:
         Impressions found for joined actions so far, by where they were.
     batches
         The samples, in each batch in order of emit time.
-    joined
-        Joined actions by number of the action stream, in each batch in order of
-        emit time.
+    beside
+        What leaves beside the samples, by `JOINED` and a number, `CORRECTIONS`, `DEAD`,
+        in each batch in order of emit time.
     """
 
     shard: int
@@ -117,7 +132,7 @@ class SampleEnvelope:
     spans: list[list[int]] = field(default_factory=list)
     looked_up: dict[str, int] = field(default_factory=dict)
     batches: list[pa.RecordBatch] = field(default_factory=list)
-    joined: dict[int, list[pa.RecordBatch]] = field(default_factory=dict)
+    beside: dict[str, list[pa.RecordBatch]] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Write the envelope as bytes."""
@@ -132,16 +147,14 @@ class SampleEnvelope:
             self.spans,
             self.looked_up,
         ]
-        sections = {"": self.batches, **{str(n): rows for n, rows in self.joined.items()}}
-        return _pack(_SAMPLES, header, sections)
+        return _pack(_SAMPLES, header, {_ROWS: self.batches, **self.beside})
 
     @classmethod
     def decode(cls, data: bytes) -> SampleEnvelope:
         """Read an envelope; and its batches."""
         header, sections = _unpack(_SAMPLES, data)
-        batches = sections.pop("", [])
-        joined = {int(name): rows for name, rows in sections.items()}
-        return replace(cls(*header), batches=batches, joined=joined)
+        batches = sections.pop(_ROWS, [])
+        return replace(cls(*header), batches=batches, beside=sections)
 
 
 def batch_to_bytes(batch: pa.RecordBatch, compress: bool = False) -> bytes:

@@ -27,8 +27,12 @@ ID0, ID1 = "__id0", "__id1"
 """The two halves of an action id's digest, uint64; (0, 0) for a null id."""
 EMIT = "__emit"
 """Emit time of a sample, int64 microseconds."""
+ACTION_TIME = "__action_time"
+"""Event time of the action for which a row left, int64 microseconds."""
 ACTION_SOURCE, ACTION_OFFSET = "__action_source", "__action_offset"
-"""Where a joined action came from: number of the source, int32, and offset, int64."""
+"""Where that action came from: number of the source, int32, and offset, int64."""
+STREAM, SOURCE = "__stream", "__source"
+"""Numbers of the stream and the source of a dead letter, int32."""
 RATE = "__rate"
 """The negative rate of the sample's stratum, float64."""
 
@@ -87,6 +91,12 @@ DEAD_LETTER_SCHEMA = pa.schema(
         ("record", pa.string()),
     ]
 )
+
+
+ACTION_ORDER = (EMIT, KEY0, KEY1, ACTION_TIME, ACTION_SOURCE, ACTION_OFFSET)
+"""The order of joined actions and of corrections; total, for an action has one place."""
+LETTER_ORDER = (EMIT, STREAM, SOURCE, OFFSET)
+"""The order of dead letters; total, for a record has one place."""
 
 
 def without_reserved(batch: pa.RecordBatch) -> pa.RecordBatch:

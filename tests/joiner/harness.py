@@ -44,10 +44,12 @@ def make_plan(
     by_group: bool = False,
     mode: str = "window",
     joined: bool = False,
+    elapsed: tuple[float, float] = (0.0, 1.0),
     **times: int,
 ) -> JoinPlan:
     delay = max(windows, default=0) + group_span
-    defaults = {"wait_for_impression": max(windows, default=0), "dedup_horizon": max(delay, 20)}
+    horizon = max(delay + times.get("early", 0), 20)
+    defaults = {"wait_for_impression": max(windows, default=0), "dedup_horizon": horizon}
     actions = tuple(
         ActionPlan(f"a{i}", window, pa.schema([("note", pa.string())]))
         for i, window in enumerate(windows)
@@ -61,7 +63,7 @@ def make_plan(
         epoch=7,
         sampling=SamplingPlan(rate=rate, by_group=by_group, seed=3),
         group_span=group_span,
-        emission=EmissionPlan(mode, seed=3),
+        emission=EmissionPlan(mode, *elapsed, seed=3),
         joined=joined,
         **{**defaults, **times},
     )
@@ -84,10 +86,28 @@ def event_rows(sources: list[Rows], out_of_orderness: int) -> tuple[list, list]:
     return impressions, actions
 
 
+def final_progress(sources: list[Rows], out_of_orderness: int) -> dict[int, int]:
+    """Return the time until which each stream's log is complete, by the greatest time read."""
+    finals = {source.stream: NEVER for source in sources}
+    for source in sources:
+        if source.rows:
+            greatest = max(row[0] for row in source.rows) - out_of_orderness
+            finals[source.stream] = max(finals[source.stream], greatest)
+    return finals
+
+
 def envelopes(
-    plan: JoinPlan, sources: list[Rows], out_of_orderness: int, cuts: Random
+    plan: JoinPlan,
+    sources: list[Rows],
+    out_of_orderness: int,
+    cuts: Random,
+    finals: dict[int, int] | None = None,
 ) -> list[list[tuple[int, bytes]]]:
-    """Cut every source into blocks at random; return (shard, envelope) pairs a source."""
+    """Cut every source into blocks at random; return (shard, envelope) pairs a source.
+
+    The last source of a stream tells the stream's final progress at its end, if `finals`
+    are given; all others, and all without it, that nothing will follow.
+    """
     grouped = plan.group_span > 0 or plan.sampling.by_group
     out = []
     for number, source in enumerate(sources):
@@ -114,9 +134,12 @@ def envelopes(
                     source.stream, number, plan.sources, begin, end, builder.progress, 0, part,
                 ).encode()))  # fmt: skip
             begin = end
+        last = all(other.stream != source.stream for other in sources[number + 1 :])
+        final = FOREVER if finals is None or not last else finals[source.stream]
         for shard in range(plan.shards):
             blocks.append((shard, EventEnvelope(
-                source.stream, number, plan.sources, begin, begin, FOREVER).encode()))  # fmt: skip
+                source.stream, number, plan.sources, begin, begin, final, ended=True,
+            ).encode()))  # fmt: skip
         out.append(blocks)
     return out
 
@@ -144,8 +167,12 @@ class Played:
 
     samples: dict[tuple[str, int], tuple] = field(default_factory=dict)
     rows: list[dict] = field(default_factory=list)
-    corrections: list[tuple] = field(default_factory=list)
+    corrections: dict[tuple, tuple] = field(default_factory=dict)
     outcomes: dict[tuple[int, int], str] = field(default_factory=dict)
+    decided: dict[tuple[int, int], int] = field(default_factory=dict)
+    copies: dict[tuple[str, int], set[tuple[int, int]]] = field(default_factory=dict)
+    mature: dict[tuple[str, int], dict[int, set[bool]]] = field(default_factory=dict)
+    order: set[tuple] = field(default_factory=set)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     notes: dict[tuple[str, int], tuple] = field(default_factory=dict)
     joined: list[tuple] = field(default_factory=list)
@@ -205,7 +232,7 @@ def _play_shard(
             before = copy.deepcopy(journal.cells)
             meta = json.dumps(describe_join(join))
             output = join.apply(EventEnvelope.decode(data), journal)
-            envelope = join.emit(output)
+            envelope = join.emit(output, [])
             if roughness.random() >= crashes:
                 break
             # The attempt fails before its commit: all it did is gone.
@@ -230,8 +257,10 @@ def _play_shard(
         total = played.counts.setdefault(stream, {})
         for outcome, count in counts.items():
             total[outcome] = total.get(outcome, 0) + count
-    leftover = {name: cell for name, cell in journal.cells.items() if cell}
-    assert not leftover, "the journal must be empty when all sources have ended"
+    assert last.progress == FOREVER
+    if join.clock == FOREVER:
+        leftover = {name: cell for name, cell in journal.cells.items() if cell}
+        assert not leftover, "the journal must be empty when all windows have closed"
 
 
 def _collect(plan: JoinPlan, output: Any, played: Played) -> None:
@@ -252,9 +281,16 @@ def _collect(plan: JoinPlan, output: Any, played: Played) -> None:
                 assert observed == plan.settle_delay
             else:
                 assert observed == row["__emit"] - name[1]
-            for action in plan.actions:
-                mature = row[action.name] or observed >= action.window
+            order = (row["__emit"], *name, row["emission"])
+            assert order not in played.order, "two samples tie"
+            played.order.add(order)
+            for stream, action in enumerate(plan.actions):
+                mature = row[action.name] or observed >= plan.settle_delay
                 assert row[f"{action.name}_mature"] == mature
+                if mature:
+                    said = played.mature.setdefault(name, {}).setdefault(stream, set())
+                    said.add(row[action.name])
+            played.copies.setdefault(name, set()).add((row["source"], row["number"]))
             if row["emission"] != "window":
                 early = (row["emission"], *name, row["__emit"])
                 assert early not in played.early, "a sample came twice"
@@ -266,16 +302,18 @@ def _collect(plan: JoinPlan, output: Any, played: Played) -> None:
             played.rows.append(row)
     for batch in output.corrections:
         for row in batch.to_pylist():
-            for stream, (positive, time, count) in enumerate(_labels(plan, row)):
-                if positive:
-                    assert count == 1
-                    played.corrections.append(
-                        (f"{row['group']}/{row['item']}", _micros(row["event_time"]), stream, time)
-                    )
+            name = (f"{row['group']}/{row['item']}", _micros(row["event_time"]))
+            assert row["emission"] == "correction"
+            assert all(row[f"{action.name}_mature"] for action in plan.actions)
+            place = tuple(row[f"__action_{what}"] for what in ("time", "source", "offset"))
+            played.corrections[row["__emit"], *name, *place] = _labels(plan, row)
+            played.copies.setdefault(name, set()).add((row["source"], row["number"]))
     for dead in output.dead:
-        for offset in dead.batch.column(OFFSET).to_pylist():
+        places = zip(dead.batch.column(OFFSET).to_pylist(), dead.emit.tolist(), strict=True)
+        for offset, emit in places:
             assert (dead.source, offset) not in played.outcomes, "a record was buried twice"
             played.outcomes[dead.source, offset] = dead.outcome.value
+            played.decided[dead.source, offset] = emit
 
 
 def _labels(plan: JoinPlan, row: dict) -> tuple:

@@ -1,4 +1,4 @@
-"""The join as design and docs state it, in a few quadratic lines."""
+"""The join as `docs/join.md` states it, in a few quadratic lines."""
 
 from __future__ import annotations
 
@@ -38,15 +38,20 @@ class Action:
 
 @dataclass
 class Joined:
-    """Samples as key, time -> labels; outcomes by (source, offset).
+    """What must come out.
 
-    `joined` has (impression's place, action's place, emit time); `early` has the
-    samples that leave before they settle, as (emission, key, time, emit) -> labels.
+    `kept` has the place of each kept impression by key and time. Samples that leave when
+    they have settled are key, time -> labels; outcomes are by (source, offset), and
+    `decided` says when each was decided that left a dead letter. `joined` has (impression's place, action's place, emit time); `early` has the
+    samples that leave before they settle, as (emission, key, time, emit) -> labels;
+    `corrections` (emit, key, time, action's place) -> labels.
     """
 
+    kept: dict[tuple[str, int], tuple[int, int]]
     samples: dict[tuple[str, int], tuple]
-    corrections: list[tuple]
+    corrections: dict[tuple, tuple]
     outcomes: dict[tuple[int, int], str]
+    decided: dict[tuple[int, int], int]
     positive_units: set[tuple[str, int]]
     joined: list[tuple]
     early: dict[tuple[str, str, int, int], tuple]
@@ -61,22 +66,33 @@ def known(row: Impression | Action) -> int:
     return max(row.time, row.arrival)
 
 
-def reference_join(plan: JoinPlan, impressions: list[Impression], actions: list[Action]) -> Joined:
-    outcomes: dict[tuple[int, int], str] = {}
-    kept: list[Impression] = []
+def reference_join(
+    plan: JoinPlan, impressions: list[Impression], actions: list[Action], clock: int
+) -> Joined:
+    """Join a whole log, up to a final clock."""
+    outcomes = {(r.source, r.offset): "open" for r in [*impressions, *actions]}
+    decided: dict[tuple[int, int], int] = {}
+
+    def bury(row: Impression | Action, outcome: str, at: int) -> None:
+        outcomes[row.source, row.offset] = outcome
+        decided[row.source, row.offset] = at
+
+    kept: list[Impression] = []  # in time; whether they have settled shows by the clock
     last: dict[str, Impression] = {}
     meeting = meet(plan, impressions, actions)
     for i in sorted(impressions, key=place):
-        if i.arrival >= i.time + plan.settle_delay:
-            outcomes[i.source, i.offset] = "late"
-        elif plan.emission.early:
-            outcomes[i.source, i.offset] = "duplicate" if i in meeting.shadowed else "settled"
+        settle = i.time + plan.settle_delay
+        if i.arrival >= settle:
+            bury(i, "late", i.arrival)
+        elif plan.meets:
             if i not in meeting.shadowed:
                 kept.append(i)
+            elif known(i) < clock:
+                bury(i, "duplicate", known(i))
         elif i.key in last and i.time < last[i.key].time + plan.dedup_horizon:
-            outcomes[i.source, i.offset] = "duplicate"
+            if settle <= clock:
+                bury(i, "duplicate", settle)
         else:
-            outcomes[i.source, i.offset] = "settled"
             last[i.key] = i
             kept.append(i)
 
@@ -89,32 +105,44 @@ def reference_join(plan: JoinPlan, impressions: list[Impression], actions: list[
         return i.time - plan.early <= a.time < i.time + plan.actions[a.stream].window
 
     labels: dict[Impression, list[Action]] = defaultdict(list)
-    corrections = []
+    late: dict[Impression, list[Action]] = defaultdict(list)
     for a in sorted(actions, key=place):
         seen = [i for i in kept if i.key == a.key and visible(a, i)]
         own = [i for i in seen if belongs(a, i)]
-        if not seen:
-            outcome = "orphan"
-        elif not own:
-            outcome = "outside_window"
+        assert len(own) <= 1, "an action belongs to one kept impression at most"
+        if not own:
+            deadline = a.time + plan.wait_for_impression + plan.settle_delay
+            if deadline <= clock:
+                at = max(deadline, a.arrival)
+                bury(a, "outside_window" if seen else "orphan", at)
+            continue
+        i = own[0]
+        settle = i.time + plan.settle_delay
+        if a.arrival >= settle:
+            if settle <= clock:
+                bury(a, "late", a.arrival)
+                if a.arrival < min(clock, settle + plan.retention):
+                    late[i].append(a)
+        elif a.id and any(b.id == a.id and b.stream == a.stream for b in labels[i]):
+            if settle <= clock:
+                bury(a, "duplicate", settle)
         else:
-            i = own[0]
-            settle = i.time + plan.settle_delay
-            if a.arrival >= settle:
-                outcome = "late"
-                if a.arrival < settle + plan.retention:
-                    corrections.append((i.key, i.time, a.stream, a.time))
-            elif a.id and any(b.id == a.id and b.stream == a.stream for b in labels[i]):
-                outcome = "duplicate"
-            else:
-                outcome = "settled"
-                labels[i].append(a)
-        outcomes[a.source, a.offset] = outcome
+            labels[i].append(a)
+
+    corrections = {}
+    for i, after in late.items():
+        so_far = list(labels[i])
+        for a in sorted(after, key=lambda a: (a.arrival, *place(a))):
+            repeated = a.id and any(b.id == a.id and b.stream == a.stream for b in so_far)
+            so_far = sorted([*so_far, a], key=place)
+            if not repeated:
+                name = (a.arrival, i.key, i.time, a.time, a.source, a.offset)
+                corrections[name] = label_of(plan, so_far)
 
     joined = [
         (i.source, i.offset, a.source, a.offset, at)
         for i, a, at in meeting.pairs
-        if (a.arrival < i.time + plan.settle_delay or i in kept)
+        if at < clock
         and not any(
             b.id == a.id and a.id and b.stream == a.stream and j is i
             for j, b, _ in meeting.pairs[: meeting.pairs.index((i, a, at))]
@@ -124,6 +152,10 @@ def reference_join(plan: JoinPlan, impressions: list[Impression], actions: list[
     samples = {}
     positive_units = set()
     for i in kept:
+        if i.time + plan.release_delay > clock:
+            continue
+        outcomes[i.source, i.offset] = "settled"
+        outcomes.update({(a.source, a.offset): "settled" for a in labels[i]})
         samples[i.key, i.time] = label_of(plan, labels[i])
         near = [
             j
@@ -133,8 +165,12 @@ def reference_join(plan: JoinPlan, impressions: list[Impression], actions: list[
         ]
         if any(labels[j] for j in near):
             positive_units.add((i.key, i.time))
-    early = early_samples(plan, kept, meeting) if plan.emission.early else {}
-    return Joined(samples, sorted(corrections), outcomes, positive_units, sorted(joined), early)
+    early = early_samples(plan, kept, meeting, clock) if plan.emission.early else {}
+    places = {(i.key, i.time): (i.source, i.offset) for i in kept}
+    assert len(places) == len(kept), "no two kept impressions have one key and time"
+    return Joined(
+        places, samples, corrections, outcomes, decided, positive_units, sorted(joined), early
+    )
 
 
 def label_of(plan: JoinPlan, actions: list[Action]) -> tuple:
@@ -179,19 +215,17 @@ def meet(plan: JoinPlan, impressions: list[Impression], actions: list[Action]) -
             else:
                 waiting.append(row)
             continue
-        near = [i for i in table if i.key == row.key
-                and abs(row.time - i.time) < plan.dedup_horizon]  # fmt: skip
-        if any(i.time <= row.time or plan.emission.early for i in near):
+        if any(i.key == row.key and abs(row.time - i.time) < plan.dedup_horizon for i in table):
             meeting.shadowed.add(row)
             continue
-        table = [i for i in table if i not in near] + [row]
+        table.append(row)
         for a in [a for a in waiting if meets(row, a) and known(a) < known(row)]:
             meeting.pairs.append((row, a, known(row)))
             waiting.remove(a)
     return meeting
 
 
-def early_samples(plan: JoinPlan, kept: list[Impression], meeting: Meeting) -> dict:
+def early_samples(plan: JoinPlan, kept: list[Impression], meeting: Meeting, clock: int) -> dict:
     """Return the first emissions, and the positive ones, by what identifies them."""
     window = max((action.window for action in plan.actions), default=0)
     samples = {}
@@ -199,16 +233,18 @@ def early_samples(plan: JoinPlan, kept: list[Impression], meeting: Meeting) -> d
         key0 = hash_columns([pa.array([part]) for part in i.key.split("/")])[0]
         one = np.array([i.time]), np.array([known(i)])
         first = int(plan.emission.first_emit(key0, *one, window)[0])
-        mine = [a for j, a, _ in meeting.pairs if j == i]
+        settle = i.time + plan.settle_delay
+        mine = [a for j, a, _ in meeting.pairs if j == i and a.arrival < settle]
 
         def labels(at: int, mine: list[Action] = mine) -> tuple:
             return label_of(plan, sorted((a for a in mine if known(a) <= at), key=place))
 
-        samples[plan.emission.first, i.key, i.time, first] = labels(first)
+        if first < clock:
+            samples[plan.emission.first, i.key, i.time, first] = labels(first)
         streams = set()
         for j, a, at in meeting.pairs:
             if j == i and a.stream not in streams:
                 streams.add(a.stream)
-                if at > first and a.arrival < i.time + plan.settle_delay:
+                if first < at < clock and a.arrival < settle:
                     samples["positive", i.key, i.time, at] = labels(at)
     return samples

@@ -108,7 +108,7 @@ def test_negatives_come_when_a_stream_has_ended():
     """A click stream without a single event holds no sample back."""
     labels, _, played = outcomes_of([(1, "g/1"), (2, "g/2")], [])
     assert labels == {1: (NO, None, 0), 2: (NO, None, 0)}
-    assert played.counts["impressions"] == {"settled": 2}
+    assert played.counts["impressions"] == {"settled": 2, "open": 0}
 
 
 def test_a_late_click_leaves_a_correction_while_retained():
@@ -116,7 +116,8 @@ def test_a_late_click_leaves_a_correction_while_retained():
     clicks = [(17, "g/2", ""), (6, "g/1", ""), (20, "g/3", ""), (7, "g/1", "")]
     labels, outcomes, played = outcomes_of([(5, "g/1")], clicks, retention=4)
     assert labels == {5: (NO, None, 0)}
-    assert played.corrections == [("g/1", 5, 0, 6)]
+    # Emit time, key, event time of the impression; event time, source, offset of the click.
+    assert played.corrections == {(17, "g/1", 5, 6, 1, 1): ((YES, 6, 1),)}
     assert outcomes[1, 1] == outcomes[1, 3] == "late"
 
 
@@ -199,35 +200,24 @@ def test_of_waiting_actions_with_one_id_the_first_leaves():
     assert played.joined == [(0, 0, 1, 0, 1)]
 
 
-def test_an_action_that_is_late_for_one_impression_may_meet_the_next(monkeypatch):
-    """Though it is decided it stays known, through compaction and crashes, while it may."""
-    monkeypatch.setattr(actions, "COMPACTED_FROM", 1)
-    plan = make_plan(joined=True, early=3, dedup_horizon=12)
-    sources = [
-        Rows(0, [(0, "g/1"), (11, "g/9"), (12, "g/1"), (40, "g/8")]),
-        Rows(1, [(10, "g/7", ""), (9, "g/1", ""), (50, "g/6", "")]),
-    ]
-    for seed in range(30):
-        blocks = envelopes(plan, sources, 0, Random(seed))
-        played = play(plan, blocks, Random(seed), crashes=0.4)
-        assert played.outcomes[1, 1] == "late"
-        assert played.joined == [(0, 2, 1, 1, 12)]
-
-
-def test_the_earliest_impression_that_is_known_is_met():
-    """A copy that came first is met until the earlier one is known; then that one is."""
+def test_the_copy_that_is_known_first_is_met_and_kept():
+    """If something leaves before it settles, that is the copy of samples and joined actions."""
     plan = make_plan(joined=True)
-    impressions = [(9, "g/1"), (7, "g/1"), (20, "g/9")]
-    clicks = [(9, "g/1", ""), (10, "g/1", "")]
-    sources = [Rows(0, impressions), Rows(1, clicks)]
-    played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
-    assert sorted(played.joined) == [(0, 1, 1, 0, 9), (0, 1, 1, 1, 10)]
     impressions = [(9, "g/1"), (12, "g/9"), (7, "g/1")]
-    clicks = [(10, "g/1", ""), (13, "g/1", ""), (16, "g/1", "")]
+    clicks = [(9, "g/1", ""), (18, "g/1", "")]
     sources = [Rows(0, impressions), Rows(1, clicks)]
     played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
-    # The third click is after the window of the one that took the other's place.
-    assert sorted(played.joined) == [(0, 0, 1, 0, 10), (0, 2, 1, 1, 13), (0, 2, 1, 2, 16)]
+    assert sorted(played.joined) == [(0, 0, 1, 0, 9), (0, 0, 1, 1, 18)]
+    assert played.samples["g/1", 9] == ((YES, 9, 2),)
+    assert played.outcomes == {(0, 2): "duplicate"}
+
+
+def test_without_that_the_copy_of_the_earliest_event_time_is_kept():
+    """A click that belongs to the other copy alone, known too late for this one, is an orphan."""
+    impressions, clicks = [(9, "g/1"), (18, "g/9"), (7, "g/1")], [(18, "g/1", "")]
+    labels, outcomes, _ = outcomes_of(impressions, clicks, wait_for_impression=0, windows=(12,))
+    assert labels == {7: (NO, None, 0), 18: (NO, None, 0)}
+    assert outcomes == {(0, 0): "duplicate", (1, 0): "orphan"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from joiner import actions, keytable, known, remembered
-from tests.joiner.harness import Rows, envelopes, event_rows, make_plan, play
+from schemas.events import FOREVER
+from tests.joiner.harness import (
+    Rows,
+    envelopes,
+    event_rows,
+    final_progress,
+    make_plan,
+    play,
+)
 from tests.joiner.reference import reference_join
 
 KEYS = st.sampled_from(["g/1", "g/2", "g/3", "h/1", "h/2", "i/1"])
@@ -27,7 +35,8 @@ def cases(draw):
     mode = draw(st.sampled_from(modes if windows else ["window"]))
     group_span = draw(st.sampled_from([0, 0, 4]))
     delay = max(windows, default=0) + group_span
-    horizon = max(1, delay + draw(st.sampled_from([0, 1, 50])))
+    early = draw(st.sampled_from([0, 0, 3]))
+    horizon = max(1, delay + early + draw(st.sampled_from([0, 0, 1, 50])))
     plan = make_plan(
         windows=windows,
         sources=0,
@@ -37,9 +46,10 @@ def cases(draw):
         mode=mode,
         joined=bool(windows) and draw(st.booleans()),
         rate=draw(st.sampled_from([1.0, 0.5])),
-        early=draw(st.sampled_from([0, 0, 3])),
+        early=early,
         wait_for_impression=draw(st.sampled_from([0, 5, 10, 40])),
         dedup_horizon=horizon,
+        elapsed=draw(st.sampled_from([(0.0, 1.0), (1.0, 1.0), (0.5, 0.5)])),
         retention=min(horizon, draw(st.sampled_from([0, 0, 15]))),
     )
     sources = [Rows(0, draw(IMPRESSIONS)) for _ in range(draw(st.integers(1, 2)))]
@@ -49,7 +59,8 @@ def cases(draw):
         if draw(st.booleans()):
             source.rows.sort(key=lambda row: row[0])
     plan = make_plan_with(plan, sources=len(sources))
-    return plan, sources, draw(st.sampled_from([0, 0, 7])), draw(st.integers(0, 2**32))
+    ends = draw(st.sampled_from(["close", "close", "open", "declared"]))
+    return plan, sources, draw(st.sampled_from([0, 0, 7])), ends, draw(st.integers(0, 2**32))
 
 
 def make_plan_with(plan, **changes):
@@ -59,9 +70,13 @@ def make_plan_with(plan, **changes):
 
 
 def check(case, crashes, repeats):
-    plan, sources, out_of_orderness, seed = case
-    expected = reference_join(plan, *event_rows(sources, out_of_orderness))
-    blocks = envelopes(plan, sources, out_of_orderness, Random(seed))
+    plan, sources, out_of_orderness, ends, seed = case
+    finals = None if ends == "close" else final_progress(sources, out_of_orderness)
+    if ends == "declared":
+        finals = {stream: max(final, 0) + 30 for stream, final in finals.items()}
+    clock = FOREVER if finals is None else min(finals.values())
+    expected = reference_join(plan, *event_rows(sources, out_of_orderness), clock)
+    blocks = envelopes(plan, sources, out_of_orderness, Random(seed), finals)
     cache_bytes = Random(seed).choice((0, 2000, 1 << 20))
     with pytest.MonkeyPatch.context() as patch:
         # So small that tables grow, forget and are compacted within a case.
@@ -71,14 +86,18 @@ def check(case, crashes, repeats):
         patch.setattr(known, "SMALLEST", 4)
         played = play(plan, blocks, Random(seed + 1), crashes, repeats, cache_bytes)
 
-    assert played.outcomes == {
-        place: outcome for place, outcome in expected.outcomes.items() if outcome != "settled"
-    }
+    dead = {place: expected.outcomes[place] for place in expected.decided}
+    assert played.outcomes == dead
     counted = Counter()
     for counts in played.counts.values():
         counted.update(counts)
     assert {k: v for k, v in counted.items() if v} == Counter(expected.outcomes.values())
-    assert sorted(played.corrections) == expected.corrections
+    assert played.decided == expected.decided
+    assert played.corrections == expected.corrections
+    for name, copies in played.copies.items():
+        assert copies == {expected.kept[name]}
+    for said in played.mature.values():
+        assert all(len(labels) == 1 for labels in said.values()), "a mature label changed"
     assert sorted(played.joined) == (expected.joined if plan.joined else [])
     if plan.emission.early:
         check_early(plan, played, expected)

@@ -67,7 +67,7 @@ def test_impressions_of_joined_actions_are_found_in_memory_or_in_the_journal(cac
 
 def test_the_index_of_known_impressions_takes_at_most_forty_bytes_each():
     """And it does not grow past the lifetime of its entries."""
-    index = KnownImpressions(horizon=100_000, lifetime=200_000, both_sides=False)
+    index = KnownImpressions(horizon=100_000, lifetime=200_000)
     for begin in range(0, 1_000_000, 5_000):
         batch = rows(begin, begin + 5_000)
         index.make_room(5_000, begin)

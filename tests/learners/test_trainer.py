@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from joiner.emission import EMISSIONS
 from learners.ftrl import FtrlParameters
 from learners.trainer import Trainer, TrainPlan, canonical_order
 from schemas.config import FeaturesConfig
@@ -17,35 +18,40 @@ def plan(correction="weight"):
 
 
 def batch(rows):
-    """Make samples from (emit time, key, label)."""
+    """Make samples from (emit time, key, emission, event time, label)."""
+    emission = pa.array([row[2] for row in rows], pa.int8())
     return pa.RecordBatch.from_pydict(
         {
-            "device": [f"d{key % 3}" for _, key, _ in rows],
-            "click": [label for _, _, label in rows],
+            "device": [f"d{row[1] % 3}" for row in rows],
+            "click": [row[4] for row in rows],
+            "emission": pa.DictionaryArray.from_arrays(emission, pa.array(EMISSIONS)),
+            "event_time": pa.array([row[3] for row in rows], pa.timestamp("us", "UTC")),
             "weight": [1.0 for _ in rows],
-            EMIT: pa.array([emit for emit, _, _ in rows], pa.int64()),
-            KEY0: pa.array([key for _, key, _ in rows], pa.uint64()),
-            KEY1: pa.array([key * 7 for _, key, _ in rows], pa.uint64()),
+            EMIT: pa.array([row[0] for row in rows], pa.int64()),
+            KEY0: pa.array([row[1] for row in rows], pa.uint64()),
+            KEY1: pa.array([row[1] * 7 for row in rows], pa.uint64()),
             RATE: [0.1 for _ in rows],
         }
     )
 
 
 ROWS = st.lists(
-    st.tuples(st.integers(0, 60), st.integers(0, 20), st.booleans()),
+    st.tuples(
+        st.integers(0, 60), st.integers(0, 20), st.integers(0, 3), st.integers(0, 2), st.booleans()
+    ),
     max_size=40,
-    unique_by=lambda row: row[:2],
+    unique_by=lambda row: row[:4],
 )
 
 
-@given(ROWS, st.permutations(range(40)))
-def test_the_canonical_order_is_by_emit_time_then_key(rows, shuffle):
-    """Ties in time are broken by the key's digest, however rows come."""
+@given(ROWS, st.permutations(range(40)), st.integers(1, 5))
+def test_the_canonical_order_is_total(rows, shuffle, cut):
+    """Ties in emit time go by key, emission and event time, however rows come in parts."""
     rows = [rows[i] for i in shuffle if i < len(rows)]
-    columns = [np.array([row[i] for row in rows], np.uint64) for i in (1,)]
-    emit = np.array([row[0] for row in rows], np.int64)
-    order = canonical_order(emit, columns[0], columns[0])
-    assert [rows[i][:2] for i in order] == sorted(row[:2] for row in rows)
+    parts = [batch(rows[i : i + cut]) for i in range(0, len(rows), cut)]
+    if parts:
+        order = canonical_order(parts)
+        assert [rows[i][:4] for i in order] == sorted(row[:4] for row in rows)
 
 
 @settings(deadline=None)
@@ -96,7 +102,7 @@ def test_the_model_does_not_depend_on_shards_or_arrival(rows, shards, random):
 def test_an_epoch_waits_for_every_shard():
     """Nothing is learned before all shards are past the epoch's end."""
     trainer = Trainer(2, 10, plan())
-    assert trainer.receive(SampleEnvelope(0, 2, 0, 25, batches=[batch([(3, 1, True)])])) is None
+    assert trainer.receive(SampleEnvelope(0, 2, 0, 25, batches=[batch([(3, 1, 0, 3, True)])])) is None
     assert trainer.receive(SampleEnvelope(1, 2, 0, 8)) is None
     done = trainer.receive(SampleEnvelope(1, 2, 1, 9))
     assert done is not None
@@ -121,8 +127,8 @@ def test_corrections_undo_downsampling(correction):
         if label or random.random() < 0.1:
             rows.append((i, i, bool(label)))
             weights.append(1.0 if label or correction != "weight" else 10.0)
-    samples = batch([(emit, 0, label) for emit, _, label in rows])
-    samples = samples.set_column(2, "weight", pa.array(weights))
+    samples = batch([(emit, 0, 0, emit, label) for emit, _, label in rows])
+    samples = samples.set_column(4, "weight", pa.array(weights))
     trainer = Trainer(1, 10, plan(correction))
     done = trainer.receive(SampleEnvelope(0, 1, 0, FOREVER, batches=[samples]))
     p = 1 / (1 + np.exp(-done.margin[-2000:]))

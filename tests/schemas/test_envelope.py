@@ -20,7 +20,7 @@ def test_sample_envelopes_come_back_as_they_were():
     """Counts, positions and several batches survive."""
     full = SampleEnvelope(
         1, 8, 5, NEVER, [[3, 0]], {"impressions": {"late": 1}}, 2, [[0, 9]], {"memory": 1},
-        [ROWS, ROWS], {1: [ROWS.select(["n"])]},
+        [ROWS, ROWS], {"joined1": [ROWS.select(["n"])]},
     )  # fmt: skip
     assert SampleEnvelope.decode(full.encode()) == full
 
@@ -28,7 +28,7 @@ def test_sample_envelopes_come_back_as_they_were():
 def test_other_bytes_are_refused():
     """Bytes of another step or version are named and refused."""
     data = EventEnvelope(0, 0, 1, 0, 0, 0).encode()
-    with pytest.raises(EnvelopeError, match=r"expected an envelope HRS2 \(got b'HRE2'\)"):
+    with pytest.raises(EnvelopeError, match=r"expected an envelope HRS3 \(got b'HRE3'\)"):
         SampleEnvelope.decode(data)
     with pytest.raises(EnvelopeError):
-        EventEnvelope.decode(b"HRE1" + data[4:])
+        EventEnvelope.decode(b"HRE2" + data[4:])

@@ -92,8 +92,9 @@ def test_a_configuration_is_read_with_its_defaults(tmp_path):
          "join.group: a group column must be part of impressions.key (got 'session'); "
          "actions are routed by it too; use columns of ['request_id']"),
         ('group = ["request_id"]', 'dedup_horizon = "1m"',
-         "join.dedup_horizon: is shorter than the longest window plus group_span (10m) "
-         "(got '1m'); a key must be remembered until its impression has settled"),
+         "join.dedup_horizon: is shorter than the longest window plus group_span plus early (10m) "
+         "(got '1m'); a key must be remembered until no action can belong to its impression any "
+         "more"),
         ('group = ["request_id"]', 'dedup_horizon = "10m"\nretention = "1h"',
          "join.retention: is longer than dedup_horizon (10m) (got '1h'); "
          "raise join.dedup_horizon to at least the retention"),
