@@ -400,13 +400,9 @@ class PendingActions:
         """List the entries that something may still ask for."""
         live = slice(0, self.count)
         pending = self.state[live] == PENDING
-        return np.flatnonzero(
-            self.asked_for(pending, self.known(live), self.met[live], clock)
-        )
+        return np.flatnonzero(self.asked_for(pending, self.known(live), self.met[live], clock))
 
-    def asked_for(
-        self, pending: Bools, known: Int64s, met: Int64s, clock: int
-    ) -> Bools:
+    def asked_for(self, pending: Bools, known: Int64s, met: Int64s, clock: int) -> Bools:
         """Tell which actions something may still ask for, by what is known of each."""
         settle_delay, retention = self.times[0], self.times[1]
         asked = pending

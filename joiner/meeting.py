@@ -102,9 +102,7 @@ class Meeting:
             emission = self.plan.emission.first
             emit_early(self.plan, batch, labels, emit, emission, self.actions, output)
 
-    def _emit_met(
-        self, pairs: Pairs, since: int, journal: Journal, output: JoinOutput
-    ) -> None:
+    def _emit_met(self, pairs: Pairs, since: int, journal: Journal, output: JoinOutput) -> None:
         plan, actions = self.plan, self.actions
         entry = pairs.entry
         names = Impressions(actions.key0[entry], actions.key1[entry], pairs.time, pairs.known)

@@ -318,4 +318,3 @@ def _restore_scheduled(join: ShardJoin, batch: pa.RecordBatch) -> None:
     rest = int(np.searchsorted(emit, join.clock, side="left"))
     if rest < emit.size:
         join.meeting.scheduled.push(batch.slice(rest).drop_columns([EMIT]), emit[rest:])
-

@@ -105,9 +105,7 @@ class Retained:
         assert batch is not None  # what is known before it is forgotten is retained until then
         impressions = batch.take(pa.array(where))
         observed = emit - actions.met[late]
-        sample = labelled(
-            plan, impressions, labels.select(rows), actions, "correction", observed
-        )
+        sample = labelled(plan, impressions, labels.select(rows), actions, "correction", observed)
         one = np.ones(rows.size)
         selection = Selection(one > 0, one, one, dict.fromkeys(plan.sampling.published, one))
         whole = weighted(plan, sample, emit, selection)

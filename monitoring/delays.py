@@ -112,6 +112,10 @@ class Delays:
             by_hour[step * self.resolution // HOUR * HOUR] += count
         return dict(by_hour)
 
+    def unwatched(self, after: int) -> int:
+        """Return how many impressions have an event time after this."""
+        return sum(n for step, n in self.all.items() if step * self.resolution > after)
+
     def survival(self, watched_until: int) -> Survival:
         """Estimate survival.
 

@@ -16,6 +16,7 @@ from monitoring.charts import (
     reliability_chart,
 )
 from monitoring.delays import Survival
+from monitoring.ending import what_stayed_open
 from monitoring.ratios import ratios
 from monitoring.statistics import SAMPLES, Statistics
 from schemas.config import Config
@@ -56,6 +57,7 @@ def render_report(
         tiles=_tiles(summary),
         outcome_names=[name.replace("_", " ") for name in names],
         outcome_rows=rows,
+        opened=what_stayed_open(summary),
         window=format_duration(config.monitor.window),
         charts=[rate_chart(statistics), entropy_chart(statistics), reliability_chart(statistics)]
         if watched
@@ -81,7 +83,7 @@ class WindowsOf:
     sentence
         What is recommended, in words; empty for nothing.
     rows
-        The table: window, coverage, waiting, state, memory, shards, note.
+        The table: window, coverage, open, waiting, state, memory, shards, note.
     """
 
     name: str

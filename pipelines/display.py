@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from monitoring.ending import what_stayed_open
 from monitoring.report import WindowsOf
 from pipelines.heads import Head, inspect_head
 from pipelines.inputs import Inputs
@@ -118,6 +119,9 @@ def closing_table(summary: dict[str, Any], findings: list[str], out: Path) -> No
         cells = [f"{counts[name]:,}" for name in names]
         table.add_row(stream, f"{summary['input'][stream]:,}", *cells)
     console.print(table)
+    opened = what_stayed_open(summary)
+    if opened:
+        console.print(f"end       {opened}", highlight=False)
     samples = summary["samples"]
     positives = ", ".join(f"{n:,} {name}" for name, n in samples["positives"].items())
     console.print(
@@ -165,6 +169,7 @@ def windows_page(measured: list[Measured], coverage: float) -> list[WindowsOf]:
                 [
                     format_duration(choice.window),
                     "" if choice.coverage is None else f"{choice.coverage:.1%}",
+                    f"{choice.open:,}",
                     f"{choice.waiting:,}",
                     f"{choice.state_mb:,.1f}",
                     f"{choice.memory_mb:,.1f}",
@@ -193,8 +198,12 @@ def windows_table(pages: list[WindowsOf]) -> None:
     """Print what each window would catch and cost."""
     console = Console(highlight=False)
     for page in pages:
-        table = Table(title=page.name, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-        for name in ("window", "coverage", "waiting", "state MB", "memory MB", "shards"):
+        table = Table(
+            title=page.name, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
+            pad_edge=False,
+        )  # fmt: skip
+        # Two words take two lines, that the table fits a terminal of 80 columns.
+        for name in ("window", "coverage", "open", "waiting", "state\nMB", "memory\nMB", "shards"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
         for row in page.rows:
@@ -246,6 +255,15 @@ def describe(inputs: Inputs) -> None:
         f"[bold]join[/bold]: {join.shards} shards; an impression settles "
         f"{format_duration(join.settle_delay)} after its event time, and its key is remembered "
         f"for {format_duration(join.dedup_horizon)}"
+    )
+    end = config.join.end_of_log
+    console.print(
+        f'  at the end of the log (end_of_log = "{end}") '
+        + (
+            "every window closes: the log is taken to be complete"
+            if end == "close"
+            else "what has not settled stays open and leaves no sample"
+        )
     )
     if join.emission.early:
         console.print(f"  samples leave early: emission {join.emission.mode}")

@@ -321,6 +321,7 @@ columns = ["value"]
 [join]
 shards = 8
 out_of_orderness = "5s"
+end_of_log = "close"  # every click of these impressions is in the log
 
 [sampling]
 negative_rate = 0.5

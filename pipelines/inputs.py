@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +21,14 @@ from joiner.plan import ActionPlan, JoinPlan
 from joiner.sampling import SamplingPlan
 from learners.ftrl import FtrlParameters
 from learners.trainer import TrainPlan
+from monitoring.ending import Ending
 from pipelines.textfiles import first_lines
 from schemas.config import Config, StreamConfig
 from schemas.decoding import TYPES, infer_json_schema
 from schemas.durations import SECOND
 from schemas.errors import ConfigError
 from schemas.eventing import EventPlan, parse_times
-from schemas.events import FOREVER, RESERVED_PREFIX
+from schemas.events import FOREVER, NEVER, RESERVED_PREFIX
 from schemas.predicates import Predicate
 
 _FORMATS = {
@@ -115,6 +117,17 @@ class Inputs:
             return FOREVER
         declared = list(self.config.streams.values())[stream].complete_until
         return greatest if declared is None else declared
+
+    def ending(self, spans: Sequence[Sequence[int]]) -> Ending:
+        """Return the end of the log, by the least and greatest event time of each stream."""
+        out_of_orderness = self.config.join.out_of_orderness
+        greatest = [NEVER if last == NEVER else last - out_of_orderness for _, last in spans]
+        return Ending(
+            {
+                name: self.final_progress(stream, greatest[stream])
+                for stream, name in enumerate(self.stream_names)
+            }
+        )
 
 
 def resolve(config: Config, file: str | Path) -> Inputs:

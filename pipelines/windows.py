@@ -14,11 +14,13 @@ import pyarrow as pa
 
 from joiner.join import ShardJoin
 from monitoring.delays import USUAL_WINDOWS, Delays, Survival, nice_window
+from monitoring.ending import Ending
 from pipelines.inputs import Inputs, resolve
 from pipelines.merge import read_blocks
 from pipelines.spill import CACHE_BYTES, Spill
 from schemas.config import Config, MonitorConfig, SamplingConfig
 from schemas.durations import HOUR, SECOND
+from schemas.events import FOREVER, NEVER
 
 REMEMBERED_KEY_BYTES, KNOWN_IMPRESSION_BYTES = 16, 37
 """Memory of a remembered key, and of an impression that actions may meet; see docs/state.md."""
@@ -37,6 +39,8 @@ class Choice:
         Microseconds.
     coverage
         Part of the actions that it catches, None without any.
+    open
+        Impressions that a replay with this window leaves open at the end of the log.
     waiting
         Impressions that wait at the busiest hour.
     state_mb, memory_mb
@@ -50,6 +54,7 @@ class Choice:
 
     window: int
     coverage: float | None
+    open: int
     waiting: int
     state_mb: float
     memory_mb: float
@@ -93,7 +98,7 @@ def measure_windows(
     longest = 10 * config.longest_window if longest is None else longest
     inputs = resolve(_only_keys(config, longest), file)
     delays = {action.name: Delays(longest) for action in inputs.join.actions}
-    ended = [0] * len(inputs.stream_names)
+    spans = [[FOREVER, NEVER] for _ in inputs.stream_names]
     with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
         spill = Spill(Path(scratch), CACHE_BYTES // inputs.join.shards)
         row_bytes = _row_bytes(full, scratch)
@@ -106,17 +111,16 @@ def measure_windows(
                 output = join.apply(envelope, spill.of(join.shard))
                 for batch in output.samples:
                     _observe(batch, delays)
-            stream = block.source.stream
-            ended[stream] = max(ended[stream], block.reader.greatest)
             events += block.end - block.begin
             watch(events)
+        for join in joins:
+            for span, (first, last) in zip(spans, join.spans, strict=True):
+                span[:] = min(span[0], first), max(span[1], last)
         spill.close()
-    measured = []
-    for number, (name, seen) in enumerate(delays.items(), start=1):
-        # A stream that is silent at the end is watched as long as the impressions are.
-        survival = seen.survival(max(ended[0], ended[number]))
-        measured.append(_choices(name, seen, survival, full, row_bytes, coverage))
-    return measured
+    ending = full.ending(spans)
+    return [
+        _choices(name, seen, ending, full, row_bytes, coverage) for name, seen in delays.items()
+    ]
 
 
 def _only_keys(config: Config, longest: int) -> Config:
@@ -129,7 +133,10 @@ def _only_keys(config: Config, longest: int) -> Config:
     # key must be remembered until its impression has settled.
     join = config.join.model_copy(
         update={
-            "dedup_horizon": max(config.dedup_horizon, longest + config.group_span),
+            "end_of_log": "close",
+            "dedup_horizon": max(
+                config.dedup_horizon, longest + config.group_span + config.join.early
+            ),
             "wait_for_impression": None, "retention": 0, "joined": False, "emission": "window",
         }
     )  # fmt: skip
@@ -162,8 +169,9 @@ def _observe(batch: pa.RecordBatch, delays: dict[str, Delays]) -> None:
 
 
 def _choices(
-    name: str, seen: Delays, survival: Survival, full: Inputs, row_bytes: float, coverage: float
+    name: str, seen: Delays, ending: Ending, full: Inputs, row_bytes: float, coverage: float
 ) -> Measured:
+    survival = seen.survival(ending.complete_until[name])
     configured = next(action.window for action in full.join.actions if action.name == name)
     exact = survival.window_for(coverage)
     recommended = None if exact is None else min(nice_window(exact), survival.longest)
@@ -187,7 +195,9 @@ def _choices(
         state_mb = waiting * row_bytes / 1e6
         choices.append(
             Choice(
-                window, survival.coverage(window), waiting, state_mb, memory / 1e6,
+                window, survival.coverage(window),
+                seen.unwatched(ending.clock - window - full.join.group_span),
+                waiting, state_mb, memory / 1e6,
                 max(1, math.ceil(state_mb / SHARD_STATE_MB)), note,
             )
         )  # fmt: skip

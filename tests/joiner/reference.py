@@ -41,10 +41,11 @@ class Joined:
     """What must come out.
 
     `kept` has the place of each kept impression by key and time. Samples that leave when
-    they have settled are key, time -> labels; outcomes are by (source, offset), and
-    `decided` says when each was decided that left a dead letter. `joined` has (impression's place, action's place, emit time); `early` has the
-    samples that leave before they settle, as (emission, key, time, emit) -> labels;
-    `corrections` (emit, key, time, action's place) -> labels.
+    they have settled are by key and time, outcomes by (source, offset), and `decided`
+    says when each was decided that left a dead letter. `joined` has (impression's place,
+    action's place, emit time); `early` has the samples that leave before they settle, by
+    (emission, key, time, emit time); `corrections` are by (emit time, key, time, action's
+    time and place).
     """
 
     kept: dict[tuple[str, int], tuple[int, int]]

@@ -102,7 +102,9 @@ def test_the_model_does_not_depend_on_shards_or_arrival(rows, shards, random):
 def test_an_epoch_waits_for_every_shard():
     """Nothing is learned before all shards are past the epoch's end."""
     trainer = Trainer(2, 10, plan())
-    assert trainer.receive(SampleEnvelope(0, 2, 0, 25, batches=[batch([(3, 1, 0, 3, True)])])) is None
+    assert (
+        trainer.receive(SampleEnvelope(0, 2, 0, 25, batches=[batch([(3, 1, 0, 3, True)])])) is None
+    )
     assert trainer.receive(SampleEnvelope(1, 2, 0, 8)) is None
     done = trainer.receive(SampleEnvelope(1, 2, 1, 9))
     assert done is not None

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 
 import pytest
 
+from pipelines.cli import main
 from pipelines.commands import quiet_beam
 from pipelines.generate import Traffic, write_traffic
+from tests.pipelines.rows import CONFIG, Outcome
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -32,3 +36,35 @@ def data():
     if not DATA.is_dir():
         pytest.skip(f"no data sets at {DATA}")
     return DATA
+
+
+@pytest.fixture
+def replay(tmp_path, capsys):
+    """Write streams, each a list of rows or a list of such lists, and replay them."""
+
+    def run(impressions, clicks, time='unit = "s"', action="", join="", monitor="", rows=1000,
+            end='end_of_log = "close"'):  # fmt: skip
+        paths = {}
+        for name, stream in (("impressions", impressions), ("clicks", clicks)):
+            files = stream if stream and isinstance(stream[0], list) else [stream]
+            for number, lines in enumerate(files):
+                path = tmp_path / f"{name}-{number}.csv"
+                with path.open("w", newline="") as file:
+                    csv.writer(file).writerows([("time", "key"), *lines])
+            paths[name] = json.dumps([f"{name}-{n}.csv" for n in range(len(files))])
+        text = CONFIG.format(
+            **paths,
+            time=time,
+            action=action,
+            join=f"{end}\n{join}",
+            monitor=monitor,
+            batch_rows=rows,
+        )
+        (tmp_path / "join.toml").write_text(text)
+        code = main(["replay", str(tmp_path / "join.toml"), "--out", str(tmp_path / "out")])
+        said = capsys.readouterr()
+        if code != 0:
+            return code, said.err
+        return Outcome(tmp_path / "out", said.out)
+
+    return run

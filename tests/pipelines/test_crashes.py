@@ -11,10 +11,11 @@ import pytest
 
 from pipelines.durable import BAG_NAMES
 from pipelines.inputs import resolve
-from pipelines.joining import CORRECTIONS, DEAD, JoinShards
+from pipelines.joining import JoinShards
 from pipelines.merge import read_blocks
 from pipelines.replay import train_job
-from pipelines.training import FINISHED, JOINED, TrainEpochs
+from pipelines.training import FINISHED, TrainEpochs
+from schemas.envelope import CORRECTIONS, DEAD, JOINED
 from schemas.loading import load_config
 from tests.pipelines.cells import Step
 
@@ -107,8 +108,8 @@ def run_job(job, folder, faults, seed=0):
     """Run both steps with a random fault a bundle; return all that came out."""
     inputs, elements = job
     random, scope = Random(seed), uuid.uuid4().hex
-    paths = tuple(source.path for source in inputs.sources)
-    join = Step(lambda: JoinShards(inputs.join, paths, scope), len(BAG_NAMES))
+    names = tuple(source.name for source in inputs.sources)
+    join = Step(lambda: JoinShards(inputs.join, names, scope), len(BAG_NAMES))
     for bundle in bundles(elements, random):
         random.choice(faults)(join, bundle, random)
     from dataclasses import replace
@@ -119,23 +120,17 @@ def run_job(job, folder, faults, seed=0):
         random.choice(faults)(train, bundle, random)
     (finished,) = train.tagged(FINISHED)
     samples = pa.concat_tables([learned.in_order() for learned in train.main()])
-    dead = sorted(
-        (row for batch in join.tagged(DEAD) for row in batch.to_pylist()),
-        key=lambda row: (row["stream"], row["source"], row["offset"]),
-    )
     return {
         "samples": samples,
         "margins": [margin for learned in train.main() for margin in learned.margin.tolist()],
-        "dead": dead,
+        "dead": [row for batch in train.tagged(DEAD) for row in batch.to_pylist()],
         "sha256": finished.manifest["sha256"],
         "outcomes": finished.outcomes,
         "positions": finished.positions,
         "dropped": finished.dropped,
         "sums": finished.statistics.to_json(),
         "joined": [batch.to_pylist() for batch in train.tagged(f"{JOINED}0")],
-        "corrections": sorted(
-            row["request_id"] for batch in join.tagged(CORRECTIONS) for row in batch.to_pylist()
-        ),
+        "corrections": [row for batch in train.tagged(CORRECTIONS) for row in batch.to_pylist()],
     }
 
 

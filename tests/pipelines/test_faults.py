@@ -6,81 +6,9 @@ seconds unless a case says otherwise.
 
 from __future__ import annotations
 
-import csv
-import json
-
-import pyarrow.parquet as pq
 import pytest
 
-from pipelines.cli import main
-
-START = 1_767_225_600  # 2026-01-01 00:00:00 UTC
-
-CONFIG = """
-[impressions]
-path = {impressions}
-key = ["key"]
-time = {{ column = "time", {time} }}
-[actions.click]
-path = {clicks}
-key = ["key"]
-time = {{ column = "time", {time} }}
-window = "10m"
-{action}
-[join]
-shards = 2
-{join}
-[monitor]
-{monitor}
-[replay]
-batch_rows = {batch_rows}
-"""
-
-
-class Outcome:
-    """What a replay left behind."""
-
-    def __init__(self, folder, said):
-        self.summary = json.loads((folder / "summary.json").read_text())
-        self.samples = pq.read_table(folder / "samples").to_pylist()
-        letters = pq.read_table(folder / "dead_letters").to_pylist()
-        self.dead = sorted((row["stream"], row["offset"], row["reason"]) for row in letters)
-        self.letters = letters
-        self.said = " ".join(said.split())
-
-    @property
-    def labels(self):
-        return {row["key"]: row["click"] for row in self.samples}
-
-
-@pytest.fixture
-def replay(tmp_path, capsys):
-    """Write streams, each a list of rows or a list of such lists, and replay them."""
-
-    def run(impressions, clicks, time='unit = "s"', action="", join="", monitor="", rows=1000):
-        paths = {}
-        for name, stream in (("impressions", impressions), ("clicks", clicks)):
-            files = stream if stream and isinstance(stream[0], list) else [stream]
-            for number, lines in enumerate(files):
-                path = tmp_path / f"{name}-{number}.csv"
-                with path.open("w", newline="") as file:
-                    csv.writer(file).writerows([("time", "key"), *lines])
-            paths[name] = json.dumps([f"{name}-{n}.csv" for n in range(len(files))])
-        text = CONFIG.format(
-            **paths, time=time, action=action, join=join, monitor=monitor, batch_rows=rows
-        )
-        (tmp_path / "join.toml").write_text(text)
-        code = main(["replay", str(tmp_path / "join.toml"), "--out", str(tmp_path / "out")])
-        said = capsys.readouterr()
-        if code != 0:
-            return code, said.err
-        return Outcome(tmp_path / "out", said.out)
-
-    return run
-
-
-def every(seconds, count, prefix="i", start=START):
-    return [(start + n * seconds, f"{prefix}{n}") for n in range(count)]
+from tests.pipelines.rows import START, every
 
 
 def test_negatives_come_though_the_click_stream_fell_silent(replay):

@@ -22,6 +22,7 @@ time = { column = "time", unit = "us" }
 window = "10m"
 [join]
 shards = 2
+end_of_log = "close"
 """
 
 

@@ -51,8 +51,8 @@ def test_every_output_is_there(result):
         summary["model"]["path"]
     ]
     assert set(summary) == {
-        "input", "outcomes", "samples", "joined", "learner", "model", "elapsed_s", "events_per_s",
-        "peak_rss_mb", "versions",
+        "input", "outcomes", "end_of_log", "samples", "joined", "learner", "model", "elapsed_s",
+        "events_per_s", "peak_rss_mb", "versions",
     }  # fmt: skip
     assert set(summary["learner"]["hourly"][0]) >= {"start", "log_loss", "auc", "calibration"} - {
         "auc"

@@ -1,0 +1,116 @@
+"""Until when the streams of a log are complete, and what that leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from monitoring.diagnosis import WORTH_SAYING
+from schemas.durations import SECOND, format_duration
+from schemas.events import FOREVER, NEVER, Outcome
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of a log.
+
+    Parameters
+    ----------
+    complete_until
+        By stream the event time (microseconds UTC) until which its log is complete:
+        `FOREVER` if all of it is known to be, `NEVER` if it has no event.
+    """
+
+    complete_until: Mapping[str, int]
+
+    @property
+    def clock(self) -> int:
+        """The event time until which all streams are complete."""
+        return min(self.complete_until.values())
+
+    @property
+    def held_back_by(self) -> str | None:
+        """The stream that ends first, if others are complete for longer."""
+        least = self.clock
+        if all(until == least for until in self.complete_until.values()):
+            return None
+        return next(name for name, until in self.complete_until.items() if until == least)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON types; a time is null if there is none."""
+        return {
+            "mode": "close" if self.clock == FOREVER else "open",
+            "complete_until": {name: _moment(until) for name, until in self.complete_until.items()},
+            "labels_complete_until": _moment(self.clock),
+            "held_back_by": self.held_back_by,
+        }
+
+    def findings(self, summary: Mapping[str, Any], declared: bool) -> list[str]:
+        """Say which setting decides about what stayed open, if much did.
+
+        Parameters
+        ----------
+        summary
+            Of the run.
+        declared
+            Whether the configuration says what the end of the log means.
+        """
+        opened = _open_records(summary)
+        if not any(opened.values()):
+            return []
+        findings = []
+        impressions = summary["input"]["impressions"]
+        holder = self.held_back_by
+        if holder is not None and opened["impressions"] > WORTH_SAYING * impressions:
+            table = holder if holder == "impressions" else f"actions.{holder}"
+            findings.append(
+                f"{holder} holds {opened['impressions']:,} impressions open: "
+                f"{self._since(holder)}. If its log is complete to a later time, set "
+                f"{table}.complete_until; if the whole log is complete, set join.end_of_log = "
+                '"close".'
+            )
+        if not declared:
+            findings.append(
+                "join.end_of_log is not set: by default what has not settled when the log ends "
+                'stays open and leaves no sample. With "close" the log is taken to be complete '
+                'and every window closes; set it to "open" if this is right as it is.'
+            )
+        return findings
+
+    def _since(self, holder: str) -> str:
+        until = self.complete_until[holder]
+        if until == NEVER:
+            return "it has no event"
+        others = [end for name, end in self.complete_until.items() if name != holder]
+        ahead = (min(others) - until) // SECOND * SECOND
+        return f"its log ends at {_moment(until)}, {format_duration(ahead)} before the next to end"
+
+
+def what_stayed_open(summary: Mapping[str, Any]) -> str:
+    """Say what stayed open in a run, by its summary; empty if nothing did."""
+    opened = _open_records(summary)
+    if not any(opened.values()):
+        return ""
+    end = summary["end_of_log"]
+    impressions = summary["input"]["impressions"]
+    share = opened["impressions"] / impressions if impressions else 0.0
+    actions = sum(opened.values()) - opened["impressions"]
+    until = end["labels_complete_until"] or "never"
+    holder = "" if end["held_back_by"] is None else f", when {end['held_back_by']} ends"
+    return (
+        f"{opened['impressions']:,} of {impressions:,} impressions ({share:.1%}) and {actions:,} "
+        f"actions stayed open; labels are complete until {until}{holder}"
+    )
+
+
+def _open_records(summary: Mapping[str, Any]) -> dict[str, int]:
+    return {name: counts.get(Outcome.OPEN.value, 0) for name, counts in summary["outcomes"].items()}
+
+
+def _moment(microseconds: int) -> str | None:
+    if not NEVER < microseconds < FOREVER:
+        return None
+    whole, rest = divmod(microseconds, SECOND)
+    return datetime.fromtimestamp(whole, UTC).replace(microsecond=rest).isoformat()
