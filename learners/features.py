@@ -53,9 +53,11 @@ def _put(hashes, seed, mask, starts, place, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def _put_lists(hashes, offsets, seed, mask, places, out):
+def _put_lists(hashes, offsets, missing, seed, mask, places, out):
     for i in range(places.size):
         at = places[i]
+        if missing[i]:
+            out[at] = np.uint32(fmix64(_NULL ^ seed) & mask)
         for j in range(offsets[i], offsets[i + 1]):
             out[at] = np.uint32(fmix64(hashes[j - offsets[0]] ^ seed) & mask)
             at += 1
@@ -101,7 +103,7 @@ class FeatureEncoder:
         """
         rows = batch.num_rows
         lists = [_list_column(batch.column(m.column), m) for m in self.config.multi_valued]
-        lengths = [np.diff(offsets) for _, offsets in lists]
+        lengths = [np.diff(offsets) + missing for _, offsets, missing in lists]
         widths = np.full(rows, self.fixed, np.int64)
         for length in lengths:
             widths += length
@@ -134,11 +136,11 @@ class FeatureEncoder:
                 values[starts[:-1] + place] = value
             place += 1
         places = starts[:-1] + place
-        for (items, offsets), length, multi in zip(
+        for (items, offsets, missing), length, multi in zip(
             lists, lengths, self.config.multi_valued, strict=True
         ):
             seed = _name_hash(f"multi_valued:{multi.column}")
-            _put_lists(_hash_values(items), offsets, seed, self.mask, places, out)
+            _put_lists(_hash_values(items), offsets, missing, seed, self.mask, places, out)
             places = places + length
         return FeatureRows(starts, out, values)
 
@@ -155,15 +157,17 @@ def _hash_values(column: pa.Array) -> UInt64s:
     return hashes
 
 
-def _list_column(column: pa.Array, config: MultiValuedConfig) -> tuple[pa.Array, Int64s]:
-    """Return the values of all rows and where each row's begin, shape (n + 1,)."""
+def _list_column(
+    column: pa.Array, config: MultiValuedConfig
+) -> tuple[pa.Array, Int64s, npt.NDArray[np.bool_]]:
+    """Return the values of all rows, where each row's begin, shape (n + 1,), and which are null."""
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
         column = pc.split_pattern(column.cast(pa.string()), pattern=config.separator)
     # `flatten` leaves out what lies under nulls, so offsets come from lengths.
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
     offsets = np.zeros(len(column) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    return column.flatten(), offsets
+    return column.flatten(), offsets, column.is_null().to_numpy(zero_copy_only=False)
 
 
 _TRANSFORMS: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {

@@ -37,14 +37,35 @@ def test_null_and_empty_are_different_values():
 
 
 def test_lists_give_a_feature_for_each_of_their_values():
-    """Lists and separated text mean the same; null and empty lists give none."""
+    """Lists and separated text mean the same; an empty list gives none."""
     lists = pa.array([["x", "y"], [], None, ["y"]])
-    text = pa.array(["x y", None, None, "y"])
+    text = pa.array(["x y", "", None, "y"])
     whole = encode({"multi_valued": ({"column": "t"},)}, {"t": lists})
-    assert whole.starts.tolist() == [0, 3, 4, 5, 7]
+    assert whole.starts.tolist() == [0, 3, 4, 6, 8]
     rows = rows_of(whole)
     assert rows[3][1] == rows[0][2]
-    assert rows_of(encode({"multi_valued": ({"column": "t"},)}, {"t": text})) == rows
+    parts = rows_of(encode({"multi_valued": ({"column": "t"},)}, {"t": text}))
+    assert [parts[0], *parts[2:]] == [rows[0], *rows[2:]]
+    assert len(parts[1]) == 2  # a text has one part at least, here the empty one
+
+
+def test_a_null_list_is_a_value_of_its_own():
+    """It is one feature, that of a null in a list, wherever slices and other columns lie."""
+    lists = pa.array([["x"], None, [], [None, "y"], None, ["z"]])
+    columns = {"t": lists, "u": pa.array([None, "a b", None, "", "c", None])}
+    config = {"multi_valued": ({"column": "t"}, {"column": "u"})}
+    whole = encode(config, columns)
+    rows = rows_of(whole)
+    assert [len(row) - 1 for row in rows] == [2, 3, 1, 3, 2, 2]
+    null = rows[1][1]
+    assert rows[3][1] == rows[4][1] == null
+    assert rows[0][2] == rows[2][1] == rows[5][2] != null
+    batch = pa.RecordBatch.from_pydict(columns)
+    encoder = FeatureEncoder(FeaturesConfig(**config), 20)
+    for begin in range(6):
+        assert rows_of(encoder.encode(batch.slice(begin))) == rows[begin:]
+    nothing = encode({"multi_valued": ({"column": "t"},)}, {"t": pa.nulls(2, lists.type)})
+    assert rows_of(nothing) == [[rows[0][0], null]] * 2
 
 
 def test_slices_of_lists_encode_as_copies():
