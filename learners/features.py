@@ -26,6 +26,13 @@ _NULL = np.uint64(0x9AE16A3B2F90404F)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _VALUE_OF_CATEGORY = np.float32(1.0)
 
+MAX_MAGNITUDE = 1e9
+"""Values of numeric features are clipped to plus or minus this.
+
+Sums of squared gradients are float32, where a sum stops growing at 2^25 times
+its greatest term: with gradients of 1e9 and weights of 1e6 it stays below 3.4e37.
+"""
+
 
 @dataclass(frozen=True)
 class FeatureRows:
@@ -181,13 +188,17 @@ def _numeric(
 ) -> tuple[UInt64s, npt.NDArray[np.float32] | None]:
     """Return each row's code and, unless it is a bucket, its value.
 
-    A null or not finite number has the code of a null and the value 1.
+    A null or not finite number has the code of a null and the value 1; others are
+    clipped to `MAX_MAGNITUDE` after the transform.
     """
-    numbers = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy(zero_copy_only=False)
+    # Unsafe, for an integer past 2^53 is to be rounded, not refused.
+    numbers = column.cast(pa.float64(), safe=False)
+    numbers = pc.fill_null(numbers, np.nan).to_numpy(zero_copy_only=False)
     missing = ~np.isfinite(numbers)
     if isinstance(form, tuple):
         bucket = np.searchsorted(np.asarray(form), numbers, side="right").astype(np.uint64)
         return np.where(missing, _NULL, bucket + np.uint64(1)), None
-    value = _TRANSFORMS[form](np.where(missing, 0.0, numbers)).astype(np.float32)
+    value = _TRANSFORMS[form](np.where(missing, 0.0, numbers))
+    value = np.clip(value, -MAX_MAGNITUDE, MAX_MAGNITUDE).astype(np.float32)
     code = np.where(missing, _NULL, np.uint64(0))
     return code, np.where(missing, _VALUE_OF_CATEGORY, value)
