@@ -1,10 +1,9 @@
 """From sample columns to hashed features.
 
-A feature's index is the low bits of its 64-bit hash: for a value ``v`` of
-column ``c``, ``fmix64(murmur(v) ^ murmur(c))``; for a cross, the fold
-``h = fmix64(h * g ^ murmur(v_i))`` over its columns, started with the hash of
-their names (``g`` odd). A constant feature, hashed by its name alone, carries
-the intercept.
+A feature's index is the low bits of its 64-bit hash: ``fmix64(code ^ name)``,
+where ``name`` is the hash of kind and column, such as ``categorical:device``.
+``docs/features.md`` says how each kind comes by its code and value, and has
+vectors by which another language can be checked.
 """
 
 from __future__ import annotations
