@@ -101,9 +101,10 @@ class SamplingPlan:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Impression columns that decide about a row."""
-        names = () if self.column is None else (self.column,)
-        return names if self.keep is None else (*names, *self.keep.columns)
+        """Impression columns that decide about a row, each once."""
+        by_rate = () if self.column is None else (self.column,)
+        by_keep = () if self.keep is None else self.keep.columns
+        return tuple(dict.fromkeys((*by_rate, *by_keep)))
 
     def strata(self, batch: pa.RecordBatch) -> Strata:
         """Return what is known of rows before their labels."""

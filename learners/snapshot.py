@@ -46,10 +46,16 @@ def save_snapshot(
     dict
         The manifest. Its ``sha256`` covers parameters, indices, ``z`` and ``n``,
         and neither compression nor `about`.
+
+    Raises
+    ------
+    SnapshotError
+        If the model is not finite; nothing is written then, nor replaced.
     """
     # A gradient may be too small for its square: look at both halves at once.
     touched = np.flatnonzero(model.zn.view(np.uint64)).astype(np.uint32)
     z, n = model.zn[touched, 0], model.zn[touched, 1]
+    _refuse_not_finite(folder, z, n, "no model was written: lower sampling weights or alpha")
     manifest = {
         "format": FORMAT_VERSION,
         "algorithm": "ftrl",
@@ -85,7 +91,7 @@ def load_snapshot(folder: Path) -> tuple[FtrlModel, dict[str, Any]]:
     Raises
     ------
     SnapshotError
-        If it is of another format, damaged, or not there.
+        If it is of another format, damaged, not finite, or not there.
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -110,6 +116,7 @@ def load_snapshot(folder: Path) -> tuple[FtrlModel, dict[str, Any]]:
             f"{folder}: checksum is {manifest['sha256']}, the coordinates have {found}; "
             "the snapshot is damaged: use an older one"
         )
+    _refuse_not_finite(folder, z, n, "nothing can be learned from there: use an older one")
     model.zn[index, 0] = z
     model.zn[index, 1] = n
     return model, manifest
@@ -119,6 +126,17 @@ def schema_fingerprint(schema: pa.Schema) -> str:
     """Return a digest of column names and types, in order."""
     text = "\n".join(f"{field.name}:{field.type}" for field in schema)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _refuse_not_finite(
+    folder: Path, z: npt.NDArray[np.float32], n: npt.NDArray[np.float32], hint: str
+) -> None:
+    broken = z.size - int(np.count_nonzero(np.isfinite(z) & np.isfinite(n)))
+    if broken:
+        raise SnapshotError(
+            f"{folder}: every coordinate must be finite "
+            f"(got {broken} of {z.size} that are not); {hint}"
+        )
 
 
 def _digest(

@@ -61,6 +61,12 @@ def ratios(sums: Floats) -> dict[str, float | int | None]:
 def auc(bins: Floats) -> float | None:
     """Return the area under the ROC curve from counts by predicted log-odds.
 
+    A pair of a positive and a negative in one bin counts half, in whatever order
+    the two are. So this is off the exact area by at most half the share of such
+    pairs, ``(negative * positive).sum() / 2`` over all pairs: with bins of 1/512,
+    3e-4 / s for log-odds of standard deviation s, and in practice far less, for
+    most errors cancel. Beyond log-odds of ±16 all lie in one bin.
+
     Parameters
     ----------
     bins

@@ -15,14 +15,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from schemas.errors import StateVersionError
+
 Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 
 SAMPLES, POSITIVES, WEIGHT, POSITIVE_WEIGHT, P_SUM, LOSS = range(6)
 SUMS = ("samples", "positives", "weight", "positive_weight", "p_sum", "loss")
-LOGIT_BINS = 1024
+LOGIT_BINS = 1 << 14
 LOGIT_RANGE = 16.0
-"""Log-odds are counted in `LOGIT_BINS` equal bins over ``[-16, 16)``, clipped."""
+"""Log-odds are counted in `LOGIT_BINS` equal bins over ``[-16, 16)``, clipped.
+
+They are 240 kB and 5 ms of a checkpoint; 1,024 bins were less, but put the AUC
+of predictions that differ little off by as much as 0.004.
+"""
 
 MOST_VALUES = 1000
 OTHER = "(other)"
@@ -112,7 +118,8 @@ class Statistics:
 
     def observe(self, seen: Observation) -> None:
         """Add samples; they must come in canonical order."""
-        p = 1.0 / (1.0 + np.exp(-seen.margin))
+        with np.errstate(over="ignore"):
+            p = 1.0 / (1.0 + np.exp(-seen.margin))
         loss = np.empty(p.size)
         _log_loss(seen.label, p, loss)
         number = pa.array(seen.event_time // self.window).dictionary_encode()
@@ -180,14 +187,26 @@ class Statistics:
 
     @classmethod
     def from_json(cls, window: int, slices: tuple[str, ...], state: dict[str, Any]) -> Statistics:
-        """Restore what `to_json` returned."""
+        """Restore what `to_json` returned.
+
+        Raises
+        ------
+        StateVersionError
+            If log-odds were counted in other bins.
+        """
+        bins = np.array(state["bins"])
+        if bins.shape != (2, LOGIT_BINS):
+            raise StateVersionError(
+                f"log-odds must be counted in {LOGIT_BINS} bins (got {bins.shape[-1]}); "
+                "go on with the version that wrote the state, or start anew"
+            )
         self = cls(window, slices)
         self.rows = {(start, name, value): i for i, (start, name, value, *_) in
                      enumerate(state["rows"])}  # fmt: skip
         self.sums = np.zeros((max(64, len(self.rows)), len(SUMS)))
         for i, (_, _, _, *sums) in enumerate(state["rows"]):
             self.sums[i] = sums
-        self.bins = np.array(state["bins"])
+        self.bins = bins
         self.baseline = np.array(state["baseline"])
         self.values = {name: set(values) for name, values in state["values"].items()}
         return self

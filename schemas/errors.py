@@ -61,7 +61,7 @@ class EnvelopeError(HeadraceError):
 
 
 class SnapshotError(HeadraceError):
-    """A model snapshot that this version refuses to load."""
+    """A model snapshot that this version refuses to load or to write."""
 
 
 class StateVersionError(HeadraceError):

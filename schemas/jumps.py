@@ -2,11 +2,16 @@
 
 The progress of a source is its greatest event time. One event from a device
 whose clock says 2099 would raise it past everything, and every later event
-would be late. So an event more than `max_jump` ahead of all before it is
-believed only if the rows after it agree: of the next `WITNESSES` (fewer at the
-source's end) at least half must be no more than `max_jump` before it. Otherwise
-it is rejected. The rule looks at rows alone, so it does not depend on how
-blocks are cut, and a real gap in a log passes it.
+would be late. So an event more than `max_jump` ahead of the greatest time
+believed before it in its source is believed only if the rows after it agree: of
+the next `WITNESSES` at least half, five of nine, must be no more than `max_jump`
+before it. Otherwise it is rejected, and counts for nothing after. Near the end
+of a source those that are left judge, so its last row is always believed, having
+none. Nothing comes before the first row, so it is judged too, and so is every
+row until one is believed.
+
+The rule looks at rows alone, so it does not depend on how blocks are cut, and a
+real gap in a log passes it. So does a run of six or more wrong rows that agree.
 """
 
 from __future__ import annotations

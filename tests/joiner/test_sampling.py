@@ -101,6 +101,27 @@ def test_rates_go_by_the_value_of_a_column_as_text():
     assert plan.strata(batch).rates.tolist() == [0.25, 0.5, 0.5]
 
 
+@pytest.mark.parametrize(
+    "keep",
+    [
+        None, "device == 'tv'", "device == 'tv' or device == 'phone'",
+        "price > 1 and device == 'tv'",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("column", [None, "device", "price"])
+def test_a_column_of_several_uses_is_named_once(column, keep):
+    """Rate and condition may go by the same column: rows that carry it once are enough."""
+    predicate = None if keep is None else Predicate(keep)
+    plan = SamplingPlan(column=column, rates={"tv": 0.5} if column else {}, keep=predicate)
+    used = {name for name in ("device", "price") if name == column or name in (keep or "")}
+    assert sorted(plan.columns) == sorted(used)
+    batch = pa.RecordBatch.from_pydict({"device": ["tv", "pc", None], "price": [1, 2, 3]})
+    strata = plan.strata(batch.select(plan.columns))
+    whole = plan.strata(batch)
+    assert strata.rates.tolist() == whole.rates.tolist()
+    assert strata.safe.tolist() == whole.safe.tolist()
+
+
 def test_rows_that_are_to_be_kept_are_never_dropped():
     """They weigh 1, at every published rate too; the others are as they were."""
     positive, devices, _ = traffic()

@@ -1,8 +1,11 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from learners.features import FeatureEncoder
+from learners.features import MAX_MAGNITUDE, FeatureEncoder
+from learners.ftrl import FtrlModel, FtrlParameters
 from schemas.config import FeaturesConfig
 
 
@@ -37,14 +40,35 @@ def test_null_and_empty_are_different_values():
 
 
 def test_lists_give_a_feature_for_each_of_their_values():
-    """Lists and separated text mean the same; null and empty lists give none."""
+    """Lists and separated text mean the same; an empty list gives none."""
     lists = pa.array([["x", "y"], [], None, ["y"]])
-    text = pa.array(["x y", None, None, "y"])
+    text = pa.array(["x y", "", None, "y"])
     whole = encode({"multi_valued": ({"column": "t"},)}, {"t": lists})
-    assert whole.starts.tolist() == [0, 3, 4, 5, 7]
+    assert whole.starts.tolist() == [0, 3, 4, 6, 8]
     rows = rows_of(whole)
     assert rows[3][1] == rows[0][2]
-    assert rows_of(encode({"multi_valued": ({"column": "t"},)}, {"t": text})) == rows
+    parts = rows_of(encode({"multi_valued": ({"column": "t"},)}, {"t": text}))
+    assert [parts[0], *parts[2:]] == [rows[0], *rows[2:]]
+    assert len(parts[1]) == 2  # a text has one part at least, here the empty one
+
+
+def test_a_null_list_is_a_value_of_its_own():
+    """It is one feature, that of a null in a list, wherever slices and other columns lie."""
+    lists = pa.array([["x"], None, [], [None, "y"], None, ["z"]])
+    columns = {"t": lists, "u": pa.array([None, "a b", None, "", "c", None])}
+    config = {"multi_valued": ({"column": "t"}, {"column": "u"})}
+    whole = encode(config, columns)
+    rows = rows_of(whole)
+    assert [len(row) - 1 for row in rows] == [2, 3, 1, 3, 2, 2]
+    null = rows[1][1]
+    assert rows[3][1] == rows[4][1] == null
+    assert rows[0][2] == rows[2][1] == rows[5][2] != null
+    batch = pa.RecordBatch.from_pydict(columns)
+    encoder = FeatureEncoder(FeaturesConfig(**config), 20)
+    for begin in range(6):
+        assert rows_of(encoder.encode(batch.slice(begin))) == rows[begin:]
+    nothing = encode({"multi_valued": ({"column": "t"},)}, {"t": pa.nulls(2, lists.type)})
+    assert rows_of(nothing) == [[rows[0][0], null]] * 2
 
 
 def test_slices_of_lists_encode_as_copies():
@@ -70,6 +94,52 @@ def test_numbers_are_values_logs_or_buckets():
     indices = rows.indices.reshape(4, 4)
     assert indices[0, 1] == indices[3, 1] != indices[1, 1] == indices[2, 1]
     assert indices[0, 3] != indices[1, 3] == indices[2, 3] != indices[3, 3]
+
+
+def test_numbers_are_clipped_after_the_transform():
+    """A finite number of any size is a value that float32 sums can bear."""
+    numbers = [1.797e308, -1.797e308, 1.1e9, -1e9, 0.9e9, 5e-324]
+    columns = {"x": numbers, "y": numbers}
+    values = encode({"numeric": {"x": "linear", "y": "log"}}, columns).values.reshape(6, 3)
+    assert values[:, 1].tolist() == [1e9, -1e9, 1e9, -1e9, 0.9e9, 0]
+    assert np.allclose(values[:, 2], np.sign(numbers) * np.log1p(np.abs(numbers)))
+    assert MAX_MAGNITUDE == 1e9
+
+
+def test_integers_past_two_to_the_53_are_rounded():
+    """An integer that no float64 holds exactly is a number like others."""
+    columns = {"x": pa.array([2**53 + 1, -(2**63)]), "y": pa.array([2**64 - 1, None], pa.uint64())}
+    rows = encode({"numeric": {"x": (0.0,), "y": "log"}}, columns)
+    assert rows.values.reshape(2, 3)[:, 2].tolist() == pytest.approx([64 * np.log(2), 1])
+
+
+ANY_NUMBER = st.none() | st.floats(width=64) | st.sampled_from(
+    [1.7976931348623157e308, -1.7976931348623157e308, 3.5e38, 1e9, 1e-19, 5e-324, -0.0]
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(ANY_NUMBER, ANY_NUMBER, ANY_NUMBER, st.booleans(), st.floats(0.0, 1e4)),
+        min_size=1, max_size=30,
+    ),
+    st.integers(1, 200),
+)  # fmt: skip
+def test_no_number_destroys_a_model(samples, times):
+    """Whatever numbers come, however often, z, n and predictions stay finite."""
+    x, y, z, label, weight = zip(*samples, strict=True)
+    columns = {name: pa.array(c, pa.float64()) for name, c in (("x", x), ("y", y), ("z", z))}
+    numeric = {"x": "linear", "y": "log", "z": (-1.0, 0.0, 1e300)}
+    rows = encode({"numeric": numeric}, columns, bits=4)
+    model = FtrlModel(FtrlParameters(), 4)
+    order = np.tile(np.arange(len(x)), times)
+    margin = model.learn(
+        rows, order, np.array(label, float)[order], np.array(weight)[order], np.zeros(order.size)
+    )
+    assert np.isfinite(rows.values).all()
+    assert np.isfinite(model.zn).all()
+    assert np.isfinite(margin).all()
 
 
 def test_crosses_depend_on_all_their_columns_in_order():

@@ -61,6 +61,38 @@ def test_what_is_damaged_or_not_understood_is_refused(tmp_path, model):
         load_snapshot(tmp_path / "none")
 
 
+def test_a_model_that_is_not_finite_is_never_written(tmp_path, model):
+    """It is refused with the number of its broken coordinates, and the one before stays."""
+    folder = tmp_path / "s"
+    save_snapshot(folder, model, {"n": 1})
+    touched = np.flatnonzero(model.zn[:, 1])
+    model.zn[touched[:2], 0] = [np.nan, -np.inf]
+    model.zn[touched[1:3], 1] = np.inf
+    with pytest.raises(SnapshotError) as refused:
+        save_snapshot(folder, model, {"n": 2})
+    assert str(refused.value) == (
+        f"{folder}: every coordinate must be finite (got 3 of {touched.size} that are not); "
+        "no model was written: lower sampling weights or alpha"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+    assert load_snapshot(folder)[1]["n"] == 1
+
+
+def test_a_snapshot_that_is_not_finite_is_refused(tmp_path, model, monkeypatch):
+    """One that was written all the same, by whatever means, is not loaded."""
+    folder = tmp_path / "s"
+    model.zn[3] = [np.nan, 1.0]
+    with monkeypatch.context() as without:
+        without.setattr("learners.snapshot._refuse_not_finite", lambda *_: None)
+        coordinates = save_snapshot(folder, model, {})["coordinates"]
+    with pytest.raises(SnapshotError) as refused:
+        load_snapshot(folder)
+    assert str(refused.value) == (
+        f"{folder}: every coordinate must be finite (got 1 of {coordinates} that are not); "
+        "nothing can be learned from there: use an older one"
+    )
+
+
 def test_a_snapshot_is_written_aside(tmp_path, model):
     """Nothing half-written stays under the final name, and an old one is replaced."""
     (tmp_path / "s.partial").mkdir()

@@ -1,0 +1,198 @@
+"""The vectors of docs/features.md, by the encoder and by plain Python."""
+
+import datetime
+import json
+import math
+import struct
+from pathlib import Path
+
+import mmh3
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from learners.features import FeatureEncoder
+from schemas.config import FeaturesConfig
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "features.md"
+BITS = 22
+TYPES = {
+    "string": pa.string(), "binary": pa.binary(), "int8": pa.int8(), "int64": pa.int64(),
+    "uint64": pa.uint64(), "bool": pa.bool_(), "float": pa.float32(), "double": pa.float64(),
+    "timestamp[us]": pa.timestamp("us"), "timestamp[s]": pa.timestamp("s"),
+    "date32": pa.date32(), "list<string>": pa.list_(pa.string()),
+    "list<int64>": pa.list_(pa.int64()),
+}  # fmt: skip
+
+
+def vectors():
+    """Read the rows of the page's table of vectors, without their backquotes."""
+    text = PAGE.read_text(encoding="utf-8").partition("## Vectors")[2]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [
+        [cell.strip().replace("`", "") for cell in line.strip("|").split("|")] for line in lines[2:]
+    ]
+
+
+def parsed(text):
+    """Read a value such as ``int64 -1`` as its type and a Python value."""
+    kind, _, literal = text.partition(" ")
+    if literal == "null":
+        return kind, None
+    if kind == "binary":
+        return kind, bytes.fromhex(literal.removeprefix("0x"))
+    if kind == "date32":
+        return kind, datetime.date.fromisoformat(literal)
+    if kind.startswith("timestamp"):
+        return kind, datetime.datetime.fromisoformat(literal)
+    return kind, json.loads(literal)
+
+
+def declared(kind, columns):
+    """Return the features that a row of the table is about."""
+    form, _, more = kind.partition(" ")
+    if form == "cross":
+        return {"crosses": (tuple(columns),)}
+    if form == "categorical":
+        return {"categorical": tuple(columns)}
+    if form == "multi_valued":
+        separator = json.loads(more) if more else " "
+        return {"multi_valued": ({"column": columns[0], "separator": separator},)}
+    if form == "edges":
+        return {"numeric": {columns[0]: tuple(json.loads(more))}}
+    return {} if form == "intercept" else {"numeric": {columns[0]: form}}
+
+
+# What follows knows nothing of the encoder: it is the page's words in plain integers.
+
+ALL = 2**64 - 1
+NULL = 0x9AE16A3B2F90404F
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def murmur(data, seed=0):
+    return mmh3.hash64(data, seed, signed=False)[0]
+
+
+def fmix64(x):
+    x = (x ^ (x >> 33)) * 0xFF51AFD7ED558CCD & ALL
+    x = (x ^ (x >> 33)) * 0xC4CEB9FE1A85EC53 & ALL
+    return x ^ (x >> 33)
+
+
+def digest(kind, value):
+    if value is None:
+        return NULL
+    if kind in ("string", "binary"):
+        return murmur(value.encode() if kind == "string" else value)
+    if kind == "float":
+        (value,) = struct.unpack("<f", struct.pack("<f", value))
+    if kind in ("float", "double"):
+        return murmur(struct.pack("<d", value), 2)
+    if kind == "date32":
+        value = (value - datetime.date(1970, 1, 1)).days
+    if kind.startswith("timestamp"):
+        unit = datetime.timedelta(**{"microseconds" if "us" in kind else "seconds": 1})
+        value = (value - datetime.datetime(1970, 1, 1)) // unit
+    return murmur((int(value) & ALL).to_bytes(8, "little"), 1)
+
+
+def number(form, value):
+    """Return code and value of a numeric feature."""
+    form, _, edges = form.partition(" ")
+    if value is None or not math.isfinite(value):
+        return NULL, 1.0
+    if form == "edges":
+        return 1 + sum(edge <= value for edge in json.loads(edges)), 1.0
+    if form == "log":
+        value = math.copysign(math.log1p(abs(value)), value)
+    return 0, min(max(float(value), -1e9), 1e9)
+
+
+def plain(kind, columns, values):
+    """Return (hash, value) of each feature."""
+    form, _, more = kind.partition(" ")
+    if form == "intercept":
+        return [(murmur(b"intercept"), 1.0)]
+    if form == "cross":
+        folded = murmur(f"cross:{'*'.join(columns)}".encode())
+        for of_type, value in values:
+            folded = fmix64((folded * GOLDEN & ALL) ^ digest(of_type, value))
+        return [(fmix64(folded), 1.0)]
+    ((of_type, value),) = values
+    if form == "categorical":
+        return [
+            (fmix64(digest(of_type, value) ^ murmur(f"categorical:{columns[0]}".encode())), 1.0)
+        ]
+    if form == "multi_valued":
+        name = murmur(f"multi_valued:{columns[0]}".encode())
+        if of_type == "string":
+            separator = json.loads(more) if more else " "
+            items = [None] if value is None else value.split(separator)
+        else:
+            of_type = of_type.removeprefix("list<").removesuffix(">")
+            items = [None] if value is None else value
+        return [(fmix64(digest(of_type, item) ^ name), 1.0) for item in items]
+    code, value = number(kind, value)
+    return [(fmix64(code ^ murmur(f"numeric:{columns[0]}".encode())), value)]
+
+
+def listed(cell):
+    return [] if cell == "none" else cell.split(", ")
+
+
+def test_the_page_has_vectors_of_every_kind():
+    """Each kind, and each type of value, is there."""
+    rows = vectors()
+    assert len(rows) >= 20
+    assert {row[0].partition(" ")[0] for row in rows} == {
+        "intercept", "categorical", "multi_valued", "linear", "log", "edges", "cross",
+    }  # fmt: skip
+    types = {value.partition(" ")[0] for row in rows for value in row[2].split(" ; ") if value}
+    assert types == set(TYPES)
+
+
+@pytest.mark.parametrize("row", vectors(), ids=lambda row: f"{row[0]} {row[2]}")
+def test_the_vectors_are_right(row):
+    """Each is what the encoder gives, and what plain Python makes of the page's words."""
+    kind, columns, values = row[0], listed(row[1]), [parsed(v) for v in row[2].split(" ; ") if v]
+    hashes = [int(text, 16) for text in listed(row[3])]
+    indices, numbers = [int(text) for text in listed(row[4])], [float(n) for n in listed(row[5])]
+    numbers = [float(np.float32(n)) for n in numbers]
+    assert all(index == of & (2**BITS - 1) for index, of in zip(indices, hashes, strict=True))
+
+    found = [(of, float(np.float32(value))) for of, value in plain(kind, columns, values)]
+    assert found == list(zip(hashes, numbers, strict=True))
+
+    arrays = [pa.array([value], TYPES[of_type]) for of_type, value in values]
+    # The intercept needs no column, but a batch needs a row.
+    batch = pa.RecordBatch.from_arrays(arrays or [pa.nulls(1)], names=columns or ["any"])
+    at = 0 if kind == "intercept" else 1
+    for bits, expected in ((BITS, indices), (32, [of & (2**32 - 1) for of in hashes])):
+        encoded = FeatureEncoder(FeaturesConfig(**declared(kind, columns)), bits).encode(batch)
+        assert encoded.indices[at:].tolist() == expected
+        if encoded.values.size:
+            assert encoded.values[at:].tolist() == numbers
+        else:
+            assert numbers == [1.0] * len(hashes)
+
+
+def test_features_lie_in_the_order_of_the_page():
+    """Intercept, categorical, crosses, numeric, multi-valued, each as declared."""
+    batch = pa.RecordBatch.from_pydict({"a": ["x"], "b": ["y"], "n": [2.0], "t": [["u", "v"]]})
+    config = {
+        "categorical": ("b", "a"), "crosses": (("a", "b"),), "numeric": {"n": "linear"},
+        "multi_valued": ("t",),
+    }  # fmt: skip
+    text = {name: [("string", value)] for name, value in (("a", "x"), ("b", "y"))}
+    expected = [
+        *plain("intercept", [], []),
+        *plain("categorical", ["b"], text["b"]),
+        *plain("categorical", ["a"], text["a"]),
+        *plain("cross", ["a", "b"], [*text["a"], *text["b"]]),
+        *plain("linear", ["n"], [("double", 2.0)]),
+        *plain("multi_valued", ["t"], [("list<string>", ["u", "v"])]),
+    ]
+    rows = FeatureEncoder(FeaturesConfig(**config), 32).encode(batch)
+    assert rows.indices.tolist() == [of & (2**32 - 1) for of, _ in expected]
+    assert rows.values.tolist() == [value for _, value in expected]

@@ -1,0 +1,69 @@
+"""Which events ahead of their source are believed, at literal times; `max_jump` is 10."""
+
+import numpy as np
+import pytest
+
+from schemas.events import NEVER
+from schemas.jumps import judge_jumps
+
+
+def judge(*times, ended=True, greatest=NEVER):
+    """Return how many rows were judged, the times refuted, and the greatest believed."""
+    time = np.array(times, np.int64)
+    judged, refuted, greatest = judge_jumps(time, greatest, 10, ended)
+    return judged, time[:judged][refuted].tolist(), greatest
+
+
+def test_an_event_ahead_of_all_others_is_refuted():
+    """The rows after it do not agree, and those before it stay the measure of what follows."""
+    assert judge(0, 1, 500, *range(2, 12)) == (13, [500], 11)
+
+
+def test_max_jump_itself_is_no_jump():
+    """An event is judged from one instant more than `max_jump` on; witnesses agree up to it."""
+    assert judge(0, 10, 1, 2, 3) == (5, [], 10)
+    assert judge(0, 11, 0, 0, 0) == (5, [11], 0)
+    assert judge(0, 11, 1, 1, 0) == (5, [], 11)
+
+
+@pytest.mark.parametrize(("agreeing", "refuted"), [(4, [500]), (5, [])])
+def test_at_least_half_of_the_next_nine_decide(agreeing, refuted):
+    """Five of nine are enough, four are not; a tenth row has no say."""
+    nine = [490] * agreeing + [2] * (9 - agreeing)
+    _, found, _ = judge(1, 500, *nine, 490, 490, 490, 490)
+    assert [time for time in found if time == 500] == refuted
+
+
+@pytest.mark.parametrize(
+    ("left", "refuted"),
+    [([2], [500]), ([2, 500], []), ([2, 3, 500], [500]), ([2, 3, 500, 500], [])],
+)
+def test_near_the_end_those_that_are_left_decide(left, refuted):
+    """Half of them are enough: one of two, but not one of three."""
+    assert judge(0, 1, 500, *left)[1] == refuted
+
+
+def test_the_last_row_is_always_believed():
+    """No row is left that could contradict it."""
+    assert judge(0, 1, 500) == (3, [], 500)
+    assert judge(500) == (1, [], 500)
+
+
+def test_first_rows_are_judged_too():
+    """Before one is believed nothing is the measure, so each of them needs witnesses."""
+    assert judge(500, 0, 1, 2, 3) == (5, [500], 3)
+    assert judge(500, 501, 0, 1, 2, 3) == (6, [500, 501], 3)
+    assert judge(0, 0, 500, 500) == (4, [], 500)
+
+
+@pytest.mark.parametrize(("run", "greatest"), [(5, 1), (6, 500)])
+def test_a_run_of_six_is_a_gap(run, greatest):
+    """Its first row has five witnesses; those of a run of five have four at most."""
+    _, refuted, found = judge(0, 1, *[500] * run, *[1] * 12)
+    assert (refuted, found) == ([] if greatest == 500 else [500] * run, greatest)
+
+
+def test_a_row_waits_for_its_witnesses():
+    """While rows may follow, those from the first that lacks witnesses on are not judged."""
+    assert judge(0, 1, 500, 2, 3, ended=False, greatest=0) == (2, [], 1)
+    assert judge(500, *range(2, 11), ended=False, greatest=1) == (10, [500], 10)
