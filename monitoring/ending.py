@@ -98,7 +98,7 @@ def what_stayed_open(summary: Mapping[str, Any]) -> str:
     share = opened["impressions"] / impressions if impressions else 0.0
     actions = sum(opened.values()) - opened["impressions"]
     until = end["labels_complete_until"] or "never"
-    holder = "" if end["held_back_by"] is None else f", when {end['held_back_by']} ends"
+    holder = "" if end["held_back_by"] is None else f", when the log of {end['held_back_by']} ends"
     return (
         f"{opened['impressions']:,} of {impressions:,} impressions ({share:.1%}) and {actions:,} "
         f"actions stayed open; labels are complete until {until}{holder}"

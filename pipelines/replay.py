@@ -46,7 +46,10 @@ def train_job(inputs: Inputs, folder: Path) -> TrainJob:
     """Return the training step of a job."""
     monitor = inputs.config.monitor
     about = {
-        "config": inputs.config.model_dump(mode="json"),
+        # Without what changes no result, for equal models have equal folders.
+        "config": inputs.config.model_dump(
+            mode="json", exclude={"replay": True, "join": {"shards"}}
+        ),
         "schema_fingerprint": schema_fingerprint(
             sample_schema(inputs.join, inputs.sources[0].schema)
         ),

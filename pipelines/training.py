@@ -144,8 +144,10 @@ class TrainingState:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / _STATE).write_text(state, encoding="utf-8")
             return None
-        about = {**self.job.about, **self.trainer.meta(), "positions": self.positions}
-        return save_snapshot(folder, self.trainer.model, about, {_STATE: state})
+        return save_snapshot(folder, self.trainer.model, self._about(), {_STATE: state})
+
+    def _about(self) -> dict[str, Any]:
+        return {**self.job.about, "samples": self.trainer.samples, "positions": self.positions}
 
     def load(self, folder: Path, waiting: SampleEnvelope) -> None:
         """Take over what `save` wrote, and the samples that were waiting then."""
@@ -163,11 +165,12 @@ class TrainingState:
         self.looked_up = state["looked_up"]
 
     def finish(self) -> Finished:
-        """Take the last snapshot and sum up."""
+        """Write the model, without the state from which to go on, and sum up."""
         manifest = None
         if self.job.plan is not None:
             self.snapshot = f"{_PREFIX}{self.trainer.samples:015d}"
-            manifest = self.save(Path(self.job.folder) / self.snapshot)
+            folder = Path(self.job.folder) / self.snapshot
+            manifest = save_snapshot(folder, self.trainer.model, self._about())
         outcomes: dict[str, dict[str, int]] = {}
         for of_shard in self.outcomes:
             for stream, counts in of_shard.items():
