@@ -269,6 +269,8 @@ def _collect(plan: JoinPlan, output: Any, played: Played) -> None:
             for row in batch.to_pylist():
                 note = f"{_micros(row[f'a{stream}_time'])}:{row['group']}/{row['item']}"
                 assert row[f"a{stream}_note"] == note
+                name = (f"{row['group']}/{row['item']}", _micros(row["event_time"]))
+                played.copies.setdefault(name, set()).add((row["source"], row["number"]))
                 played.joined.append(
                     (row["source"], row["number"], row["__action_source"],
                      row["__action_offset"], row["__emit"])
@@ -290,6 +292,7 @@ def _collect(plan: JoinPlan, output: Any, played: Played) -> None:
                 if mature:
                     said = played.mature.setdefault(name, {}).setdefault(stream, set())
                     said.add(row[action.name])
+            played.rows.append(row)
             played.copies.setdefault(name, set()).add((row["source"], row["number"]))
             if row["emission"] != "window":
                 early = (row["emission"], *name, row["__emit"])
@@ -299,7 +302,6 @@ def _collect(plan: JoinPlan, output: Any, played: Played) -> None:
             assert name not in played.samples, "a sample came twice"
             played.samples[name] = _labels(plan, row)
             played.notes[name] = tuple(row[f"{a.name}_note"] for a in plan.actions)
-            played.rows.append(row)
     for batch in output.corrections:
         for row in batch.to_pylist():
             name = (f"{row['group']}/{row['item']}", _micros(row["event_time"]))

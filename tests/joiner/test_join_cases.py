@@ -121,6 +121,75 @@ def test_a_late_click_leaves_a_correction_while_retained():
     assert outcomes[1, 1] == outcomes[1, 3] == "late"
 
 
+def test_a_correction_is_the_sample_as_it_stands():
+    """It has what counted, for all streams, and the late actions before it."""
+    plan = make_plan(windows=(10, 30), sources=3, retention=20, dedup_horizon=60)
+    clicks = [(6, "g/1", ""), (40, "g/9", ""), (7, "g/1", ""), (5, "g/1", "")]
+    sources = [Rows(0, [(5, "g/1")]), Rows(1, clicks), Rows(2, [(20, "g/1", "")])]
+    played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
+    assert played.samples == {("g/1", 5): ((YES, 6, 1), (YES, 20, 1))}
+    # Both late clicks are known at 40, the earlier one first.
+    assert played.corrections == {
+        (40, "g/1", 5, 5, 1, 3): ((YES, 5, 2), (YES, 20, 1)),
+        (40, "g/1", 5, 7, 1, 2): ((YES, 5, 3), (YES, 20, 1)),
+    }
+
+
+def test_a_repeated_id_is_not_corrected_again():
+    """Whether the id was counted before settling, or by a correction."""
+    clicks = [(6, "g/1", "x"), (17, "g/2", ""), (6, "g/1", "x"), (7, "g/1", "y"), (8, "g/1", "y")]
+    _, outcomes, played = outcomes_of([(5, "g/1")], clicks, retention=4)
+    assert [outcomes[1, n] for n in (2, 3, 4)] == ["late"] * 3
+    assert played.corrections == {(17, "g/1", 5, 7, 1, 3): ((YES, 6, 2),)}
+
+
+def test_a_late_action_never_sets_an_early_label():
+    """Though an `elapsed` sample that waits for the whole window leaves at the settle time."""
+    plan = make_plan(mode="elapsed", elapsed=(1.0, 1.0), retention=5)
+    sources = [Rows(0, [(5, "g/1")]), Rows(1, [(15, "g/2", ""), (6, "g/1", "")])]
+    played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
+    assert played.outcomes[1, 1] == "late"
+    assert played.early == {("elapsed", "g/1", 5, 15): ((NO, None, 0),)}
+    assert played.corrections == {(15, "g/1", 5, 6, 1, 1): ((YES, 6, 1),)}
+
+
+def test_a_label_is_mature_only_when_its_impression_has_settled():
+    """A click window of 10 has passed when the impression is known, and yet a click comes."""
+    plan = make_plan(windows=(10, 60), sources=3, mode="immediate")
+    impressions, clicks = [(25, "g/9"), (5, "g/1")], [(26, "g/9", ""), (7, "g/1", "")]
+    sources = [Rows(0, impressions), Rows(1, clicks), Rows(2, [])]
+    played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
+    mature = {
+        (row["emission"], row["__emit"]): (row["a0"], row["a0_mature"], row["a1_mature"])
+        for row in played.rows
+        if row["item"] == "1"
+    }
+    assert mature == {("immediate", 25): (NO, NO, NO), ("positive", 26): (YES, YES, NO)}
+
+
+def test_two_samples_of_one_key_and_instant_have_an_order():
+    """A key that comes again after exactly one horizon settles as its repetition appears."""
+    plan = make_plan(mode="window_and_immediate", dedup_horizon=10)
+    sources = [Rows(0, [(5, "g/1"), (15, "g/1")]), Rows(1, [])]
+    played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
+    here = {(row["__emit"], row["emission"]) for row in played.rows if row["__emit"] == 15}
+    assert here == {(15, "window"), (15, "immediate")}
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("joined", [NO, YES])
+def test_of_equal_copies_the_one_with_the_least_place_is_shown_everywhere(joined, seed):
+    """In samples, joined actions and corrections, through crashes and any cuts."""
+    plan = make_plan(sources=4, joined=joined, retention=20)
+    copies = [(5, "g/1"), (6, "g/2"), (7, "g/3"), (8, "g/1")]
+    clicks = [(6, "g/1", ""), (17, "g/9", ""), (7, "g/1", "")]
+    sources = [Rows(0, [(0, "g/0"), *copies]), Rows(0, copies), Rows(0, copies), Rows(1, clicks)]
+    blocks = envelopes(plan, sources, 0, Random(seed))
+    played = play(plan, blocks, Random(seed), crashes=0.5)
+    assert len(played.corrections) == 1
+    assert played.copies["g/1", 5] == {(0, 1)}
+
+
 def test_emit_times_say_when_a_sample_was_known():
     """A sample is known at its settling, later by the group's span if the group decides."""
     _, _, played = outcomes_of([(5, "g/1")], [])
@@ -240,3 +309,29 @@ def test_a_positive_leaves_again_when_its_action_comes(mode, expected):
     assert own == expected
     settled = {("g/2", 6): ((NO, None, 0),)} if mode == "window_and_immediate" else {}
     assert played.samples == settled
+
+
+def test_a_unit_is_positive_if_a_member_within_the_span_is():
+    """Both ends of the span are in; a negative of the group further away is on its own."""
+    plan = make_plan(group_span=4, by_group=True, rate=1e-12)
+    impressions = [(10, "g/1"), (14, "g/2"), (15, "g/3"), (16, "h/4")]
+    sources = [Rows(0, impressions), Rows(1, [(11, "g/1", "")])]
+    played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
+    assert played.samples == {("g/1", 10): ((YES, 11, 1),), ("g/2", 14): ((NO, None, 0),)}
+    assert played.counts["impressions"] == {"settled": 4, "open": 0}
+
+
+def test_the_choice_is_that_of_the_key():
+    """A negative that was kept at once is kept when its window has closed, on any shard."""
+    chosen = []
+    for shards in (1, 3):
+        plan = make_plan(mode="window_and_immediate", rate=0.5, shards=shards)
+        sources = [Rows(0, [(n, f"g/{n}") for n in range(100)]), Rows(1, [])]
+        played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
+        keys = {"immediate": set(), "window": set()}
+        for row in played.rows:
+            keys[row["emission"]].add(row["item"])
+        assert keys["immediate"] == keys["window"]
+        chosen.append(keys["window"])
+    assert chosen[0] == chosen[1]
+    assert 30 < len(chosen[0]) < 70

@@ -55,6 +55,16 @@ def cases(draw):
     sources = [Rows(0, draw(IMPRESSIONS)) for _ in range(draw(st.integers(1, 2)))]
     for stream in range(len(windows)):
         sources += [Rows(1 + stream, draw(ACTIONS)) for _ in range(draw(st.integers(1, 2)))]
+    # Copies, and repetitions at the edge of the horizon, are rare by chance.
+    for _ in range(draw(st.integers(0, 6))):
+        rows = draw(st.sampled_from(sources)).rows
+        if rows:
+            time, *rest = draw(st.sampled_from(rows))
+            shift = draw(st.sampled_from([0, 0, horizon, horizon - 1, -horizon]))
+            again = draw(
+                st.sampled_from([s.rows for s in sources if len(rest) == 1 + (s.stream > 0)])
+            )
+            again.insert(draw(st.integers(0, len(again))), (max(0, time + shift), *rest))
     for source in sources:
         if draw(st.booleans()):
             source.rows.sort(key=lambda row: row[0])

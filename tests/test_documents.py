@@ -1,0 +1,83 @@
+"""What the documents say of the code is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from random import Random
+
+from tests.joiner.harness import Rows, envelopes, final_progress, make_plan, play
+
+ROOT = Path(__file__).parents[1]
+JOIN = (ROOT / "docs" / "join.md").read_text(encoding="utf-8")
+STREAMS = ("impressions", "click", "buy")
+
+
+def test_the_tests_that_the_rules_name_are_there():
+    """A rule whose test was renamed or deleted shows."""
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    defined = set(re.findall(r"^def (test_\w+)", "\n".join(sources), re.MULTILINE))
+    cases = set(re.findall(r'^    "(.+)": \($', "\n".join(sources), re.MULTILINE))
+    named = re.findall(r"`(test_\w+)(?:\[([^\]]+)\])?`", JOIN)
+    assert len(named) > 40
+    assert {name for name, _ in named} <= defined
+    assert {case for _, case in named if case} <= cases
+
+
+def table(heading: str) -> list[list[str]]:
+    """Return the rows of the table of the page that has this heading row."""
+    lines = JOIN[JOIN.index(heading) :].splitlines()[2:]
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_the_worked_example_is_right():
+    """Each record ends as the page says, and what leaves is what it shows."""
+    records = table("| stream | position | time | key | id | p | outcome |")
+    sources = [Rows(stream, []) for stream in range(len(STREAMS))]
+    outcomes = {}
+    for stream, position, time, key, action_id, p, outcome, _ in records:
+        source = STREAMS.index(stream)
+        rows = sources[source].rows
+        assert len(rows) == int(position)
+        if p:
+            assert max(row[0] for row in rows) - 1 == int(p)
+        rows.append((int(time), f"g/{key}", action_id) if source else (int(time), f"g/{key}"))
+        outcomes[source, int(position)] = outcome
+    plan = make_plan(windows=(10, 30), sources=3, retention=20, dedup_horizon=60)
+    finals = final_progress(sources, 1)
+    assert finals == {0: 79, 1: 84, 2: 89}
+    played = play(plan, envelopes(plan, sources, 1, Random(0), finals), Random(0))
+    settled = {place for place, outcome in outcomes.items() if outcome in ("settled", "open")}
+    assert played.outcomes == {p: o for p, o in outcomes.items() if p not in settled}
+    counted = {stream: dict(played.counts[name]) for stream, name in
+               enumerate(("impressions", "a0", "a1"))}  # fmt: skip
+    for stream, counts in counted.items():
+        of_stream = [o for (source, _), o in outcomes.items() if source == stream]
+        assert {name: n for name, n in counts.items() if n} == {
+            name: of_stream.count(name) for name in set(of_stream)
+        }
+
+    shown = []
+    for emit, emission, key, time, click, clicks, buy, buy_time in table(
+        "| emit time | emission | key | time | click |"
+    ):
+        label = (click == "yes", int(clicks), buy == "yes", int(buy_time) if buy_time else None)
+        shown.append((int(emit), emission, f"g/{key}", int(time), *label))
+    left = []
+    for row in played.rows:
+        key, time = f"{row['group']}/{row['item']}", played_time(row["event_time"])
+        bought = row["a1_time"] and played_time(row["a1_time"])
+        label = (row["a0"], row["a0_count"], row["a1"], bought)
+        left.append((row["__emit"], row["emission"], key, time, *label))
+    for (emit, key, time, *_), (click, buy) in played.corrections.items():
+        left.append((emit, "correction", key, time, click[0], click[2], buy[0], buy[1]))
+    assert sorted(left, key=lambda row: row[:4]) == shown
+
+
+def played_time(moment) -> int:
+    return round(moment.timestamp() * 1_000_000)
