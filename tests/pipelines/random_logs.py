@@ -1,0 +1,204 @@
+"""Random logs with every option, for comparing results byte by byte."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SECOND = 1_000_000
+START = 1_767_225_600 * SECOND  # 2026-01-01 00:00:00 UTC
+
+IMPRESSIONS = pa.schema(
+    [
+        ("request", pa.string()), ("item", pa.int64()), ("time", pa.int64()),
+        ("device", pa.string()), ("price", pa.float64()), ("tags", pa.list_(pa.string())),
+    ]
+)  # fmt: skip
+ACTIONS = pa.schema(
+    [
+        ("request", pa.string()), ("item", pa.int64()), ("time", pa.int64()),
+        ("id", pa.string()), ("amount", pa.float64()),
+    ]
+)  # fmt: skip
+
+
+@dataclass
+class RandomLog:
+    """Rows by stream and file, and the configuration's options.
+
+    Parameters
+    ----------
+    tidy
+        Whether every file is in order of time and records are valid: then it does
+        not matter where files are cut.
+    """
+
+    impressions: list[list[dict[str, Any]]]
+    actions: dict[str, list[list[dict[str, Any]]]]
+    options: dict[str, dict[str, Any]]
+    tidy: bool
+
+    def write(self, folder: Path, cuts: Random | None = None) -> Path:
+        """Write files and configuration; with `cuts` each file of a tidy log in several."""
+        folder.mkdir(parents=True)
+        files = {"impressions": self.impressions, **self.actions}
+        for name, parts in files.items():
+            schema = IMPRESSIONS if name == "impressions" else ACTIONS
+            for number, rows in enumerate(parts):
+                pieces = [rows] if cuts is None else _cut(rows, cuts)
+                for piece, own in enumerate(pieces):
+                    table = pa.Table.from_pylist(own, schema)
+                    path = folder / f"{name}-{number}-{piece}.parquet"
+                    pq.write_table(table, path, row_group_size=17)
+        (folder / "headrace.toml").write_text(self._configuration())
+        return folder / "headrace.toml"
+
+    def _configuration(self) -> str:
+        lines = []
+        for table, options in self.options.items():
+            lines.append(f"[{table}]")
+            lines += [f"{key} = {_toml(value)}" for key, value in options.items()]
+        return "\n".join(lines) + "\n"
+
+
+def _cut(rows: list[dict[str, Any]], cuts: Random) -> list[list[dict[str, Any]]]:
+    at = sorted(cuts.randint(0, len(rows)) for _ in range(cuts.randint(0, 3)))
+    return [rows[a:b] for a, b in zip([0, *at], [*at, len(rows)], strict=True)]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(v)}" for key, v in value.items()) + " }"
+    return json.dumps(value)
+
+
+def random_log(random: Random, tidy: bool = False) -> RandomLog:
+    """Draw a log with faults of every kind, and any combination of options that is allowed."""
+    span = random.choice((60, 300, 2_000))
+    keys = [(f"r{random.randint(0, 5)}", random.randint(0, 3)) for _ in range(12)]
+
+    def time() -> int:
+        return START + random.randint(0, span) * random.choice((1, 1, 1, 0)) * SECOND
+
+    def key() -> tuple[str | None, int | None]:
+        if not tidy and random.random() < 0.02:
+            return None, 1
+        return random.choice(keys)
+
+    def impression() -> dict[str, Any]:
+        request, item = key()
+        return {
+            "request": request, "item": item, "time": time(),
+            "device": random.choice(("phone", "tv", "tv", None)),
+            "price": random.choice((None, 1.5, -3.0, 1e300, random.random())),
+            "tags": random.choice((None, [], ["a"], ["a", None, "b"])),
+        }  # fmt: skip
+
+    def action() -> dict[str, Any]:
+        request, item = key()
+        return {
+            "request": request, "item": item, "time": time(),
+            "id": random.choice((None, "x", "y", "z")), "amount": random.random(),
+        }  # fmt: skip
+
+    def files(make: Any, most: int) -> list[list[dict[str, Any]]]:
+        out = []
+        for _ in range(random.choice((1, 1, 2))):
+            rows = [make() for _ in range(random.randint(1, most))]
+            for _ in range(random.randint(0, 10)):  # copies
+                again = dict(random.choice(rows))
+                again["device" if "device" in again else "amount"] = None
+                rows.insert(random.randint(0, len(rows)), again)
+            if not tidy and random.random() < 0.2:
+                rows[random.randrange(len(rows))]["time"] = random.choice((-5, None, 2**62))
+            if tidy or random.random() < 0.6:
+                rows.sort(key=lambda row: row["time"] or 0)
+            out.append(rows)
+        return out
+
+    names = random.choice((["click"], ["click"], ["click", "buy"], []))
+    windows = {name: random.choice((5, 10, 60)) for name in names}
+    log = RandomLog(files(impression, 80), {}, {}, tidy)
+    log.actions = {name: files(action, 60) for name in names}
+    log.options = _options(random, windows, tidy)
+    return log
+
+
+def _options(random: Random, windows: dict[str, int], tidy: bool) -> dict[str, dict[str, Any]]:
+    def seconds(*choices: int) -> str:
+        return f"{random.choice(choices)}s"
+
+    order = "sorted" if tidy else random.choice(("sorted", "sorted", "sort"))
+    stream = {"key": ["request", "item"], "time": {"column": "time", "unit": "us"}}
+    options: dict[str, dict[str, Any]] = {
+        "impressions": {"path": "impressions-*.parquet", **stream, "order": order}
+    }
+    for name, window in windows.items():
+        options[f"actions.{name}"] = {
+            "path": f"{name}-*.parquet", **stream, "window": f"{window}s", "columns": ["amount"],
+            **random.choice(({}, {"id": "id"})),
+        }  # fmt: skip
+    early = random.choice((0, 0, 3)) if windows else 0
+    longest = max(windows.values(), default=0)
+    mode = random.choice(("window", "window", "immediate", "elapsed", "window_and_immediate"))
+    join: dict[str, Any] = {
+        "shards": 1, "out_of_orderness": seconds(0, 0, 5), "early": f"{early}s",
+        "end_of_log": random.choice(("open", "close", "close")),
+    }  # fmt: skip
+    grouped = random.random() < 0.3
+    if grouped:
+        join |= {"group": ["request"], "group_span": seconds(0, 7)}
+    if windows:
+        join |= {"emission": mode, "joined": random.random() < 0.4}
+        join["wait_for_impression"] = f"{longest + random.choice((0, 20))}s"
+        if mode == "elapsed":
+            join["elapsed"] = random.choice(([0.0, 1.0], [1.0, 1.0], [0.5, 0.5]))
+    least = longest + 7 * grouped + early
+    horizon = max(1, least + random.choice((0, 0, 30)))
+    join |= {"dedup_horizon": f"{horizon}s", "retention": f"{random.choice((0, 0, horizon))}s"}
+    options["join"] = join
+    rate = random.choice((1.0, 0.5, {"column": "device", "values": {"tv": 0.2}, "default": 0.7}))
+    sampling: dict[str, Any] = {"negative_rate": rate, "seed": random.randint(0, 9)}
+    if grouped and join.get("emission", "window") == "window" and random.random() < 0.5:
+        sampling["unit"] = "group"
+    if random.random() < 0.3:
+        sampling["keep"] = random.choice(("device == 'phone'", "price > 1"))
+    if random.random() < 0.3:
+        sampling["publish"] = {"light": 0.1}
+    if sampling.get("unit") != "group":
+        sampling["correction"] = random.choice(("weight", "logit", "recalibrate", "none"))
+    options["sampling"] = sampling
+    if windows and random.random() < 0.7:
+        options["learner"] = {"label": random.choice(list(windows)), "bits": 8, "l1": 0.0,
+                              "epoch": seconds(1, 10)}  # fmt: skip
+        options["learner.features"] = {
+            "categorical": ["device"], "multi_valued": ["tags"], "numeric": {"price": "linear"},
+            "crosses": [["device", "item"]],
+        }  # fmt: skip
+        options["monitor"] = {"slices": ["device"], "window": "1m"}
+    return options
+
+
+def contents(out: Path) -> dict[str, Any]:
+    """Return every output of a folder; of summary and report without times and memory."""
+    found: dict[str, Any] = {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
+    found.pop("seal.json", None)
+    summary = json.loads(found["summary.json"])
+    for name in ("elapsed_s", "events_per_s", "peak_rss_mb"):
+        del summary[name]
+    if summary["joined"] is not None:
+        del summary["joined"]["found_in"]
+    found["summary.json"] = summary
+    report = found["report.html"].decode()
+    found["report.html"] = [line for line in report.splitlines() if "peak memory" not in line]
+    return found

@@ -1,0 +1,108 @@
+"""The same log gives the same bytes: over shards, blocks, files, and crashes."""
+
+from __future__ import annotations
+
+import shutil
+from random import Random
+
+import pytest
+
+from pipelines import reading
+from pipelines.cli import main
+from tests.pipelines.random_logs import contents, random_log
+
+
+def run(config, out, *options):
+    assert main(["replay", str(config), "--out", str(out), "--quiet", *options]) == 0
+    return contents(out)
+
+
+def check_cuts(seed, folder):
+    """Compare one log over shards and blocks, and if it is tidy over cuts into files."""
+    random = Random(seed)
+    log = random_log(random, tidy=seed % 3 == 0)
+    config = log.write(folder / "log")
+    whole = run(config, folder / "whole", "--shards", "1")
+    shards, rows = random.choice((2, 8, 64)), random.choice((1, 3, 7, 40))
+    options = ["--shards", str(shards), "--batch-rows", str(rows)]
+    assert run(config, folder / "cut", *options) == whole
+    if log.tidy:
+        config = log.write(folder / "files", cuts=random)
+        split = run(config, folder / "split", *options)
+        # Dead letters, and with them the summary, name files and positions.
+        for name, data in whole.items():
+            if name.startswith(("samples/", "joined/", "corrections/")):
+                assert split[name] == data, name
+        assert split["summary.json"]["samples"] == whole["summary.json"]["samples"]
+        if whole["summary.json"]["model"] is not None:
+            models = [found["summary.json"]["model"]["sha256"] for found in (whole, split)]
+            assert models[0] == models[1]
+    shutil.rmtree(folder)
+
+
+class Killed(BaseException):
+    """Stands for the death of the process: nothing handles it."""
+
+
+def check_crashes(seed, folder, monkeypatch):
+    """Break a replay off before some of its blocks, and go on each time."""
+    random = Random(seed)
+    log = random_log(random)
+    log.options["replay"] = {"checkpoint": "0s", "batch_rows": random.choice((5, 20))}
+    config = log.write(folder / "log")
+    options = ["--shards", str(random.choice((1, 2, 8)))]
+    whole = run(config, folder / "whole", *options)
+    monkeypatch.setattr(reading, "_BUNDLE_BLOCKS", random.choice((1, 3)))
+    at, crashes = reading._OpenBlocks.at, []
+
+    def dies(self, position):
+        block = at(self, position)
+        if len(crashes) < 3 and position > 1 and random.random() < 0.2:
+            crashes.append(position)
+            raise Killed
+        return block
+
+    monkeypatch.setattr(reading._OpenBlocks, "at", dies)
+    while True:
+        try:
+            after = run(config, folder / "out", *options, "--resume")
+            break
+        except Killed:
+            continue
+    assert after == whole
+    monkeypatch.undo()
+    shutil.rmtree(folder)
+    return len(crashes)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_shards_blocks_and_files_change_no_byte_of_any_output(tmp_path, seed, capsys):
+    """With any options, on logs with every fault."""
+    check_cuts(seed, tmp_path / "log")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_crashes_change_no_byte_of_any_output(tmp_path, seed, monkeypatch, capsys):
+    """With any options, on logs with every fault."""
+    check_crashes(seed, tmp_path / "log", monkeypatch)
+
+
+@pytest.mark.slow
+def test_two_thousand_random_logs_over_shards_blocks_and_files(tmp_path, capsys):
+    """The same over many more logs."""
+    for seed in range(1_000, 3_000):
+        check_cuts(seed, tmp_path / str(seed))
+        if seed % 100 == 99:
+            with capsys.disabled():
+                print(f"\n{seed - 999} logs equal over shards, blocks and files")
+
+
+@pytest.mark.slow
+def test_five_hundred_random_logs_with_crashes(tmp_path, monkeypatch, capsys):
+    """The same over many more logs."""
+    crashes = 0
+    for seed in range(5_000, 5_500):
+        crashes += check_crashes(seed, tmp_path / str(seed), monkeypatch)
+        if seed % 100 == 99:
+            with capsys.disabled():
+                print(f"\n{crashes} crashes in {seed - 4_999} logs: all outputs equal")
