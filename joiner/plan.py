@@ -87,8 +87,12 @@ class JoinPlan:
 
     @property
     def settle_delay(self) -> int:
-        """From an impression's event time to its settling."""
-        return self.longest_window + self.group_span
+        """From an impression's event time to its settling.
+
+        At least a microsecond: when the clock is at its event time, others with the
+        same may still come.
+        """
+        return max(self.longest_window + self.group_span, 1)
 
     @property
     def release_delay(self) -> int:

@@ -314,8 +314,8 @@ class Config(Model):
 
     @property
     def settle_delay(self) -> int:
-        """How long after its event time an impression settles."""
-        return self.longest_window + self.group_span
+        """How long after its event time an impression settles, see `JoinPlan`."""
+        return max(self.longest_window + self.group_span, 1)
 
     @property
     def wait_for_impression(self) -> int:
@@ -373,7 +373,7 @@ class Config(Model):
                 )
         if self.join.group_span is not None and not self.join.group:
             yield ("join.group_span", "is set without join.group", None, "set join.group as well")
-        least = max(self.settle_delay + self.join.early, 1)
+        least = self.settle_delay + self.join.early
         if self.dedup_horizon < least:
             yield (
                 "join.dedup_horizon",

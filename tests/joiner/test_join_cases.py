@@ -111,6 +111,14 @@ def test_negatives_come_when_a_stream_has_ended():
     assert played.counts["impressions"] == {"settled": 2, "open": 0}
 
 
+def test_without_actions_impressions_of_one_time_are_all_samples():
+    """None is late because another of its time came before."""
+    plan = make_plan(windows=(), sources=1)
+    sources = [Rows(0, [(5, "g/1"), (5, "g/2"), (5, "g/3")])]
+    played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
+    assert played.samples == {(f"g/{n}", 5): () for n in (1, 2, 3)}
+
+
 def test_a_late_click_leaves_a_correction_while_retained():
     """The label stays as it was, and the correction names the click."""
     clicks = [(17, "g/2", ""), (6, "g/1", ""), (20, "g/3", ""), (7, "g/1", "")]
