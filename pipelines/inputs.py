@@ -167,6 +167,7 @@ def resolve(config: Config, file: str | Path) -> Inputs:
             )  # fmt: skip
     join = _join_plan(config, plans, heads, carried, len(sources))
     _check_sample_names(file, join)
+    _check_sampling(file, join.sampling, heads[0])
     return Inputs(config, file, tuple(sources), tuple(plans), join, _train_plan(config))
 
 
@@ -381,13 +382,6 @@ def _check_uses(config: Config, file: str, head: _Head, carried: tuple[str, ...]
         if pa.types.is_nested(kind) and key != "learner.features.multi_valued":
             hint = "lists of values go into learner.features.multi_valued"
             raise ConfigError(file, key, f"column is {kind}, not one value a row", name, hint)
-    if keep is not None:
-        nothing = [pa.array([], head.columns[name]) for name in keep.columns]
-        try:
-            keep.evaluate(pa.RecordBatch.from_arrays(nothing, keep.columns))
-        except ValueError as error:
-            fact, _, hint = str(error).partition("; ")
-            raise ConfigError(file, "sampling.keep", fact, keep.text, hint) from error
     numeric = config.learner.features.numeric if config.learner is not None else {}
     for name in numeric:
         kind = head.columns[name]
@@ -398,6 +392,17 @@ def _check_uses(config: Config, file: str, head: _Head, carried: tuple[str, ...]
                 file, f"learner.features.numeric.{name}", f"column is {kind}, not a number",
                 hint="make it categorical, or declare its type under impressions.types",
             )  # fmt: skip
+
+
+def _check_sampling(file: str, sampling: SamplingPlan, head: _Head) -> None:
+    """Choose among no rows at all, as the join chooses among its own."""
+    nothing = [pa.array([], head.columns[name]) for name in sampling.columns]
+    try:
+        sampling.strata(pa.RecordBatch.from_arrays(nothing, list(sampling.columns)))
+    except ValueError as error:
+        fact, _, hint = str(error).partition("; ")
+        value = sampling.keep.text if sampling.keep else sampling.column
+        raise ConfigError(file, "sampling.keep", fact, value, hint) from error
 
 
 def _join_plan(

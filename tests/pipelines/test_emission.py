@@ -166,3 +166,18 @@ def test_contradictions_are_named(log, tmp_path, capsys, lines, message):
     said = capsys.readouterr().err
     assert message in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_rate_and_a_condition_may_go_by_one_column(log, tmp_path, capsys):
+    """What validate accepts runs, and keeps what the condition names."""
+    text = (log / "headrace.toml").read_text()
+    by_device = 'negative_rate = { column = "device", values = { phone = 0.1 }, default = 0.5 }'
+    text = text.replace("negative_rate = 0.5", f"{by_device}\nkeep = \"device == 'phone'\"")
+    config = log / "one-column.toml"
+    config.write_text(text)
+    assert main(["validate", str(config)]) == 0
+    assert main(["replay", str(config), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    config.unlink()
+    capsys.readouterr()
+    phones = pq.read_table(tmp_path / "out" / "samples").filter(pc.field("device") == "phone")
+    assert set(phones.column("sampling_rate").to_pylist()) == {1.0}
