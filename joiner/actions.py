@@ -172,16 +172,6 @@ class Matches:
     entry: Int64s
 
 
-@dataclass(frozen=True)
-class ActionRows:
-    """Actions of one source with their payload; `entries` has shape (n,)."""
-
-    stream: int
-    source: int
-    entries: Int64s
-    batch: pa.RecordBatch
-
-
 class PendingActions:
     """Every action not decided yet, of all streams of a shard.
 
@@ -385,15 +375,14 @@ class PendingActions:
                 return Matches(row[:found], entry[:found]), repeated
             size = found  # an action may count for the rows of several late ones
 
-    def rows(self, entries: Int64s) -> list[ActionRows]:
-        """Return the payloads of `entries`, a batch for each that they came in."""
+    def rows(self, entries: Int64s) -> list[tuple[int, int, pa.RecordBatch]]:
+        """Return the payloads of `entries` as (stream, source, rows), a batch each."""
         parts = []
         for number in np.unique(self.batch[entries]):
             of_batch = entries[self.batch[entries] == number]
             payload = self.batches[number].take(pa.array(self.row[of_batch]))
             first = of_batch[0]
-            stream, source = int(self.stream[first]), int(self.source[first])
-            parts.append(ActionRows(stream, source, of_batch, payload))
+            parts.append((int(self.stream[first]), int(self.source[first]), payload))
         return parts
 
     def wanted(self, clock: int) -> Int64s:

@@ -33,7 +33,6 @@ from joiner.samples import labelled
 from joiner.settling import SettlingRows, gather
 from schemas.envelope import (
     CORRECTIONS,
-    DEAD,
     JOINED,
     EventEnvelope,
     SampleEnvelope,
@@ -111,22 +110,11 @@ class ShardJoin:
             self.outcomes[dead.stream, dead.outcome] += dead.batch.num_rows
         return output
 
-    def emit(self, output: JoinOutput, letters: list[pa.RecordBatch]) -> SampleEnvelope | None:
-        """Make the envelope for the trainer, or None if it would tell nothing new.
-
-        Parameters
-        ----------
-        output
-            From `apply`.
-        letters
-            Its dead letters, in each batch in order of emit time.
-        """
-        rows = {
-            **{f"{JOINED}{stream}": batches for stream, batches in output.joined.items()},
-            CORRECTIONS: output.corrections,
-            DEAD: letters,
-        }
-        beside = {name: batches for name, batches in rows.items() if batches}
+    def emit(self, output: JoinOutput) -> SampleEnvelope | None:
+        """Make the envelope for the trainer, or None if it would tell nothing new."""
+        beside = {f"{JOINED}{stream}": batches for stream, batches in output.joined.items()}
+        if output.corrections:
+            beside[CORRECTIONS] = output.corrections
         # Some rows leave only when the clock is past their time, not at it.
         told = FOREVER if all(self.ended) else self.clock - 1
         epoch = told // self.plan.epoch
@@ -182,12 +170,11 @@ class ShardJoin:
             return
         self.position[source] = envelope.end
         self.rejected[source] = envelope.rejected
-        if envelope.letters is not None:
-            output.letters.append(_from(envelope.letters, envelope.begin, expected))
         batch: pa.RecordBatch = envelope.batch
         if batch is None:
             return
-        batch = _from(batch, envelope.begin, expected)
+        if envelope.begin < expected:
+            batch = batch.filter(pc.greater_equal(batch.column(OFFSET), expected))
         self._note_times(envelope.stream, batch)
         self.received[envelope.stream] += batch.num_rows
         if envelope.stream == 0:
@@ -227,7 +214,7 @@ class ShardJoin:
         late = arrival >= time + self.plan.settle_delay
         if not late.any():
             return batch
-        output.bury(Outcome.LATE, 0, source, batch.filter(pa.array(late)), arrival[late])
+        output.bury(Outcome.LATE, 0, source, batch.filter(pa.array(late)))
         return batch.filter(pa.array(~late))
 
     def _add_actions(
@@ -239,7 +226,7 @@ class ShardJoin:
 
     def _bury_late(self, journal: Journal, late: Int64s, output: JoinOutput) -> None:
         self._record(journal, late, DECIDED)
-        output.bury_actions(Outcome.LATE, self.actions, late, self.actions.arrival[late])
+        output.bury_actions(Outcome.LATE, self.actions, late)
         self.actions.note_late(late)
 
     # --- the clock ------------------------------------------------------------------------
@@ -299,9 +286,7 @@ class ShardJoin:
             len(plan.actions),
         )
         self._record(journal, matches.entry[~late], DECIDED)
-        repeated = labels.duplicates
-        at = self.actions.met[repeated] + plan.settle_delay
-        output.bury_actions(Outcome.DUPLICATE, self.actions, repeated, at)
+        output.bury_actions(Outcome.DUPLICATE, self.actions, labels.duplicates)
         self._bury_late(journal, matches.entry[late], output)
         if plan.retention:
             self._retain(rows, survivors, journal)
@@ -347,10 +332,8 @@ class ShardJoin:
         self._record(journal, entries, DECIDED)
         actions.state[entries] = LATE
         seen = actions.seen[entries]
-        deadline = actions.time[entries] + self.plan.action_deadline
-        at = np.maximum(deadline, actions.arrival[entries])
-        output.bury_actions(Outcome.OUTSIDE_WINDOW, actions, entries[seen], at[seen])
-        output.bury_actions(Outcome.ORPHAN, actions, entries[~seen], at[~seen])
+        output.bury_actions(Outcome.OUTSIDE_WINDOW, actions, entries[seen])
+        output.bury_actions(Outcome.ORPHAN, actions, entries[~seen])
 
     def _bury_duplicates(self, output: JoinOutput, rows: SettlingRows, duplicates: Int64s) -> None:
         if duplicates.size == 0:
@@ -358,8 +341,7 @@ class ShardJoin:
         for source in np.unique(rows.source[duplicates]):
             of_source = duplicates[rows.source[duplicates] == source]
             for part in rows.take(of_source):
-                at = part.column(TIME).to_numpy() + self.plan.settle_delay
-                output.bury(Outcome.DUPLICATE, 0, int(source), part, at)
+                output.bury(Outcome.DUPLICATE, 0, int(source), part)
 
     # --- the journal ----------------------------------------------------------------------
 
@@ -368,10 +350,3 @@ class ShardJoin:
             return
         latest = int(self.actions.time[entries].max())
         self.rings["actions"].append(journal, latest, record_of(self.actions, entries, what))
-
-
-def _from(batch: pa.RecordBatch, begin: int, expected: int) -> pa.RecordBatch:
-    """Return the rows of a block from position `expected` on."""
-    if begin >= expected:
-        return batch
-    return batch.filter(pc.greater_equal(batch.column(OFFSET), expected))

@@ -75,7 +75,7 @@ class Meeting:
     def _shadow(self, duplicates: list[Fresh], output: JoinOutput) -> None:
         for fresh in duplicates:
             batch = fresh.batch.take(pa.array(fresh.rows))
-            output.bury(Outcome.DUPLICATE, 0, fresh.source, batch, fresh.known)
+            output.bury(Outcome.DUPLICATE, 0, fresh.source, batch)
             name = (fresh.source, fresh.begin)
             mask = self.shadowed.setdefault(name, np.zeros(fresh.batch.num_rows, np.bool_))
             mask[fresh.rows] = True

@@ -186,9 +186,9 @@ def _export_actions(join: ShardJoin, put: Callable[[str, int, Callable[[], bytes
     entries = actions.wanted(join.clock)
     if entries.size == 0:
         return
-    for rows in actions.rows(entries):
-        batch, begin = rows.batch, rows.batch.column(OFFSET)[0].as_py()
-        place = (1 + rows.stream, rows.source, join.plan.sources, begin, begin)
+    for stream, source, batch in actions.rows(entries):
+        begin = batch.column(OFFSET)[0].as_py()
+        place = (1 + stream, source, join.plan.sources, begin, begin)
         whole = EventEnvelope(*place, NEVER, 0, batch)
         put("actions", int(batch.column(TIME).to_numpy().max()), whole.encode)
     for what, mask in (

@@ -2,8 +2,8 @@
 
 The order is canonical and total: by emit time, join key, emission and event time.
 An epoch is learned when every shard has told that it is past it, so that the model
-is a function of the log alone. What leaves beside the samples (joined actions,
-corrections, dead letters) is put in an order of its own in the same way.
+is a function of the log alone. What leaves beside the samples (joined actions and
+corrections) is put in an order of its own in the same way.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ import pyarrow as pa
 from learners.features import FeatureEncoder
 from learners.ftrl import Floats, FtrlModel, FtrlParameters
 from schemas.config import FeaturesConfig
-from schemas.envelope import DEAD, SampleEnvelope
+from schemas.envelope import SampleEnvelope
 from schemas.events import (
     ACTION_ORDER,
     EMIT,
     FOREVER,
     KEY0,
     KEY1,
-    LETTER_ORDER,
     NEVER,
     RATE,
     without_reserved,
@@ -180,16 +179,14 @@ class Trainer:
         for name, batches in self.beside.items():
             ready, self.beside[name] = _split(batches, bound)
             if ready:
-                order = LETTER_ORDER if name == DEAD else ACTION_ORDER
-                self.complete_beside[name] = _in_order(ready, order)
+                self.complete_beside[name] = _in_action_order(ready)
         ready, self.waiting = _split(self.waiting, bound)
         return self._learn(ready)
 
     def take_beside(self) -> dict[str, pa.RecordBatch]:
         """Take out what the last envelope completed beside the samples, by name.
 
-        Joined actions and corrections are in `ACTION_ORDER`, dead letters in
-        `LETTER_ORDER`.
+        Joined actions and corrections are in `ACTION_ORDER`.
         """
         complete, self.complete_beside = self.complete_beside, {}
         return complete
@@ -256,7 +253,7 @@ def _split(
     return ready, rest
 
 
-def _in_order(parts: list[pa.RecordBatch], names: tuple[str, ...]) -> pa.RecordBatch:
+def _in_action_order(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
     rows = pa.concat_batches(parts)
-    order = np.lexsort([rows.column(name).to_numpy() for name in reversed(names)])
+    order = np.lexsort([rows.column(name).to_numpy() for name in reversed(ACTION_ORDER)])
     return rows.take(pa.array(order))

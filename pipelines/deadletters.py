@@ -4,57 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from joiner.output import DeadRows
+from pipelines.inputs import Source
 from schemas.decoding import Reject
 from schemas.eventing import record_text, with_event_time
-from schemas.events import DEAD_LETTER_SCHEMA, EMIT, OFFSET, RECORD, SOURCE, STREAM
-from schemas.hashing import Int64s
+from schemas.events import DEAD_LETTER_SCHEMA, OFFSET, PLACE, RECORD
 
-_SCHEMA = pa.schema(
-    [
-        *DEAD_LETTER_SCHEMA,
-        (EMIT, pa.int64()),
-        (STREAM, pa.int32()),
-        (SOURCE, pa.int32()),
-        (OFFSET, pa.int64()),
-    ]
-)
+PLACED_LETTERS = pa.schema([*DEAD_LETTER_SCHEMA, (PLACE, pa.int64())])
+"""Dead letters with the place by which they are sorted."""
+
+_MOST_POSITIONS = 2**43
 
 
 def rejected_letters(
-    stream: tuple[int, str], source: tuple[int, str], rejects: list[Reject],
-    positions: list[int], arrival: Int64s,
-) -> pa.RecordBatch:  # fmt: skip
-    """Write invalid records as dead letters.
-
-    Parameters
-    ----------
-    stream, source
-        Number and name of each.
-    rejects, positions, arrival
-        The records, their positions in the source, and its progress before each, shape (n,).
-    """
-    count = len(rejects)
-    columns: list[Any] = [
-        [stream[1]] * count,
-        [source[1]] * count,
-        [reject.number for reject in rejects],
-        [reject.reason.value for reject in rejects],
-        [reject.detail for reject in rejects],
-        [reject.record for reject in rejects],
-        arrival,
-        np.full(count, stream[0], np.int32),
-        np.full(count, source[0], np.int32),
-        positions,
-    ]
-    return _letters(columns)
+    source: Source, stream: str, rejects: list[Reject], positions: list[int]
+) -> pa.RecordBatch:
+    """Write invalid records, given with their positions, as dead letters."""
+    rows = {
+        "stream": [stream] * len(rejects),
+        "source": [source.name] * len(rejects),
+        "offset": [reject.number for reject in rejects],
+        "reason": [reject.reason.value for reject in rejects],
+        "detail": [reject.detail for reject in rejects],
+        "record": [reject.record for reject in rejects],
+        PLACE: _places(source.number, pa.array(positions)),
+    }
+    return pa.RecordBatch.from_pydict(rows, PLACED_LETTERS)
 
 
 def buried_letters(
-    dead: DeadRows, streams: tuple[str, ...], paths: tuple[str, ...]
+    dead: DeadRows, streams: tuple[str, ...], sources: tuple[str, ...]
 ) -> pa.RecordBatch:
     """Write events that the join could not use as dead letters."""
     batch = dead.batch
@@ -62,24 +44,17 @@ def buried_letters(
     numbers = batch.column(RECORD if RECORD in names else OFFSET)
     plain = with_event_time(batch)
     rows = batch.num_rows
-    columns: list[Any] = [
-        [streams[dead.stream]] * rows,
-        [paths[dead.source]] * rows,
+    columns = [
+        pa.array([streams[dead.stream]] * rows),
+        pa.array([sources[dead.source]] * rows),
         numbers.cast(pa.int64()),
-        [dead.outcome.value] * rows,
-        [""] * rows,
-        [record_text(plain, row) for row in range(rows)],
-        dead.emit,
-        np.full(rows, dead.stream, np.int32),
-        np.full(rows, dead.source, np.int32),
-        batch.column(OFFSET),
+        pa.array([dead.outcome.value] * rows),
+        pa.array([""] * rows),
+        pa.array([record_text(plain, row) for row in range(rows)]),
+        _places(dead.source, batch.column(OFFSET)),
     ]
-    return _letters(columns)
+    return pa.RecordBatch.from_arrays(columns, schema=PLACED_LETTERS)
 
 
-def _letters(columns: list[Any]) -> pa.RecordBatch:
-    arrays = [
-        column if isinstance(column, pa.Array) else pa.array(column, field.type)
-        for column, field in zip(columns, _SCHEMA, strict=True)
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
+def _places(source: int, positions: pa.Array) -> Any:
+    return pc.add(positions, pa.scalar(source * _MOST_POSITIONS, pa.int64()))

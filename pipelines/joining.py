@@ -18,6 +18,8 @@ from pipelines.durable import BAG_NAMES, BeamJournal, Bundle, with_cells
 from pipelines.spill import CACHE_BYTES
 from schemas.envelope import EventEnvelope
 
+DEAD = "dead"
+
 
 class JoinShards(beam.DoFn):
     """Apply event envelopes, keyed by shard; emit sample envelopes, keyed by 0.
@@ -74,11 +76,12 @@ class JoinShards(beam.DoFn):
 
         join = self.bundle.touch(shard, meta.read, rebuild)
         output: JoinOutput = join.apply(sent, journal)
-        names = self.plan.stream_names
-        letters = [buried_letters(dead, names, self.sources) for dead in output.dead]
-        envelope = join.emit(output, output.letters + letters)
+        envelope = join.emit(output)
         described = {} if self.in_process else describe_join(join)
         meta.write(self.bundle.sealed(shard, described))
+        for dead in output.dead:
+            letters = buried_letters(dead, self.plan.stream_names, self.sources)
+            yield beam.pvalue.TaggedOutput(DEAD, letters)
         if envelope is not None:
             yield (0, envelope)
 

@@ -36,12 +36,13 @@ _JUMPS = "event time is more than join.max_jump ahead of the rows before and aft
 
 @dataclass(frozen=True)
 class Block:
-    """Positions ``[begin, end)`` of one source, as an envelope a shard."""
+    """Positions ``[begin, end)`` of one source: an envelope a shard, and dead letters."""
 
     source: Source
     begin: int
     end: int
     envelopes: list[EventEnvelope]
+    letters: pa.RecordBatch | None
     reader: ReaderState
 
 
@@ -183,7 +184,7 @@ class SourceReader:
             self.rejected, ended=ended,
         )  # fmt: skip
         state = ReaderState(self.position, self.rejected, self.builder.greatest, ended)
-        return Block(self.source, *at, [envelope] * self.inputs.join.shards, state)
+        return Block(self.source, *at, [envelope] * self.inputs.join.shards, None, state)
 
     def _next(self, rows: int) -> Block:
         if self.pieces is None:
@@ -204,7 +205,7 @@ class SourceReader:
         self.rejected += sum(len(piece.rejects) for piece in taken)
         envelopes = self._address(taken, begin)
         state = ReaderState(self.position, self.rejected, self.builder.greatest, False)
-        return Block(self.source, begin, self.position, envelopes, state)
+        return Block(self.source, begin, self.position, envelopes, self._letters(taken), state)
 
     def _believed(self, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
         """Reject events whose time no other row confirms, see `schemas.jumps`."""
@@ -270,7 +271,6 @@ class SourceReader:
 
     def _address(self, pieces: list[_Piece], begin: int) -> list[EventEnvelope]:
         shards = self.inputs.join.shards
-        letters = self._letters(pieces)
         parts: list[pa.RecordBatch | None] = [None] * shards
         batches = [piece.batch for piece in pieces if piece.batch.num_rows]
         if batches:
@@ -283,26 +283,17 @@ class SourceReader:
             EventEnvelope(
                 self.source.stream, self.source.number, len(self.inputs.sources), begin,
                 self.position, self.progress, self.rejected, part,
-                letters=letters if shard == 0 else None,
             )
-            for shard, part in enumerate(parts)
+            for part in parts
         ]  # fmt: skip
 
     def _letters(self, pieces: list[_Piece]) -> pa.RecordBatch | None:
-        """Write rejects as dead letters, decided when the source came to them."""
         rejects = [reject for piece in pieces for reject in piece.rejects]
+        positions = [position for piece in pieces for position in piece.reject_positions]
         if not rejects:
             return None
-        at = [position for piece in pieces for position in piece.reject_positions]
-        times = [piece.batch.column(TIME).to_numpy() for piece in pieces if piece.batch.num_rows]
-        greatest = np.maximum.accumulate(np.concatenate([[self.builder.greatest], *times]))
-        before = np.searchsorted(np.concatenate([piece.positions for piece in pieces]), at)
-        arrival = self.builder.arrival(greatest[before])
-        stream = self.source.stream
-        return rejected_letters(
-            (stream, self.inputs.stream_names[stream]), (self.source.number, self.source.name),
-            rejects, at, arrival,
-        )  # fmt: skip
+        name = self.inputs.stream_names[self.source.stream]
+        return rejected_letters(self.source, name, rejects, positions)
 
 
 def partition(events: pa.RecordBatch, shards: int) -> list[pa.RecordBatch | None]:

@@ -18,6 +18,7 @@ from apache_beam.utils.timestamp import Duration
 
 from pipelines import runtime
 from pipelines.inputs import Inputs
+from pipelines.joining import DEAD
 from pipelines.merge import Block, ReaderState, read_blocks
 from pipelines.prefetch import Prefetcher
 
@@ -98,7 +99,7 @@ def open_source(
 
 @beam.DoFn.unbounded_per_element()
 class ReadLogs(beam.DoFn):
-    """Read all files from a block on; emit event envelopes keyed by shard.
+    """Read all files from a block on; emit event envelopes keyed by shard, and dead letters.
 
     Parameters
     ----------
@@ -139,6 +140,8 @@ class ReadLogs(beam.DoFn):
                 return
             run.board.events += block.end - block.begin
             yield from enumerate(block.envelopes)
+            if block.letters is not None:
+                yield beam.pvalue.TaggedOutput(DEAD, block.letters)
             rows += block.end - block.begin
             if rows >= _BUNDLE_ROWS:
                 break

@@ -24,14 +24,14 @@ from pipelines.checkpoint import Checkpointer, Resumed, latest_checkpoint, resum
 from pipelines.durable import CACHE
 from pipelines.facts import gather_findings, read_back
 from pipelines.inputs import Inputs
-from pipelines.joining import JoinShards
+from pipelines.joining import DEAD, JoinShards
 from pipelines.reading import ReadLogs, open_source
 from pipelines.sinks import KeepResult, WriteBatches, WriteSamples, open_sinks
 from pipelines.spill import CACHE_BYTES, Spill
 from pipelines.summary import summarize
 from pipelines.training import FINISHED, Finished, TrainEpochs, TrainJob
 from schemas.durations import SECOND
-from schemas.envelope import CORRECTIONS, DEAD, JOINED, EventEnvelope, SampleEnvelope
+from schemas.envelope import CORRECTIONS, JOINED, EventEnvelope, SampleEnvelope
 
 
 @dataclass(frozen=True)
@@ -73,25 +73,29 @@ def build_replay(
     """Put the replay graph together; on the in-process runner it is one fused stage."""
     coders.register()
     names = tuple(source.name for source in inputs.sources)
-    events = (
+    read = (
         pipeline
         | "Start" >> beam.Create([first_block], reshuffle=False)
         | "ReadLogs"
-        >> beam.ParDo(ReadLogs(inputs, run)).with_output_types(tuple[int, EventEnvelope])
+        >> beam.ParDo(ReadLogs(inputs, run))
+        .with_output_types(tuple[int, EventEnvelope])
+        .with_outputs(DEAD, main="events")
     )
-    samples = events | "JoinShards" >> beam.ParDo(
+    joined = read.events | "JoinShards" >> beam.ParDo(
         JoinShards(inputs.join, names, run, in_process=True)
-    ).with_output_types(tuple[int, SampleEnvelope])
-    folders = {DEAD: "dead_letters", CORRECTIONS: "corrections"}
+    ).with_output_types(tuple[int, SampleEnvelope]).with_outputs(DEAD, main="samples")
+    folders = {CORRECTIONS: "corrections"}
     for stream, action in enumerate(inputs.join.actions):
         folders[f"{JOINED}{stream}"] = f"joined/{action.name}"
-    learned = samples | "TrainEpochs" >> beam.ParDo(
+    learned = joined.samples | "TrainEpochs" >> beam.ParDo(
         TrainEpochs(train_job(inputs, models), run)
     ).with_output_types(Learned).with_outputs(FINISHED, *folders, main="learned")
     learned.learned | "WriteSamples" >> beam.ParDo(WriteSamples(run))
     learned[FINISHED] | "KeepResult" >> beam.ParDo(KeepResult(run))
     for name, folder in folders.items():
         learned[name] | f"Write {folder}" >> beam.ParDo(WriteBatches(run, folder))
+    read[DEAD] | "WriteInvalid" >> beam.ParDo(WriteBatches(run, "dead_letters"))
+    joined[DEAD] | "WriteDead" >> beam.ParDo(WriteBatches(run, "dead_letters"))
 
 
 def replay(

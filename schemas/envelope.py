@@ -17,15 +17,15 @@ from schemas.errors import EnvelopeError
 
 _EVENTS = b"HRE3"
 _SAMPLES = b"HRS3"
-_ROWS, _LETTERS = "", "letters"
+_ROWS = ""
 _LENGTH = struct.Struct("<4sI")
 _PLAIN = pa.ipc.IpcWriteOptions()
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
-JOINED, CORRECTIONS, DEAD = "joined", "corrections", "dead"
-"""Names of the rows that leave a join beside its samples; that of joined actions is
-followed by the number of their action stream."""
+JOINED, CORRECTIONS = "joined", "corrections"
+"""Names of the rows that leave a join beside its samples, in order of emit time; that of
+joined actions is followed by the number of their action stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,6 @@ class EventEnvelope:
         The rows of the shard in source order, or None for none.
     ended
         Whether the source has ended at ``end``.
-    letters
-        Dead letters of the block's invalid records in order of position, or None;
-        one shard's envelope has them all.
     """
 
     stream: int
@@ -63,7 +60,6 @@ class EventEnvelope:
     rejected: int = 0
     batch: pa.RecordBatch | None = None
     ended: bool = False
-    letters: pa.RecordBatch | None = None
 
     def encode(self, compress: bool = False) -> bytes:
         """Write the envelope as bytes."""
@@ -75,10 +71,10 @@ class EventEnvelope:
             self.end,
             self.progress,
             self.rejected,
+            self.ended,
         ]
-        parts = {_ROWS: self.batch, _LETTERS: self.letters}
-        sections = {name: [rows] for name, rows in parts.items() if rows is not None}
-        return _pack(_EVENTS, [*header, self.ended], sections, compress)
+        has_rows = self.batch is not None and self.batch.num_rows
+        return _pack(_EVENTS, header, {_ROWS: [self.batch]} if has_rows else {}, compress)
 
     @staticmethod
     def recognizes(data: bytes) -> bool:
@@ -89,8 +85,8 @@ class EventEnvelope:
     def decode(cls, data: bytes) -> EventEnvelope:
         """Read an envelope; and its batch."""
         (*header, ended), sections = _unpack(_EVENTS, data)
-        batch, letters = (sections.get(name, [None])[0] for name in (_ROWS, _LETTERS))
-        return replace(cls(*header), batch=batch, ended=ended, letters=letters)
+        batch = sections[_ROWS][0] if sections else None
+        return replace(cls(*header), ended=ended, batch=batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +114,8 @@ class SampleEnvelope:
     batches
         The samples, in each batch in order of emit time.
     beside
-        What leaves beside the samples, by `JOINED` and a number, `CORRECTIONS`, `DEAD`,
-        in each batch in order of emit time.
+        What leaves beside the samples, by `JOINED` and a number, or `CORRECTIONS`, in
+        each batch in order of emit time.
     """
 
     shard: int

@@ -175,10 +175,6 @@ class EventBuilder:
         """Event time before which no further row counts as in order."""
         return NEVER if self.greatest == NEVER else self.greatest - self.out_of_orderness
 
-    def arrival(self, greatest: Int64s) -> Int64s:
-        """Return the arrival progress of rows, by the greatest event time before each."""
-        return np.where(greatest == NEVER, NEVER, greatest - self.out_of_orderness)
-
     def check(self, records: Records) -> Events:
         """Set aside records without key or valid time, and add event times.
 
@@ -232,7 +228,8 @@ class EventBuilder:
         arrival = np.empty(time.size, np.int64)
         if time.size:
             running = np.maximum.accumulate(np.concatenate([[self.greatest], time]))
-            arrival = self.arrival(running[:-1])
+            before = running[:-1]
+            arrival = np.where(before == NEVER, NEVER, before - self.out_of_orderness)
             self.greatest = int(running[-1])
         columns = [
             (field.name, batch.column(i))

@@ -31,8 +31,8 @@ ACTION_TIME = "__action_time"
 """Event time of the action for which a row left, int64 microseconds."""
 ACTION_SOURCE, ACTION_OFFSET = "__action_source", "__action_offset"
 """Where that action came from: number of the source, int32, and offset, int64."""
-STREAM, SOURCE = "__stream", "__source"
-"""Numbers of the stream and the source of a dead letter, int32."""
+PLACE = "__place"
+"""Place of a dead letter's record: number of the source times 2^43, and position, int64."""
 RATE = "__rate"
 """The negative rate of the sample's stratum, float64."""
 
@@ -95,8 +95,6 @@ DEAD_LETTER_SCHEMA = pa.schema(
 
 ACTION_ORDER = (EMIT, KEY0, KEY1, ACTION_TIME, ACTION_SOURCE, ACTION_OFFSET)
 """The order of joined actions and of corrections; total, for an action has one place."""
-LETTER_ORDER = (EMIT, STREAM, SOURCE, OFFSET)
-"""The order of dead letters; total, for a record has one place."""
 
 
 def without_reserved(batch: pa.RecordBatch) -> pa.RecordBatch:

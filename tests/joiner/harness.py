@@ -169,7 +169,6 @@ class Played:
     rows: list[dict] = field(default_factory=list)
     corrections: dict[tuple, tuple] = field(default_factory=dict)
     outcomes: dict[tuple[int, int], str] = field(default_factory=dict)
-    decided: dict[tuple[int, int], int] = field(default_factory=dict)
     copies: dict[tuple[str, int], set[tuple[int, int]]] = field(default_factory=dict)
     mature: dict[tuple[str, int], dict[int, set[bool]]] = field(default_factory=dict)
     order: set[tuple] = field(default_factory=set)
@@ -232,7 +231,7 @@ def _play_shard(
             before = copy.deepcopy(journal.cells)
             meta = json.dumps(describe_join(join))
             output = join.apply(EventEnvelope.decode(data), journal)
-            envelope = join.emit(output, [])
+            envelope = join.emit(output)
             if roughness.random() >= crashes:
                 break
             # The attempt fails before its commit: all it did is gone.
@@ -311,11 +310,9 @@ def _collect(plan: JoinPlan, output: Any, played: Played) -> None:
             played.corrections[row["__emit"], *name, *place] = _labels(plan, row)
             played.copies.setdefault(name, set()).add((row["source"], row["number"]))
     for dead in output.dead:
-        places = zip(dead.batch.column(OFFSET).to_pylist(), dead.emit.tolist(), strict=True)
-        for offset, emit in places:
+        for offset in dead.batch.column(OFFSET).to_pylist():
             assert (dead.source, offset) not in played.outcomes, "a record was buried twice"
             played.outcomes[dead.source, offset] = dead.outcome.value
-            played.decided[dead.source, offset] = emit
 
 
 def _labels(plan: JoinPlan, row: dict) -> tuple:

@@ -41,18 +41,16 @@ class Joined:
     """What must come out.
 
     `kept` has the place of each kept impression by key and time. Samples that leave when
-    they have settled are by key and time, outcomes by (source, offset), and `decided`
-    says when each was decided that left a dead letter. `joined` has (impression's place,
-    action's place, emit time); `early` has the samples that leave before they settle, by
-    (emission, key, time, emit time); `corrections` are by (emit time, key, time, action's
-    time and place).
+    they have settled are by key and time, outcomes by (source, offset). `joined` has
+    (impression's place, action's place, emit time); `early` has the samples that leave
+    before they settle, by (emission, key, time, emit time); `corrections` are by (emit
+    time, key, time, action's time and place).
     """
 
     kept: dict[tuple[str, int], tuple[int, int]]
     samples: dict[tuple[str, int], tuple]
     corrections: dict[tuple, tuple]
     outcomes: dict[tuple[int, int], str]
-    decided: dict[tuple[int, int], int]
     positive_units: set[tuple[str, int]]
     joined: list[tuple]
     early: dict[tuple[str, str, int, int], tuple]
@@ -72,11 +70,9 @@ def reference_join(
 ) -> Joined:
     """Join a whole log, up to a final clock."""
     outcomes = {(r.source, r.offset): "open" for r in [*impressions, *actions]}
-    decided: dict[tuple[int, int], int] = {}
 
-    def bury(row: Impression | Action, outcome: str, at: int) -> None:
+    def bury(row: Impression | Action, outcome: str) -> None:
         outcomes[row.source, row.offset] = outcome
-        decided[row.source, row.offset] = at
 
     kept: list[Impression] = []  # in time; whether they have settled shows by the clock
     last: dict[str, Impression] = {}
@@ -84,15 +80,15 @@ def reference_join(
     for i in sorted(impressions, key=place):
         settle = i.time + plan.settle_delay
         if i.arrival >= settle:
-            bury(i, "late", i.arrival)
+            bury(i, "late")
         elif plan.meets:
             if i not in meeting.shadowed:
                 kept.append(i)
             elif known(i) < clock:
-                bury(i, "duplicate", known(i))
+                bury(i, "duplicate")
         elif i.key in last and i.time < last[i.key].time + plan.dedup_horizon:
             if settle <= clock:
-                bury(i, "duplicate", settle)
+                bury(i, "duplicate")
         else:
             last[i.key] = i
             kept.append(i)
@@ -114,19 +110,18 @@ def reference_join(
         if not own:
             deadline = a.time + plan.wait_for_impression + plan.settle_delay
             if deadline <= clock:
-                at = max(deadline, a.arrival)
-                bury(a, "outside_window" if seen else "orphan", at)
+                bury(a, "outside_window" if seen else "orphan")
             continue
         i = own[0]
         settle = i.time + plan.settle_delay
         if a.arrival >= settle:
             if settle <= clock:
-                bury(a, "late", a.arrival)
+                bury(a, "late")
                 if a.arrival < min(clock, settle + plan.retention):
                     late[i].append(a)
         elif a.id and any(b.id == a.id and b.stream == a.stream for b in labels[i]):
             if settle <= clock:
-                bury(a, "duplicate", settle)
+                bury(a, "duplicate")
         else:
             labels[i].append(a)
 
@@ -169,9 +164,7 @@ def reference_join(
     early = early_samples(plan, kept, meeting, clock) if plan.emission.early else {}
     places = {(i.key, i.time): (i.source, i.offset) for i in kept}
     assert len(places) == len(kept), "no two kept impressions have one key and time"
-    return Joined(
-        places, samples, corrections, outcomes, decided, positive_units, sorted(joined), early
-    )
+    return Joined(places, samples, corrections, outcomes, positive_units, sorted(joined), early)
 
 
 def label_of(plan: JoinPlan, actions: list[Action]) -> tuple:

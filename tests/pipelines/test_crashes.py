@@ -11,11 +11,11 @@ import pytest
 
 from pipelines.durable import BAG_NAMES
 from pipelines.inputs import resolve
-from pipelines.joining import JoinShards
+from pipelines.joining import DEAD, JoinShards
 from pipelines.merge import read_blocks
 from pipelines.replay import train_job
 from pipelines.training import FINISHED, TrainEpochs
-from schemas.envelope import CORRECTIONS, DEAD, JOINED
+from schemas.envelope import CORRECTIONS, JOINED
 from schemas.loading import load_config
 from tests.pipelines.cells import Step
 
@@ -123,7 +123,10 @@ def run_job(job, folder, faults, seed=0):
     return {
         "samples": samples,
         "margins": [margin for learned in train.main() for margin in learned.margin.tolist()],
-        "dead": [row for batch in train.tagged(DEAD) for row in batch.to_pylist()],
+        "dead": sorted(
+            (row for batch in join.tagged(DEAD) for row in batch.to_pylist()),
+            key=lambda row: row["__place"],
+        ),
         "sha256": finished.manifest["sha256"],
         "outcomes": finished.outcomes,
         "positions": finished.positions,
