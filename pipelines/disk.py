@@ -21,6 +21,12 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError.unwritable(path, error) from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file."""
+    with writing(path):
+        path.write_text(text, encoding="utf-8")
+
+
 def describe(path: Path) -> dict[str, Any]:
     """Return what a file is known by: its ``bytes`` and their ``sha256``."""
     with path.open("rb") as file:

@@ -22,6 +22,7 @@ from learners.trainer import Learned
 from monitoring.report import render_report
 from pipelines import coders, runtime
 from pipelines.checkpoint import Checkpointer, Resumed, resume
+from pipelines.disk import write_text
 from pipelines.durable import CACHE
 from pipelines.facts import gather_findings, read_back
 from pipelines.identity import digest_of, identity_of
@@ -180,10 +181,9 @@ def replay(
         summary = summarize(inputs, finished, written, elapsed_s)
         findings = gather_findings(place.result, inputs, finished, summary, written)
         report = render_report(summary, finished.statistics, findings, inputs.config)
-        (place.result / "report.html").write_text(report, encoding="utf-8")
+        write_text(place.result / "report.html", report)
         _keep_last_model(place.result / "model", finished.snapshot)
-        text = json.dumps(summary, indent=2) + "\n"
-        (place.result / SUMMARY).write_text(text, encoding="utf-8")
+        write_text(place.result / SUMMARY, json.dumps(summary, indent=2) + "\n")
         write_seal(place.result, name, digest_of(identity), ledger_of(run))
         publish(place)
     return Replayed(summary, findings)
@@ -203,10 +203,11 @@ def _failing_in_order(name: str, run: runtime.Run, place: Place) -> Iterator[Non
         causes = list(_behind(error))
         if interrupt.seen or any(isinstance(cause, KeyboardInterrupt) for cause in causes):
             raise KeyboardInterrupt from error
+        # Beam raises anew what it meets, with its own words added: go back to the origin.
         for cause in reversed(causes):
-            # Beam raises anew what it meets, with its own words added.
             if isinstance(cause, HeadraceError):
                 raise cause from error
+        for cause in reversed(causes):
             if isinstance(cause, OSError):
                 raise OutputError.unwritable(cause.filename or place.out, cause) from error
         raise

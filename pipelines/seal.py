@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.disk import describe, files_under
+from pipelines.disk import describe, files_under, writing
 from pipelines.signing import read_signed, write_signed
 from schemas.errors import SealError
 
@@ -71,7 +71,8 @@ def write_seal(folder: Path, run: str, identity: str, ledger: Mapping[str, dict[
     }
     files.update(ledger)
     content = {"format": _FORMAT, "run": run, "identity": identity}
-    write_signed(folder / SEAL, {**content, "files": dict(sorted(files.items()))})
+    with writing(folder / SEAL):
+        write_signed(folder / SEAL, {**content, "files": dict(sorted(files.items()))})
 
 
 def read_seal(path: Path) -> Seal:

@@ -344,10 +344,10 @@ def test_two_hundred_pairs_of_runs_leave_whole_results(log, tmp_path, capsys):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 300 kB."""
+    """A file system of 4 MB."""
     folder = tmp_path / "small"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
     with contextlib.suppress(OSError):
         if subprocess.run(command, capture_output=True).returncode == 0:
             yield folder
@@ -359,13 +359,17 @@ def small_disk(tmp_path):
 def test_a_full_disk_is_one_line_and_keeps_the_older_result(log, sealed, small_disk, capsys):
     """It names the file and the cause; nothing that was there is lost."""
     out = small_disk / "out"
-    out.mkdir()
-    before = {}
+    shutil.copytree(sealed, out)
+    before = tree(out)
+    free = shutil.disk_usage(small_disk).free
+    (small_disk / "ballast").write_bytes(bytes(free - 100_000))
     assert run(log / "headrace.toml", out) == 1
     said = one_line(capsys)
-    assert said.startswith(f"headrace: {out}/.headrace/partial/")
+    assert said.startswith(f"headrace: {out}/.headrace/partial/result/samples/part-00000.parquet: ")
     assert "cannot be written (No space left on device); free some space" in said
     assert tree(out) == before
+    (small_disk / "ballast").unlink()
+    assert run(log / "headrace.toml", out) == 0
 
 
 @pytest.mark.parametrize(
