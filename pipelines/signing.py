@@ -12,8 +12,7 @@ _OWN = "sha256"
 
 def write_signed(path: Path, content: dict[str, Any]) -> None:
     """Write JSON and the checksum of it."""
-    text = json.dumps({**content, _OWN: _digest(content)}, indent=1) + "\n"
-    path.write_text(text, encoding="utf-8")
+    path.write_text(_text(content), encoding="utf-8")
 
 
 def read_signed(path: Path) -> dict[str, Any]:
@@ -27,7 +26,8 @@ def read_signed(path: Path) -> dict[str, Any]:
         If it is damaged, with what is wrong.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -38,7 +38,13 @@ def read_signed(path: Path) -> dict[str, Any]:
         raise ValueError("it has no checksum")
     if content.pop(_OWN) != _digest(content):
         raise ValueError("its checksum is another")
+    if text != _text(content):
+        raise ValueError("it was written anew")
     return content
+
+
+def _text(content: dict[str, Any]) -> str:
+    return json.dumps({**content, _OWN: _digest(content)}, indent=1) + "\n"
 
 
 def _digest(content: dict[str, Any]) -> str:
