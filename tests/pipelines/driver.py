@@ -1,11 +1,13 @@
-"""The command line with small output files, ended or interrupted in the midst of a checkpoint.
+"""The command line with small output files, and something that happens at a checkpoint.
 
 ``python -m tests.pipelines.driver HOW COUNT ARGUMENTS`` does HOW at the COUNT-th checkpoint:
-``kill`` (when it is taken), ``interrupt.NAME`` (when the checkpoint calls NAME), ``never``.
+``kill`` (when it is taken); ``interrupt.NAME`` or ``full.NAME`` (when the checkpoint calls
+NAME: an interrupt, or a full disk); ``never``.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -49,14 +51,16 @@ def end_at(how: str, count: int) -> None:
     owner: Any = checkpoint.Checkpointer if name.startswith("_") else checkpoint
     called = getattr(owner, name)
 
-    def interrupted(*arguments: Any) -> Any:
+    def disturbed(*arguments: Any) -> Any:
+        if taken == count and how.startswith("full"):
+            raise OSError(errno.ENOSPC, "no space")
         if taken == count:
             os.kill(os.getpid(), signal.SIGINT)
             # Let the thread that is interrupted come to it while this one is at work.
             threading.Event().wait(0.1)
         return called(*arguments)
 
-    setattr(owner, name, interrupted)
+    setattr(owner, name, disturbed)
 
 
 if __name__ == "__main__":

@@ -176,6 +176,21 @@ def test_an_interrupt_while_one_is_taken_is_an_interrupt(broken, tmp_path, step,
     assert contents(out) == contents(broken / "whole")
 
 
+@pytest.mark.parametrize("step", ["export_join", "describe", "write_signed"])
+def test_a_disk_that_is_full_leaves_the_checkpoint_before(broken, tmp_path, step):
+    """Exit code 1 and one line; when there is space again the run goes on from there."""
+    config, out = broken / "log/headrace.toml", tmp_path / "out"
+    done = drive(f"full.{step}", 3, config, out)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"headrace: {out}/.headrace/partial/checkpoint.partial: cannot be written (No space left "
+        "on device); free some space and run the same command again, with --resume to go on\n",
+    )
+    done = drive("never", 0, config, out, "--resume")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert contents(out) == contents(broken / "whole")
+
+
 ENDED = """
 import os, pipelines.replay as replay, signal, sys
 from pipelines.cli import main
