@@ -10,6 +10,7 @@ from typing import Any
 
 from joiner.recovery import LAYOUT_VERSION
 from pipelines.inputs import Inputs
+from schemas.errors import UnreadableInputError
 
 _ENDS = 64 << 10
 """Bytes at the head and at the tail of a file that are compared."""
@@ -34,9 +35,12 @@ def digest_of(identity: dict[str, Any]) -> str:
 
 
 def _ends(path: Path) -> list[Any]:
-    with path.open("rb") as file:
-        stat = os.fstat(file.fileno())
-        digest = hashlib.sha256(file.read(_ENDS))
-        file.seek(max(_ENDS, stat.st_size - _ENDS))
-        digest.update(file.read(_ENDS))
+    try:
+        with path.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            digest = hashlib.sha256(file.read(_ENDS))
+            file.seek(max(_ENDS, stat.st_size - _ENDS))
+            digest.update(file.read(_ENDS))
+    except OSError as error:
+        raise UnreadableInputError.at(str(path), 0, error) from error
     return [stat.st_size, stat.st_mtime_ns, digest.hexdigest()]

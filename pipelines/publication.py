@@ -21,12 +21,17 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
 
 from pipelines.disk import flush, flush_tree, writing
 from pipelines.interrupts import deferred
 from pipelines.place import HOME, OUTPUTS, Place
-from pipelines.seal import SEAL, SUMMARY, Seal, read_seal, strangers, verify
+from pipelines.seal import SEAL, SUMMARY, Seal, compare, read_seal, strangers, verify
 from schemas.errors import FolderError, OutputError
 
 
@@ -40,14 +45,7 @@ def publish(place: Place) -> None:
     FolderError
         If files have come into the folder that are not Headrace's.
     """
-    problems = verify(place.result).problems
-    if problems:
-        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        raise OutputError(
-            place.result,
-            f"{problems[0]}{more}, so nothing is published",
-            "something else wrote or deleted there: run the same command again",
-        )
+    _refuse(place, verify(place.result).problems)
     flush_tree(place.result)
     check_contents(place)
     _check_room(place)
@@ -57,6 +55,26 @@ def publish(place: Place) -> None:
         flush(place.partial)
         _roll_forward(place)
         _clean(place)
+
+
+@contextmanager
+def as_written(place: Place, ledger: Mapping[str, dict[str, Any]]) -> Iterator[None]:
+    """If staged outputs cannot be read in the block, say which of them is not as it was written."""
+    try:
+        yield
+    except (OSError, pa.ArrowException):
+        _refuse(place, compare(place.result, ledger))
+        raise
+
+
+def _refuse(place: Place, problems: list[str]) -> None:
+    if problems:
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise OutputError(
+            place.result,
+            f"{problems[0]}{more}, so nothing is published",
+            "something else wrote or deleted there: run the same command again",
+        )
 
 
 def recover(place: Place) -> Seal | None:

@@ -30,7 +30,7 @@ from pipelines.inputs import Inputs
 from pipelines.interrupts import noted
 from pipelines.joining import CORRECTIONS, DEAD, JoinShards
 from pipelines.place import Place
-from pipelines.publication import publish
+from pipelines.publication import as_written, publish
 from pipelines.reading import ReadLogs, open_source
 from pipelines.seal import SUMMARY, write_seal
 from pipelines.sinks import KeepResult, WriteBatches, WriteSamples, ledger_of, open_sinks
@@ -176,15 +176,17 @@ def replay(
         result = run.resources.pop("result")
         runtime.close(name)
         finished: Finished = result.value
-        written = read_back(place.result, inputs)
-        elapsed_s = resumed.elapsed_s + time.monotonic() - started
-        summary = summarize(inputs, finished, written, elapsed_s)
-        findings = gather_findings(place.result, inputs, finished, summary, written)
+        ledger = ledger_of(run)
+        with as_written(place, ledger):
+            written = read_back(place.result, inputs)
+            elapsed_s = resumed.elapsed_s + time.monotonic() - started
+            summary = summarize(inputs, finished, written, elapsed_s)
+            findings = gather_findings(place.result, inputs, finished, summary, written)
         report = render_report(summary, finished.statistics, findings, inputs.config)
         write_text(place.result / "report.html", report)
         _keep_last_model(place.result / "model", finished.snapshot)
         write_text(place.result / SUMMARY, json.dumps(summary, indent=2) + "\n")
-        write_seal(place.result, name, digest_of(identity), ledger_of(run))
+        write_seal(place.result, name, digest_of(identity), ledger)
         publish(place)
     return Replayed(summary, findings)
 

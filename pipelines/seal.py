@@ -114,12 +114,9 @@ def verify(folder: Path) -> Verified:
         seal = read_seal(folder / SEAL)
     except SealError as error:
         return Verified(0, 0, [f"{SEAL} {error.fact}"])
-    problems = []
+    problems = compare(folder, seal.files)
     rows: dict[str, int] = {}
     for name, noted in seal.files.items():
-        problem = _compare(folder / name, noted)
-        if problem is not None:
-            problems.append(f"{name} {problem}")
         if "rows" in noted:
             top = name.partition("/")[0]
             rows[top] = rows.get(top, 0) + noted["rows"]
@@ -130,6 +127,12 @@ def verify(folder: Path) -> Verified:
             held = rows.get("samples", 0)
             problems.append(f"{SUMMARY} tells {told:,} samples, the files hold {held:,}")
     return Verified(len(seal.files), sum(rows.values()), problems)
+
+
+def compare(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Compare files with what was noted of them; return a sentence for each that differs."""
+    problems = ((name, _compare(folder / name, noted)) for name, noted in files.items())
+    return [f"{name} {problem}" for name, problem in problems if problem is not None]
 
 
 def strangers(folder: Path, seal: Seal, tops: tuple[str, ...] = ()) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipelines.disk import writing
 from schemas.events import RECORD, TIME
 
 _RUN_BATCH_ROWS = 16_384
@@ -65,7 +66,7 @@ def _sorted(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 def _spill(batches: list[pa.RecordBatch], path: Path) -> Path:
     whole = _sorted(batches)
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.ipc.new_file(str(path), whole.schema, options=options) as writer:
+    with writing(path), pa.ipc.new_file(str(path), whole.schema, options=options) as writer:
         for begin in range(0, whole.num_rows, _RUN_BATCH_ROWS):
             writer.write_batch(whole.slice(begin, _RUN_BATCH_ROWS))
     return path

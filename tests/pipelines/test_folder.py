@@ -123,21 +123,22 @@ def test_verify_refuses_what_is_no_result(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("change", [remove, truncate, flip])
+@pytest.mark.parametrize("before_what", ["read_back", "render_report"])
 def test_a_part_that_changes_before_publication_stops_it(
-    log, sealed, tmp_path, capsys, monkeypatch, change
+    log, sealed, tmp_path, capsys, monkeypatch, change, before_what
 ):
     """What is published is what was written: else exit code 1, and the older result stays."""
     from pipelines import replay as module
 
     shutil.copytree(sealed, tmp_path / "out")
     before = tree(tmp_path / "out")
-    whole = module.render_report
+    whole = getattr(module, before_what)
 
-    def render(*arguments):
+    def changed(*arguments):
         change(tmp_path / "out/.headrace/partial/result/samples/part-00000.parquet")
         return whole(*arguments)
 
-    monkeypatch.setattr(module, "render_report", render)
+    monkeypatch.setattr(module, before_what, changed)
     assert run(log / "headrace.toml", tmp_path / "out") == 1
     assert "part-00000.parquet" in (said := one_line(capsys))
     assert "so nothing is published" in said
