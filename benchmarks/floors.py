@@ -28,11 +28,13 @@ FLOORS = {"mind": (0.07, 0.70), "talkingdata": (0.33, 0.95), "avazu": (0.08, 0.6
 def score(name: str, data: Path, work: Path) -> tuple[float, float, int]:
     """Return (share by which log loss is lower, AUC, positives scored)."""
     quiet_beam()
+    from pipelines.folder import opened
     from pipelines.replay import replay
 
     path = convert(name, data / name, work)
     inputs = resolve(load_config(path), path)
-    replay(inputs, work / "result")
+    with opened(work / "result", inputs) as place:
+        replay(inputs, place)
     samples = ds.dataset(work / "result" / "samples", format="parquet").to_table()
     batch = samples.combine_chunks().to_batches()[0]
     plan = inputs.train

@@ -44,7 +44,7 @@ def replay(folder: Path, window: str) -> tuple[dict[str, object], int]:
     def watch() -> None:
         while process.poll() is None:
             sizes = []
-            for path in (out / ".partial" / "spill").rglob("*"):
+            for path in (out / ".headrace" / "partial" / "spill").rglob("*"):
                 try:
                     sizes.append(path.stat().st_size)
                 except FileNotFoundError:

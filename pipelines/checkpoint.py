@@ -4,8 +4,13 @@ The in-process runner keeps no state, so a replay writes its own from time to
 time, between two bundles: how far every source was read, the state of every
 shard and of the trainer, and the rows that outputs hold back for their next
 file. A checkpoint is written aside, flushed to disk, and renamed; the one
-before it is deleted after that. Outputs that were finished since are removed on
-resuming and come again, byte for byte: they are a function of the log.
+before it loses its name after that, and is deleted. Outputs that were finished
+since are removed on resuming and come again, byte for byte: they are a function
+of the log.
+
+Its manifest has a checksum of itself, of every file beside it, and of every output
+that was finished by then. If one of them is another, the checkpoint is refused:
+there is no older one to fall back on, and starting over is always right.
 
 The state itself is kept, and not only the place in the log from which it could
 be read again, because no finite place would do: whether an impression is a
@@ -15,9 +20,9 @@ before, and so on.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -27,42 +32,28 @@ from typing import Any
 import pyarrow as pa
 
 from joiner.join import ShardJoin
-from joiner.recovery import LAYOUT_VERSION, export_join, restore_join
+from joiner.recovery import export_join, restore_join
 from pipelines import runtime
+from pipelines.disk import describe, files_under, flush, flush_tree, writing
 from pipelines.durable import CACHE, INITIAL
 from pipelines.inputs import Inputs
 from pipelines.merge import ReaderState
-from pipelines.sinks import Sink
+from pipelines.place import CHECKPOINT, LETTERS, Place
+from pipelines.signing import read_signed, write_signed
+from pipelines.sinks import Paused, Sink
 from pipelines.spill import FileJournal
 from pipelines.training import TrainingState, TrainJob
 from schemas.envelope import SampleEnvelope
-from schemas.errors import ConfigError
+from schemas.errors import CheckpointError, ConfigError
 
-_PREFIX = "checkpoint-"
 _ASIDE = "checkpoint.partial"
 _MANIFEST = "manifest.json"
 _PIECES = pa.schema(
     [("shard", pa.int32()), ("ring", pa.string()), ("cell", pa.int32()), ("data", pa.binary())]
 )
+_HINT = "run without --resume to start over"
 _SHARE = 20
 """A replay spends at most about one part in so many on checkpoints."""
-
-
-def latest_checkpoint(staging: Path) -> Path | None:
-    """Return the newest complete checkpoint of an unfinished replay."""
-    found = sorted(staging.glob(f"{_PREFIX}*"))
-    return found[-1] if found else None
-
-
-def _identity(inputs: Inputs) -> dict[str, Any]:
-    """Return what must be equal for a replay to go on from a checkpoint."""
-    config = inputs.config.model_dump(mode="json")
-    config["replay"].pop("checkpoint")
-    files = {}
-    for source in inputs.sources:
-        stat = Path(source.path).stat()
-        files[source.path] = [stat.st_size, stat.st_mtime_ns]
-    return {"layout": LAYOUT_VERSION, "config": config, "files": files}
 
 
 @dataclass(frozen=True)
@@ -76,14 +67,14 @@ class Resumed:
     readers
         How far each source was read, by its number.
     sinks
-        Per folder of outputs, the number of finished files and the rows held back.
+        What the outputs had finished and held back; None of a run that begins.
     events, elapsed_s
         Events and seconds so far.
     """
 
     block: int
     readers: dict[int, ReaderState]
-    sinks: dict[str, tuple[int, pa.Table | None]] | None
+    sinks: Paused | None
     events: int
     elapsed_s: float
 
@@ -93,8 +84,12 @@ class Checkpointer:
 
     Parameters
     ----------
-    name, run, inputs
+    name, run
         The run.
+    place
+        Its folder.
+    identity
+        What a run must have that goes on from here, see `pipelines.identity`.
     every_s
         Seconds from one to the next, at least; 0 takes one at every chance.
     resumed
@@ -102,12 +97,21 @@ class Checkpointer:
     """
 
     def __init__(
-        self, name: str, run: runtime.Run, inputs: Inputs, every_s: float, resumed: Resumed
+        self,
+        name: str,
+        run: runtime.Run,
+        place: Place,
+        identity: dict[str, Any],
+        every_s: float,
+        resumed: Resumed,
     ) -> None:
-        self.name, self.run, self.inputs, self.every_s = name, run, inputs, every_s
+        self.name, self.run, self.place, self.every_s = name, run, place, every_s
+        self.identity = identity
         self.last = resumed.block
         self.started = time.monotonic() - resumed.elapsed_s
         self.due = time.monotonic() + every_s
+        self.taking = threading.Lock()
+        self.closed = False
 
     def offer(self, block: int, readers: dict[int, ReaderState]) -> None:
         """Take a checkpoint before block number `block`, if one is due."""
@@ -115,37 +119,44 @@ class Checkpointer:
             return
         self.last = block
         began = time.monotonic()
-        self._take(block, readers)
+        with self.taking:
+            if self.closed:
+                return
+            self._take(block, readers)
         ended = time.monotonic()
         if self.every_s:
             self.due = ended + max(self.every_s, _SHARE * (ended - began))
 
     def _take(self, block: int, readers: dict[int, ReaderState]) -> None:
-        aside = self.run.staging / _ASIDE
+        aside = self.place.partial / _ASIDE
         if aside.exists():
             shutil.rmtree(aside)
-        aside.mkdir()
-        described = self._write_join(aside)
-        self._write_training(aside)
-        sinks = self._write_sinks(aside)
-        manifest = {
-            "identity": _identity(self.inputs),
-            "block": block,
-            "readers": {number: asdict(state) for number, state in readers.items()},
-            "join": described,
-            "sinks": sinks,
-            "events": self.run.board.events,
-            "elapsed_s": time.monotonic() - self.started,
-        }
-        (aside / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-        for path in aside.rglob("*"):
-            _flush(path)
-        _flush(aside)
-        older = list(self.run.staging.glob(f"{_PREFIX}*"))
-        os.replace(aside, self.run.staging / f"{_PREFIX}{block:012d}")
-        _flush(self.run.staging)
+        with writing(aside):
+            aside.mkdir()
+            described = self._write_join(aside)
+            self._write_training(aside)
+            ledgers = self._write_sinks(aside)
+            manifest = {
+                "identity": self.identity,
+                "block": block,
+                "readers": {number: asdict(state) for number, state in readers.items()},
+                "join": described,
+                "sinks": ledgers,
+                "events": self.run.board.events,
+                "elapsed_s": time.monotonic() - self.started,
+                "files": {name: describe(path) for name, path in files_under(aside).items()},
+            }
+            write_signed(aside / _MANIFEST, manifest)
+        flush_tree(aside)
+        # The checkpoint counts on finished files, so their names must be on disk before it.
+        for _, sink in self._sinks():
+            flush(sink.files.folder)
+        older = list(self.place.partial.glob(f"{CHECKPOINT}*"))
+        with writing(aside):
+            os.rename(aside, self.place.partial / f"{CHECKPOINT}{block:012d}")
+        flush(self.place.partial)
         for path in older:
-            shutil.rmtree(path)
+            self.place.retire(path)
 
     def _write_join(self, folder: Path) -> dict[int, Any]:
         shards: dict[int, ShardJoin] = CACHE.values(f"{self.name}/join")
@@ -168,14 +179,14 @@ class Checkpointer:
             state.save(folder / "train")
             (folder / "unlearned").write_bytes(state.trainer.unlearned().encode())
 
-    def _write_sinks(self, folder: Path) -> dict[str, int]:
-        finished = {}
+    def _write_sinks(self, folder: Path) -> dict[str, Any]:
+        ledgers = {}
         for name, sink in self._sinks():
-            finished[name], held = sink.pause()
+            ledgers[name], held = sink.pause()
             path = folder / _file_of(name)
             with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, held.schema) as writer:
                 writer.write_table(held)
-        return finished
+        return ledgers
 
     def _sinks(self) -> Iterator[tuple[str, Sink]]:
         for name, resource in self.run.resources.items():
@@ -183,38 +194,52 @@ class Checkpointer:
                 yield name, resource
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Take no further one, and wait for one that is being taken."""
+        with self.taking:
+            self.closed = True
 
 
 def _file_of(sink: str) -> str:
     return f"held-{sink.replace('/', '-')}.arrow"
 
 
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def resume(folder: Path, name: str, run: runtime.Run, inputs: Inputs, job: TrainJob) -> Resumed:
-    """Set up the state of a run as a checkpoint has it.
+def resume(
+    folder: Path,
+    name: str,
+    run: runtime.Run,
+    inputs: Inputs,
+    identity: dict[str, Any],
+    job: TrainJob,
+) -> Resumed:
+    """Set up the state of a run as a checkpoint has it, and remove outputs from after it.
 
     Parameters
     ----------
     folder
         The checkpoint.
-    name, run, inputs, job
+    name, run, inputs, identity, job
         The run, with its resource ``spill`` open.
 
     Raises
     ------
     ConfigError
         If the configuration or the files are not those of the checkpoint.
+    CheckpointError
+        If the checkpoint is damaged, or an output that was finished before it.
     """
-    manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    _check_identity(manifest["identity"], _identity(inputs), inputs.file)
+    manifest = _read_manifest(folder)
+    _check_identity(manifest["identity"], identity, inputs.file)
+    _check_files(folder, manifest["files"], _MANIFEST)
+    finished = {
+        f"{sink}/{part}": noted
+        for sink, ledger in manifest["sinks"].items()
+        for part, noted in ledger.items()
+        if sink != LETTERS
+    }
+    letters = manifest["sinks"][LETTERS]
+    for folder_of, noted in ((run.result, finished), (run.staging / LETTERS, letters)):
+        for path in _check_files(folder_of, noted):
+            path.unlink()
     with pa.OSFile(str(folder / "join.arrow"), "rb") as file:
         for batch in pa.ipc.open_stream(file):
             (piece,) = batch.to_pylist()
@@ -232,12 +257,12 @@ def resume(folder: Path, name: str, run: runtime.Run, inputs: Inputs, job: Train
         unlearned = SampleEnvelope.decode((folder / "unlearned").read_bytes())
         state.load(folder / "train", unlearned)
         CACHE.put(f"{name}/train", 0, INITIAL, state)
-    sinks = {}
-    for sink, files in manifest["sinks"].items():
+    sinks: Paused = {}
+    for sink, ledger in manifest["sinks"].items():
         path = folder / _file_of(sink)
         with pa.OSFile(str(path), "rb") as file:
             held = pa.ipc.open_stream(file).read_all()
-        sinks[sink] = (files, held if held.num_rows else None)
+        sinks[sink] = (ledger, held if held.num_rows else None)
     return Resumed(
         manifest["block"],
         {int(number): ReaderState(**state) for number, state in manifest["readers"].items()},
@@ -247,16 +272,40 @@ def resume(folder: Path, name: str, run: runtime.Run, inputs: Inputs, job: Train
     )
 
 
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        return read_signed(folder / _MANIFEST)
+    except FileNotFoundError:
+        raise CheckpointError(folder, f"is damaged ({_MANIFEST} is missing)", _HINT) from None
+    except ValueError as error:
+        raise CheckpointError(folder, f"is damaged ({_MANIFEST}: {error})", _HINT) from error
+
+
+def _check_files(folder: Path, noted: dict[str, Any], *beside: str) -> list[Path]:
+    """Compare files with what was noted of them; return others, but for those `beside`."""
+    found = files_under(folder)
+    for name, expected in noted.items():
+        if name not in found:
+            raise CheckpointError(folder / name, "is missing", _HINT)
+        try:
+            damaged = not describe(found[name]).items() <= expected.items()
+        except OSError as error:
+            fact = f"cannot be read ({error.strerror})"
+            raise CheckpointError(found[name], fact, _HINT) from error
+        if damaged:
+            raise CheckpointError(found[name], "is not what the checkpoint noted of it", _HINT)
+    return [path for name, path in found.items() if name not in noted and name not in beside]
+
+
 def _check_identity(then: dict[str, Any], now: dict[str, Any], file: str) -> None:
-    hint = "run without --resume to start over"
     if then["layout"] != now["layout"]:
-        raise ConfigError(file, "", "the checkpoint is of another version of Headrace", hint=hint)
+        raise ConfigError(file, "", "the checkpoint is of another version of Headrace", hint=_HINT)
     for key, value in _differences(then["config"], now["config"]):
         fact = "is not what it was when the checkpoint was taken"
-        raise ConfigError(file, key, fact, value, hint)
+        raise ConfigError(file, key, fact, value, _HINT)
     for path in [*now["files"], *then["files"]]:
         if then["files"].get(path) != now["files"].get(path):
-            raise ConfigError(file, "", f"{path} has changed since the checkpoint", hint=hint)
+            raise ConfigError(file, "", f"{path} has changed since the checkpoint", hint=_HINT)
 
 
 def _differences(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any]]:

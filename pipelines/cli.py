@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,10 @@ DONE, FAILED, MISUSED = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit code: 0 done, 1 failed, 2 bad usage or configuration."""
+    """Run a command and return the exit code.
+
+    0 done, 1 failed, 2 bad usage or configuration, or a folder that must not be touched.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     beam_options: list[str] = []
     if "--" in arguments:
@@ -35,20 +39,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Arrow's allocator reads this when it is loaded. Giving memory back at once costs no
     # measurable time and lowers the peak of a replay by a tenth.
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "0")
-    from schemas.errors import ConfigError, HeadraceError
+    from schemas.errors import ConfigError, FolderError, HeadraceError
 
     try:
         from pipelines import commands
 
         code: int = getattr(commands, options.command)(options)
         return code
-    except ConfigError as error:
+    except (ConfigError, FolderError) as error:
         print(f"headrace: {error}", file=sys.stderr)
         return MISUSED
     except HeadraceError as error:
         print(f"headrace: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed again, there is nothing to add
         print(
             "headrace: interrupted; run the same command again to start over, or with --resume "
             "to go on",
@@ -91,6 +96,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Check a configuration against the head of its files.",
     )
     validate.add_argument("config", type=Path, metavar="CONFIG.toml")
+
+    verify = commands.add_parser(
+        "verify",
+        help="check every file of a result against its seal",
+        description="Check every file of a result against seal.json: size, checksum, rows.",
+    )
+    verify.add_argument("folder", type=Path, metavar="DIR", help="the --out of a replay")
 
     windows = commands.add_parser(
         "windows",

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pipelines.disk import writing
 from pipelines.heads import check_times
 from pipelines.inputs import Inputs, resolve
-from pipelines.staging import staging_folder
 from schemas.durations import format_duration
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, FolderError
 from schemas.loading import load_config
 
 
@@ -30,23 +30,44 @@ def _load(options: argparse.Namespace) -> Inputs:
 def replay(options: argparse.Namespace) -> int:
     """Replay logs."""
     inputs = _load(options)
-    _check_folder(options.out)
     check_times(inputs)
     quiet_beam()
-    from pipelines.checkpoint import latest_checkpoint
-    from pipelines.display import closing_table, watching
-    from pipelines.replay import replay as run_replay
+    from pipelines.folder import opened
 
-    if options.resume and not options.quiet:
-        found = latest_checkpoint(staging_folder(options.out))
-        where = (
-            "no checkpoint found, starting over" if found is None else "going on from checkpoint"
-        )
-        print(f"headrace: {where}", file=sys.stderr)
-    with watching(inputs, quiet=options.quiet) as watch:
-        replayed = run_replay(inputs, options.out, options.beam_options, watch, options.resume)
+    def tell(line: str) -> None:
+        if not options.quiet:
+            print(f"headrace: {line}", file=sys.stderr)
+
+    # The folder first: Beam takes seconds to import, and a second run is to be told at once.
+    with opened(options.out, inputs) as place:
+        from pipelines.display import closing_table, watching
+        from pipelines.replay import replay as run_replay
+
+        with watching(inputs, quiet=options.quiet) as watch:
+            replayed = run_replay(inputs, place, options.beam_options, watch, options.resume, tell)
     if not options.quiet:
         closing_table(replayed.summary, replayed.findings, options.out)
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Check every file of a result against its seal."""
+    from pipelines.seal import SEAL
+    from pipelines.seal import verify as look_at
+
+    if not options.folder.is_dir():
+        raise FolderError(options.folder, "is not a folder", "name the --out folder of a replay")
+    try:
+        verified = look_at(options.folder)
+    except FileNotFoundError:
+        fact = f"has no {SEAL}"
+        hint = "it is not the result of a replay, or of one that is not done: replay anew"
+        raise FolderError(options.folder, fact, hint) from None
+    for problem in verified.problems:
+        print(f"{options.folder}: {problem}")
+    if verified.problems:
+        return 1
+    print(f"{verified.files:,} files, {verified.rows:,} rows: good")
     return 0
 
 
@@ -58,6 +79,15 @@ def quiet_beam() -> None:
 def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError(out, "", "is not a folder", hint="--out names a folder")
+
+
+def _check_generated(out: Path) -> None:
+    """Refuse to generate a log among files of others."""
+    _check_folder(out)
+    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    if names and "truth.json" not in names:
+        fact = f"holds files that no log of `headrace generate` is among ({', '.join(names[:3])})"
+        raise FolderError(out, fact, "choose another folder")
 
 
 def validate(options: argparse.Namespace) -> int:
@@ -85,10 +115,11 @@ def windows(options: argparse.Namespace) -> int:
     windows_table(pages)
     if options.out is not None:
         _check_folder(options.out)
-        options.out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(as_json(measured), indent=2) + "\n"
-        (options.out / "windows.json").write_text(text, encoding="utf-8")
-        (options.out / "windows.html").write_text(render_windows(pages), encoding="utf-8")
+        with writing(options.out):
+            options.out.mkdir(parents=True, exist_ok=True)
+            (options.out / "windows.json").write_text(text, encoding="utf-8")
+            (options.out / "windows.html").write_text(render_windows(pages), encoding="utf-8")
         print(f"page      {options.out / 'windows.html'}")
     return 0
 
@@ -97,13 +128,15 @@ def generate(options: argparse.Namespace) -> int:
     """Generate a traffic log."""
     from pipelines.generate import Traffic, write_traffic
 
+    _check_generated(options.out)
     traffic = Traffic(
         impressions=options.impressions,
         rate=options.rate,
         seed=options.seed,
         clean=options.clean,
     )
-    written = write_traffic(traffic, options.out, options.format)
+    with writing(options.out):
+        written = write_traffic(traffic, options.out, options.format)
     print(
         f"{written.impressions:,} impressions and {written.clicks:,} clicks over "
         f"{format_duration(written.duration // 1_000_000 * 1_000_000)} of event time"

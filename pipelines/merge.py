@@ -21,7 +21,7 @@ import pyarrow as pa
 from pipelines.deadletters import rejected_letters
 from pipelines.inputs import Inputs, Source
 from pipelines.readers import read_chunks
-from pipelines.sorting import sort_events
+from pipelines.sorting import BY_TIME, sort_rows
 from schemas.decoding import Reject
 from schemas.envelope import EventEnvelope
 from schemas.eventing import EventBuilder, record_text, with_event_time
@@ -255,7 +255,7 @@ class SourceReader:
 
         budget = (self.inputs.config.replay.sort_memory_mb << 20) // len(self.inputs.sources)
         end = 0
-        for batch in sort_events(events(), budget, self.scratch):
+        for batch in sort_rows(events(), BY_TIME, budget, self.scratch):
             first = end == 0
             begin = len(rejects) if first else end
             end = begin + batch.num_rows

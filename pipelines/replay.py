@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,27 @@ from joiner.samples import sample_schema
 from learners.snapshot import schema_fingerprint
 from learners.trainer import Learned
 from monitoring.report import render_report
-from pipelines import coders, runtime, staging
-from pipelines.checkpoint import Checkpointer, Resumed, latest_checkpoint, resume
+from pipelines import coders, runtime
+from pipelines.checkpoint import Checkpointer, Resumed, resume
+from pipelines.disk import write_text
 from pipelines.durable import CACHE
 from pipelines.facts import gather_findings, read_back
+from pipelines.identity import digest_of, identity_of
 from pipelines.inputs import Inputs
+from pipelines.interrupts import noted
 from pipelines.joining import DEAD, JoinShards
+from pipelines.lettersort import DEAD_LETTERS, sort_letters
+from pipelines.place import LETTERS, Place
+from pipelines.publication import as_written, publish
 from pipelines.reading import ReadLogs, open_source
-from pipelines.sinks import KeepResult, WriteBatches, WriteSamples, open_sinks
+from pipelines.seal import SUMMARY, write_seal
+from pipelines.sinks import KeepResult, WriteBatches, WriteSamples, ledger_of, open_sinks
 from pipelines.spill import CACHE_BYTES, Spill
 from pipelines.summary import summarize
 from pipelines.training import FINISHED, Finished, TrainEpochs, TrainJob
 from schemas.durations import SECOND
 from schemas.envelope import CORRECTIONS, JOINED, EventEnvelope, SampleEnvelope
+from schemas.errors import HeadraceError, OutputError
 
 
 @dataclass(frozen=True)
@@ -94,16 +103,17 @@ def build_replay(
     learned[FINISHED] | "KeepResult" >> beam.ParDo(KeepResult(run))
     for name, folder in folders.items():
         learned[name] | f"Write {folder}" >> beam.ParDo(WriteBatches(run, folder))
-    read[DEAD] | "WriteInvalid" >> beam.ParDo(WriteBatches(run, "dead_letters"))
-    joined[DEAD] | "WriteDead" >> beam.ParDo(WriteBatches(run, "dead_letters"))
+    read[DEAD] | "WriteInvalid" >> beam.ParDo(WriteBatches(run, LETTERS))
+    joined[DEAD] | "WriteDead" >> beam.ParDo(WriteBatches(run, LETTERS))
 
 
 def replay(
     inputs: Inputs,
-    out: Path,
+    place: Place,
     beam_options: list[str] | None = None,
     watch: Callable[[runtime.Board], None] = lambda board: None,
     go_on: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Replayed:
     """Replay logs.
 
@@ -111,34 +121,48 @@ def replay(
     ----------
     inputs
         The job.
-    out
-        Folder of the outputs; left as it was if the run fails, but for checkpoints.
+    place
+        Folder of the outputs, from `pipelines.folder.opened`; left as it was if the
+        run fails, but for checkpoints.
     beam_options
         Further options for Beam.
     watch
         Given the live figures once, before the job starts.
     go_on
         Whether to go on from the last checkpoint of a run that broke off, if
-        there is one.
+        there is one. If it was complete, and its publication finished since, that
+        is all there is to do.
+    tell
+        Given a line about where the run begins.
+
+    Raises
+    ------
+    HeadraceError
+        If the run cannot be done; also for whatever the operating system refuses.
     """
     started = time.monotonic()
-    staged = staging.stage(out, keep=go_on)
-    checkpoint = latest_checkpoint(staged)
+    identity = identity_of(inputs)
+    if go_on and place.finished is not None and place.finished.identity == digest_of(identity):
+        tell("the run that broke off was complete; its publication is finished now")
+        return Replayed(json.loads((place.out / SUMMARY).read_text(encoding="utf-8")), [])
+    place.stage(go_on)
+    checkpoint = place.checkpoint()
+    if go_on:
+        found = checkpoint is not None
+        tell("going on from checkpoint" if found else "no checkpoint found, starting over")
     name = uuid.uuid4().hex
-    run = runtime.Run(staged)
+    run = runtime.Run(place.partial, place.result)
     runtime.register(name, run)
     watch(run.board)
-    try:
-        spill = staged / "spill"
-        shutil.rmtree(spill, ignore_errors=True)
-        run.resources["spill"] = Spill(spill, CACHE_BYTES // inputs.join.shards)
+    with _failing_in_order(name, run, place):
+        run.resources["spill"] = Spill(place.partial / "spill", CACHE_BYTES // inputs.join.shards)
         resumed = Resumed(0, {}, None, 0, 0.0)
         if checkpoint is not None:
-            job = train_job(inputs, staged / "model")
-            resumed = resume(checkpoint, name, run, inputs, job)
+            job = train_job(inputs, place.result / "model")
+            resumed = resume(checkpoint, name, run, inputs, identity, job)
         run.board.events = resumed.events
         run.resources["checkpoints"] = Checkpointer(
-            name, run, inputs, inputs.config.replay.checkpoint / SECOND, resumed
+            name, run, place, identity, inputs.config.replay.checkpoint / SECOND, resumed
         )
         open_source(run, inputs, resumed.block, resumed.readers)
         open_sinks(run, inputs.join, inputs.sources[0].schema, resumed.sinks)
@@ -149,30 +173,53 @@ def replay(
             [runtime.IN_PROCESS, "--no_save_main_session", *(beam_options or [])]
         )
         pipeline = beam.Pipeline(options=options)
-        build_replay(pipeline, inputs, name, staged / "model", resumed.block)
+        build_replay(pipeline, inputs, name, place.result / "model", resumed.block)
         pipeline.run().wait_until_finish()
         result = run.resources.pop("result")
         runtime.close(name)
         finished: Finished = result.value
-        written = read_back(staged, inputs)
-        elapsed_s = resumed.elapsed_s + time.monotonic() - started
-        summary = summarize(inputs, finished, written, elapsed_s)
-        findings = gather_findings(staged, inputs, finished, summary, written)
+        budget = inputs.config.replay.sort_memory_mb << 20
+        letters = sort_letters(place.partial / LETTERS, place.result / DEAD_LETTERS, budget)
+        ledger = {**ledger_of(run), **letters}
+        with as_written(place, ledger):
+            written = read_back(place.result, inputs)
+            elapsed_s = resumed.elapsed_s + time.monotonic() - started
+            summary = summarize(inputs, finished, written, elapsed_s)
+            findings = gather_findings(place.result, inputs, finished, summary, written)
         report = render_report(summary, finished.statistics, findings, inputs.config)
-        (staged / "report.html").write_text(report, encoding="utf-8")
-        _keep_last_model(staged / "model", finished.snapshot)
-        staging.publish(out, summary)
+        write_text(place.result / "report.html", report)
+        _keep_last_model(place.result / "model", finished.snapshot)
+        write_text(place.result / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        write_seal(place.result, name, digest_of(identity), ledger)
+        publish(place)
+    return Replayed(summary, findings)
+
+
+@contextlib.contextmanager
+def _failing_in_order(name: str, run: runtime.Run, place: Place) -> Iterator[None]:
+    """Clean up when the run in the block fails, and raise what a user should read of it."""
+    try:
+        with noted() as interrupt:
+            yield
     except BaseException as error:
-        _close_quietly(name)
-        if latest_checkpoint(staged) is None:
-            staging.discard(out)
-        if _was_interrupt(error):
+        _close_quietly(name, run)
+        with contextlib.suppress(HeadraceError):
+            if place.checkpoint() is None:
+                place.retire(place.partial)
+        causes = list(_behind(error))
+        if interrupt.seen or any(isinstance(cause, KeyboardInterrupt) for cause in causes):
             raise KeyboardInterrupt from error
+        # Beam raises anew what it meets, with its own words added: go back to the origin.
+        for cause in reversed(causes):
+            if isinstance(cause, HeadraceError):
+                raise cause from error
+        for cause in reversed(causes):
+            if isinstance(cause, OSError):
+                raise OutputError.unwritable(cause.filename or place.out, cause) from error
         raise
     finally:
         CACHE.forget(f"{name}/join")
         CACHE.forget(f"{name}/train")
-    return Replayed(summary, findings)
 
 
 def _keep_last_model(folder: Path, snapshot: str | None) -> None:
@@ -181,16 +228,22 @@ def _keep_last_model(folder: Path, snapshot: str | None) -> None:
             shutil.rmtree(other)
 
 
-def _was_interrupt(error: BaseException | None) -> bool:
-    """Tell whether an interrupt is behind an error; Beam wraps it like any other."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """List an error and those that it came from, the last ones nearest to the origin."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if one is not None and one not in seen:
+            seen.append(one)
+            waiting += [one.__cause__, one.__context__]
+    return iter(seen)
 
 
-def _close_quietly(name: str) -> None:
+def _close_quietly(name: str, run: runtime.Run) -> None:
     """Close a failed run; the failure that ended it is the one to report."""
     with contextlib.suppress(Exception):
+        # First, for a checkpoint that is being taken reads what the others have open.
+        if "checkpoints" in run.resources:
+            run.resources["checkpoints"].close()
         runtime.close(name)

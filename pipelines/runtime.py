@@ -31,10 +31,13 @@ class Run:
     Parameters
     ----------
     staging
-        Folder in which outputs are written until the job is done.
+        Folder in which everything is written until the job is done.
+    result
+        The part of it that holds the outputs.
     """
 
     staging: Path
+    result: Path
     board: Board = field(default_factory=Board)
     resources: dict[str, Any] = field(default_factory=dict)
     """Open readers and writers by step, closed by the job's owner."""

@@ -15,17 +15,23 @@ from joiner.plan import JoinPlan
 from joiner.samples import sample_schema
 from learners.trainer import Learned
 from pipelines import runtime
+from pipelines.deadletters import PLACED_LETTERS
+from pipelines.disk import describe, flush, writing
+from pipelines.place import LETTERS
 from pipelines.prefetch import Background
-from schemas.events import DEAD_LETTER_SCHEMA, without_reserved
+from schemas.events import PLACE
 
 FILE_ROWS = 262_144
 """Rows a file. A file is one row group, so that a replay that goes on after a crash need
 not repair a half-written one; a row group is held in memory until it is whole."""
 
-_LETTER_FILE_ROWS = 16_384
+LETTER_FILE_ROWS = 16_384
 
 # Dead letters come a few at a time, and each batch weighs more than its rows.
 _MOST_PARTS = 1_000
+
+Paused = dict[str, tuple[dict[str, dict[str, Any]], pa.Table | None]]
+"""Per folder of outputs, its ledger and the rows held back for its next file."""
 
 
 class ParquetFolder:
@@ -44,6 +50,11 @@ class ParquetFolder:
         Columns to write without a dictionary, for nearly all values differ.
     file_rows
         Rows a file; so many are held in memory.
+
+    Attributes
+    ----------
+    ledger
+        ``bytes``, ``sha256`` and ``rows`` of each finished file by its name, in order.
     """
 
     def __init__(
@@ -55,16 +66,15 @@ class ParquetFolder:
     ) -> None:
         self.folder, self.schema, self.file_rows = folder, schema, file_rows
         self.dictionary = [field.name for field in schema if field.name not in plain]
-        self.files = 0
+        self.ledger: dict[str, dict[str, Any]] = {}
         self.held: list[pa.Table] = []
         self.held_rows = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
-    def resume(self, files: int, held: pa.Table | None) -> None:
-        """Go on after so many finished files, with the rows that were held then."""
-        for path in sorted(self.folder.glob("part-*.parquet"))[files:]:
-            path.unlink()
-        self.files = files
+    def resume(self, ledger: dict[str, dict[str, Any]], held: pa.Table | None) -> None:
+        """Go on after these finished files, with the rows that were held then."""
+        self.ledger = dict(ledger)
         if held is not None:
             self.write(held)
 
@@ -79,7 +89,7 @@ class ParquetFolder:
 
     def close(self) -> None:
         """Write what is held."""
-        if self.held_rows or self.files == 0:
+        if self.held_rows or not self.ledger:
             self._write_file(self.held_rows)
 
     def rows_held(self) -> pa.Table:
@@ -88,12 +98,14 @@ class ParquetFolder:
 
     def _write_file(self, rows: int) -> None:
         table = self.rows_held()
-        path = self.folder / f"part-{self.files:05d}.parquet"
-        pq.write_table(
-            table.slice(0, rows), path, compression="lz4", row_group_size=self.file_rows,
-            use_dictionary=self.dictionary or False,
-        )  # fmt: skip
-        self.files += 1
+        path = self.folder / f"part-{len(self.ledger):05d}.parquet"
+        with writing(path):
+            pq.write_table(
+                table.slice(0, rows), path, compression="lz4", row_group_size=self.file_rows,
+                use_dictionary=self.dictionary or False,
+            )  # fmt: skip
+            flush(path)
+            self.ledger[path.name] = {**describe(path), "rows": rows}
         self.held = [table.slice(rows)]
         self.held_rows -= rows
 
@@ -113,14 +125,14 @@ class Sink:
         table = (
             item.in_order()
             if isinstance(item, Learned)
-            else pa.Table.from_batches([without_reserved(item)])
+            else pa.Table.from_batches([item.select(self.files.schema.names)])
         )
         self.files.write(table)
 
-    def pause(self) -> tuple[int, pa.Table]:
-        """Write what is whole; return the number of files, and the rows held back."""
+    def pause(self) -> tuple[dict[str, dict[str, Any]], pa.Table]:
+        """Write what is whole; return the ledger of it, and the rows held back."""
         self.background.flush()
-        return self.files.files, self.files.rows_held()
+        return dict(self.files.ledger), self.files.rows_held()
 
     def close(self) -> None:
         """Write everything and close the files."""
@@ -159,7 +171,7 @@ def open_sinks(
     run: runtime.Run,
     join: JoinPlan,
     types: pa.Schema,
-    resumed: dict[str, tuple[int, pa.Table | None]] | None = None,
+    resumed: Paused | None = None,
 ) -> None:
     """Open the folders of a run.
 
@@ -172,26 +184,37 @@ def open_sinks(
     types
         Type of each impression column.
     resumed
-        Per folder, finished files and rows held, of a run to go on from.
+        Per folder, what was finished and what was held back by a run to go on from.
     """
     plain = (*join.columns[: join.keys], "event_time")
     samples = sample_schema(join, types)
     folders = {
-        "samples": ParquetFolder(run.staging / "samples", samples, plain),
-        "dead_letters": ParquetFolder(
-            run.staging / "dead_letters", DEAD_LETTER_SCHEMA, ("record",), _LETTER_FILE_ROWS
+        "samples": ParquetFolder(run.result / "samples", samples, plain),
+        # As they come; they are sorted at the end.
+        LETTERS: ParquetFolder(
+            run.staging / LETTERS, PLACED_LETTERS, ("record", PLACE), LETTER_FILE_ROWS
         ),
     }
     if join.retention:
-        folders["corrections"] = ParquetFolder(run.staging / "corrections", samples, plain)
+        folders["corrections"] = ParquetFolder(run.result / "corrections", samples, plain)
     for action in join.actions if join.joined else ():
         name = f"joined/{action.name}"
         schema = joined_schema(join, action, types)
-        folders[name] = ParquetFolder(run.staging / name, schema, plain)
+        folders[name] = ParquetFolder(run.result / name, schema, plain)
     for name, files in folders.items():
         if resumed is not None:
             files.resume(*resumed[name])
         run.resources[name] = Sink(files)
+
+
+def ledger_of(run: runtime.Run) -> dict[str, dict[str, Any]]:
+    """Return what was noted of every file of a result when it was written."""
+    return {
+        f"{name}/{part}": noted
+        for name, sink in run.resources.items()
+        if isinstance(sink, Sink) and name != LETTERS
+        for part, noted in sink.files.ledger.items()
+    }
 
 
 class KeepResult(beam.DoFn):

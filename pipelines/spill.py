@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from pipelines.disk import writing
 
 CACHE_BYTES = 256 << 20
 """Payload that a join holds in memory, over all shards."""
@@ -29,16 +32,24 @@ class FileJournal:
     def __init__(self, folder: Path, durable: bool = False) -> None:
         self.folder, self.durable = folder, durable
         self.files: dict[tuple[str, int], BinaryIO] = {}
+        self.closed = False
 
     def append(self, ring: str, cell: int, data: bytes) -> None:
         """Add `data` to a cell."""
-        file = self.files.get((ring, cell))
-        if file is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = self.files[ring, cell] = (self.folder / f"{ring}-{cell}").open("w+b")
-        file.seek(0, 2)
-        file.write(_LENGTH.pack(len(data)))
-        file.write(data)
+        path = self.folder / f"{ring}-{cell}"
+        with writing(path):
+            file = self.files.get((ring, cell)) or self._open(path, ring, cell)
+            file.seek(0, 2)
+            file.write(_LENGTH.pack(len(data)))
+            file.write(data)
+
+    def _open(self, path: Path, ring: str, cell: int) -> BinaryIO:
+        # A thread that outlives an interrupted run must not bring its folder back.
+        if self.closed:
+            raise ValueError(f"{path}: the journal is closed")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.files[ring, cell] = path.open("w+b")
+        return file
 
     def read(self, ring: str, cell: int) -> Iterator[bytes]:
         """Read the contents of a cell, one piece at a time."""
@@ -57,9 +68,12 @@ class FileJournal:
 
     def close(self) -> None:
         """Close and delete all files."""
+        self.closed = True
         for (ring, cell), file in self.files.items():
-            file.close()
-            (self.folder / f"{ring}-{cell}").unlink()
+            # On a full disk even closing writes, and fails.
+            with contextlib.suppress(OSError):
+                file.close()
+            (self.folder / f"{ring}-{cell}").unlink(missing_ok=True)
         self.files = {}
 
 

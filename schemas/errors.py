@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 
@@ -66,3 +68,59 @@ class SnapshotError(HeadraceError):
 
 class StateVersionError(HeadraceError):
     """Durable state written by a version that this one can neither read nor migrate."""
+
+
+class FolderError(HeadraceError):
+    """A folder that a run must not write to, or cannot go on in; nothing in it was touched.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    fact
+        What is so instead of what was expected.
+    hint
+        What to do about it.
+    """
+
+    def __init__(self, folder: str | Path, fact: str, hint: str) -> None:
+        self.folder, self.fact, self.hint = str(folder), fact, hint
+        super().__init__(f"{self.folder}: {fact}; {hint}")
+
+
+class CheckpointError(FolderError):
+    """A checkpoint that is damaged, or whose finished outputs are."""
+
+
+class SealError(FolderError):
+    """A ``seal.json`` that cannot be read, is damaged, or is of another version."""
+
+
+class OutputError(HeadraceError):
+    """An output that cannot be written, or is not what was written.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+    fact
+        What is so instead of what was expected.
+    hint
+        What to do about it.
+    """
+
+    def __init__(self, path: str | Path, fact: str, hint: str) -> None:
+        self.path, self.fact, self.hint = str(path), fact, hint
+        super().__init__(f"{self.path}: {fact}; {hint}")
+
+    @classmethod
+    def unwritable(cls, path: str | Path, cause: OSError) -> OutputError:
+        """Say which file the operating system would not write, and why."""
+        # Arrow puts a sentence of its own around the number.
+        why = str(cause) if cause.errno is None else os.strerror(cause.errno)
+        hint = "see to it and run the same command again"
+        if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some space and run the same command again, with --resume to go on"
+        elif cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            hint = "choose a folder that you may write to"
+        return cls(path, f"cannot be written ({why})", hint)

@@ -45,7 +45,7 @@ def test_every_output_is_there(result):
     """Samples, dead letters, one model, report and summary, and nothing half-written."""
     out, summary = result
     assert sorted(path.name for path in out.iterdir()) == [
-        "dead_letters", "model", "report.html", "samples", "summary.json",
+        "dead_letters", "model", "report.html", "samples", "seal.json", "summary.json",
     ]  # fmt: skip
     assert [f"model/{path.name}" for path in (out / "model").iterdir()] == [
         summary["model"]["path"]
@@ -267,7 +267,7 @@ def test_a_file_that_breaks_off_fails_the_run_and_keeps_the_old_result(log, tmp_
     assert len(error) == 1
     assert "impressions.csv.gz: unreadable after record" in error[0]
     assert fingerprint(tmp_path / "out") == before
-    assert not (tmp_path / "out" / ".partial").exists()
+    assert not (tmp_path / "out" / ".headrace").exists()
 
 
 def test_a_killed_run_leaves_nothing_under_final_names_and_can_be_run_again(log, result, tmp_path):
@@ -279,14 +279,17 @@ def test_a_killed_run_leaves_nothing_under_final_names_and_can_be_run_again(log,
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT)
     deadline = time.monotonic() + 60
-    while not (out / ".partial" / "samples").exists() and time.monotonic() < deadline:
+    while (
+        not (out / ".headrace" / "partial" / "result" / "samples").exists()
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert [path.name for path in out.iterdir()] == [".partial"]
+    assert [path.name for path in out.iterdir()] == [".headrace"]
     replay(log / "headrace.toml", out)
     assert fingerprint(out) == fingerprint(result[0])
-    assert not (out / ".partial").exists()
+    assert not (out / ".headrace").exists()
 
 
 def test_an_interrupted_run_cleans_up_and_says_so(log, tmp_path):
@@ -302,7 +305,10 @@ def test_an_interrupted_run_cleans_up_and_says_so(log, tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not (out / ".partial" / "samples").exists() and time.monotonic() < deadline:
+    while (
+        not (out / ".headrace" / "partial" / "result" / "samples").exists()
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.005)
     time.sleep(0.3)
     error = ""
@@ -322,12 +328,12 @@ def test_an_interrupted_run_cleans_up_and_says_so(log, tmp_path):
 
 def test_results_replace_results_and_leave_other_files_alone(log, tmp_path):
     """A second run replaces the first; what is not Headrace's stays."""
-    (tmp_path / "notes.txt").write_text("mine")
     first = replay(log / "headrace.toml", tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
     second = replay(log / "headrace.toml", tmp_path)
     assert first["model"] == second["model"]
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert not (tmp_path / ".replaced").exists()
+    assert not (tmp_path / ".headrace").exists()
 
 
 def test_a_join_without_learner_gives_samples_only(log, tmp_path):

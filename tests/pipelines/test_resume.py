@@ -49,6 +49,7 @@ def contents(out):
     summary = json.loads(found.pop("summary.json"))
     for name in ("elapsed_s", "events_per_s", "peak_rss_mb"):
         del summary[name]
+    del found["seal.json"]  # has their checksums
     report = found.pop("report.html").decode()
     lines = [line for line in report.splitlines() if "peak memory" not in line]
     return found, summary, lines
@@ -66,7 +67,7 @@ def run_with_kills(config, out, kills, random, longest_s):
         process = start(config, out, "--resume")
         try:
             if killed < kills:
-                staged = out / ".partial" / "samples"
+                staged = out / ".headrace" / "partial" / "result" / "samples"
                 while process.poll() is None and not staged.exists():
                     time.sleep(0.005)
                 process.wait(random.uniform(0, longest_s))
@@ -112,7 +113,7 @@ def test_resume_refuses_another_configuration_and_changed_files(tmp_path, capsys
     config = write_log(tmp_path / "log", 12_000)
     out = tmp_path / "out"
     process = start(config, out)
-    while process.poll() is None and not list((out / ".partial").glob("checkpoint-*")):
+    while process.poll() is None and not list((out / ".headrace" / "partial").glob("checkpoint-*")):
         time.sleep(0.005)
     process.kill()
     process.communicate()
@@ -128,7 +129,7 @@ def test_resume_refuses_another_configuration_and_changed_files(tmp_path, capsys
     assert main(command) == 2
     assert "clicks.parquet has changed since the checkpoint" in capsys.readouterr().err
     assert main([*command[:-1]]) == 0
-    assert not (out / ".partial").exists()
+    assert not (out / ".headrace").exists()
 
 
 def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path, capsys):

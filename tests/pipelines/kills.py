@@ -1,0 +1,90 @@
+"""Doing something in a child process, and ending or interrupting it at any system call."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Callable
+
+_TRACEME, _SYSCALL, _SETOPTIONS = 0, 24, 0x4200
+_TRACESYSGOOD, _EXITKILL = 1, 1 << 20
+_AT_CALL = signal.SIGTRAP | 0x80
+
+
+_LIBRARY = ctypes.CDLL(None, use_errno=True)
+_LIBRARY.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+_LIBRARY.ptrace.restype = ctypes.c_long
+
+
+def _ptrace(request: int, pid: int, value: int = 0) -> int:
+    result: int = _LIBRARY.ptrace(request, pid, None, value)
+    return result
+
+
+def traceable() -> bool:
+    """Tell whether this process may trace its children."""
+    try:
+        return run_traced(lambda: None)[0] == 0
+    except (OSError, AttributeError):
+        return False
+
+
+def run_traced(
+    action: Callable[[], None],
+    kill_at: int | None = None,
+    interrupt_at: tuple[int, ...] = (),
+    look: Callable[[int], None] = lambda stop: None,
+) -> tuple[int, int]:
+    """Do something in a child.
+
+    Parameters
+    ----------
+    action
+        What to do.
+    kill_at
+        Number of the stop at which to end the child by SIGKILL. There are two stops a
+        system call: before it begins and when it has ended.
+    interrupt_at
+        Numbers of the stops at which to send SIGINT.
+    look
+        Called at every stop with its number.
+
+    Returns
+    -------
+    tuple
+        Exit code (0 done, 1 an exception, 2 a KeyboardInterrupt, -9 killed) and number of stops.
+    """
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if _ptrace(_TRACEME, 0) != 0:
+                os._exit(3)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            action()
+            code = 0
+        except KeyboardInterrupt:
+            code = 2
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    if not os.WIFSTOPPED(status):
+        raise OSError("tracing is not permitted here")
+    _ptrace(_SETOPTIONS, pid, _TRACESYSGOOD | _EXITKILL)
+    stops, passed_on = 0, 0
+    while True:
+        _ptrace(_SYSCALL, pid, passed_on)
+        _, status = os.waitpid(pid, 0)
+        if not os.WIFSTOPPED(status):
+            return os.waitstatus_to_exitcode(status), stops
+        passed_on = os.WSTOPSIG(status)
+        if passed_on == _AT_CALL:
+            passed_on = 0
+            look(stops)
+            if stops == kill_at:
+                os.kill(pid, signal.SIGKILL)
+            if stops in interrupt_at:
+                os.kill(pid, signal.SIGINT)
+            stops += 1

@@ -1,0 +1,310 @@
+"""Checkpoints: what they refuse, and what may happen while one is taken."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli import main
+from pipelines.disk import files_under
+from pipelines.seal import verify
+from tests.pipelines.test_resume import SETTINGS, contents, write_log
+
+ROOT = Path(__file__).parents[2]
+
+
+def drive(how, count, config, out, *options, cwd=ROOT):
+    command = [sys.executable, "-m", "tests.pipelines.driver", how, str(count)]
+    return subprocess.run(
+        [*command, "replay", str(config), "--out", str(out), "--quiet", *options], cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """A replay that was killed after some checkpoints, and what it would have come to."""
+    folder = tmp_path_factory.mktemp("broken")
+    config = write_log(folder / "log", 6_000, *SETTINGS["joined, retained"])
+    assert drive("never", 0, config, folder / "whole").returncode == 0
+    assert drive("kill", 5, config, folder / "out").returncode == -signal.SIGKILL
+    return folder
+
+
+@pytest.fixture
+def again(broken, tmp_path):
+    """A copy of the folder that it left."""
+    shutil.copytree(broken / "out", tmp_path / "out")
+    return tmp_path / "out"
+
+
+def resume(config, out):
+    return main(["replay", str(config), "--out", str(out), "--quiet", "--resume"])
+
+
+def one_line(capsys):
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    return error
+
+
+def test_it_goes_on_to_the_same_bytes(broken, again):
+    """Finished files stay, those from after the checkpoint come again."""
+    extra = again / ".headrace/partial/result/samples/part-00099.parquet"
+    extra.write_bytes(b"half a file")
+    done = drive("never", 0, broken / "log/headrace.toml", again, "--resume")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert contents(again) == contents(broken / "whole")
+    assert not (again / ".headrace").exists()
+
+
+def flip_first(data):
+    return bytes([data[0] ^ 1]) + data[1:]
+
+
+def flip_middle(data):
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+def flip_last(data):
+    return data[:-2] + bytes([data[-2] ^ 0x80]) + data[-1:]
+
+
+def truncate(data):
+    return data[:-1]
+
+
+def empty(data):
+    return b""
+
+
+DAMAGE = [flip_first, flip_middle, flip_last, truncate, empty, None]
+
+
+def test_whatever_is_damaged_the_checkpoint_is_refused(broken, again, capsys):
+    """One sentence that names the file, for each file and each damage; nothing is changed."""
+    checkpoint = next((again / ".headrace/partial").glob("checkpoint-*"))
+    outputs = again / ".headrace/partial/result"
+    damaged = [path for path in files_under(checkpoint).values() if path.stat().st_size]
+    names = {path.relative_to(checkpoint).as_posix() for path in damaged}
+    assert names >= {
+        "manifest.json", "join.arrow", "unlearned", "train/state.json", "train/manifest.json",
+        "train/coordinates.arrow", "held-samples.arrow", "held-dead_letters.arrow",
+        "held-corrections.arrow", "held-joined-click.arrow",
+    }  # fmt: skip
+    parts = sorted(files_under(outputs).values())
+    assert len(parts) > 3
+    for path in [*damaged, parts[0]]:
+        whole = path.read_bytes()
+        for damage in DAMAGE:
+            if damage is None:
+                path.unlink()
+            else:
+                path.write_bytes(damage(whole))
+            assert resume(broken / "log/headrace.toml", again) == 2, (path, damage)
+            said = one_line(capsys)
+            assert path.name in said
+            assert said.endswith("; run without --resume to start over\n")
+            path.write_bytes(whole)
+    done = drive("never", 0, broken / "log/headrace.toml", again, "--resume")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert contents(again) == contents(broken / "whole")
+
+
+def test_starting_over_needs_no_checkpoint(broken, again):
+    """Without the flag a damaged checkpoint is of no interest."""
+    manifest = next(again.rglob("checkpoint-*/manifest.json"))
+    manifest.write_text("{")
+    done = drive("never", 0, broken / "log/headrace.toml", again)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert contents(again) == contents(broken / "whole")
+
+
+def test_another_spelling_of_a_path_is_no_change(broken, again, monkeypatch, tmp_path):
+    """Relative, through a link, or with dots: files are known by where they really are."""
+    (tmp_path / "link").symlink_to(broken / "log")
+    monkeypatch.chdir(tmp_path)
+    assert resume("link/./headrace.toml", "../" + tmp_path.name + "/out") == 0
+
+
+def test_an_input_changed_at_equal_size_and_time_is_noticed(broken, again, capsys):
+    """Head and tail are compared by their contents."""
+    clicks = broken / "log" / "clicks.parquet"
+    whole, stat = clicks.read_bytes(), clicks.stat()
+    try:
+        clicks.write_bytes(flip_middle(whole[:2000]) + whole[2000:])
+        os.utime(clicks, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert resume(broken / "log/headrace.toml", again) == 2
+        assert "clicks.parquet has changed since the checkpoint" in one_line(capsys)
+    finally:
+        clicks.write_bytes(whole)
+        os.utime(clicks, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("step", "count"),
+    [
+        ("write_signed", 1),
+        ("export_join", 3),
+        ("flush_tree", 3),
+        pytest.param("_write_training", 3, marks=pytest.mark.slow),
+        pytest.param("_write_sinks", 3, marks=pytest.mark.slow),
+        pytest.param("describe", 3, marks=pytest.mark.slow),
+        pytest.param("write_signed", 3, marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupt_while_one_is_taken_is_an_interrupt(broken, tmp_path, step, count):
+    """Exit code 1, the usual line, and the checkpoint before it, if there is one, to go on from."""
+    config, out = broken / "log/headrace.toml", tmp_path / "out"
+    done = drive(f"interrupt.{step}", count, config, out)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "headrace: interrupted; run the same command again to start over, or with --resume "
+        "to go on\n",
+    )
+    assert out.exists() == (count > 1)
+    assert len(list((out / ".headrace" / "partial").glob("checkpoint-*"))) == (count > 1)
+    done = drive("never", 0, config, out, "--resume")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert contents(out) == contents(broken / "whole")
+
+
+@pytest.mark.parametrize("step", ["export_join", "describe", "write_signed"])
+def test_a_disk_that_is_full_leaves_the_checkpoint_before(broken, tmp_path, step):
+    """Exit code 1 and one line; when there is space again the run goes on from there."""
+    config, out = broken / "log/headrace.toml", tmp_path / "out"
+    done = drive(f"full.{step}", 3, config, out)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"headrace: {out}/.headrace/partial/checkpoint.partial: cannot be written (No space left "
+        "on device); free some space and run the same command again, with --resume to go on\n",
+    )
+    done = drive("never", 0, config, out, "--resume")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert contents(out) == contents(broken / "whole")
+
+
+ENDED = """
+import os, pipelines.replay as replay, signal, sys
+from pipelines.cli import main
+
+def ended(place):
+    left = [int(sys.argv[1])]
+    for name in ("rename", "replace", "unlink", "rmdir", "mkdir"):
+        def counted(*arguments, call=getattr(os, name), **named):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **named)
+        setattr(os, name, counted)
+    publish(place)
+
+publish, replay.publish = replay.publish, ended
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def end_publication(config, out, call, *options):
+    """Replay, and kill the run before the call of publication that has this number."""
+    command = [sys.executable, "-c", ENDED, str(call), "replay", str(config), "--out", str(out)]
+    return subprocess.run([*command, "--quiet", *options], cwd=ROOT).returncode
+
+
+def kill_and_resume(broken, out, other, call):
+    """Over a result of another configuration; return whether there was such a call."""
+    config = broken / "log/headrace.toml"
+    assert main(["replay", str(other), "--out", str(out), "--quiet"]) == 0
+    (out / "notes.txt").write_text("mine")
+    before = contents(out)
+    code = end_publication(config, out, call)
+    if (out / "seal.json").exists():
+        assert verify(out).problems == []
+    if code == 0:
+        return False
+    assert code == -signal.SIGKILL
+    assert resume(config, out) == 0
+    assert verify(out).problems == []
+    after = contents(out)
+    assert after != before
+    assert after[0].pop("notes.txt") == b"mine"
+    assert after == contents(broken / "plain")
+    assert not (out / ".headrace").exists()
+    shutil.rmtree(out)
+    return True
+
+
+@pytest.fixture(scope="module")
+def other(broken):
+    """Another configuration of the same log, with outputs that the first one has not."""
+    config = broken / "log/headrace.toml"
+    text = config.read_text().replace("negative_rate = 0.5", "negative_rate = 1.0")
+    other = config.with_name("other.toml")
+    other.write_text(text.replace("bits = 12", "bits = 11"))
+    command = ["replay", str(config), "--out", str(broken / "plain"), "--quiet"]
+    assert main(command) == 0
+    return other
+
+
+@pytest.mark.parametrize("call", [1, 2, 5, 9])
+def test_a_replay_killed_while_it_is_published_goes_on_to_the_same_bytes(
+    broken, tmp_path, other, call
+):
+    """Over an older result, and with a checkpoint that is of no use any more."""
+    assert kill_and_resume(broken, tmp_path / "out", other, call)
+
+
+@pytest.mark.slow
+def test_replays_killed_at_every_call_of_publication_go_on(broken, tmp_path, other, capsys):
+    """The same before every call that renames, removes or makes something."""
+    call = 1
+    while kill_and_resume(broken, tmp_path / "out", other, call):
+        call += 1
+    assert call > 20
+    with capsys.disabled():
+        print(f"\n{call - 1} replays killed while they were published")
+
+
+def test_a_complete_run_is_published_and_not_run_again(broken, tmp_path, capsys):
+    """Killed after its commit, the next start with --resume finishes it and says so."""
+    from pipelines.place import Place
+    from pipelines.publication import recover
+
+    config, out = broken / "log/headrace.toml", tmp_path / "out"
+    script = (
+        "import os, signal, sys; import pipelines.publication as p\n"
+        "from pipelines.cli import main\n"
+        "p._roll_forward = lambda place: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", script, "replay", str(config), "--out", str(out), "--quiet"]
+
+    def break_off():
+        assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
+        assert sorted(path.name for path in out.iterdir() if path.name != ".headrace") == []
+
+    break_off()
+    assert main(["replay", str(config), "--out", str(out), "--resume"]) == 0
+    printed = capsys.readouterr()
+    assert "the run that broke off was complete; its publication is finished now" in printed.err
+    assert "Where every record ended" in printed.out
+    assert main(["verify", str(out)]) == 0
+    first = contents(out)
+    shutil.rmtree(out)
+
+    # Of another configuration it is finished as well, and then replaced.
+    break_off()
+    other = config.with_name("other.toml")
+    other.write_text(config.read_text().replace("negative_rate = 0.5", "negative_rate = 1.0"))
+    capsys.readouterr()
+    assert main(["replay", str(other), "--out", str(out), "--resume"]) == 0
+    assert "no checkpoint found, starting over" in capsys.readouterr().err
+    assert contents(out) != first
+    assert main(["verify", str(out)]) == 0
+    assert recover(Place(out)) is None

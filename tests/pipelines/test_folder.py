@@ -1,0 +1,426 @@
+"""The folder of a replay: one run at a time, and nothing touched that is not Headrace's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.cli import main
+from pipelines.disk import files_under
+from pipelines.locking import held
+from pipelines.place import Place
+from pipelines.seal import verify
+from schemas.errors import FolderError
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(config, out, *options):
+    return main(["replay", str(config), "--out", str(out), "--quiet", *options])
+
+
+def one_line(capsys):
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    return error
+
+
+def tree(folder):
+    return {name: path.read_bytes() for name, path in files_under(folder).items()}
+
+
+@pytest.fixture(scope="module")
+def sealed(log, tmp_path_factory):
+    """A result, with its configuration."""
+    out = tmp_path_factory.mktemp("sealed") / "out"
+    assert run(log / "headrace.toml", out) == 0
+    return out
+
+
+@pytest.fixture
+def out(sealed, tmp_path):
+    """A copy of the result."""
+    shutil.copytree(sealed, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def start(config, out, *options):
+    command = [sys.executable, "-m", "pipelines.cli", "replay", str(config), "--out", str(out)]
+    return subprocess.Popen(
+        [*command, "--quiet", *options], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
+# The seal, and the command that checks it.
+
+
+def test_a_result_is_sealed_and_verified(out, capsys):
+    """Every file is in the seal; its rows are those of all Parquet files."""
+    seal = json.loads((out / "seal.json").read_text())
+    assert sorted(seal["files"]) == [name for name in tree(out) if name != "seal.json"]
+    rows = sum(pq.read_metadata(path).num_rows for path in out.rglob("*.parquet"))
+    assert main(["verify", str(out)]) == 0
+    assert capsys.readouterr().out == f"{len(seal['files'])} files, {rows:,} rows: good\n"
+
+
+def remove(path):
+    path.unlink()
+
+
+def truncate(path):
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def add(path):
+    shutil.copy(path, path.with_name("part-99999.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "said"),
+    [
+        (remove, "samples/part-00000.parquet", "samples/part-00000.parquet is missing"),
+        (truncate, "report.html", "report.html has another size (sealed with"),
+        (flip, "dead_letters/part-00000.parquet",
+         "dead_letters/part-00000.parquet has other contents than were sealed"),
+        (flip, "summary.json", "summary.json has other contents than were sealed"),
+        (add, "samples/part-00000.parquet", "samples/part-99999.parquet is not of this result"),
+        (flip, "seal.json", "seal.json is damaged (its checksum is another)"),
+    ],
+)  # fmt: skip
+def test_verify_names_what_is_wrong(out, capsys, change, name, said):
+    """Exit code 1 and a line for each file that is not as it was sealed."""
+    change(out / name)
+    assert main(["verify", str(out)]) == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{out}: {said}")
+    assert printed.count("\n") == 1
+
+
+def test_verify_refuses_what_is_no_result(tmp_path, capsys):
+    """Exit code 2 for a folder without a seal, and for no folder."""
+    assert main(["verify", str(tmp_path)]) == 2
+    assert "has no seal.json; it is not the result of a replay" in one_line(capsys)
+    assert main(["verify", str(tmp_path / "nothing")]) == 2
+    assert "is not a folder" in one_line(capsys)
+
+
+@pytest.mark.parametrize("change", [remove, truncate, flip])
+@pytest.mark.parametrize("before_what", ["read_back", "render_report"])
+def test_a_part_that_changes_before_publication_stops_it(
+    log, sealed, tmp_path, capsys, monkeypatch, change, before_what
+):
+    """What is published is what was written: else exit code 1, and the older result stays."""
+    from pipelines import replay as module
+
+    shutil.copytree(sealed, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    whole = getattr(module, before_what)
+
+    def changed(*arguments):
+        change(tmp_path / "out/.headrace/partial/result/samples/part-00000.parquet")
+        return whole(*arguments)
+
+    monkeypatch.setattr(module, before_what, changed)
+    assert run(log / "headrace.toml", tmp_path / "out") == 1
+    assert "part-00000.parquet" in (said := one_line(capsys))
+    assert "so nothing is published" in said
+    assert tree(tmp_path / "out") == before
+
+
+# Whose folder it is.
+
+
+def test_a_folder_of_others_is_refused_and_untouched(log, tmp_path, capsys):
+    """In a project with a model of its own, nothing is written or deleted."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "net.py").write_text("mine")
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "day.parquet").write_text("a log")
+    before = tree(tmp_path)
+    assert run(log / "headrace.toml", tmp_path) == 2
+    assert one_line(capsys) == (
+        f"headrace: {tmp_path}: holds files that are not Headrace's (model, samples); "
+        "choose another folder, or a new one\n"
+    )
+    assert tree(tmp_path) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "samples"]
+
+
+def test_exactly_the_files_of_the_older_result_are_replaced(log, out, tmp_path):
+    """What was joined goes with the result that had it; files beside the result stay."""
+    config = log / "joined.toml"
+    text = (log / "headrace.toml").read_text()
+    config.write_text(text.replace("[join]\n", '[join]\njoined = true\nretention = "30m"\n'))
+    (out / "notes").mkdir()
+    (out / "notes" / "notes.txt").write_text("mine")
+    before = tree(out)
+    try:
+        assert run(config, out) == 0
+    finally:
+        config.unlink()
+    assert (out / "joined" / "click").exists()
+    assert (out / "corrections").exists()
+    assert run(log / "headrace.toml", out) == 0
+    assert set(tree(out)) == set(before)
+    assert not (out / "joined").exists()
+    assert (out / "notes" / "notes.txt").read_text() == "mine"
+    assert verify(out).problems == []
+
+
+@pytest.mark.parametrize("name", ["samples/extra.parquet", "joined/mine.txt", "corrections"])
+def test_a_file_under_a_name_of_the_outputs_is_refused(log, out, capsys, name):
+    """A reader of the result would take it for a part of it."""
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text("mine")
+    before = tree(out)
+    assert run(log / "headrace.toml", out) == 2
+    assert f"holds files that are not of the result in it ({name})" in one_line(capsys)
+    assert tree(out) == before
+
+
+def test_a_damaged_seal_is_refused(log, out, capsys):
+    """Which files are Headrace's is known no more."""
+    flip(out / "seal.json")
+    before = tree(out)
+    assert run(log / "headrace.toml", out) == 2
+    assert "seal.json: is damaged (its checksum is another)" in one_line(capsys)
+    assert tree(out) == before
+
+
+def test_a_seal_cannot_name_files_of_other_folders(log, out, capsys):
+    """Else a replay into the folder would delete them."""
+    from pipelines.signing import read_signed, write_signed
+
+    content = read_signed(out / "seal.json")
+    content["files"]["../notes.txt"] = {"bytes": 4, "sha256": ""}
+    write_signed(out / "seal.json", content)
+    (out.parent / "notes.txt").write_text("mine")
+    assert run(log / "headrace.toml", out) == 2
+    assert "names a file of another folder (got '../notes.txt')" in one_line(capsys)
+    assert (out.parent / "notes.txt").read_text() == "mine"
+
+
+def test_inputs_inside_the_folder_are_refused(log, out, tmp_path, capsys):
+    """Also if the way to them leads through a link."""
+    shutil.copy(log / "headrace.toml", out / "headrace.toml")
+    for name in ("impressions.parquet", "clicks.parquet"):
+        shutil.copy(log / name, out / name)
+    assert run(out / "headrace.toml", out) == 2
+    assert "holds an input of the replay" in one_line(capsys)
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(log / "headrace.toml", other)
+    shutil.copy(log / "clicks.parquet", other)
+    (other / "impressions.parquet").symlink_to(out / "impressions.parquet")
+    assert run(other / "headrace.toml", out) == 2
+    assert "impressions.parquet" in one_line(capsys)
+
+
+def test_an_existing_folder_is_never_removed(log, tmp_path, capsys):
+    """A run that fails removes what it made, and an empty folder was not made by it."""
+    shutil.copy(log / "headrace.toml", tmp_path)
+    shutil.copy(log / "clicks.parquet", tmp_path)
+    whole = (log / "impressions.parquet").read_bytes()
+    middle = len(whole) // 2
+    broken = whole[: middle - 2000] + bytes(4000) + whole[middle + 2000 :]
+    (tmp_path / "impressions.parquet").write_bytes(broken)
+    (tmp_path / "there").mkdir()
+    for name in ("there", "new"):
+        assert run(tmp_path / "headrace.toml", tmp_path / name) == 1
+        one_line(capsys)
+    assert list((tmp_path / "there").iterdir()) == []
+    assert not (tmp_path / "new").exists()
+
+
+def test_generate_overwrites_only_what_it_generated(tmp_path, capsys):
+    """A log is generated into a new folder, an empty one, or over another log."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "headrace.toml").write_text("mine")
+    command = ["generate", "--impressions", "1000", "--out"]
+    assert main([*command, str(tmp_path / "mine")]) == 2
+    assert "holds files that no log of `headrace generate` is among" in one_line(capsys)
+    assert (tmp_path / "mine" / "headrace.toml").read_text() == "mine"
+    for _ in range(2):
+        assert main([*command, str(tmp_path / "log")]) == 0
+
+
+# One run at a time.
+
+
+def test_a_second_run_is_told_at_once_who_holds_the_folder(log, out, capsys):
+    """Exit code 2, with process and start; the lock goes when the holder ends."""
+    before = tree(out)
+    with held(Place(out)):
+        assert run(log / "headrace.toml", out) == 2
+        said = one_line(capsys)
+        assert f"{out}: is in use by process {os.getpid()} on " in said
+        assert "started 20" in said
+    assert not (out / ".headrace").exists()
+    assert tree(out) == before
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
+    """The file may stay, the lock does not; what the file says of its holder is replaced."""
+    script = (
+        "import os, pathlib, signal\n"
+        "from pipelines.locking import held\n"
+        "from pipelines.place import Place\n"
+        "with held(Place(pathlib.Path('.'))): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment)
+    assert (tmp_path / ".headrace" / "lock").exists()
+    with held(Place(tmp_path)):
+        about = json.loads((tmp_path / ".headrace" / "lock").read_text())
+        assert about["pid"] == os.getpid()
+        with pytest.raises(FolderError, match=f"process {os.getpid()}"), held(Place(tmp_path)):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def overlap(log, folder, pairs, longest_s, random):
+    """Start pairs of runs into one folder, some time apart; return how many were refused."""
+    configs = [log / "headrace.toml", log / "other.toml"]
+    configs[1].write_text(
+        configs[0].read_text().replace("negative_rate = 0.5", "negative_rate = 1")
+    )
+    rows = set()
+    refused = 0
+    try:
+        for _ in range(pairs):
+            first = start(random.choice(configs), folder, "--resume")
+            time.sleep(random.uniform(0, longest_s))
+            second = start(random.choice(configs), folder)
+            errors = [process.communicate()[1] for process in (first, second)]
+            codes = sorted(process.returncode for process in (first, second))
+            assert codes in ([0, 0], [0, 2]), errors
+            if codes == [0, 2]:
+                refused += 1
+                assert any("is in use by process" in error for error in errors)
+            verified = verify(folder)
+            assert verified.problems == []
+            summary = json.loads((folder / "summary.json").read_text())
+            assert summary["samples"]["rows"] == pq.read_table(folder / "samples").num_rows
+            assert not (folder / ".headrace").exists()
+            rows.add(summary["samples"]["rows"])
+    finally:
+        configs[1].unlink()
+    assert len(rows) <= 2
+    return refused
+
+
+def test_runs_that_overlap_leave_a_whole_result(log, tmp_path):
+    """Of two runs into one folder one is refused, or both do their work one after the other."""
+    assert overlap(log, tmp_path / "out", 6, 3.0, Random(1)) > 0
+
+
+@pytest.mark.slow
+def test_two_hundred_pairs_of_runs_leave_whole_results(log, tmp_path, capsys):
+    """The same two hundred times, from both at once to the second after the first."""
+    refused = overlap(log, tmp_path / "out", 200, 5.0, Random(2))
+    with capsys.disabled():
+        print(f"\n200 pairs, {refused} with one refused")
+
+
+# What the operating system refuses.
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    with contextlib.suppress(OSError):
+        if subprocess.run(command, capture_output=True).returncode == 0:
+            yield folder
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+            return
+    pytest.skip("mounting a small file system is not permitted here")
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_older_result(log, sealed, small_disk, capsys):
+    """It names the file and the cause; nothing that was there is lost."""
+    out = small_disk / "out"
+    shutil.copytree(sealed, out)
+    before = tree(out)
+    free = shutil.disk_usage(small_disk).free
+    (small_disk / "ballast").write_bytes(bytes(free - 100_000))
+    assert run(log / "headrace.toml", out) == 1
+    said = one_line(capsys)
+    assert said.startswith(f"headrace: {out}/.headrace/partial/result/samples/part-00000.parquet: ")
+    assert "cannot be written (No space left on device); free some space" in said
+    assert tree(out) == before
+    (small_disk / "ballast").unlink()
+    assert run(log / "headrace.toml", out) == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["samples", "dead_letters", "checkpoint", "report.html", "summary.json", "seal.json"]
+)
+def test_whatever_cannot_be_written_is_named(log, tmp_path, capsys, monkeypatch, name):
+    """Exit code 1 and one line, wherever the disk is full."""
+    from pipelines import checkpoint, seal, sinks
+
+    def fails(*arguments, **named):
+        raise OSError(28, "Arrow says: no space")
+
+    if name in ("samples", "dead_letters"):
+        whole = sinks.pq.write_table
+
+        def write(table, path, **named):
+            (fails if name in str(path) else whole)(table, path, **named)
+
+        monkeypatch.setattr(sinks.pq, "write_table", write)
+    elif name == "checkpoint":
+        monkeypatch.setattr(checkpoint, "export_join", fails)
+    elif name == "seal.json":
+        monkeypatch.setattr(seal, "write_signed", fails)
+    else:
+        text = Path.write_text
+
+        def write_text(path, *arguments, **named):
+            if path.name == name:
+                raise OSError(28, "No space left on device", str(path))
+            return text(path, *arguments, **named)
+
+        monkeypatch.setattr(Path, "write_text", write_text)
+    config = log / "full.toml"
+    config.write_text((log / "headrace.toml").read_text() + '\n[replay]\ncheckpoint = "0s"\n')
+    try:
+        assert run(config, tmp_path / "out", "--batch-rows", "100") == 1
+    finally:
+        config.unlink()
+    said = one_line(capsys)
+    assert name in said
+    assert "cannot be written (No space left on device); free some space" in said
+
+
+def test_a_folder_that_cannot_be_made_is_refused(log, tmp_path, capsys):
+    """Exit code 2: nothing was begun."""
+    (tmp_path / "file").write_text("mine")
+    assert run(log / "headrace.toml", tmp_path / "file" / "out") == 2
+    assert "cannot be written (" in one_line(capsys)
+    assert run(log / "headrace.toml", tmp_path / "file") == 2
+    assert "is not a folder" in one_line(capsys)
+    if os.path.isdir("/proc/self"):
+        assert run(log / "headrace.toml", "/proc/self/out") == 2
+        assert "/proc/self/out" in one_line(capsys)

@@ -1,0 +1,294 @@
+"""Publication: whole or not at all, whatever ends it and wherever."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pyarrow as pa
+import pytest
+
+from pipelines.checkpoint import Checkpointer, Resumed, _check_files, _read_manifest
+from pipelines.disk import files_under
+from pipelines.place import Place
+from pipelines.publication import publish, recover
+from pipelines.runtime import Run
+from pipelines.seal import SEAL, SUMMARY, verify, write_seal
+from pipelines.sinks import ParquetFolder
+from tests.pipelines import kills
+
+OLD = {"samples": 7, "dead_letters": 2, "corrections": 3, "joined/click": 4}
+NEW = {"samples": 5, "dead_letters": 0}
+
+
+def write_result(place, name, outputs):
+    """Stage a small result, with files of two rows."""
+    ledger = {}
+    for output, rows in outputs.items():
+        table = pa.table({"row": [f"{name} {output} {row}" for row in range(rows)]})
+        files = ParquetFolder(place.result / output, table.schema.with_metadata(None), (), 2)
+        files.write(table.cast(files.schema))
+        files.close()
+        ledger.update({f"{output}/{part}": noted for part, noted in files.ledger.items()})
+    model = place.result / "model" / f"snapshot-{name}"
+    model.mkdir(parents=True)
+    (model / "manifest.json").write_text(name)
+    (place.result / "report.html").write_text(f"report of {name}")
+    summary = {"samples": {"rows": outputs["samples"]}, "of": name}
+    (place.result / SUMMARY).write_text(json.dumps(summary))
+    write_seal(place.result, name, f"identity of {name}", ledger)
+
+
+def write_checkpoint(place):
+    """Put a checkpoint and scratch files beside what is staged."""
+    checkpointer(place).offer(1, {})
+    (place.partial / "spill" / "0").mkdir(parents=True)
+    (place.partial / "spill" / "0" / "impressions-1").write_text("spilled")
+
+
+def checkpointer(place):
+    run = Run(place.partial, place.result)
+    return Checkpointer("none", run, place, {}, 0, Resumed(0, {}, None, 0, 0.0))
+
+
+def read_tree(folder):
+    return {name: path.read_bytes() for name, path in files_under(folder).items()}
+
+
+class Scene:
+    """A complete result about to be published, over an older one if `over` says so."""
+
+    def __init__(self, folder, over):
+        self.template = folder / "template"
+        place = Place(self.template)
+        self.template.mkdir()
+        if over:
+            place.stage()
+            write_result(place, "old", OLD)
+            publish(place)
+            (self.template / "notes.txt").write_text("mine")
+        place.stage()
+        write_result(place, "new", NEW)
+        write_checkpoint(place)
+        self.before = read_tree(self.template)
+        self.old = {n: data for n, data in self.before.items() if not n.startswith(".headrace")}
+        self.place = Place(folder / "out")
+        self.reset()
+        publish(self.place)
+        self.after = read_tree(self.place.out)
+        assert not any(name.startswith((".headrace", "joined")) for name in self.after)
+        assert [path.name for path in self.place.home.iterdir()] == []
+
+    def reset(self):
+        shutil.rmtree(self.place.out, ignore_errors=True)
+        shutil.copytree(self.template, self.place.out)
+
+    def state(self):
+        """Return what there is by name, number and size: cheaper than to read it."""
+        found = set()
+        for where, folders, names in os.walk(self.place.out):
+            for name in [*folders, *names]:
+                stat = os.lstat(os.path.join(where, name))
+                found.add((where, name, stat.st_ino, stat.st_size))
+        return found
+
+    def check_reader(self):
+        """What a reader finds under final names is one whole result, or has no seal."""
+        if (self.place.out / SEAL).exists():
+            assert verify(self.place.out).problems == []
+            assert (self.place.out / SUMMARY).exists()
+        tree = read_tree(self.place.out)
+        if SUMMARY in tree and SEAL not in tree:
+            # The first instant or the last: all is in place but the seal.
+            assert any(
+                {name: data for name, data in whole.items() if name != SEAL}.items() <= tree.items()
+                for whole in (self.old, self.after)
+            )
+
+    def check_recovered(self):
+        """Nothing has happened, or everything; return which."""
+        finished = recover(self.place)
+        tree = read_tree(self.place.out)
+        if tree == self.before:
+            assert finished is None
+            return False
+        assert tree == self.after
+        assert list(self.place.home.iterdir()) == []
+        assert finished is None or finished.run == "new"
+        assert recover(self.place) is None
+        return True
+
+
+def in_new_process(function, *arguments):
+    """Call a function where no thread hampers forking."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _traceable():
+    if not in_new_process(kills.traceable):
+        pytest.skip("tracing child processes is not permitted here")
+
+
+def changing_stops(scene, action):
+    """Find the stops at which the disk is another than at the one before, and those about it."""
+    changing, last = [], [scene.state()]
+
+    def look(stop):
+        state = scene.state()
+        if state != last[0]:
+            # Where memory is asked for differs a little from run to run.
+            changing.extend(range(max(stop - 2, 0), stop + 2))
+            last[0] = state
+
+    scene.reset()
+    code, stops = kills.run_traced(action, look=look)
+    assert code == 0
+    return sorted({0, *changing}), stops
+
+
+def kill_everywhere(folder, over, every):
+    """Kill a publication at stops; return how many, and how many of them undid it."""
+    scene = Scene(folder, over)
+    at, stops = changing_stops(scene, lambda: publish(scene.place))
+    undone = []
+    for stop in range(stops) if every else at:
+        scene.reset()
+        code, _ = kills.run_traced(lambda: publish(scene.place), kill_at=stop)
+        assert code == -9 or (code == 0 and stop > stops - 5)
+        scene.check_reader()
+        undone.append(not scene.check_recovered())
+    assert undone == sorted(undone, reverse=True), "a result that was published went away"
+    assert undone[0]
+    assert not undone[-1]
+    return len(undone), sum(undone)
+
+
+def kill_recovery_everywhere(folder, every):
+    """Kill a publication at its commit or later, and then the recovery from that."""
+    scene = Scene(folder, True)
+    at, _ = changing_stops(scene, lambda: publish(scene.place))
+    count = 0
+    for first in at:
+
+        def broken(first=first):
+            scene.reset()
+            kills.run_traced(lambda: publish(scene.place), kill_at=first)
+
+        broken()
+        if not scene.place.publishing.exists():
+            continue
+        scene.template, template = scene.place.out.with_name("broken"), scene.template
+        shutil.copytree(scene.place.out, scene.template)
+        again, _ = changing_stops(scene, lambda: recover(scene.place) and None)
+        for second in again:
+            scene.reset()
+            kills.run_traced(lambda: recover(scene.place) and None, kill_at=second)
+            scene.check_reader()
+            assert scene.check_recovered()
+            count += 1
+        shutil.rmtree(scene.template)
+        scene.template = template
+        if not every:
+            break
+    return count
+
+
+def interrupt_everywhere(folder, over, every):
+    """Interrupt a publication twice in a row at stops; return how many, and how many it ended."""
+    scene = Scene(folder, over)
+    at, _ = changing_stops(scene, lambda: publish(scene.place))
+    at = sorted({*at, *range(0, at[1], 5 if every else 40)})
+    aparts = (0, 1, 7) if every else (1,)
+    ended = 0
+    for stop in at:
+        for apart in aparts:
+            scene.reset()
+            interrupts = (stop, stop + apart)
+            code, _ = kills.run_traced(lambda: publish(scene.place), interrupt_at=interrupts)
+            assert code in (0, 2)
+            scene.check_reader()
+            done = scene.check_recovered()
+            assert done or code == 2
+            ended += code == 2
+    return len(aparts) * len(at), ended
+
+
+def kill_checkpointing(folder, every):
+    """Kill the second checkpoint at stops: the newest one is always whole."""
+    scene = Scene(folder, False)
+    assert scene.place.checkpoint() is None
+    at, stops = changing_stops(scene, lambda: checkpointer(scene.place).offer(2, {}))
+    found = []
+    for stop in range(stops) if every else at:
+        scene.reset()
+        kills.run_traced(lambda: checkpointer(scene.place).offer(2, {}), kill_at=stop)
+        newest = scene.place.checkpoint()
+        manifest = _read_manifest(newest)
+        assert _check_files(newest, manifest["files"], "manifest.json") == []
+        found.append(manifest["block"])
+        outputs = read_tree(scene.place.result)
+        recover(scene.place)
+        scene.place.stage(go_on=True)
+        left = sorted(path.name for path in scene.place.partial.iterdir())
+        assert left[-1] == "result"
+        assert all(name.startswith("checkpoint-") for name in left[:-1])
+        assert outputs == read_tree(scene.place.result)
+        assert [path.name for path in scene.place.home.iterdir()] == ["partial"]
+    assert found == sorted(found)
+    assert {1, 2} == set(found)
+    return len(found)
+
+
+over_what = pytest.mark.parametrize("over", [False, True], ids=["absent", "over a result"])
+
+
+@over_what
+def test_killed_at_any_call_a_publication_is_undone_or_finished(tmp_path, over):
+    """Before the first rename nothing has happened; from then on the next start finishes it."""
+    count, undone = in_new_process(kill_everywhere, tmp_path, over, False)
+    assert (count > 80, undone) == (True, 4)
+
+
+@pytest.mark.slow
+@over_what
+def test_killed_at_every_call_a_publication_is_undone_or_finished(tmp_path, over, capsys):
+    """The same at every system call, before it begins and when it has ended."""
+    count, undone = in_new_process(kill_everywhere, tmp_path, over, True)
+    with capsys.disabled():
+        print(f"\n{count} kills, the first {undone} undone")
+
+
+def test_a_recovery_that_is_killed_is_finished_by_the_next(tmp_path):
+    """Killed right after the commit, and again wherever the recovery changes the disk."""
+    assert in_new_process(kill_recovery_everywhere, tmp_path, False) > 80
+
+
+@pytest.mark.slow
+def test_any_two_kills_in_a_row_leave_a_whole_result(tmp_path, capsys):
+    """Wherever the publication was killed, and wherever the recovery from that."""
+    with capsys.disabled():
+        print(f"\n{in_new_process(kill_recovery_everywhere, tmp_path, True)} pairs of kills")
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_interrupts_in_a_row_break_nothing(tmp_path, every, capsys):
+    """They end what comes before the publication, and wait for its end after it has begun."""
+    count, ended = in_new_process(interrupt_everywhere, tmp_path, True, every)
+    assert 0 < ended < count
+    if every:
+        with capsys.disabled():
+            print(f"\n{count} times two interrupts, {ended} of them before the publication")
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_killed_at_any_call_the_newest_checkpoint_is_whole(tmp_path, every, capsys):
+    """A checkpoint has its name only when it is whole, and loses it before it is removed."""
+    count = in_new_process(kill_checkpointing, tmp_path, every)
+    if every:
+        with capsys.disabled():
+            print(f"\n{count} kills")
