@@ -134,7 +134,7 @@ def _traceable():
         pytest.skip("tracing child processes is not permitted here")
 
 
-def changing_stops(scene, action):
+def changing_stops(scene, action, about=2):
     """Find the stops at which the disk is another than at the one before, and those about it."""
     changing, last = [], [scene.state()]
 
@@ -142,7 +142,7 @@ def changing_stops(scene, action):
         state = scene.state()
         if state != last[0]:
             # Where memory is asked for differs a little from run to run.
-            changing.extend(range(max(stop - 2, 0), stop + 2))
+            changing.extend(range(max(stop - about, 0), stop + max(about, 1)))
             last[0] = state
 
     scene.reset()
@@ -171,7 +171,7 @@ def kill_everywhere(folder, over, every):
 def kill_recovery_everywhere(folder, every):
     """Kill a publication at its commit or later, and then the recovery from that."""
     scene = Scene(folder, True)
-    at, _ = changing_stops(scene, lambda: publish(scene.place))
+    at, _ = changing_stops(scene, lambda: publish(scene.place), 0 if every else 2)
     count = 0
     for first in at:
 
@@ -184,7 +184,7 @@ def kill_recovery_everywhere(folder, every):
             continue
         scene.template, template = scene.place.out.with_name("broken"), scene.template
         shutil.copytree(scene.place.out, scene.template)
-        again, _ = changing_stops(scene, lambda: recover(scene.place) and None)
+        again, _ = changing_stops(scene, lambda: recover(scene.place) and None, 0 if every else 2)
         for second in again:
             scene.reset()
             kills.run_traced(lambda: recover(scene.place) and None, kill_at=second)
