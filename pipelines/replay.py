@@ -189,7 +189,7 @@ def replay(
         report = render_report(summary, finished.statistics, findings, inputs.config)
         write_text(place.result / "report.html", report)
         _keep_last_model(place.result / "model", finished.snapshot)
-        write_text(place.result / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        write_text(place.result / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         write_seal(place.result, name, digest_of(identity), ledger)
         publish(place)
     return Replayed(summary, findings)

@@ -138,6 +138,9 @@ def compare(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
 def strangers(folder: Path, seal: Seal, tops: tuple[str, ...] = ()) -> list[str]:
     """Find files that are inside folders of a result, and not of the result.
 
+    Those are left out whose name, or a folder's above, begins with ``.`` or ``_``:
+    readers of datasets skip them, and desktops and engines leave them everywhere.
+
     Parameters
     ----------
     folder, seal
@@ -151,9 +154,13 @@ def strangers(folder: Path, seal: Seal, tops: tuple[str, ...] = ()) -> list[str]
         if path.is_symlink() or path.is_file():
             found += [top] if top not in seal.files else []
         else:
-            found += [name for inner in files_under(path) if (name := f"{top}/{inner}")
-                      not in seal.files]  # fmt: skip
+            inside = [f"{top}/{inner}" for inner in files_under(path)]
+            found += [name for name in inside if name not in seal.files and not _is_skipped(name)]
     return found
+
+
+def _is_skipped(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
 
 
 def _compare(path: Path, noted: dict[str, Any]) -> str | None:

@@ -196,6 +196,22 @@ def test_a_file_under_a_name_of_the_outputs_is_refused(log, out, capsys, name):
     assert tree(out) == before
 
 
+def test_what_desktops_and_engines_leave_in_folders_is_left_alone(log, out, capsys):
+    """Names with a dot or an underscore before them are no part of a dataset to its readers."""
+    left = [
+        out / "samples" / ".DS_Store",
+        out / "model" / "_SUCCESS",
+        out / "samples" / "_tmp" / "x",
+    ]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    assert main(["verify", str(out)]) == 0
+    assert run(log / "headrace.toml", out) == 0
+    assert [path.read_text() for path in left] == ["mine"] * 3
+    capsys.readouterr()
+
+
 def test_a_damaged_seal_is_refused(log, out, capsys):
     """Which files are Headrace's is known no more."""
     flip(out / "seal.json")
