@@ -144,12 +144,18 @@ def _options(random: Random, windows: dict[str, int], tidy: bool) -> dict[str, d
             "path": f"{name}-*.parquet", **stream, "window": f"{window}s", "columns": ["amount"],
             **random.choice(({}, {"id": "id"})),
         }  # fmt: skip
+    end = random.choice(("open", "open", "close"))
+    if end == "open":
+        for table in options:
+            if random.random() < 0.4:
+                minute = random.choice((0, 2, 5, 40))
+                options[table]["complete_until"] = f"2026-01-01T00:{minute:02d}:30Z"
     early = random.choice((0, 0, 3)) if windows else 0
     longest = max(windows.values(), default=0)
     mode = random.choice(("window", "window", "immediate", "elapsed", "window_and_immediate"))
     join: dict[str, Any] = {
         "shards": 1, "out_of_orderness": seconds(0, 0, 5), "early": f"{early}s",
-        "end_of_log": random.choice(("open", "close", "close")),
+        "end_of_log": end,
     }  # fmt: skip
     grouped = random.random() < 0.3
     if grouped:
