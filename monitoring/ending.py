@@ -11,6 +11,9 @@ from monitoring.diagnosis import WORTH_SAYING
 from schemas.durations import SECOND, format_duration
 from schemas.events import FOREVER, NEVER, Outcome
 
+_WORTH_SAYING_OF_DELAY = 0.1
+"""Part of the settle delay by which a stream must end before the others to be named."""
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -47,13 +50,15 @@ class Ending:
             "held_back_by": self.held_back_by,
         }
 
-    def findings(self, summary: Mapping[str, Any], declared: bool) -> list[str]:
+    def findings(self, summary: Mapping[str, Any], settle_delay: int, declared: bool) -> list[str]:
         """Say which setting decides about what stayed open, if much did.
 
         Parameters
         ----------
         summary
             Of the run.
+        settle_delay
+            How long after its event time an impression settles, microseconds.
         declared
             Whether the configuration says what the end of the log means.
         """
@@ -61,16 +66,19 @@ class Ending:
         if not any(opened.values()):
             return []
         findings = []
-        impressions = summary["input"]["impressions"]
-        holder = self.held_back_by
-        if holder is not None and opened["impressions"] > WORTH_SAYING * impressions:
-            table = holder if holder == "impressions" else f"actions.{holder}"
-            findings.append(
-                f"{holder} holds {opened['impressions']:,} impressions open: "
-                f"{self._since(holder)}. If its log is complete to a later time, set "
-                f"{table}.complete_until; if the whole log is complete, set join.end_of_log = "
-                '"close".'
+        held_open, holder = opened["impressions"], self.held_back_by
+        # Actions go on after the last impression; a log of them that ends before is short.
+        if holder is not None and holder != "impressions":
+            ahead = (
+                min(end for end in self.complete_until.values() if end > self.clock) - self.clock
             )
+            much = held_open > WORTH_SAYING * summary["input"]["impressions"]
+            if much and ahead > _WORTH_SAYING_OF_DELAY * settle_delay:
+                findings.append(
+                    f"{holder} holds {held_open:,} impressions open: {self._since(ahead)}. If its "
+                    f"log is complete to a later time, set actions.{holder}.complete_until; if the "
+                    'whole log is complete, set join.end_of_log = "close".'
+                )
         if not declared:
             findings.append(
                 "join.end_of_log is not set: by default what has not settled when the log ends "
@@ -79,13 +87,11 @@ class Ending:
             )
         return findings
 
-    def _since(self, holder: str) -> str:
-        until = self.complete_until[holder]
-        if until == NEVER:
+    def _since(self, ahead: int) -> str:
+        if self.clock == NEVER:
             return "it has no event"
-        others = [end for name, end in self.complete_until.items() if name != holder]
-        ahead = (min(others) - until) // SECOND * SECOND
-        return f"its log ends at {_moment(until)}, {format_duration(ahead)} before the next to end"
+        by = format_duration(ahead // SECOND * SECOND)
+        return f"its log ends at {_shown(_moment(self.clock))}, {by} before the next to end"
 
 
 def what_stayed_open(summary: Mapping[str, Any]) -> str:
@@ -97,12 +103,16 @@ def what_stayed_open(summary: Mapping[str, Any]) -> str:
     impressions = summary["input"]["impressions"]
     share = opened["impressions"] / impressions if impressions else 0.0
     actions = sum(opened.values()) - opened["impressions"]
-    until = end["labels_complete_until"] or "never"
+    until = _shown(end["labels_complete_until"])
     holder = "" if end["held_back_by"] is None else f", when the log of {end['held_back_by']} ends"
     return (
         f"{opened['impressions']:,} of {impressions:,} impressions ({share:.1%}) and {actions:,} "
         f"actions stayed open; labels are complete until {until}{holder}"
     )
+
+
+def _shown(moment: str | None) -> str:
+    return "no time at all" if moment is None else moment.replace("T", " ")[:19]
 
 
 def _open_records(summary: Mapping[str, Any]) -> dict[str, int]:
