@@ -132,6 +132,7 @@ class ShardJoin:
             self.dropped,
             self.spans,
             dict(self.meeting.looked_up),
+            self.progress,
             output.samples,
             beside,
         )
@@ -316,7 +317,7 @@ class ShardJoin:
     ) -> None:
         plan = self.plan
         impressions = pa.concat_batches(rows.take(survivors))
-        observed = np.full(survivors.size, plan.settle_delay)
+        observed = np.full(survivors.size, plan.release_delay)
         batch = labelled(plan, impressions, labels, self.actions, "window", observed)
         if journal.durable:
             latest = int(rows.time[survivors[-1]])

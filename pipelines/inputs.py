@@ -28,7 +28,7 @@ from schemas.decoding import TYPES, infer_json_schema
 from schemas.durations import SECOND
 from schemas.errors import ConfigError
 from schemas.eventing import EventPlan, parse_times
-from schemas.events import FOREVER, NEVER, RESERVED_PREFIX
+from schemas.events import FOREVER, RESERVED_PREFIX
 from schemas.predicates import Predicate
 
 _FORMATS = {
@@ -118,16 +118,13 @@ class Inputs:
         declared = list(self.config.streams.values())[stream].complete_until
         return greatest if declared is None else declared
 
-    def ending(self, spans: Sequence[Sequence[int]]) -> Ending:
-        """Return the end of the log, by the least and greatest event time of each stream."""
-        out_of_orderness = self.config.join.out_of_orderness
-        greatest = [NEVER if last == NEVER else last - out_of_orderness for _, last in spans]
-        return Ending(
-            {
-                name: self.final_progress(stream, greatest[stream])
-                for stream, name in enumerate(self.stream_names)
-            }
-        )
+    def ending(self, progress: Sequence[int]) -> Ending:
+        """Return the end of the log, by the progress that each source told last."""
+        until = dict.fromkeys(self.stream_names, FOREVER)
+        for source in self.sources:
+            name = self.stream_names[source.stream]
+            until[name] = min(until[name], progress[source.number])
+        return Ending(until)
 
 
 def resolve(config: Config, file: str | Path) -> Inputs:
@@ -180,7 +177,7 @@ class _Head:
         self.paths = list(self.names)
         self.format = stream.format or self._guess_format()
         self.headers: dict[str, tuple[str, ...]] = {}
-        self.columns = self._read_columns(self.paths[0])
+        self.columns = self._read_columns(self._telling())
 
     def _expand(self) -> dict[str, str]:
         """Return the files by path, each with its name, in order of path."""
@@ -213,6 +210,12 @@ class _Head:
             )  # fmt: skip
         return _FORMATS[name]
 
+    def _telling(self) -> str:
+        """Return the first file that tells of its columns: one of JSON lines may be empty."""
+        if self.format == "jsonl":
+            return next((path for path in self.paths if first_lines(path, 1)), self.paths[0])
+        return self.paths[0]
+
     def _read_columns(self, path: str) -> dict[str, pa.DataType]:
         try:
             if self.format == "parquet":
@@ -220,6 +223,8 @@ class _Head:
             head = first_lines(path, _HEAD_LINES)
             if self.format == "jsonl":
                 found = {field.name: field.type for field in infer_json_schema(head)}
+                if not head:  # what is declared is all that is known
+                    found = {name: TYPES[kind] for name, kind in self.stream.types.items()}
             else:
                 found = {name: pa.string() for name in self._csv_header(path, head)}
         except (OSError, pa.ArrowInvalid, EOFError) as error:

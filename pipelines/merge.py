@@ -54,8 +54,11 @@ class ReaderState:
     ----------
     position, rejected
         Records delivered, and those of them that were rejected.
-    greatest
-        Greatest event time so far, `NEVER` without one.
+    greatest, confirmed
+        Greatest event time so far, `NEVER` without one, and the greatest that other
+        rows confirm (`schemas.jumps`).
+    progress
+        The progress that the source tells.
     ended
         Whether its end has been told.
     """
@@ -63,12 +66,17 @@ class ReaderState:
     position: int
     rejected: int
     greatest: int
+    confirmed: int
+    progress: int
     ended: bool
 
 
 @dataclass
 class _Piece:
-    """Positions ``[begin, end)`` of a source: events, rejects, and where each is."""
+    """Positions ``[begin, end)`` of a source: events, rejects, and where each is.
+
+    `doubtful` are events whose time nothing confirms.
+    """
 
     begin: int
     end: int
@@ -76,6 +84,7 @@ class _Piece:
     positions: Int64s
     rejects: list[Reject]
     reject_positions: list[int]
+    doubtful: npt.NDArray[np.bool_]
 
     def cut(self, at: int) -> tuple[_Piece, _Piece]:
         """Cut before position `at`, which lies inside."""
@@ -84,11 +93,11 @@ class _Piece:
         return (
             _Piece(
                 self.begin, at, self.batch.slice(0, row), self.positions[:row],
-                self.rejects[:reject], self.reject_positions[:reject],
+                self.rejects[:reject], self.reject_positions[:reject], self.doubtful[:row],
             ),
             _Piece(
                 at, self.end, self.batch.slice(row), self.positions[row:],
-                self.rejects[reject:], self.reject_positions[reject:],
+                self.rejects[reject:], self.reject_positions[reject:], self.doubtful[row:],
             ),
         )  # fmt: skip
 
@@ -101,10 +110,11 @@ class _Piece:
             pa.concat_batches([b for b in (self.batch, after.batch) if b.num_rows]),
             np.concatenate([self.positions, after.positions]),
             self.rejects + after.rejects, self.reject_positions + after.reject_positions,
+            np.concatenate([self.doubtful, after.doubtful]),
         )  # fmt: skip
 
-    def without(self, refuted: npt.NDArray[np.bool_]) -> _Piece:
-        """Return the piece with some of its rows rejected for their time."""
+    def judged(self, refuted: npt.NDArray[np.bool_], doubtful: npt.NDArray[np.bool_]) -> _Piece:
+        """Return the piece with some of its rows rejected for their time, and others doubted."""
         rejects = list(zip(self.reject_positions, self.rejects, strict=True))
         numbers = self.batch.column(RECORD).to_numpy()
         shown = with_event_time(self.batch)
@@ -117,6 +127,7 @@ class _Piece:
         return _Piece(
             self.begin, self.end, self.batch.filter(pa.array(kept)), self.positions[kept],
             [reject for _, reject in rejects], [position for position, _ in rejects],
+            doubtful[kept],
         )  # fmt: skip
 
 
@@ -152,9 +163,10 @@ class SourceReader:
         self.complete_until = inputs.complete_until(source.stream)
         self.position = 0
         self.rejected = 0
+        self.confirmed = NEVER
         if state is not None:
             self.position, self.rejected = state.position, state.rejected
-            self.builder.greatest = state.greatest
+            self.builder.greatest, self.confirmed = state.greatest, state.confirmed
         self.pieces: Iterator[_Piece] | None = None
         self.piece: _Piece | None = None
 
@@ -173,8 +185,9 @@ class SourceReader:
 
     @property
     def progress(self) -> int:
-        """The progress that the source tells: no more than its stream is complete until."""
-        return min(self.builder.progress, self.complete_until)
+        """The progress that the source tells: confirmed, and within what it is complete for."""
+        confirmed = self.confirmed - self.builder.out_of_orderness
+        return max(min(self.builder.progress, confirmed, self.complete_until), NEVER)
 
     def told(self, progress: int, ended: bool = False) -> Block:
         """Return a block that tells progress, or the source's end, and nothing else."""
@@ -183,8 +196,19 @@ class SourceReader:
             self.source.stream, self.source.number, len(self.inputs.sources), *at, progress,
             self.rejected, ended=ended,
         )  # fmt: skip
-        state = ReaderState(self.position, self.rejected, self.builder.greatest, ended)
-        return Block(self.source, *at, [envelope] * self.inputs.join.shards, None, state)
+        return Block(
+            self.source, *at, [envelope] * self.inputs.join.shards, None, self._state(ended)
+        )
+
+    def _state(self, ended: bool) -> ReaderState:
+        return ReaderState(
+            self.position,
+            self.rejected,
+            self.builder.greatest,
+            self.confirmed,
+            self.progress,
+            ended,
+        )
 
     def _next(self, rows: int) -> Block:
         if self.pieces is None:
@@ -201,16 +225,20 @@ class SourceReader:
                 piece, self.piece = piece.cut(int(piece.positions[rows]))
             taken.append(piece)
             self.position = piece.end
+            if not piece.doubtful.all():
+                time = piece.batch.column(TIME).to_numpy()[~piece.doubtful]
+                self.confirmed = max(self.confirmed, int(time.max()))
             rows -= piece.positions.size
         self.rejected += sum(len(piece.rejects) for piece in taken)
         envelopes = self._address(taken, begin)
-        state = ReaderState(self.position, self.rejected, self.builder.greatest, False)
-        return Block(self.source, begin, self.position, envelopes, self._letters(taken), state)
+        return Block(
+            self.source, begin, self.position, envelopes, self._letters(taken), self._state(False)
+        )
 
     def _believed(self, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
         """Reject events whose time no other row confirms, see `schemas.jumps`."""
         max_jump = self.inputs.config.join.max_jump
-        greatest = self.builder.greatest
+        greatest = self.confirmed
         held: _Piece | None = None
         for piece in itertools.chain(pieces, [None]):
             if piece is not None:
@@ -227,11 +255,12 @@ class SourceReader:
                 yield piece
                 continue
             time = piece.batch.column(TIME).to_numpy()
-            judged, refuted, greatest = judge_jumps(time, greatest, max_jump, ended)
-            if judged < time.size:
-                piece, held = piece.cut(int(piece.positions[judged]))
-            if refuted.any():
-                piece = piece.without(refuted)
+            judged = judge_jumps(time, greatest, max_jump, ended)
+            greatest = judged.greatest
+            if judged.rows < time.size:
+                piece, held = piece.cut(int(piece.positions[judged.rows]))
+            if judged.refuted.any() or judged.doubtful.any():
+                piece = piece.judged(judged.refuted, judged.doubtful)
             if piece.end > piece.begin:
                 yield piece
 
@@ -241,6 +270,7 @@ class SourceReader:
             yield _Piece(
                 chunk.begin, chunk.end, events.batch, events.batch.column(RECORD).to_numpy(),
                 events.rejects, [reject.number for reject in events.rejects],
+                np.zeros(events.batch.num_rows, np.bool_),
             )  # fmt: skip
 
     def _by_time(self) -> Iterator[_Piece]:
@@ -259,15 +289,17 @@ class SourceReader:
             first = end == 0
             begin = len(rejects) if first else end
             end = begin + batch.num_rows
-            positions = np.arange(begin, end)
+            positions, doubtful = np.arange(begin, end), np.zeros(batch.num_rows, np.bool_)
             if first:
-                yield _Piece(0, end, batch, positions, rejects, list(range(len(rejects))))
+                numbers = list(range(len(rejects)))
+                yield _Piece(0, end, batch, positions, rejects, numbers, doubtful)
             else:
-                yield _Piece(begin, end, batch, positions, [], [])
+                yield _Piece(begin, end, batch, positions, [], [], doubtful)
         if end == 0 and rejects:
             nothing = pa.RecordBatch.from_pydict({RECORD: pa.array([], pa.int64())})
             count = len(rejects)
-            yield _Piece(0, count, nothing, np.arange(0), rejects, list(range(count)))
+            numbers = list(range(count))
+            yield _Piece(0, count, nothing, np.arange(0), rejects, numbers, np.zeros(0, np.bool_))
 
     def _address(self, pieces: list[_Piece], begin: int) -> list[EventEnvelope]:
         shards = self.inputs.join.shards
@@ -356,7 +388,7 @@ def read_blocks(
         siblings = [other for other in readers if other.source.stream == reader.source.stream]
         progress = FOREVER
         if all(other.source.number in ended for other in siblings):
-            greatest = max(other.builder.progress for other in siblings)
+            greatest = max(other.progress for other in siblings)
             progress = inputs.final_progress(reader.source.stream, greatest)
         if len(ended) == len(readers):
             yield from _closing(inputs, readers, reader, progress, rows)

@@ -74,6 +74,7 @@ class Finished:
     dropped: int
     spans: list[tuple[int, int]]
     looked_up: dict[str, int]
+    sources: list[int]
     samples: int
 
 
@@ -89,6 +90,7 @@ class TrainingState:
         self.dropped = [0] * job.shards
         self.spans: list[list[list[int]]] = [[] for _ in range(job.shards)]
         self.looked_up: list[dict[str, int]] = [{} for _ in range(job.shards)]
+        self.sources: list[int] = []
         self.snapshot: str | None = None
         self.journaled = 0
 
@@ -103,6 +105,7 @@ class TrainingState:
             self.dropped[envelope.shard] = envelope.dropped
             self.spans[envelope.shard] = envelope.spans
             self.looked_up[envelope.shard] = envelope.looked_up
+            self.sources = envelope.sources
         if learned is not None and self.job.plan is not None:
             self.statistics.observe(_observation(learned, self.job))
         return learned
@@ -138,6 +141,7 @@ class TrainingState:
                 "dropped": self.dropped,
                 "spans": self.spans,
                 "looked_up": self.looked_up,
+                "sources": self.sources,
             }
         )
         if self.job.plan is None:
@@ -163,6 +167,7 @@ class TrainingState:
         self.dropped = state["dropped"]
         self.spans = state["spans"]
         self.looked_up = state["looked_up"]
+        self.sources = state["sources"]
 
     def finish(self) -> Finished:
         """Write the model, without the state from which to go on, and sum up."""
@@ -189,6 +194,7 @@ class TrainingState:
                 for of_stream in zip(*self.spans, strict=True)
             ],
             dict(sum((Counter(found) for found in self.looked_up), Counter())),
+            self.sources,
             self.trainer.samples,
         )
 

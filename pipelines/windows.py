@@ -20,7 +20,7 @@ from pipelines.merge import read_blocks
 from pipelines.spill import CACHE_BYTES, Spill
 from schemas.config import Config, MonitorConfig, SamplingConfig
 from schemas.durations import HOUR, SECOND
-from schemas.events import FOREVER, NEVER
+from schemas.events import NEVER
 
 REMEMBERED_KEY_BYTES, KNOWN_IMPRESSION_BYTES = 16, 37
 """Memory of a remembered key, and of an impression that actions may meet; see docs/state.md."""
@@ -98,7 +98,7 @@ def measure_windows(
     longest = 10 * config.longest_window if longest is None else longest
     inputs = resolve(_only_keys(config, longest), file)
     delays = {action.name: Delays(longest) for action in inputs.join.actions}
-    spans = [[FOREVER, NEVER] for _ in inputs.stream_names]
+    progress = dict.fromkeys(inputs.stream_names, NEVER)
     with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
         spill = Spill(Path(scratch), CACHE_BYTES // inputs.join.shards)
         row_bytes = _row_bytes(full, scratch)
@@ -111,13 +111,18 @@ def measure_windows(
                 output = join.apply(envelope, spill.of(join.shard))
                 for batch in output.samples:
                     _observe(batch, delays)
+            name = inputs.stream_names[block.source.stream]
+            progress[name] = max(progress[name], block.reader.progress)
             events += block.end - block.begin
             watch(events)
-        for join in joins:
-            for span, (first, last) in zip(spans, join.spans, strict=True):
-                span[:] = min(span[0], first), max(span[1], last)
         spill.close()
-    ending = full.ending(spans)
+    # What a replay would tell, which does not close every window as was done here.
+    ending = Ending(
+        {
+            name: full.final_progress(stream, progress[name])
+            for stream, name in enumerate(full.stream_names)
+        }
+    )
     return [
         _choices(name, seen, ending, full, row_bytes, coverage) for name, seen in delays.items()
     ]

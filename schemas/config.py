@@ -7,10 +7,12 @@ file be read) is checked by `pipelines.inputs`.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,10 +27,26 @@ from schemas.predicates import Predicate
 
 def _duration(value: object) -> object:
     if isinstance(value, str):
-        return parse_duration(value)
+        duration = parse_duration(value)
+        if duration > _LONGEST:
+            raise ValueError("is longer than a hundred years; is the unit right?")
+        return duration
     if isinstance(value, int) and not isinstance(value, bool) and value == 0:
         return 0
     raise ValueError('expected a duration in quotes, such as "10m"')
+
+
+_LONGEST = 36_525 * DAY
+
+
+def _stream_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w-]*", name) or name.startswith("__"):
+        raise ValueError(
+            "names a label, columns and folders; use letters, digits, _ and -, such as click"
+        )
+    if name == "impressions":
+        raise ValueError("is the name of the impression stream; choose another, such as click")
+    return name
 
 
 def _moment(value: object) -> object:
@@ -287,7 +305,7 @@ class Config(Model):
     """A whole configuration file."""
 
     impressions: ImpressionsConfig
-    actions: dict[str, ActionConfig] = {}
+    actions: dict[Annotated[str, AfterValidator(_stream_name)], ActionConfig] = {}
     join: JoinConfig = JoinConfig()
     sampling: SamplingConfig = SamplingConfig()
     learner: LearnerConfig | None = None

@@ -111,6 +111,8 @@ class SampleEnvelope:
         Per stream the least and greatest event time seen, microseconds.
     looked_up
         Impressions found for joined actions so far, by where they were.
+    sources
+        Per source, the progress that it told last.
     batches
         The samples, in each batch in order of emit time.
     beside
@@ -127,6 +129,7 @@ class SampleEnvelope:
     dropped: int = 0
     spans: list[list[int]] = field(default_factory=list)
     looked_up: dict[str, int] = field(default_factory=dict)
+    sources: list[int] = field(default_factory=list)
     batches: list[pa.RecordBatch] = field(default_factory=list)
     beside: dict[str, list[pa.RecordBatch]] = field(default_factory=dict)
 
@@ -142,6 +145,7 @@ class SampleEnvelope:
             self.dropped,
             self.spans,
             self.looked_up,
+            self.sources,
         ]
         return _pack(_SAMPLES, header, {_ROWS: self.batches, **self.beside})
 

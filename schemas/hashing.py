@@ -5,10 +5,12 @@ keys has a probability of 1e-24), features by the first 64. The digest of
 
 - text and bytes is that of their bytes with seed 0,
 - integers, booleans and timestamps that of 8 little-endian bytes with seed 1,
+  integers from 2^63 on with seed 3, for as signed ones their bytes are taken,
 - floats that of their 8 IEEE 754 bytes with seed 2,
 - several columns that of the concatenated 16-byte digests of each, seed 0.
 
-So the integer 5 and the text "5" differ, as keys and as features.
+So the integer 5 and the text "5" differ, as keys and as features; text and bytes of
+equal bytes do not.
 
 References
 ----------
@@ -31,6 +33,7 @@ Int64s = npt.NDArray[np.int64]
 TEXT_SEED = 0
 INTEGER_SEED = 1
 FLOAT_SEED = 2
+UNSIGNED_SEED = 3
 
 _C1 = np.uint64(0x87C37B91114253D5)
 _C2 = np.uint64(0x4CF5AD432745937F)
@@ -162,9 +165,19 @@ def hash_column(column: pa.Array) -> tuple[UInt64s, UInt64s]:
         if pa.types.is_temporal(kind):
             column = column.cast(pa.int32() if kind.bit_width == 32 else pa.int64())
         wide = column.cast(pa.uint64() if column.type == pa.uint64() else pa.int64())
-        _hash_words(_values(wide, 0).view(np.uint64), INTEGER_SEED, out1, out2)
+        words = _values(wide, 0).view(np.uint64)
+        _hash_words(words, INTEGER_SEED, out1, out2)
+        if wide.type == pa.uint64():
+            large = np.flatnonzero(words >> np.uint64(63))
+            out1[large], out2[large] = _hash_large(words[large])
     else:
         raise TypeError(f"no stable hash is defined for columns of type {kind}")
+    return out1, out2
+
+
+def _hash_large(words: UInt64s) -> tuple[UInt64s, UInt64s]:
+    out1, out2 = np.empty(words.size, np.uint64), np.empty(words.size, np.uint64)
+    _hash_words(words, UNSIGNED_SEED, out1, out2)
     return out1, out2
 
 

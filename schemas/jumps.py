@@ -7,14 +7,17 @@ believed before it in its source is believed only if the rows after it agree: of
 the next `WITNESSES` at least half, five of nine, must be no more than `max_jump`
 before it. Otherwise it is rejected, and counts for nothing after. Near the end
 of a source those that are left judge, so its last row is always believed, having
-none. Nothing comes before the first row, so it is judged too, and so is every
-row until one is believed.
+none. But fewer than five that agree do not confirm it: it is an event, and yet the
+log is not taken to be complete until then. Nothing comes before the first row, so it
+is judged too, and so is every row until one is believed; believed, it is confirmed.
 
 The rule looks at rows alone, so it does not depend on how blocks are cut, and a
 real gap in a log passes it. So does a run of six or more wrong rows that agree.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numba as nb
 import numpy as np
@@ -24,10 +27,32 @@ from schemas.events import NEVER
 from schemas.hashing import Int64s
 
 WITNESSES = 9
+_MOST_OF_THEM = 5
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known of the next rows of a source.
+
+    Parameters
+    ----------
+    rows
+        How many could be judged: the others wait for rows to follow.
+    refuted, doubtful
+        Which of those are no events, and which are events that nothing confirms,
+        bool, shape (rows,).
+    greatest
+        The greatest confirmed event time after them.
+    """
+
+    rows: int
+    refuted: npt.NDArray[np.bool_]
+    doubtful: npt.NDArray[np.bool_]
+    greatest: int
 
 
 @nb.njit(cache=True, nogil=True)
-def _judge(time, greatest, max_jump, ended, refuted):
+def _judge(time, greatest, max_jump, ended, refuted, doubtful):
     for i in range(time.size):
         if greatest == NEVER or time[i] - max_jump > greatest:
             last = min(i + WITNESSES, time.size - 1)
@@ -39,13 +64,14 @@ def _judge(time, greatest, max_jump, ended, refuted):
             if 2 * agree < last - i:
                 refuted[i] = True
                 continue
+            if greatest != NEVER and agree < _MOST_OF_THEM:
+                doubtful[i] = True
+                continue
         greatest = max(greatest, time[i])
     return time.size, greatest
 
 
-def judge_jumps(
-    time: Int64s, greatest: int, max_jump: int, ended: bool
-) -> tuple[int, npt.NDArray[np.bool_], int]:
+def judge_jumps(time: Int64s, greatest: int, max_jump: int, ended: bool) -> Judged:
     """Judge the next rows of a source.
 
     Parameters
@@ -53,18 +79,13 @@ def judge_jumps(
     time
         Event times in the order of the source, int64 microseconds, shape (n,).
     greatest
-        Greatest event time believed before them, `NEVER` without one.
+        Greatest event time confirmed before them, `NEVER` without one.
     max_jump
         In microseconds.
     ended
         Whether no row follows.
 
-    Returns
-    -------
-    judged, refuted, greatest
-        How many rows could be judged: the others wait for rows to follow. Which
-        of those are refuted, shape (judged,). The greatest event time after them.
     """
-    refuted = np.zeros(time.size, np.bool_)
-    judged, greatest = _judge(time, greatest, max_jump, ended, refuted)
-    return int(judged), refuted[:judged], int(greatest)
+    refuted, doubtful = np.zeros((2, time.size), np.bool_)
+    rows, greatest = _judge(time, greatest, max_jump, ended, refuted, doubtful)
+    return Judged(int(rows), refuted[:rows], doubtful[:rows], int(greatest))

@@ -57,7 +57,8 @@ def _first_error(error: ValidationError, file: str | Path) -> ConfigError:
     # A misspelt key also leaves the right one missing: name the misspelling first.
     details = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     detail = details[0]
-    key = ".".join(str(part) for part in detail["loc"])
+    # What is wrong with a table's name has this after it.
+    key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
     value = detail["input"] if not isinstance(detail["input"], dict) else None
     kind = detail["type"]
     if kind == "extra_forbidden":

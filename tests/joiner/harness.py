@@ -279,7 +279,7 @@ def _collect(plan: JoinPlan, output: Any, played: Played) -> None:
             name = (f"{row['group']}/{row['item']}", _micros(row["event_time"]))
             observed = row["observed_for"] // timedelta(microseconds=1)
             if row["emission"] == "window":
-                assert observed == plan.settle_delay
+                assert observed == plan.release_delay == row["__emit"] - name[1]
             else:
                 assert observed == row["__emit"] - name[1]
             order = (row["__emit"], *name, row["emission"])

@@ -94,7 +94,7 @@ def digest(kind, value):
     if kind.startswith("timestamp"):
         unit = datetime.timedelta(**{"microseconds" if "us" in kind else "seconds": 1})
         value = (value - datetime.datetime(1970, 1, 1)) // unit
-    return murmur((int(value) & ALL).to_bytes(8, "little"), 1)
+    return murmur((int(value) & ALL).to_bytes(8, "little"), 3 if int(value) >= 2**63 else 1)
 
 
 def number(form, value):

@@ -118,6 +118,18 @@ def test_files_of_a_stream_that_end_at_different_times_are_one_stream(replay):
         assert len(result.samples) == 90
 
 
+@pytest.mark.parametrize("order", ["sorted", "sort"])
+@pytest.mark.parametrize("at", ["middle", "end"])
+def test_one_broken_clock_does_not_make_a_log_complete(replay, order, at):
+    """A click of 2099 leaves the log complete until the clicks around it."""
+    clicks = [(START + n * 60 + 30, f"i{n}") for n in range(30)]
+    clicks.insert(15 if at == "middle" else 30, (4_070_908_800, "i5"))
+    result = replay(every(60, 100), clicks, end=OPEN, action=f'order = "{order}"')
+    until = result.summary["end_of_log"]["complete_until"]["click"]
+    assert until == "2026-01-01T00:29:30+00:00"
+    assert len(result.samples) == 20
+
+
 @pytest.mark.parametrize("emission", ["immediate", "elapsed", "window_and_immediate"])
 def test_early_samples_of_open_impressions_have_left_immature(replay, emission):
     """They leave as the clock passes their emit time, and say that they may change."""

@@ -398,3 +398,22 @@ def test_environment_and_clock_do_not_reach_the_results(log, result, tmp_path):
     odd = {**os.environ, "TZ": "Asia/Kolkata", "PYTHONHASHSEED": "77", "LC_ALL": "C"}
     subprocess.run([*command, "--out", str(out), "--quiet"], cwd=ROOT, env=odd, check=True)
     assert fingerprint(out) == fingerprint(result[0])
+
+
+def test_an_hour_without_clicks_is_an_empty_file(log, tmp_path):
+    """Of JSON lines too: what is declared, or the other files, tell of the columns."""
+    rows = pq.read_table(log / "clicks.parquet").to_pylist()
+    (tmp_path / "clicks-0.jsonl").write_text("")
+    (tmp_path / "clicks-1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = (log / "headrace.toml").read_text()
+    text = text.replace('"impressions.parquet"', json.dumps(str(log / "impressions.parquet")))
+    config = tmp_path / "headrace.toml"
+    config.write_text(text.replace('"clicks.parquet"', '"clicks-*.jsonl"'))
+    positives = replay(config, tmp_path / "out")["samples"]["positives"]["click"]
+    assert positives > 1_000
+    types = (
+        'types = { request_id = "string", click_id = "string", time = "int64", value = "float64" }'
+    )
+    text = text.replace('"clicks.parquet"', f'"clicks-0.jsonl"\n{types}')
+    config.write_text(text)
+    assert replay(config, tmp_path / "out")["samples"]["positives"]["click"] == 0

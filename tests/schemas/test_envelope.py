@@ -20,7 +20,7 @@ def test_sample_envelopes_come_back_as_they_were():
     """Counts, positions and several batches survive."""
     full = SampleEnvelope(
         1, 8, 5, NEVER, [[3, 0]], {"impressions": {"late": 1}}, 2, [[0, 9]], {"memory": 1},
-        [ROWS, ROWS], {"joined1": [ROWS.select(["n"])]},
+        [7, FOREVER], [ROWS, ROWS], {"joined1": [ROWS.select(["n"])]},
     )  # fmt: skip
     assert SampleEnvelope.decode(full.encode()) == full
 

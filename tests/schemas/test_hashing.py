@@ -4,7 +4,7 @@ import mmh3
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.hashing import assign_shards, hash_bytes, hash_column, hash_columns, uniform
@@ -14,6 +14,7 @@ def digests(column):
     return [(int(a), int(b)) for a, b in zip(*hash_column(column), strict=True)]
 
 
+@settings(deadline=None)  # kernels are compiled on the way
 @given(st.lists(st.binary(max_size=70), max_size=20), st.integers(0, 2**31))
 def test_bytes_hash_as_murmur3_does(values, seed):
     """Digests are those of MurmurHash3_x64_128, whatever the length."""
@@ -24,6 +25,7 @@ def test_bytes_hash_as_murmur3_does(values, seed):
         assert hash_bytes(value, seed) == mmh3.hash64(value, seed, signed=False)
 
 
+@settings(deadline=None)  # kernels are compiled on the way
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20))
 def test_integers_hash_as_their_eight_bytes(values):
     """An integer hashes as its little-endian bytes with seed 1."""
@@ -82,3 +84,10 @@ def test_uniform_is_even_and_independent_of_other_seeds():
     for bound in (0.1, 0.3, 0.9):
         assert abs((one < bound).mean() - bound) < 0.005
     assert abs(((one < 0.1) & (other < 0.1)).mean() - 0.01) < 0.002
+
+
+def test_large_unsigned_integers_are_no_negative_ones():
+    """Equal values of any width and sign match; equal bytes of different values do not."""
+    signed, _ = hash_column(pa.array([-1, 5, 2**63 - 1], pa.int64()))
+    unsigned, _ = hash_column(pa.array([2**64 - 1, 5, 2**63 - 1], pa.uint64()))
+    assert (signed == unsigned).tolist() == [False, True, True]

@@ -8,10 +8,10 @@ from schemas.jumps import judge_jumps
 
 
 def judge(*times, ended=True, greatest=NEVER):
-    """Return how many rows were judged, the times refuted, and the greatest believed."""
+    """Return how many rows were judged, the times refuted, and the greatest confirmed."""
     time = np.array(times, np.int64)
-    judged, refuted, greatest = judge_jumps(time, greatest, 10, ended)
-    return judged, time[:judged][refuted].tolist(), greatest
+    judged = judge_jumps(time, greatest, 10, ended)
+    return judged.rows, time[: judged.rows][judged.refuted].tolist(), judged.greatest
 
 
 def test_an_event_ahead_of_all_others_is_refuted():
@@ -23,7 +23,7 @@ def test_max_jump_itself_is_no_jump():
     """An event is judged from one instant more than `max_jump` on; witnesses agree up to it."""
     assert judge(0, 10, 1, 2, 3) == (5, [], 10)
     assert judge(0, 11, 0, 0, 0) == (5, [11], 0)
-    assert judge(0, 11, 1, 1, 0) == (5, [], 11)
+    assert judge(0, 11, 1, 1, 0) == (5, [], 1)
 
 
 @pytest.mark.parametrize(("agreeing", "refuted"), [(4, [500]), (5, [])])
@@ -43,17 +43,24 @@ def test_near_the_end_those_that_are_left_decide(left, refuted):
     assert judge(0, 1, 500, *left)[1] == refuted
 
 
-def test_the_last_row_is_always_believed():
-    """No row is left that could contradict it."""
-    assert judge(0, 1, 500) == (3, [], 500)
+def test_the_last_row_is_always_believed_but_confirmed_by_nothing():
+    """No row is left that could contradict it; the log is not complete until then."""
+    assert judge(0, 1, 500) == (3, [], 1)
+    assert judge_jumps(np.array([0, 1, 500]), NEVER, 10, True).doubtful.tolist() == [0, 0, 1]
     assert judge(500) == (1, [], 500)
+
+
+@pytest.mark.parametrize(("run", "greatest"), [(5, 1), (6, 500)])
+def test_five_that_agree_confirm_a_jump_near_the_end(run, greatest):
+    """The first of six has five after it, which is enough in the middle of a log too."""
+    assert judge(0, 1, *[500] * run) == (2 + run, [], greatest)
 
 
 def test_first_rows_are_judged_too():
     """Before one is believed nothing is the measure, so each of them needs witnesses."""
     assert judge(500, 0, 1, 2, 3) == (5, [500], 3)
     assert judge(500, 501, 0, 1, 2, 3) == (6, [500, 501], 3)
-    assert judge(0, 0, 500, 500) == (4, [], 500)
+    assert judge(0, 0, 500, 500) == (4, [], 0)
 
 
 @pytest.mark.parametrize(("run", "greatest"), [(5, 1), (6, 500)])

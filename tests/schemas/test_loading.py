@@ -101,6 +101,14 @@ def test_a_configuration_is_read_with_its_defaults(tmp_path):
         ("[sampling]", '[sampling]\nunit = "group"\ncorrection = "logit"',
          'sampling.correction: cannot undo unit = "group": a negative beside a positive is '
          "always kept, so no one shift of the log-odds is right (got 'logit'); use \"weight\""),
+        ("[actions.click]", '[actions."../click"]',
+         "actions.../click: names a label, columns and folders (got '../click'); use letters, "
+         "digits, _ and -, such as click"),
+        ("[actions.click]", "[actions.impressions]",
+         "actions.impressions: is the name of the impression stream (got 'impressions'); choose "
+         "another, such as click"),
+        ('window = "10m"', 'window = "40000d"',
+         "actions.click.window: is longer than a hundred years (got '40000d'); is the unit right?"),
         ("[join]", "[join", "is not valid TOML: Expected"),
     ],
 )  # fmt: skip
