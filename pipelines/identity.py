@@ -10,7 +10,11 @@ from typing import Any
 
 from joiner.recovery import LAYOUT_VERSION
 from pipelines.inputs import Inputs
+from pipelines.training import TRAINING_LAYOUT
 from schemas.errors import UnreadableInputError
+
+_LAYOUT = 1
+"""Version of a checkpoint's own files."""
 
 _ENDS = 64 << 10
 """Bytes at the head and at the tail of a file that are compared."""
@@ -26,7 +30,8 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
     config = inputs.config.model_dump(mode="json")
     config["replay"].pop("checkpoint")
     files = {os.path.realpath(source.path): _ends(Path(source.path)) for source in inputs.sources}
-    return {"layout": LAYOUT_VERSION, "config": config, "files": files}
+    layout = {"checkpoint": _LAYOUT, "join": LAYOUT_VERSION, "training": TRAINING_LAYOUT}
+    return {"layout": layout, "config": config, "files": files}
 
 
 def digest_of(identity: dict[str, Any]) -> str:

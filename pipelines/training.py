@@ -19,10 +19,13 @@ from learners.trainer import Learned, Trainer, TrainPlan
 from monitoring.statistics import Observation, Statistics
 from pipelines.durable import Bundle, with_cells
 from schemas.envelope import SampleEnvelope
+from schemas.errors import StateVersionError
 
 FINISHED = "finished"
 
-_LAYOUT_VERSION = 3
+TRAINING_LAYOUT = 3
+"""Version of the step's ``meta`` cell and of ``state.json``."""
+
 _SNAPSHOTS_KEPT = 3
 _PREFIX = "snapshot-"
 _STATE = "state.json"
@@ -113,7 +116,7 @@ class TrainingState:
     def meta(self) -> dict[str, Any]:
         """Return what the ``meta`` cell holds, as JSON types."""
         return {
-            "layout": _LAYOUT_VERSION,
+            "layout": TRAINING_LAYOUT,
             "snapshot": self.snapshot,
             "journaled": self.journaled,
         }
@@ -134,6 +137,7 @@ class TrainingState:
         """Write everything to a folder but what waits unlearned; return the model's manifest."""
         state = json.dumps(
             {
+                "layout": TRAINING_LAYOUT,
                 "trainer": self.trainer.meta(),
                 "statistics": self.statistics.to_json(),
                 "positions": self.positions,
@@ -154,8 +158,15 @@ class TrainingState:
         return {**self.job.about, "samples": self.trainer.samples, "positions": self.positions}
 
     def load(self, folder: Path, waiting: SampleEnvelope) -> None:
-        """Take over what `save` wrote, and the samples that were waiting then."""
+        """Take over what `save` wrote, and the samples that were waiting then.
+
+        Raises
+        ------
+        StateVersionError
+            If another version wrote it.
+        """
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        _check_layout(state)
         self.trainer.restore(state["trainer"], waiting)
         if self.job.plan is not None:
             self.trainer.model, _ = load_snapshot(folder)
@@ -196,6 +207,14 @@ class TrainingState:
             dict(sum((Counter(found) for found in self.looked_up), Counter())),
             self.sources,
             self.trainer.samples,
+        )
+
+
+def _check_layout(state: dict[str, Any]) -> None:
+    if state.get("layout") != TRAINING_LAYOUT:
+        raise StateVersionError(
+            f"training state has layout {state.get('layout')}, this version reads "
+            f"{TRAINING_LAYOUT}; drain the job with the version that wrote it, then start anew"
         )
 
 
@@ -243,6 +262,7 @@ class TrainEpochs(beam.DoFn):
         def rebuild(known: dict[str, Any]) -> TrainingState:
             state = TrainingState(self.job)
             if known:
+                _check_layout(known)
                 if known["snapshot"] is not None:
                     (unlearned,) = waiting.read()
                     folder = Path(self.job.folder) / known["snapshot"]

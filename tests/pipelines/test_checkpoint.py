@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import identity, training
 from pipelines.cli import main
 from pipelines.disk import files_under
 from pipelines.seal import verify
+from pipelines.training import TrainJob
+from schemas.errors import StateVersionError
+from tests.pipelines.cells import Bag, Step, Value
 from tests.pipelines.test_resume import SETTINGS, contents, write_log
 
 ROOT = Path(__file__).parents[2]
@@ -96,12 +101,13 @@ def test_whatever_is_damaged_the_checkpoint_is_refused(broken, again, capsys):
     names = {path.relative_to(checkpoint).as_posix() for path in damaged}
     assert names >= {
         "manifest.json", "join.arrow", "unlearned", "train/state.json", "train/manifest.json",
-        "train/coordinates.arrow", "held-samples.arrow", "held-dead_letters.arrow",
+        "train/coordinates.arrow", "held-samples.arrow", "held-letters.arrow",
         "held-corrections.arrow", "held-joined-click.arrow",
     }  # fmt: skip
     parts = sorted(files_under(outputs).values())
+    letters = sorted(files_under(outputs.parent / "letters").values())
     assert len(parts) > 3
-    for path in [*damaged, parts[0]]:
+    for path in [*damaged, parts[0], *letters[:1]]:
         whole = path.read_bytes()
         for damage in DAMAGE:
             if damage is None:
@@ -127,11 +133,42 @@ def test_starting_over_needs_no_checkpoint(broken, again):
     assert contents(again) == contents(broken / "whole")
 
 
-def test_another_spelling_of_a_path_is_no_change(broken, again, monkeypatch, tmp_path):
+def test_another_spelling_of_a_path_is_no_change(broken, again, tmp_path):
     """Relative, through a link, or with dots: files are known by where they really are."""
     (tmp_path / "link").symlink_to(broken / "log")
-    monkeypatch.chdir(tmp_path)
-    assert resume("link/./headrace.toml", "../" + tmp_path.name + "/out") == 0
+    out = f"../{tmp_path.name}/out"
+    done = drive("never", 0, "link/./headrace.toml", out, "--resume", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert contents(again) == contents(broken / "whole")
+
+
+@pytest.mark.parametrize("part", ["join", "training", "checkpoint"])
+def test_a_checkpoint_of_another_version_is_refused(broken, again, monkeypatch, capsys, part):
+    """Whatever of it was written in another way; the sentence says what to do."""
+    layout = {"join": "LAYOUT_VERSION", "training": "TRAINING_LAYOUT", "checkpoint": "_LAYOUT"}
+    monkeypatch.setattr(identity, layout[part], 99)
+    assert resume(broken / "log/headrace.toml", again) == 2
+    said = one_line(capsys)
+    assert "the checkpoint is of another version of Headrace" in said
+    assert said.endswith("; run without --resume to start over\n")
+
+
+def test_training_state_of_another_version_is_refused(tmp_path, monkeypatch):
+    """Where a runner keeps it, in the cell or beside a snapshot."""
+    job = TrainJob(None, 1, 10, 60_000_000, (), str(tmp_path))
+    state = training.TrainingState(job)
+    state.checkpoint()
+    waiting = state.trainer.unlearned()
+    monkeypatch.setattr(training, "TRAINING_LAYOUT", 99)
+    says = "training state has layout 3, this version reads 99; drain the job with the version"
+    with pytest.raises(StateVersionError, match=says):
+        training.TrainingState(job).load(tmp_path / state.snapshot, waiting)
+    step = Step(lambda: training.TrainEpochs(job, "foreign"), 2)
+    old = Value()
+    old.write(json.dumps({"layout": 3, "snapshot": None, "journaled": 0}).encode())
+    step.state[0] = [old, Bag(), Bag()]
+    with pytest.raises(StateVersionError, match=says):
+        step.run([(0, waiting)])
 
 
 def test_an_input_changed_at_equal_size_and_time_is_noticed(broken, again, capsys):
@@ -193,6 +230,7 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before(broken, tmp_path, step
 
 ENDED = """
 import os, pipelines.replay as replay, signal, sys
+from pipelines import identity, training
 from pipelines.cli import main
 
 def ended(place):
