@@ -57,7 +57,7 @@ def configure(folder: Path, window: str, actions: int, shards: int) -> Path:
             f'time = {{ column = "time", unit = "us" }}\nwindow = "{window}"\n'
         )
     path = folder / f"join-{window}-{actions}-{shards}.toml"
-    path.write_text(text + f"[join]\nshards = {shards}\n")
+    path.write_text(text + f'[join]\nshards = {shards}\nend_of_log = "close"\n')
     return path
 
 
