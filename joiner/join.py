@@ -132,7 +132,7 @@ class ShardJoin:
             self.dropped,
             self.spans,
             dict(self.meeting.looked_up),
-            self.progress,
+            self.progress if told == FOREVER else [],
             output.samples,
             beside,
         )

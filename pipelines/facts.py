@@ -84,9 +84,7 @@ def gather_findings(
         )
     findings = diagnose(facts, inputs.config.longest_window)
     declared = "end_of_log" in inputs.config.join.model_fields_set
-    findings += inputs.ending(finished.sources).findings(
-        summary, inputs.join.settle_delay, declared
-    )
+    findings += inputs.ending(finished.ends).findings(summary, inputs.join.settle_delay, declared)
     if inputs.config.monitor.near_misses:
         findings += near_misses(folder, inputs)
     return findings

@@ -11,6 +11,7 @@ from __future__ import annotations
 import bisect
 import heapq
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -381,16 +382,18 @@ def read_blocks(
     ended = {number for number, state in states.items() if state.ended}
     waiting = [(readers[n].builder.progress, n) for n in states if n not in ended]
     heapq.heapify(waiting)
+    going_on = Counter(
+        reader.source.stream for reader in readers if reader.source.number not in ended
+    )
 
     def end(reader: SourceReader) -> Iterator[Block]:
         """Tell that a source has ended; the last of a stream tells how far that is complete."""
-        ended.add(reader.source.number)
-        siblings = [other for other in readers if other.source.stream == reader.source.stream]
-        progress = FOREVER
-        if all(other.source.number in ended for other in siblings):
-            greatest = max(other.progress for other in siblings)
-            progress = inputs.final_progress(reader.source.stream, greatest)
-        if len(ended) == len(readers):
+        stream, progress = reader.source.stream, FOREVER
+        going_on[stream] -= 1
+        if going_on[stream] == 0:
+            siblings = [other for other in readers if other.source.stream == stream]
+            progress = inputs.final_progress(stream, max(other.progress for other in siblings))
+        if going_on.total() == 0:
             yield from _closing(inputs, readers, reader, progress, rows)
         yield reader.told(progress, ended=True)
 

@@ -50,7 +50,7 @@ def summarize(
     return {
         "input": records,
         "outcomes": outcomes,
-        "end_of_log": inputs.ending(finished.sources).as_json(),
+        "end_of_log": inputs.ending(finished.ends).as_json(),
         "samples": {
             "rows": finished.samples,
             "emissions": written.emissions,

@@ -77,7 +77,7 @@ class Finished:
     dropped: int
     spans: list[tuple[int, int]]
     looked_up: dict[str, int]
-    sources: list[int]
+    ends: list[int]
     samples: int
 
 
@@ -93,7 +93,7 @@ class TrainingState:
         self.dropped = [0] * job.shards
         self.spans: list[list[list[int]]] = [[] for _ in range(job.shards)]
         self.looked_up: list[dict[str, int]] = [{} for _ in range(job.shards)]
-        self.sources: list[int] = []
+        self.ends: list[int] = []
         self.snapshot: str | None = None
         self.journaled = 0
 
@@ -108,7 +108,8 @@ class TrainingState:
             self.dropped[envelope.shard] = envelope.dropped
             self.spans[envelope.shard] = envelope.spans
             self.looked_up[envelope.shard] = envelope.looked_up
-            self.sources = envelope.sources
+            # Every shard tells the same.
+            self.ends = envelope.ends or self.ends
         if learned is not None and self.job.plan is not None:
             self.statistics.observe(_observation(learned, self.job))
         return learned
@@ -145,7 +146,7 @@ class TrainingState:
                 "dropped": self.dropped,
                 "spans": self.spans,
                 "looked_up": self.looked_up,
-                "sources": self.sources,
+                "ends": self.ends,
             }
         )
         if self.job.plan is None:
@@ -178,7 +179,7 @@ class TrainingState:
         self.dropped = state["dropped"]
         self.spans = state["spans"]
         self.looked_up = state["looked_up"]
-        self.sources = state["sources"]
+        self.ends = state["ends"]
 
     def finish(self) -> Finished:
         """Write the model, without the state from which to go on, and sum up."""
@@ -205,7 +206,7 @@ class TrainingState:
                 for of_stream in zip(*self.spans, strict=True)
             ],
             dict(sum((Counter(found) for found in self.looked_up), Counter())),
-            self.sources,
+            self.ends,
             self.trainer.samples,
         )
 

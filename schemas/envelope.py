@@ -111,8 +111,8 @@ class SampleEnvelope:
         Per stream the least and greatest event time seen, microseconds.
     looked_up
         Impressions found for joined actions so far, by where they were.
-    sources
-        Per source, the progress that it told last.
+    ends
+        Per source the progress that it told last; empty while one goes on.
     batches
         The samples, in each batch in order of emit time.
     beside
@@ -129,7 +129,7 @@ class SampleEnvelope:
     dropped: int = 0
     spans: list[list[int]] = field(default_factory=list)
     looked_up: dict[str, int] = field(default_factory=dict)
-    sources: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
     batches: list[pa.RecordBatch] = field(default_factory=list)
     beside: dict[str, list[pa.RecordBatch]] = field(default_factory=dict)
 
@@ -145,7 +145,7 @@ class SampleEnvelope:
             self.dropped,
             self.spans,
             self.looked_up,
-            self.sources,
+            self.ends,
         ]
         return _pack(_SAMPLES, header, {_ROWS: self.batches, **self.beside})
 
