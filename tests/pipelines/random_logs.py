@@ -189,22 +189,3 @@ def _options(random: Random, windows: dict[str, int], tidy: bool) -> dict[str, d
         }  # fmt: skip
         options["monitor"] = {"slices": ["device"], "window": "1m"}
     return options
-
-
-def contents(out: Path) -> dict[str, Any]:
-    """Return every output of a folder; of summary and report without times and memory."""
-    found: dict[str, Any] = {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in sorted(out.rglob("*"))
-        if path.is_file()
-    }
-    found.pop("seal.json", None)
-    summary = json.loads(found["summary.json"])
-    for name in ("elapsed_s", "events_per_s", "peak_rss_mb"):
-        del summary[name]
-    if summary["joined"] is not None:
-        del summary["joined"]["found_in"]
-    found["summary.json"] = summary
-    report = found["report.html"].decode()
-    found["report.html"] = [line for line in report.splitlines() if "peak memory" not in line]
-    return found

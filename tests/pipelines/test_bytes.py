@@ -9,7 +9,8 @@ import pytest
 
 from pipelines import reading
 from pipelines.cli import main
-from tests.pipelines.random_logs import contents, random_log
+from tests.pipelines.outputs import contents
+from tests.pipelines.random_logs import random_log
 
 
 def run(config, out, *options):

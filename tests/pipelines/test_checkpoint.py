@@ -19,7 +19,8 @@ from pipelines.seal import verify
 from pipelines.training import TrainJob
 from schemas.errors import StateVersionError
 from tests.pipelines.cells import Bag, Step, Value
-from tests.pipelines.test_resume import SETTINGS, contents, write_log
+from tests.pipelines.outputs import contents
+from tests.pipelines.test_resume import SETTINGS, write_log
 
 ROOT = Path(__file__).parents[2]
 
