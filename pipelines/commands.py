@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from monitoring.ending import what_stayed_open
 from pipelines.disk import writing
 from pipelines.heads import check_times
 from pipelines.inputs import Inputs, resolve
@@ -47,6 +48,9 @@ def replay(options: argparse.Namespace) -> int:
             replayed = run_replay(inputs, place, options.beam_options, watch, options.resume, tell)
     if not options.quiet:
         closing_table(replayed.summary, replayed.findings, options.out)
+    elif not replayed.summary["samples"]["rows"] and (opened := what_stayed_open(replayed.summary)):
+        # A green exit on an empty result would mislead.
+        print(f"headrace: no sample has left: {opened}", file=sys.stderr)
     return 0
 
 

@@ -70,34 +70,8 @@ class StateVersionError(HeadraceError):
     """Durable state written by a version that this one can neither read nor migrate."""
 
 
-class FolderError(HeadraceError):
-    """A folder that a run must not write to, or cannot go on in; nothing in it was touched.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-    fact
-        What is so instead of what was expected.
-    hint
-        What to do about it.
-    """
-
-    def __init__(self, folder: str | Path, fact: str, hint: str) -> None:
-        self.folder, self.fact, self.hint = str(folder), fact, hint
-        super().__init__(f"{self.folder}: {fact}; {hint}")
-
-
-class CheckpointError(FolderError):
-    """A checkpoint that is damaged, or whose finished outputs are."""
-
-
-class SealError(FolderError):
-    """A ``seal.json`` that cannot be read, is damaged, or is of another version."""
-
-
-class OutputError(HeadraceError):
-    """An output that cannot be written, or is not what was written.
+class PathError(HeadraceError):
+    """Something is wrong with a file or folder that a run writes.
 
     Parameters
     ----------
@@ -112,6 +86,22 @@ class OutputError(HeadraceError):
     def __init__(self, path: str | Path, fact: str, hint: str) -> None:
         self.path, self.fact, self.hint = str(path), fact, hint
         super().__init__(f"{self.path}: {fact}; {hint}")
+
+
+class FolderError(PathError):
+    """A folder that a run must not write to, or cannot go on in; nothing in it was touched."""
+
+
+class CheckpointError(FolderError):
+    """A checkpoint that is damaged, or whose finished outputs are."""
+
+
+class SealError(FolderError):
+    """A ``seal.json`` that cannot be read, is damaged, or is of another version."""
+
+
+class OutputError(PathError):
+    """An output that cannot be written, or is not what was written."""
 
     @classmethod
     def unwritable(cls, path: str | Path, cause: OSError) -> OutputError:

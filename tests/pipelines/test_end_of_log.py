@@ -82,12 +82,15 @@ def test_a_stream_that_ends_moments_before_is_not_blamed(replay):
     assert "holds" not in result.said
 
 
-def test_an_empty_stream_holds_everything_open_but_not_without_a_word(replay):
+def test_an_empty_stream_holds_everything_open_but_not_without_a_word(replay, tmp_path, capsys):
     """No click at all may mean that none was exported."""
     result = replay(every(60, 100), [], end=OPEN)
     assert result.samples == []
     assert result.summary["end_of_log"]["labels_complete_until"] is None
     assert "click holds 100 impressions open: it has no event." in result.said
+    quiet = ["replay", str(tmp_path / "join.toml"), "--out", str(tmp_path / "out"), "--quiet"]
+    assert main(quiet) == 0
+    assert "headrace: no sample has left: 100 of 100 impressions" in capsys.readouterr().err
     until = 'complete_until = "2026-01-01T01:39:00Z"'
     assert len(replay(every(60, 100), [], end=OPEN, action=until).samples) == 90
 
