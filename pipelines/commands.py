@@ -48,9 +48,9 @@ def replay(options: argparse.Namespace) -> int:
             replayed = run_replay(inputs, place, options.beam_options, watch, options.resume, tell)
     if not options.quiet:
         closing_table(replayed.summary, replayed.findings, options.out)
-    elif not replayed.summary["samples"]["rows"] and (opened := what_stayed_open(replayed.summary)):
+    elif not replayed.summary["samples"]["rows"] and (said := what_stayed_open(replayed.summary)):
         # A green exit on an empty result would mislead.
-        print(f"headrace: no sample has left: {opened}", file=sys.stderr)
+        print(f"headrace: no sample has left: {said}", file=sys.stderr)
     return 0
 
 
