@@ -37,10 +37,10 @@ from pipelines import runtime
 from pipelines.disk import describe, files_under, flush, flush_tree, writing
 from pipelines.durable import CACHE, INITIAL
 from pipelines.inputs import Inputs
-from pipelines.merge import ReaderState
 from pipelines.place import CHECKPOINT, LETTERS, Place
 from pipelines.signing import read_signed, write_signed
 from pipelines.sinks import Paused, Sink
+from pipelines.sourcereader import ReaderState
 from pipelines.spill import FileJournal
 from pipelines.training import TrainingState, TrainJob
 from schemas.envelope import SampleEnvelope

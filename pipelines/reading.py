@@ -19,8 +19,9 @@ from apache_beam.utils.timestamp import Duration
 from pipelines import runtime
 from pipelines.inputs import Inputs
 from pipelines.joining import DEAD
-from pipelines.merge import Block, ReaderState, read_blocks
+from pipelines.merge import read_blocks
 from pipelines.prefetch import Prefetcher
+from pipelines.sourcereader import Block, ReaderState
 
 _MOST_BLOCKS = 2**40
 _BUNDLE_ROWS = 200_000

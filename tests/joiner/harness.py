@@ -18,7 +18,7 @@ from joiner.journal import MemoryJournal
 from joiner.plan import ActionPlan, JoinPlan
 from joiner.recovery import describe_join, export_join, restore_join
 from joiner.sampling import SamplingPlan
-from pipelines.merge import partition
+from pipelines.sourcereader import partition
 from schemas.config import TimeConfig
 from schemas.decoding import Records
 from schemas.envelope import EventEnvelope, SampleEnvelope
