@@ -12,29 +12,26 @@ import pyarrow as pa
 from joiner.keytable import fits, probe, slot_value, slots_for
 from joiner.plan import JoinPlan
 from joiner.remembered import RememberedKeys
+from joiner.rules import (
+    RETENTION,
+    belongs,
+    comes_before,
+    is_late,
+    is_retained,
+    is_visible,
+    rule_times,
+)
 from schemas.events import ARRIVAL, ID0, ID1, KEY0, KEY1, NEVER, OFFSET, TIME
 from schemas.hashing import Int64s, UInt64s
 
 Bools = npt.NDArray[np.bool_]
 
-PENDING, SETTLED, LATE = 0, 1, 2
+PENDING, SETTLED, LATE, EXPIRED, RESTORED = range(5)
+"""State of an entry: undecided; counted or repeated; late; an orphan or outside of its
+window; decided before a restart, in whichever way."""
 
 COMPACTED_FROM = 1024
 """Below this many entries it is not worth while to drop those that are decided."""
-
-
-@nb.njit(inline="always")
-def _sees(i_time, i_known, a_time, a_arrival, times):
-    """Whether an impression is visible to an action: remembered, and in time for it."""
-    settle_delay, retention, horizon, wait = times[0], times[1], times[2], times[3]
-    remembered = max(i_time + settle_delay + retention, i_time + horizon)
-    return a_arrival < remembered and i_known < a_time + wait
-
-
-@nb.njit(inline="always")
-def belongs(i_time, a_time, window, early):
-    """Whether an action lies in its window after an impression of its key."""
-    return i_time - early <= a_time and a_time < i_time + window
 
 
 @nb.njit(cache=True, nogil=True)
@@ -51,17 +48,16 @@ def _match(
     slots, key0, key1, following, state, seen, met, stream, a_time, a_arrival,
     i_key0, i_key1, i_time, i_known, windows, times, row_out, entry_out, seen_out,
 ):  # fmt: skip
-    settle_delay, early = times[0], times[4]
     matched = 0
     newly_seen = 0
     for i in range(i_time.size):
         _, entry = probe(slots, key0, key1, i_key0[i], i_key1[i])
         while entry >= 0:
-            if state[entry] == PENDING and _sees(
+            if state[entry] == PENDING and is_visible(
                 i_time[i], i_known[i], a_time[entry], a_arrival[entry], times
             ):
-                if belongs(i_time[i], a_time[entry], windows[stream[entry]], early):
-                    late = a_arrival[entry] >= i_time[i] + settle_delay
+                if belongs(i_time[i], a_time[entry], windows[stream[entry]], times):
+                    late = is_late(i_time[i], a_arrival[entry], times)
                     state[entry] = LATE if late else SETTLED
                     met[entry] = i_time[i]
                     row_out[matched] = i
@@ -80,9 +76,11 @@ def _meet_remembered(found, i_time, i_known, begin, stream, a_time, a_arrival, w
                      state, seen, met):  # fmt: skip
     for i in range(found.size):
         entry = begin + i
-        if not found[i] or not _sees(i_time[i], i_known[i], a_time[entry], a_arrival[entry], times):
+        if not found[i] or not is_visible(
+            i_time[i], i_known[i], a_time[entry], a_arrival[entry], times
+        ):
             continue
-        if belongs(i_time[i], a_time[entry], windows[stream[entry]], times[4]):
+        if belongs(i_time[i], a_time[entry], windows[stream[entry]], times):
             state[entry] = LATE
             met[entry] = i_time[i]
         else:
@@ -91,7 +89,7 @@ def _meet_remembered(found, i_time, i_known, begin, stream, a_time, a_arrival, w
 
 @nb.njit(cache=True, nogil=True)
 def _met_by(
-    slots, key0, key1, following, a_time, a_arrival, met, settle_delay,
+    slots, key0, key1, following, a_time, a_arrival, met, times,
     i_key0, i_key1, i_time, at, row_out, entry_out,
 ):  # fmt: skip
     found = 0
@@ -101,7 +99,7 @@ def _met_by(
             if (
                 met[entry] == i_time[i]
                 and max(a_time[entry], a_arrival[entry]) <= at[i]
-                and a_arrival[entry] < i_time[i] + settle_delay
+                and not is_late(i_time[i], a_arrival[entry], times)
             ):
                 if found < row_out.size:
                     row_out[found] = i
@@ -111,23 +109,10 @@ def _met_by(
     return found
 
 
-@nb.njit(inline="always")
-def comes_before(a, b, time, arrival, source, offset):
-    """Whether an action becomes known before another; ties go by time, source, offset."""
-    known_a, known_b = max(time[a], arrival[a]), max(time[b], arrival[b])
-    if known_a != known_b:
-        return known_a < known_b
-    if time[a] != time[b]:
-        return time[a] < time[b]
-    if source[a] != source[b]:
-        return source[a] < source[b]
-    return offset[a] < offset[b]
-
-
 @nb.njit(cache=True, nogil=True)
 def _counted_up_to(
     slots, key0, key1, following, stream, time, arrival, source, offset, id0, id1, met,
-    settle_delay, late, row_out, entry_out, repeated,
+    times, late, row_out, entry_out, repeated,
 ):  # fmt: skip
     found = 0
     for i in range(late.size):
@@ -138,7 +123,7 @@ def _counted_up_to(
         while entry >= 0:
             if met[entry] == met[own] and (
                 entry == own
-                or arrival[entry] < met[own] + settle_delay
+                or not is_late(met[own], arrival[entry], times)
                 or comes_before(entry, own, time, arrival, source, offset)
             ):
                 if found < row_out.size:
@@ -181,16 +166,7 @@ class PendingActions:
     def __init__(self, plan: JoinPlan) -> None:
         self.meets = plan.meets
         self.windows = np.array([action.window for action in plan.actions], np.int64)
-        self.times = np.array(
-            [
-                plan.settle_delay,
-                plan.retention,
-                plan.dedup_horizon,
-                plan.wait_for_impression,
-                plan.early,
-            ],
-            np.int64,
-        )
+        self.times = rule_times(plan)
         self.deadline = plan.action_deadline
         self.count = 0
         self.batches: list[pa.RecordBatch] = []
@@ -313,7 +289,7 @@ class PendingActions:
             row, entry = np.empty(size, np.int64), np.empty(size, np.int64)
             found = _met_by(
                 self.slots, self.key0, self.key1, self.following, self.time, self.arrival,
-                self.met, self.times[0], key0, key1, time, at, row, entry,
+                self.met, self.times, key0, key1, time, at, row, entry,
             )  # fmt: skip
             if found <= size:
                 return Matches(row[:found], entry[:found])
@@ -341,8 +317,7 @@ class PendingActions:
 
     def note_late(self, entries: Int64s) -> None:
         """Remember late entries whose impression is retained when they are known."""
-        settle_delay, retention = self.times[0], self.times[1]
-        retained = self.arrival[entries] < self.met[entries] + settle_delay + retention
+        retained = is_retained.py_func(self.met[entries], self.arrival[entries], self.times)
         self.uncorrected = np.concatenate([self.uncorrected, entries[retained]])
 
     def take_uncorrected(self, clock: int) -> Int64s:
@@ -369,7 +344,7 @@ class PendingActions:
             found = _counted_up_to(
                 self.slots, self.key0, self.key1, self.following, self.stream, self.time,
                 self.arrival, self.source, self.offset, self.id0, self.id1, self.met,
-                self.times[0], entries, row, entry, repeated,
+                self.times, entries, row, entry, repeated,
             )  # fmt: skip
             if found <= size:
                 return Matches(row[:found], entry[:found]), repeated
@@ -393,14 +368,13 @@ class PendingActions:
 
     def asked_for(self, pending: Bools, known: Int64s, met: Int64s, clock: int) -> Bools:
         """Tell which actions something may still ask for, by what is known of each."""
-        settle_delay, retention = self.times[0], self.times[1]
         asked = pending
         if self.meets:
             # It may be decided, as late, and yet leave with its impression when it is known.
             asked = asked | (known >= clock)
-        if retention:
+        if self.times[RETENTION]:
             # Corrections tell of it, and repetitions of its id, until its impression is forgotten.
-            asked = asked | (met + settle_delay + retention > clock)
+            asked = asked | is_retained.py_func(met, clock, self.times)
         return asked
 
     def compact(self, clock: int) -> None:

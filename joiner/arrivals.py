@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from joiner.actions import PendingActions, belongs, comes_before
+from joiner.actions import PendingActions
 from joiner.keytable import following_slot, probe, start
 from joiner.known import KnownImpressions, keep, known_times, tags_of
 from joiner.plan import JoinPlan
+from joiner.rules import belongs, comes_before, in_time, is_retained
 from joiner.settling import column
 from schemas.events import KEY0, KEY1, NEVER, OFFSET, TIME
 from schemas.hashing import Int64s
@@ -54,11 +55,9 @@ def _has_met(
 def _meet(
     i_key0, i_key1, i_tag, i_time, i_known, shadowed,
     due, slots, key0, key1, following, stream, a_time, a_arrival, source, offset, id0, id1,
-    met, tags, times, knowns, horizon, windows, plan_times,
+    met, tags, times, knowns, horizon, windows, rules,
     entry_out, time_out, known_out, at_out, first_out, repeated_out,
 ):  # fmt: skip
-    settle_delay, retention = plan_times[0], plan_times[1]
-    wait, early = plan_times[3], plan_times[4]
     pairs = 0
     entered = 0
     i = 0
@@ -78,9 +77,9 @@ def _meet(
                     if (
                         met[entry] == NEVER
                         and max(a_time[entry], a_arrival[entry]) < i_known[i]
-                        and a_arrival[entry] < i_time[i] + settle_delay + retention
-                        and i_known[i] < a_time[entry] + wait
-                        and belongs(i_time[i], a_time[entry], windows[stream[entry]], early)
+                        and is_retained(i_time[i], a_arrival[entry], rules)
+                        and in_time(i_known[i], a_time[entry], rules)
+                        and belongs(i_time[i], a_time[entry], windows[stream[entry]], rules)
                     ):
                         # Into its place among those found, in the order of becoming known.
                         at = waited
@@ -113,9 +112,9 @@ def _meet(
         while tags[at] != np.uint64(0):
             if (
                 tags[at] == tag
-                and a_arrival[entry] < times[at] + settle_delay + retention
-                and knowns[at] < a_time[entry] + wait
-                and belongs(times[at], a_time[entry], windows[stream[entry]], early)
+                and is_retained(times[at], a_arrival[entry], rules)
+                and in_time(knowns[at], a_time[entry], rules)
+                and belongs(times[at], a_time[entry], windows[stream[entry]], rules)
             ):
                 first, repeated = _has_met(
                     entry, slots, key0, key1, following, stream, a_time, a_arrival, source,

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from joiner.actions import LATE, PendingActions
+from joiner.actions import EXPIRED, LATE, PendingActions
 from joiner.groups import HeldRows
 from joiner.hashqueue import HashQueue, Run, Segment, sort_by_time
 from joiner.journal import AHEAD, Journal
@@ -331,7 +331,7 @@ class ShardJoin:
         if entries.size == 0:
             return
         self._record(journal, entries, DECIDED)
-        actions.state[entries] = LATE
+        actions.state[entries] = EXPIRED
         seen = actions.seen[entries]
         output.bury_actions(Outcome.OUTSIDE_WINDOW, actions, entries[seen])
         output.bury_actions(Outcome.ORPHAN, actions, entries[~seen])

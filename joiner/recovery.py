@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from joiner.actions import PENDING, SETTLED
+from joiner.actions import PENDING, RESTORED
 from joiner.groups import event_times
 from joiner.hashqueue import Segment
 from joiner.join import ShardJoin
@@ -19,6 +19,7 @@ from joiner.journal import AHEAD, Journal
 from joiner.known import known_times
 from joiner.layout import DECIDED, MET, SEEN, new_rings, record_of, ring_bounds
 from joiner.plan import JoinPlan
+from joiner.rules import is_late
 from schemas.envelope import EventEnvelope, batch_from_bytes, batch_to_bytes
 from schemas.errors import StateVersionError
 from schemas.events import EMIT, KEY1, NEVER, OFFSET, TIME, Outcome
@@ -264,12 +265,12 @@ def _restore_actions(join: ShardJoin, journal: Journal) -> None:
         actions.met[new] = own[wanted]
         actions.seen[new] |= np.array([place in seen for place in places])[wanted]
         # What was decided as late must not be decided once more.
-        actions.state[new] = np.where(pending[wanted], PENDING, SETTLED)
+        actions.state[new] = np.where(pending[wanted], PENDING, RESTORED)
     live = np.arange(actions.count)
     fresh = live[actions.known(live) >= join.clock]
     actions.unmet = fresh if actions.meets else live[:0]
     decided_now = (actions.state[fresh] != PENDING) & (actions.met[fresh] > NEVER)
-    late = actions.arrival[fresh] >= actions.met[fresh] + join.plan.settle_delay
+    late = is_late.py_func(actions.met[fresh], actions.arrival[fresh], actions.times)
     actions.note_late(fresh[decided_now & late])
 
 
