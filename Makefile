@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format bench bench-join bench-windows floors clean
+.PHONY: help setup demo test test-slow check format bench bench-join bench-windows floors \
+	clean-kernels clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +49,9 @@ bench-windows: $(READY) ## measure memory with twenty million waiting impression
 
 floors: $(READY) ## measure the learner on real data (DATA=folder of the data sets)
 	$(BIN)/python -m benchmarks.floors $(DATA)
+
+clean-kernels: ## forget compiled kernels: they do not notice a change in what they inline
+	find schemas joiner learners monitoring -name '*.nb[ic]' -delete
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) demo-out bench-out build *.egg-info
