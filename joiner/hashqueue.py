@@ -148,7 +148,7 @@ class HashQueue:
             self.recent_cached -= oldest.nbytes
 
     def pop_until(self, bound: int, journal: Journal) -> list[Run]:
-        """Take out all rows with event time up to `bound`, that included."""
+        """Take out all rows with event time up to and including `bound`."""
         runs = []
         while self.heap and self.heap[0][0] <= bound:
             _, source, begin = heapq.heappop(self.heap)

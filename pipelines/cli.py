@@ -167,7 +167,7 @@ def _duration(text: str) -> int:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     if duration == 0:
-        raise argparse.ArgumentTypeError("expected more than nothing")
+        raise argparse.ArgumentTypeError("expected a duration greater than zero")
     return duration
 
 

@@ -149,7 +149,7 @@ def replay(
     checkpoint = place.checkpoint()
     if go_on:
         found = checkpoint is not None
-        tell("going on from checkpoint" if found else "no checkpoint found, starting over")
+        tell("resuming from checkpoint" if found else "no checkpoint found, starting over")
     name = uuid.uuid4().hex
     run = runtime.Run(place.partial, place.result)
     runtime.register(name, run)

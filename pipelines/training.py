@@ -49,7 +49,7 @@ class TrainJob:
         What every snapshot's manifest says besides the model.
     durable
         Whether to keep a journal. On a runner that keeps no state beyond the
-        process it would be written for nobody.
+        process it would never be read.
     journal_bytes
         A snapshot is taken when the samples since the last exceed this.
     """

@@ -274,7 +274,7 @@ class LearnerConfig(Model):
     @classmethod
     def _positive(cls, epoch: int) -> int:
         if epoch <= 0:
-            raise ValueError("an epoch must be longer than nothing; 10s is usual")
+            raise ValueError("an epoch must be greater than zero; 10s is usual")
         return epoch
 
 

@@ -100,7 +100,7 @@ class SampleEnvelope:
     sequence
         Number of the envelope within its shard, from 0 without gaps.
     progress
-        Emit time up to which, that included, the shard has sent every sample.
+        Emit time up to and including which the shard has sent every sample.
     positions
         Per source, records read and records rejected so far.
     outcomes

@@ -56,7 +56,7 @@ class Predicate:
         try:
             return ast.parse(self.text.strip(), mode="eval").body
         except SyntaxError as error:
-            raise ValueError(f"is no condition ({error.msg}); {_HINT}") from error
+            raise ValueError(f"is not a valid condition ({error.msg}); {_HINT}") from error
 
     def evaluate(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
         """Tell which rows meet the condition, shape (n,).

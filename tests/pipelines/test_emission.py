@@ -134,7 +134,7 @@ def test_kept_and_published_samples(log, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('keep = "price ++"', "is no condition"),
+        ('keep = "price ++"', "is not a valid condition"),
         ('keep = "nothing > 1"', "no such impression column"),
         ('keep = "device > 5"', "cannot be evaluated"),
         ("publish = { high = 0.9 }", "is above every negative_rate (0.5)"),
