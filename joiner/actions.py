@@ -14,6 +14,7 @@ from joiner.plan import JoinPlan
 from joiner.remembered import RememberedKeys
 from joiner.rules import (
     RETENTION,
+    SETTLE_DELAY,
     belongs,
     comes_before,
     is_late,
@@ -370,8 +371,9 @@ class PendingActions:
         """Tell which actions something may still ask for, by what is known of each."""
         asked = pending
         if self.meets:
-            # It may be decided, as late, and yet leave with its impression when it is known.
-            asked = asked | (known >= clock)
+            # It may be decided, as late, and yet leave with its impression when it is known;
+            # or as settled, and yet label a sample that leaves only after the settle time.
+            asked = asked | (known >= clock) | (met + self.times[SETTLE_DELAY] >= clock)
         if self.times[RETENTION]:
             # Corrections tell of it, and repetitions of its id, until its impression is forgotten.
             asked = asked | is_retained.py_func(met, clock, self.times)

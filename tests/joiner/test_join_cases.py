@@ -343,3 +343,18 @@ def test_the_choice_is_that_of_the_key():
         chosen.append(keys["window"])
     assert chosen[0] == chosen[1]
     assert 30 < len(chosen[0]) < 70
+
+
+@pytest.mark.parametrize("wait", [0, 10])
+def test_actions_are_known_until_the_sample_that_they_label_has_left(monkeypatch, wait):
+    """At the settle time they are decided, but an `elapsed` sample leaves only after it."""
+    monkeypatch.setattr(actions, "COMPACTED_FROM", 1)
+    plan = make_plan(mode="elapsed", elapsed=(1.0, 1.0), wait_for_impression=wait, dedup_horizon=10)
+    impressions = [(4, "g/8"), (5, "g/1"), (15, "g/9"), (16, "g/7")]
+    clicks = [(5, "g/6", ""), (5, "g/1", ""), (15, "g/5", ""), (16, "g/4", "")]
+    sources = [Rows(0, impressions), Rows(1, clicks)]
+    label = ((YES, 5, 1),) if wait else ((NO, None, 0),)
+    for seed in range(40):
+        blocks = envelopes(plan, sources, 0, Random(seed))
+        played = play(plan, blocks, Random(seed), crashes=0.4)
+        assert played.early["elapsed", "g/1", 5, 15] == label

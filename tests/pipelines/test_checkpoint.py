@@ -272,7 +272,7 @@ def kill_and_resume(broken, out, other, call):
     assert verify(out).problems == []
     after = contents(out)
     assert after != before
-    assert after[0].pop("notes.txt") == b"mine"
+    assert after.pop("notes.txt") == b"mine"
     assert after == contents(broken / "plain")
     assert not (out / ".headrace").exists()
     shutil.rmtree(out)
