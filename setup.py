@@ -1,12 +1,12 @@
 """Package metadata; also the file that ``--setup_file`` ships to Beam workers.
 
-The five packages are named one by one: a worker needs exactly these, and a
-``find_packages`` would pick up tests and benchmarks.
+The folder ``headrace`` holds links to the five packages beside it, so that all of them
+are installed under one name.
 """
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
@@ -18,8 +18,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
-    packages=["schemas", "joiner", "learners", "monitoring", "pipelines"],
-    package_data={"monitoring": ["templates/*.html"]},
+    packages=find_packages(include=["headrace", "headrace.*"]),
+    package_data={"headrace": ["py.typed"], "headrace.monitoring.report": ["templates/*.html"]},
     install_requires=[
         "apache-beam==2.77.*",
         "jinja2>=3.1",
@@ -44,5 +44,5 @@ setup(
         "bench": ["polars>=1", "vowpalwabbit>=9.11,<9.12"],
         "check": ["mypy>=1.13", "ruff>=0.8"],
     },
-    entry_points={"console_scripts": ["headrace=pipelines.cli:main"]},
+    entry_points={"console_scripts": ["headrace=headrace.pipelines.app.cli:main"]},
 )

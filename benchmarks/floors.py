@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow.dataset as ds
 
 from examples.convert import CONVERTERS, convert
-from learners.features import FeatureEncoder
-from learners.ftrl import FtrlModel
-from pipelines.commands import quiet_beam
-from pipelines.inputs import resolve
-from schemas.loading import load_config
+from headrace.learners.features import FeatureEncoder
+from headrace.learners.models.ftrl import FtrlModel
+from headrace.pipelines.app.commands import quiet_beam
+from headrace.pipelines.sources.inputs import resolve
+from headrace.schemas.config.loading import load_config
 
 FLOORS = {"mind": (0.07, 0.70), "talkingdata": (0.33, 0.95), "avazu": (0.08, 0.69)}
 
@@ -28,12 +28,12 @@ FLOORS = {"mind": (0.07, 0.70), "talkingdata": (0.33, 0.95), "avazu": (0.08, 0.6
 def score(name: str, data: Path, work: Path) -> tuple[float, float, int]:
     """Return (share by which log loss is lower, AUC, positives scored)."""
     quiet_beam()
-    from pipelines.folder import opened
-    from pipelines.replay import replay
+    from headrace.pipelines.jobs.replay import replay
+    from headrace.pipelines.run.folder import opened
 
     path = convert(name, data / name, work)
     inputs = resolve(load_config(path), path)
-    with opened(work / "result", inputs) as place:
+    with opened(work / "result", inputs.files) as place:
         replay(inputs, place)
     samples = ds.dataset(work / "result" / "samples", format="parquet").to_table()
     batch = samples.combine_chunks().to_batches()[0]

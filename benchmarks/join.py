@@ -34,7 +34,7 @@ def make_log(folder: Path, impressions: int, rate: int) -> Path:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from pipelines.generate import Traffic, write_traffic
+    from headrace.pipelines.jobs.generate import Traffic, write_traffic
 
     if not (folder / "conversions.parquet").exists():
         write_traffic(Traffic(impressions=impressions, rate=rate, clean=True), folder)
@@ -63,13 +63,13 @@ def configure(folder: Path, window: str, actions: int, shards: int) -> Path:
 
 def headrace(config: Path) -> dict[str, float]:
     """Join a log with the pure core, journal and all; samples are counted and dropped."""
-    from joiner.join import ShardJoin
-    from pipelines.inputs import resolve
-    from pipelines.merge import read_blocks
-    from pipelines.prefetch import Prefetcher
-    from pipelines.spill import CACHE_BYTES, FileJournal
-    from pipelines.summary import peak_rss_mb
-    from schemas.loading import load_config
+    from headrace.joiner.join import ShardJoin
+    from headrace.pipelines.jobs.summary import peak_rss_mb
+    from headrace.pipelines.run.spill import CACHE_BYTES, FileJournal
+    from headrace.pipelines.run.threads import Prefetcher
+    from headrace.pipelines.sources.inputs import resolve
+    from headrace.pipelines.sources.merge import read_blocks
+    from headrace.schemas.config.loading import load_config
 
     inputs = resolve(load_config(config), config)
     shards = inputs.join.shards
@@ -99,8 +99,8 @@ def offline(config: Path) -> dict[str, float]:
     """Join the same files with polars."""
     import polars as pl
 
-    from pipelines.summary import peak_rss_mb
-    from schemas.loading import load_config
+    from headrace.pipelines.jobs.summary import peak_rss_mb
+    from headrace.schemas.config.loading import load_config
 
     loaded = load_config(config)
     started = time.perf_counter()

@@ -32,7 +32,7 @@ FEATURES = ("device", "os", "site", "ad", "campaign", "position", "hour", "price
 
 def make_log(folder: Path, impressions: int) -> Path:
     """Generate a clean log once, and the configuration of the benchmark."""
-    from pipelines.generate import Traffic, write_traffic
+    from headrace.pipelines.jobs.generate import Traffic, write_traffic
 
     config = folder / "bench.toml"
     if not config.exists():
@@ -55,7 +55,7 @@ def headrace(config: Path) -> dict[str, float]:
     """Replay in a new process, as a user would."""
     out = config.parent / "out"
     started = time.monotonic()
-    command = [sys.executable, "-m", "pipelines.cli", "replay", str(config), "--out", str(out)]
+    command = [sys.executable, "-m", "headrace", "replay", str(config), "--out", str(out)]
     subprocess.run([*command, "--quiet"], check=True)
     wall = time.monotonic() - started
     summary = json.loads((out / "summary.json").read_text())
@@ -76,7 +76,7 @@ def naive_beam(folder: Path) -> dict[str, float]:
     from apache_beam.transforms.timeutil import TimeDomain
     from apache_beam.transforms.userstate import BagStateSpec, TimerSpec, on_timer
 
-    from pipelines.summary import peak_rss_mb
+    from headrace.pipelines.jobs.summary import peak_rss_mb
 
     class NaiveJoin(beam.DoFn):
         EVENTS = BagStateSpec("events", PickleCoder())
@@ -140,7 +140,7 @@ def offline(folder: Path) -> dict[str, float]:
     import polars as pl
     from vowpalwabbit import Workspace
 
-    from pipelines.summary import peak_rss_mb
+    from headrace.pipelines.jobs.summary import peak_rss_mb
 
     started = time.monotonic()
     shown = pl.read_parquet(folder / "impressions.parquet")

@@ -23,7 +23,7 @@ IMPRESSIONS, RATE = 22_000_000, 33
 
 def make_log(folder: Path) -> Path:
     """Generate the log once."""
-    from pipelines.generate import Traffic, write_traffic
+    from headrace.pipelines.jobs.generate import Traffic, write_traffic
 
     if not (folder / "headrace.toml").exists():
         write_traffic(Traffic(impressions=IMPRESSIONS, rate=RATE, clean=True), folder)
@@ -37,7 +37,7 @@ def replay(folder: Path, window: str) -> tuple[dict[str, object], int]:
     config.write_text(text + '\n[replay]\ncheckpoint = "1000d"\n')
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "pipelines.cli", "replay", str(config), "--out", str(out)]
+    command = [sys.executable, "-m", "headrace", "replay", str(config), "--out", str(out)]
     process = subprocess.Popen([*command, "--quiet"])
     most = [0]
 

@@ -17,28 +17,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from joiner.actions import EXPIRED, LATE, PendingActions
-from joiner.groups import HeldRows
-from joiner.hashqueue import HashQueue, Run, Segment, sort_by_time
-from joiner.journal import AHEAD, Journal
-from joiner.labels import Labels, label
-from joiner.layout import DECIDED, SEEN, new_rings, record_of, ring_bounds
-from joiner.meeting import Meeting
-from joiner.output import JoinOutput
-from joiner.plan import JoinPlan
-from joiner.remembered import RememberedKeys
-from joiner.retained import Retained
-from joiner.sampled import emit_held, emit_settled
-from joiner.samples import labelled
-from joiner.settling import SettlingRows, gather
-from schemas.envelope import (
+from headrace.joiner.journal.cells import AHEAD, Journal
+from headrace.joiner.journal.layout import DECIDED, SEEN, new_rings, record_of, ring_bounds
+from headrace.joiner.meeting import Meeting
+from headrace.joiner.plan.plans import JoinPlan
+from headrace.joiner.samples.labels import Labels, label
+from headrace.joiner.samples.output import JoinOutput
+from headrace.joiner.samples.rows import labelled
+from headrace.joiner.samples.sampled import emit_held, emit_settled
+from headrace.joiner.state.actions import EXPIRED, LATE, PendingActions
+from headrace.joiner.state.groups import HeldRows
+from headrace.joiner.state.hashqueue import HashQueue, Run, Segment, sort_by_time
+from headrace.joiner.state.remembered import RememberedKeys
+from headrace.joiner.state.retained import Retained
+from headrace.joiner.state.settling import SettlingRows, gather
+from headrace.schemas.records.envelope import (
     CORRECTIONS,
     JOINED,
     EventEnvelope,
     SampleEnvelope,
     batch_to_bytes,
 )
-from schemas.events import (
+from headrace.schemas.records.events import (
     ARRIVAL,
     FOREVER,
     NEVER,
@@ -46,7 +46,7 @@ from schemas.events import (
     TIME,
     Outcome,
 )
-from schemas.hashing import Int64s
+from headrace.schemas.records.hashing import Int64s
 
 
 class ShardJoin:

@@ -7,24 +7,24 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 
-from joiner.actions import PendingActions
-from joiner.arrivals import Arrivals, Fresh, Pairs
-from joiner.emission import Scheduled
-from joiner.hashqueue import HashQueue, Name, Run
-from joiner.joined import Finder, Impressions, joined_rows
-from joiner.journal import Journal, Ring
-from joiner.known import known_times
-from joiner.labels import Labels, label
-from joiner.layout import MET, record_of
-from joiner.output import JoinOutput
-from joiner.plan import JoinPlan
-from joiner.retained import Retained
-from joiner.sampled import emit_early
-from joiner.sampling import Bools
-from joiner.settling import SettlingRows
-from schemas.envelope import batch_to_bytes
-from schemas.events import EMIT, KEY0, KEY1, OFFSET, TIME, Outcome
-from schemas.hashing import Int64s
+from headrace.joiner.journal.cells import Journal, Ring
+from headrace.joiner.journal.layout import MET, record_of
+from headrace.joiner.plan.emission import Scheduled
+from headrace.joiner.plan.plans import JoinPlan
+from headrace.joiner.plan.sampling import Bools
+from headrace.joiner.samples.joined import Finder, Impressions, joined_rows
+from headrace.joiner.samples.labels import Labels, label
+from headrace.joiner.samples.output import JoinOutput
+from headrace.joiner.samples.sampled import emit_early
+from headrace.joiner.state.actions import PendingActions
+from headrace.joiner.state.arrivals import Arrivals, Fresh, Pairs
+from headrace.joiner.state.hashqueue import HashQueue, Name, Run
+from headrace.joiner.state.known import known_times
+from headrace.joiner.state.retained import Retained
+from headrace.joiner.state.settling import SettlingRows
+from headrace.schemas.records.envelope import batch_to_bytes
+from headrace.schemas.records.events import EMIT, KEY0, KEY1, OFFSET, TIME, Outcome
+from headrace.schemas.records.hashing import Int64s
 
 
 class Meeting:

@@ -11,22 +11,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from joiner.actions import PENDING, RESTORED
-from joiner.groups import event_times
-from joiner.hashqueue import Segment
-from joiner.join import ShardJoin
-from joiner.journal import AHEAD, Journal
-from joiner.known import known_times
-from joiner.layout import DECIDED, MET, SEEN, new_rings, record_of, ring_bounds
-from joiner.plan import JoinPlan
-from joiner.rules import is_late
-from schemas.envelope import EventEnvelope, batch_from_bytes, batch_to_bytes
-from schemas.errors import StateVersionError
-from schemas.events import EMIT, KEY1, NEVER, OFFSET, TIME, Outcome
-from schemas.hashing import Int64s
+from headrace.joiner.join import ShardJoin
+from headrace.joiner.journal.cells import AHEAD, Journal
+from headrace.joiner.journal.layout import DECIDED, MET, SEEN, new_rings, record_of, ring_bounds
+from headrace.joiner.plan.plans import JoinPlan
+from headrace.joiner.plan.rules import is_late
+from headrace.joiner.state.actions import PENDING, RESTORED
+from headrace.joiner.state.groups import event_times
+from headrace.joiner.state.hashqueue import Segment
+from headrace.joiner.state.known import known_times
+from headrace.schemas.errors import StateVersionError
+from headrace.schemas.records.envelope import EventEnvelope, batch_from_bytes, batch_to_bytes
+from headrace.schemas.records.events import EMIT, KEY1, NEVER, OFFSET, TIME, Outcome
+from headrace.schemas.records.hashing import Int64s
 
 LAYOUT_VERSION = 3
-"""Of `describe_join` and of what `joiner.journal` says of the rings."""
+"""Of `describe_join` and of what `headrace.joiner.journal.cells` says of the rings."""
 
 _KEYS = ["key1", "time", "known"]
 _POSITIVES = ["group0", "group1", "time"]

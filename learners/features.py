@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.config import FeaturesConfig, MultiValuedConfig
-from schemas.hashing import Int64s, UInt64s, fmix64, hash_bytes, hash_column
+from headrace.schemas.config.models import FeaturesConfig, MultiValuedConfig
+from headrace.schemas.records.hashing import Int64s, UInt64s, fmix64, hash_bytes, hash_column
 
 _NULL = np.uint64(0x9AE16A3B2F90404F)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from learners.ftrl import FtrlModel, FtrlParameters
-from schemas.errors import SnapshotError
+from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
+from headrace.schemas.errors import SnapshotError
 
 FORMAT_VERSION = 1
 _SCHEMA = pa.schema([("index", pa.uint32()), ("z", pa.float32()), ("n", pa.float32())])

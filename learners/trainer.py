@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from learners.features import FeatureEncoder
-from learners.ftrl import Floats, FtrlModel, FtrlParameters
-from schemas.config import FeaturesConfig
-from schemas.envelope import SampleEnvelope
-from schemas.events import (
+from headrace.learners.features import FeatureEncoder
+from headrace.learners.models.ftrl import Floats, FtrlModel, FtrlParameters
+from headrace.schemas.config.models import FeaturesConfig
+from headrace.schemas.records.envelope import SampleEnvelope
+from headrace.schemas.records.events import (
     ACTION_ORDER,
     EMIT,
     FOREVER,
@@ -29,7 +29,7 @@ from schemas.events import (
     RATE,
     without_reserved,
 )
-from schemas.hashing import Int64s
+from headrace.schemas.records.hashing import Int64s
 
 Correction = Literal["weight", "logit", "recalibrate", "none"]
 
@@ -91,7 +91,7 @@ def canonical_order(parts: list[pa.RecordBatch]) -> Int64s:
     """Order the samples of all parts together; shape (n,).
 
     They go by emit time, first and second half of the key's digest, emission (as in
-    `joiner.emission.EMISSIONS`) and event time. No two samples are equal in all of
+    `headrace.joiner.plan.emission.EMISSIONS`) and event time. No two samples are equal in all of
     these: the kept impressions of a key differ in event time, and each leaves once an
     instant and emission.
     """

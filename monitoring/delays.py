@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from schemas.durations import DAY, HOUR, MINUTE, SECOND
-from schemas.hashing import Int64s
+from headrace.schemas.config.durations import DAY, HOUR, MINUTE, SECOND
+from headrace.schemas.records.hashing import Int64s
 
 Floats = npt.NDArray[np.float64]
 

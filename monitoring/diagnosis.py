@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schemas.durations import DAY, format_duration
-from schemas.events import Outcome, Reason
+from headrace.schemas.config.durations import DAY, format_duration
+from headrace.schemas.records.events import Outcome, Reason
 
 WORTH_SAYING = 0.01
 """Share of a stream from which a loss is reported."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from monitoring.diagnosis import WORTH_SAYING
-from schemas.durations import SECOND, format_duration
-from schemas.events import FOREVER, NEVER, Outcome
+from headrace.monitoring.diagnosis import WORTH_SAYING
+from headrace.schemas.config.durations import SECOND, format_duration
+from headrace.schemas.records.events import FOREVER, NEVER, Outcome
 
 _WORTH_SAYING_OF_DELAY = 0.1
 """Part of the settle delay by which a stream must end before the others to be named."""

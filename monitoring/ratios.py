@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from monitoring.statistics import (
+from headrace.monitoring.statistics import (
     LOSS,
     P_SUM,
     POSITIVE_WEIGHT,

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.errors import StateVersionError
+from headrace.schemas.errors import StateVersionError
 
 Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]

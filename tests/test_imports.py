@@ -10,6 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+OWN = {
+    "schemas": set(),
+    "joiner": {"schemas"},
+    "learners": {"schemas"},
+    "monitoring": {"schemas"},
+    "pipelines": {"schemas", "joiner", "learners", "monitoring"},
+}
 THIRD_PARTY = {
     "schemas": {"numpy", "pyarrow", "numba", "pydantic", "msgspec"},
     "joiner": {"numpy", "pyarrow", "numba"},
@@ -18,24 +25,57 @@ THIRD_PARTY = {
         "numpy", "pyarrow", "numba", "river", "prometheus_client", "jinja2", "vl_convert",
     },
 }  # fmt: skip
-OWN = {
-    "schemas": set(),
-    "joiner": {"schemas"},
-    "learners": {"schemas"},
-    "monitoring": {"schemas"},
-    "pipelines": {"schemas", "joiner", "learners", "monitoring"},
+FOLDERS = {
+    "schemas": {"config": set(), "records": {"config"}},
+    "joiner": {
+        "plan": set(),
+        "journal": {"plan", "state"},
+        "state": {"plan", "journal", "samples"},
+        "samples": {"plan", "journal", "state"},
+    },
+    "learners": {"models": set()},
+    "monitoring": {"report": set()},
+    "pipelines": {
+        "run": set(),
+        "sources": {"run"},
+        "sinks": {"run", "sources"},
+        "beam": {"run", "sources", "sinks"},
+        "jobs": {"run", "sources", "sinks", "beam"},
+        "app": {"run", "sources", "sinks", "jobs"},
+    },
+}
+"""Which other folders a folder inside a package may import; what lies beside the folders
+may import all of them, and they may import what they are listed with in `BELOW`."""
+BELOW = {
+    "schemas": {"errors"},
+    "joiner": set(),
+    "learners": {"features"},
+    "monitoring": {"delays", "diagnosis", "ending", "ratios", "statistics"},
+    "pipelines": set(),
 }
 CLOCKS = {"time", "random", "socket", "secrets", "uuid"}
 
 
-def imported(path: Path) -> set[str]:
+def modules_named(path: Path) -> set[str]:
+    """Return the dotted names of all that a module imports, at its top or later."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names.update(alias.name.split(".")[0] for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.split(".")[0])
+            assert node.level == 0, f"{path}: a relative import"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
     return names
+
+
+def own(path: Path) -> set[tuple[str, str]]:
+    """Return (package, folder or module in it) of all that a module imports of Headrace."""
+    parts = [name.split(".") for name in modules_named(path)]
+    return {(name[1], name[2] if len(name) > 2 else "") for name in parts if name[0] == "headrace"}
+
+
+def foreign(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in modules_named(path)} - {"headrace"}
 
 
 def modules(package: str) -> list[Path]:
@@ -48,48 +88,79 @@ def modules(package: str) -> list[Path]:
 def test_dependencies_point_one_way(package):
     """A package imports only those below it."""
     for path in modules(package):
-        own = imported(path) & OWN.keys()
-        assert own <= OWN[package] | {package}, path
+        assert {name for name, _ in own(path)} <= OWN[package] | {package}, path
+
+
+@pytest.mark.parametrize(
+    ("package", "folder"), [(package, name) for package in FOLDERS for name in FOLDERS[package]]
+)
+def test_folders_inside_a_package_point_one_way(package, folder):
+    """A folder imports itself and those that it is allowed to."""
+    allowed = FOLDERS[package][folder] | {folder} | BELOW[package]
+    for path in modules(f"{package}/{folder}"):
+        assert {name for of, name in own(path) if of == package} <= allowed, path
+
+
+@pytest.mark.parametrize("package", OWN)
+def test_every_folder_has_its_place(package):
+    """A new folder does not escape these rules."""
+    found = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert found == FOLDERS[package].keys()
 
 
 @pytest.mark.parametrize("package", THIRD_PARTY)
 def test_cores_are_pure(package):
     """Below pipelines there is no Beam, no Kafka, no clock, no socket, no chance."""
     for path in modules(package):
-        foreign = imported(path) - OWN.keys() - sys.stdlib_module_names
-        assert foreign <= THIRD_PARTY[package], path
-        assert not imported(path) & CLOCKS, path
+        assert foreign(path) - sys.stdlib_module_names <= THIRD_PARTY[package], path
+        assert not foreign(path) & CLOCKS, path
 
 
-def test_setup_ships_the_five_packages():
-    """What is shipped to workers is what the architecture names."""
-    text = (ROOT / "setup.py").read_text(encoding="utf-8")
-    listed = next(
-        ast.literal_eval(node.value)
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.keyword) and node.arg == "packages"
-    )
-    assert set(listed) == OWN.keys()
+def test_beam_is_imported_in_one_folder():
+    """The rest of the pipelines can be read, and mostly run, without Beam."""
+    using = {path for path in modules("pipelines") if "apache_beam" in foreign(path)}
+    assert {path.parent.name for path in using} == {"beam"}
 
 
-def test_only_replay_imports_beam():
+def run_script(script: str) -> tuple[int, str]:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_only_replay_loads_beam():
     """``validate`` and ``generate`` start without Beam."""
     script = (
-        "import sys; import pipelines.commands, pipelines.display, pipelines.generate\n"
+        "import sys; from headrace.pipelines.app import commands, display\n"
+        "from headrace.pipelines.jobs import generate\n"
         "sys.exit('apache_beam' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
+    assert run_script(script)[0] == 0
 
 
 def test_help_imports_nothing_heavy():
     """``headrace --help`` needs no Beam, numba, Arrow or pydantic."""
     script = (
-        "import sys; from pipelines.cli import main\n"
+        "import sys; from headrace.pipelines.app.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'apache_beam', 'numba', 'pyarrow', 'pydantic', 'numpy', 'rich', 'river'}\n"
         "sys.exit(', '.join(heavy & sys.modules.keys()) or None)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "replay" in done.stdout
+    code, said = run_script(script)
+    assert code == 0, said
+    assert "replay" in said
+
+
+def test_no_bare_name_is_taken():
+    """Every module of the product is loaded under ``headrace`` alone."""
+    script = (
+        "import pkgutil, sys, headrace\n"
+        "names = [m.name for m in pkgutil.walk_packages(headrace.__path__, 'headrace.')]\n"
+        "assert len(names) > 80, names\n"
+        "for name in names:\n"
+        "    if name != 'headrace.__main__': __import__(name)\n"
+        f"bare = {set(OWN)!r} & {{name.split('.')[0] for name in sys.modules}}\n"
+        "sys.exit(', '.join(bare) or None)"
+    )
+    code, said = run_script(script)
+    assert code == 0, said

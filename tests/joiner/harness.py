@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from joiner.emission import EmissionPlan
-from joiner.join import ShardJoin
-from joiner.journal import MemoryJournal
-from joiner.plan import ActionPlan, JoinPlan
-from joiner.recovery import describe_join, export_join, restore_join
-from joiner.sampling import SamplingPlan
-from pipelines.sourcereader import partition
-from schemas.config import TimeConfig
-from schemas.decoding import Records
-from schemas.envelope import EventEnvelope, SampleEnvelope
-from schemas.eventing import EventBuilder, EventPlan
-from schemas.events import FOREVER, NEVER, OFFSET
+from headrace.joiner.join import ShardJoin
+from headrace.joiner.journal.cells import MemoryJournal
+from headrace.joiner.plan.emission import EmissionPlan
+from headrace.joiner.plan.plans import ActionPlan, JoinPlan
+from headrace.joiner.plan.sampling import SamplingPlan
+from headrace.joiner.recovery import describe_join, export_join, restore_join
+from headrace.pipelines.sources.sourcereader import partition
+from headrace.schemas.config.models import TimeConfig
+from headrace.schemas.records.decoding import Records
+from headrace.schemas.records.envelope import EventEnvelope, SampleEnvelope
+from headrace.schemas.records.eventing import EventBuilder, EventPlan
+from headrace.schemas.records.events import FOREVER, NEVER, OFFSET
 from tests.joiner.reference import Action, Impression
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from joiner.plan import JoinPlan
-from schemas.hashing import hash_columns
+from headrace.joiner.plan.plans import JoinPlan
+from headrace.schemas.records.hashing import hash_columns
 
 
 @dataclass(frozen=True)

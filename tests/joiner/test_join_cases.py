@@ -9,10 +9,10 @@ from random import Random
 
 import pytest
 
-from joiner import actions
-from joiner.join import ShardJoin
-from joiner.journal import MemoryJournal
-from schemas.envelope import EventEnvelope
+from headrace.joiner.join import ShardJoin
+from headrace.joiner.journal.cells import MemoryJournal
+from headrace.joiner.state import actions
+from headrace.schemas.records.envelope import EventEnvelope
 from tests.joiner.harness import Rows, envelopes, make_plan, play
 
 YES, NO = True, False

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from joiner import actions, keytable, known, remembered
-from schemas.events import FOREVER
+from headrace.joiner.state import actions, keytable, known, remembered
+from headrace.schemas.records.events import FOREVER
 from tests.joiner.harness import (
     Rows,
     envelopes,

@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from joiner.hashqueue import HashQueue, Segment
-from joiner.join import ShardJoin
-from joiner.journal import MemoryJournal
-from joiner.known import KnownImpressions
-from joiner.recovery import export_join
-from joiner.remembered import RememberedKeys
-from schemas.envelope import EventEnvelope
-from schemas.events import ARRIVAL, KEY0, KEY1, OFFSET, TIME
+from headrace.joiner.join import ShardJoin
+from headrace.joiner.journal.cells import MemoryJournal
+from headrace.joiner.recovery import export_join
+from headrace.joiner.state.hashqueue import HashQueue, Segment
+from headrace.joiner.state.known import KnownImpressions
+from headrace.joiner.state.remembered import RememberedKeys
+from headrace.schemas.records.envelope import EventEnvelope
+from headrace.schemas.records.events import ARRIVAL, KEY0, KEY1, OFFSET, TIME
 from tests.joiner.harness import Rows, envelopes, make_plan, play
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from joiner.sampling import SamplingPlan
-from learners.ftrl import FtrlModel, FtrlParameters
-from schemas.hashing import hash_column
-from schemas.predicates import Predicate
+from headrace.joiner.plan.sampling import SamplingPlan
+from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
+from headrace.schemas.config.predicates import Predicate
+from headrace.schemas.records.hashing import hash_column
 
 ROWS, SEEDS = 4_000, 200
 
@@ -41,8 +41,8 @@ def gradient(rows, label, weight):
 
 def figures(positive, devices, kept, weight):
     """Counts, click-through rate of a slice, and gradient of weighted rows."""
-    from learners.features import FeatureEncoder
-    from schemas.config import FeaturesConfig
+    from headrace.learners.features import FeatureEncoder
+    from headrace.schemas.config.models import FeaturesConfig
 
     phone = devices == "phone"
     own = weight * kept

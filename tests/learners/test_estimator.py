@@ -2,7 +2,7 @@ import pytest
 from river import checks, metrics, preprocessing
 from river.datasets import Phishing
 
-from learners.estimator import FTRLProximalClassifier
+from headrace.learners.river import FTRLProximalClassifier
 
 
 def test_it_passes_the_checks_of_river():

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from learners.features import FeatureEncoder
-from schemas.config import FeaturesConfig
+from headrace.learners.features import FeatureEncoder
+from headrace.schemas.config.models import FeaturesConfig
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "features.md"
 BITS = 22

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learners.features import MAX_MAGNITUDE, FeatureEncoder
-from learners.ftrl import FtrlModel, FtrlParameters
-from schemas.config import FeaturesConfig
+from headrace.learners.features import MAX_MAGNITUDE, FeatureEncoder
+from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
+from headrace.schemas.config.models import FeaturesConfig
 
 
 def encode(config, columns, bits=20):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from vowpalwabbit import Workspace
 
-from learners.features import FeatureRows
-from learners.ftrl import FtrlModel, FtrlParameters
+from headrace.learners.features import FeatureRows
+from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
 
 NONE = np.empty(0, np.float32)
 

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from learners.ftrl import FtrlModel, FtrlParameters
-from learners.snapshot import load_snapshot, save_snapshot
-from schemas.errors import SnapshotError
+from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
+from headrace.learners.snapshot import load_snapshot, save_snapshot
+from headrace.schemas.errors import SnapshotError
 from tests.learners.test_ftrl import samples
 
 
@@ -83,7 +83,7 @@ def test_a_snapshot_that_is_not_finite_is_refused(tmp_path, model, monkeypatch):
     folder = tmp_path / "s"
     model.zn[3] = [np.nan, 1.0]
     with monkeypatch.context() as without:
-        without.setattr("learners.snapshot._refuse_not_finite", lambda *_: None)
+        without.setattr("headrace.learners.snapshot._refuse_not_finite", lambda *_: None)
         coordinates = save_snapshot(folder, model, {})["coordinates"]
     with pytest.raises(SnapshotError) as refused:
         load_snapshot(folder)

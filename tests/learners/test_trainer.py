@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from joiner.emission import EMISSIONS
-from learners.ftrl import FtrlParameters
-from learners.trainer import Trainer, TrainPlan, canonical_order
-from schemas.config import FeaturesConfig
-from schemas.envelope import SampleEnvelope
-from schemas.events import EMIT, FOREVER, KEY0, KEY1, RATE
+from headrace.joiner.plan.emission import EMISSIONS
+from headrace.learners.models.ftrl import FtrlParameters
+from headrace.learners.trainer import Trainer, TrainPlan, canonical_order
+from headrace.schemas.config.models import FeaturesConfig
+from headrace.schemas.records.envelope import SampleEnvelope
+from headrace.schemas.records.events import EMIT, FOREVER, KEY0, KEY1, RATE
 
 
 def plan(correction="weight"):

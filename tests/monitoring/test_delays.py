@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from monitoring.delays import Delays, nice_window
-from schemas.durations import HOUR, MINUTE, SECOND
+from headrace.monitoring.delays import Delays, nice_window
+from headrace.schemas.config.durations import HOUR, MINUTE, SECOND
 
 
 def survival_of(rows, longest, watched_until, resolution=1):

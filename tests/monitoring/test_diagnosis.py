@@ -1,7 +1,7 @@
 import pytest
 
-from monitoring.diagnosis import StreamFacts, diagnose
-from schemas.durations import DAY, MINUTE
+from headrace.monitoring.diagnosis import StreamFacts, diagnose
+from headrace.schemas.config.durations import DAY, MINUTE
 
 T = 20_000 * DAY
 

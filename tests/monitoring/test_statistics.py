@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from monitoring.ratios import auc, entropy, ratios
-from monitoring.statistics import (
+from headrace.monitoring.ratios import auc, entropy, ratios
+from headrace.monitoring.statistics import (
     LOGIT_BINS,
     LOGIT_RANGE,
     MOST_VALUES,
@@ -16,7 +16,7 @@ from monitoring.statistics import (
     Observation,
     Statistics,
 )
-from schemas.errors import StateVersionError
+from headrace.schemas.errors import StateVersionError
 
 
 def observation(rows, seed=0, devices=3):

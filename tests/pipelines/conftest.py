@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli import main
-from pipelines.commands import quiet_beam
-from pipelines.generate import Traffic, write_traffic
+from headrace.pipelines.app.cli import main
+from headrace.pipelines.app.commands import quiet_beam
+from headrace.pipelines.jobs.generate import Traffic, write_traffic
 from tests.pipelines.rows import CONFIG, Outcome
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

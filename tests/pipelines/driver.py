@@ -14,12 +14,14 @@ import sys
 import threading
 from typing import Any
 
-from pipelines.commands import quiet_beam
+from headrace.pipelines.app.commands import quiet_beam
 
 quiet_beam()  # before Beam is imported, as the command line does
 
-from pipelines import checkpoint, reading, sinks  # noqa: E402
-from pipelines.cli import main  # noqa: E402
+from headrace.pipelines.app.cli import main  # noqa: E402
+from headrace.pipelines.beam import reading  # noqa: E402
+from headrace.pipelines.jobs import checkpoint  # noqa: E402
+from headrace.pipelines.sinks import parquet as sinks  # noqa: E402
 
 ROWS = 500
 

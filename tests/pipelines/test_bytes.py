@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from pipelines import reading
-from pipelines.cli import main
+from headrace.pipelines.app.cli import main
+from headrace.pipelines.beam import reading
 from tests.pipelines.outputs import contents
 from tests.pipelines.random_logs import random_log
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import identity, training
-from pipelines.cli import main
-from pipelines.disk import files_under
-from pipelines.seal import verify
-from pipelines.training import TrainJob
-from schemas.errors import StateVersionError
+from headrace.pipelines.app.cli import main
+from headrace.pipelines.beam import training
+from headrace.pipelines.beam.training import TrainJob
+from headrace.pipelines.jobs import identity
+from headrace.pipelines.run.disk import files_under
+from headrace.pipelines.run.seal import verify
+from headrace.schemas.errors import StateVersionError
 from tests.pipelines.cells import Bag, Step, Value
 from tests.pipelines.outputs import contents
 from tests.pipelines.test_resume import SETTINGS, write_log
@@ -230,9 +231,10 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before(broken, tmp_path, step
 
 
 ENDED = """
-import os, pipelines.replay as replay, signal, sys
-from pipelines import identity, training
-from pipelines.cli import main
+import os, headrace.pipelines.jobs.replay as replay, signal, sys
+from headrace.pipelines.beam import training
+from headrace.pipelines.jobs import identity
+from headrace.pipelines.app.cli import main
 
 def ended(place):
     left = [int(sys.argv[1])]
@@ -312,13 +314,13 @@ def test_replays_killed_at_every_call_of_publication_go_on(broken, tmp_path, oth
 
 def test_a_complete_run_is_published_and_not_run_again(broken, tmp_path, capsys):
     """Killed after its commit, the next start with --resume finishes it and says so."""
-    from pipelines.place import Place
-    from pipelines.publication import recover
+    from headrace.pipelines.run.place import Place
+    from headrace.pipelines.run.publication import recover
 
     config, out = broken / "log/headrace.toml", tmp_path / "out"
     script = (
-        "import os, signal, sys; import pipelines.publication as p\n"
-        "from pipelines.cli import main\n"
+        "import os, signal, sys; import headrace.pipelines.run.publication as p\n"
+        "from headrace.pipelines.app.cli import main\n"
         "p._roll_forward = lambda place: os.kill(os.getpid(), signal.SIGKILL)\n"
         "main(sys.argv[1:])"
     )

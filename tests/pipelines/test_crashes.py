@@ -9,14 +9,14 @@ from random import Random
 import pyarrow as pa
 import pytest
 
-from pipelines.durable import BAG_NAMES
-from pipelines.inputs import resolve
-from pipelines.joining import DEAD, JoinShards
-from pipelines.merge import read_blocks
-from pipelines.replay import train_job
-from pipelines.training import FINISHED, TrainEpochs
-from schemas.envelope import CORRECTIONS, JOINED
-from schemas.loading import load_config
+from headrace.pipelines.beam.durable import BAG_NAMES
+from headrace.pipelines.beam.joining import DEAD, JoinShards
+from headrace.pipelines.beam.training import FINISHED, TrainEpochs
+from headrace.pipelines.jobs.replay import train_job
+from headrace.pipelines.sources.inputs import resolve
+from headrace.pipelines.sources.merge import read_blocks
+from headrace.schemas.config.loading import load_config
+from headrace.schemas.records.envelope import CORRECTIONS, JOINED
 from tests.pipelines.cells import Step
 
 
@@ -44,7 +44,7 @@ def instance_is_new(step, bundle, random):
 
 def process_is_new(step, bundle, random):
     """The worker died: instance and cache are gone."""
-    from pipelines.durable import CACHE
+    from headrace.pipelines.beam.durable import CACHE
 
     CACHE.forget(step.dofn.scope)
     step.dofn = step.make()
@@ -173,7 +173,7 @@ def test_faults_change_nothing_of_joined_actions_and_early_samples(log, tmp_path
 
 def test_a_wrong_cache_would_be_noticed(job, expected, tmp_path, monkeypatch):
     """If the token were not compared, racing attempts would show: the faults above do bite."""
-    from pipelines.durable import TokenCache
+    from headrace.pipelines.beam.durable import TokenCache
 
     def pop_any(self, scope, key, token):
         return self._entries.pop((scope, key), ("", None))[1]

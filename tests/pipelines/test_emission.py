@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.cli import main
+from headrace.pipelines.app.cli import main
 
 
 def configure(log, folder, *lines):

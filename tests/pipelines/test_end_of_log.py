@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipelines.cli import main
+from headrace.pipelines.app.cli import main
 from tests.pipelines.rows import START, every
 
 OPEN = 'end_of_log = "open"'

@@ -16,12 +16,12 @@ from random import Random
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.cli import main
-from pipelines.disk import files_under
-from pipelines.locking import held
-from pipelines.place import Place
-from pipelines.seal import verify
-from schemas.errors import FolderError
+from headrace.pipelines.app.cli import main
+from headrace.pipelines.run.disk import files_under
+from headrace.pipelines.run.locking import held
+from headrace.pipelines.run.place import Place
+from headrace.pipelines.run.seal import verify
+from headrace.schemas.errors import FolderError
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +56,7 @@ def out(sealed, tmp_path):
 
 
 def start(config, out, *options):
-    command = [sys.executable, "-m", "pipelines.cli", "replay", str(config), "--out", str(out)]
+    command = [sys.executable, "-m", "headrace", "replay", str(config), "--out", str(out)]
     return subprocess.Popen(
         [*command, "--quiet", *options], cwd=ROOT, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -128,7 +128,7 @@ def test_a_part_that_changes_before_publication_stops_it(
     log, sealed, tmp_path, capsys, monkeypatch, change, before_what
 ):
     """What is published is what was written: else exit code 1, and the older result stays."""
-    from pipelines import replay as module
+    from headrace.pipelines.jobs import replay as module
 
     shutil.copytree(sealed, tmp_path / "out")
     before = tree(tmp_path / "out")
@@ -223,7 +223,7 @@ def test_a_damaged_seal_is_refused(log, out, capsys):
 
 def test_a_seal_cannot_name_files_of_other_folders(log, out, capsys):
     """Else a replay into the folder would delete them."""
-    from pipelines.signing import read_signed, write_signed
+    from headrace.pipelines.run.signing import read_signed, write_signed
 
     content = read_signed(out / "seal.json")
     content["files"]["../notes.txt"] = {"bytes": 4, "sha256": ""}
@@ -297,8 +297,8 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
     """The file may stay, the lock does not; what the file says of its holder is replaced."""
     script = (
         "import os, pathlib, signal\n"
-        "from pipelines.locking import held\n"
-        "from pipelines.place import Place\n"
+        "from headrace.pipelines.run.locking import held\n"
+        "from headrace.pipelines.run.place import Place\n"
         "with held(Place(pathlib.Path('.'))): os.kill(os.getpid(), signal.SIGKILL)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -394,7 +394,9 @@ def test_a_full_disk_is_one_line_and_keeps_the_older_result(log, sealed, small_d
 )
 def test_whatever_cannot_be_written_is_named(log, tmp_path, capsys, monkeypatch, name):
     """Exit code 1 and one line, wherever the disk is full."""
-    from pipelines import checkpoint, seal, sinks
+    from headrace.pipelines.jobs import checkpoint
+    from headrace.pipelines.run import seal
+    from headrace.pipelines.sinks import parquet as sinks
 
     def fails(*arguments, **named):
         raise OSError(28, "Arrow says: no space")

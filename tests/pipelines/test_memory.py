@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.generate import Traffic, write_traffic
+from headrace.pipelines.jobs.generate import Traffic, write_traffic
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +18,7 @@ def peak_mb(folder, impressions):
     text = text.replace('window = "10m"', 'window = "1m"')
     text = text.replace("[join]\n", '[join]\ndedup_horizon = "1m"\n')
     (folder / "headrace.toml").write_text(text)
-    command = [sys.executable, "-m", "pipelines.cli", "replay", str(folder / "headrace.toml")]
+    command = [sys.executable, "-m", "headrace", "replay", str(folder / "headrace.toml")]
     subprocess.run([*command, "--out", str(folder / "out"), "--quiet"], cwd=ROOT, check=True)
     return json.loads((folder / "out" / "summary.json").read_text())["peak_rss_mb"]
 

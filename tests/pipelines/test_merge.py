@@ -3,10 +3,10 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.inputs import resolve
-from pipelines.merge import read_blocks
-from schemas.durations import HOUR, MINUTE, SECOND
-from schemas.loading import load_config
+from headrace.pipelines.sources.inputs import resolve
+from headrace.pipelines.sources.merge import read_blocks
+from headrace.schemas.config.durations import HOUR, MINUTE, SECOND
+from headrace.schemas.config.loading import load_config
 
 START = 1_767_225_600 * SECOND
 

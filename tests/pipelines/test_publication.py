@@ -11,13 +11,13 @@ from multiprocessing import get_context
 import pyarrow as pa
 import pytest
 
-from pipelines.checkpoint import Checkpointer, Resumed, _check_files, _read_manifest
-from pipelines.disk import files_under
-from pipelines.place import Place
-from pipelines.publication import publish, recover
-from pipelines.runtime import Run
-from pipelines.seal import SEAL, SUMMARY, verify, write_seal
-from pipelines.sinks import ParquetFolder
+from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, _check_files, _read_manifest
+from headrace.pipelines.run.disk import files_under
+from headrace.pipelines.run.place import Place
+from headrace.pipelines.run.publication import publish, recover
+from headrace.pipelines.run.runtime import Run
+from headrace.pipelines.run.seal import SEAL, SUMMARY, verify, write_seal
+from headrace.pipelines.sinks.parquet import ParquetFolder
 from tests.pipelines import kills
 
 OLD = {"samples": 7, "dead_letters": 2, "corrections": 3, "joined/click": 4}

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.cli import main
+from headrace.pipelines.app.cli import main
 from tests.pipelines.outputs import contents
 
 ROOT = Path(__file__).parents[2]
@@ -273,7 +273,7 @@ def test_a_killed_run_leaves_nothing_under_final_names_and_can_be_run_again(log,
     """After kill -9 in mid-run the same command gives the undisturbed outputs."""
     out = tmp_path / "out"
     command = [
-        sys.executable, "-m", "pipelines.cli", "replay", str(log / "headrace.toml"),
+        sys.executable, "-m", "headrace", "replay", str(log / "headrace.toml"),
         "--out", str(out), "--quiet", "--batch-rows", "50",
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT)
@@ -295,7 +295,7 @@ def test_an_interrupted_run_cleans_up_and_says_so(log, tmp_path):
     """Ctrl-C ends with exit code 1, one line, and no folder left behind."""
     out = tmp_path / "out"
     command = [
-        sys.executable, "-m", "pipelines.cli", "replay", str(log / "headrace.toml"),
+        sys.executable, "-m", "headrace", "replay", str(log / "headrace.toml"),
         "--out", str(out), "--quiet", "--batch-rows", "5",
     ]  # fmt: skip
     process = subprocess.Popen(
@@ -393,7 +393,7 @@ def test_usage_errors_exit_with_2(capsys):
 def test_environment_and_clock_do_not_reach_the_results(log, result, tmp_path):
     """Another time zone, hash seed and locale give the same bytes."""
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "pipelines.cli", "replay", str(log / "headrace.toml")]
+    command = [sys.executable, "-m", "headrace", "replay", str(log / "headrace.toml")]
     odd = {**os.environ, "TZ": "Asia/Kolkata", "PYTHONHASHSEED": "77", "LC_ALL": "C"}
     subprocess.run([*command, "--out", str(out), "--quiet"], cwd=ROOT, env=odd, check=True)
     assert fingerprint(out) == fingerprint(result[0])

@@ -11,8 +11,8 @@ from random import Random
 
 import pytest
 
-from pipelines.cli import main
-from pipelines.generate import Traffic, write_traffic
+from headrace.pipelines.app.cli import main
+from headrace.pipelines.jobs.generate import Traffic, write_traffic
 from tests.pipelines.outputs import contents
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def write_log(folder, impressions, *lines):
 
 
 def start(config, out, *options):
-    command = [sys.executable, "-m", "pipelines.cli", "replay", str(config), "--out", str(out)]
+    command = [sys.executable, "-m", "headrace", "replay", str(config), "--out", str(out)]
     return subprocess.Popen([*command, "--quiet", *options], cwd=ROOT, stderr=subprocess.PIPE)
 
 

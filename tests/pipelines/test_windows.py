@@ -5,7 +5,7 @@ import json
 import pytest
 
 from examples.convert import convert
-from pipelines.cli import main
+from headrace.pipelines.app.cli import main
 
 
 def test_talkingdata_coverage_is_that_of_its_table(data, tmp_path, capsys):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.decoding import CsvDecoder, JsonDecoder, Lines, infer_json_schema
+from headrace.schemas.records.decoding import CsvDecoder, JsonDecoder, Lines, infer_json_schema
 
 SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64()), ("x", pa.float64()), ("b", pa.bool_())])
 

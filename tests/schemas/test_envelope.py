@@ -1,9 +1,9 @@
 import pyarrow as pa
 import pytest
 
-from schemas.envelope import EventEnvelope, SampleEnvelope
-from schemas.errors import EnvelopeError
-from schemas.events import FOREVER, NEVER
+from headrace.schemas.errors import EnvelopeError
+from headrace.schemas.records.envelope import EventEnvelope, SampleEnvelope
+from headrace.schemas.records.events import FOREVER, NEVER
 
 ROWS = pa.RecordBatch.from_pydict({"key": ["a", "b"], "n": [1, 2]})
 

@@ -2,10 +2,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from schemas.config import TimeConfig
-from schemas.decoding import Records
-from schemas.eventing import EventBuilder, EventPlan, parse_times
-from schemas.events import ARRIVAL, ID0, ID1, NEVER, OFFSET, TIME
+from headrace.schemas.config.models import TimeConfig
+from headrace.schemas.records.decoding import Records
+from headrace.schemas.records.eventing import EventBuilder, EventPlan, parse_times
+from headrace.schemas.records.events import ARRIVAL, ID0, ID1, NEVER, OFFSET, TIME
 
 BERLIN = {"format": "%Y-%m-%d %H:%M:%S", "zone": "Europe/Berlin"}
 MAY_1 = 1_777_593_600_000_000  # 2026-05-01 00:00 UTC

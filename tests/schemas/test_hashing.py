@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.hashing import assign_shards, hash_bytes, hash_column, hash_columns, uniform
+from headrace.schemas.records.hashing import (
+    assign_shards,
+    hash_bytes,
+    hash_column,
+    hash_columns,
+    uniform,
+)
 
 
 def digests(column):

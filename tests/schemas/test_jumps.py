@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from schemas.events import NEVER
-from schemas.jumps import judge_jumps
+from headrace.schemas.records.events import NEVER
+from headrace.schemas.records.jumps import judge_jumps
 
 
 def judge(*times, ended=True, greatest=NEVER):

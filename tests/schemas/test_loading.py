@@ -2,9 +2,9 @@
 
 import pytest
 
-from schemas.durations import HOUR, MINUTE, SECOND
-from schemas.errors import ConfigError
-from schemas.loading import load_config
+from headrace.schemas.config.durations import HOUR, MINUTE, SECOND
+from headrace.schemas.config.loading import load_config
+from headrace.schemas.errors import ConfigError
 
 GOOD = """
 [impressions]

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from schemas.predicates import Predicate
+from headrace.schemas.config.predicates import Predicate
 
 ROWS = pa.RecordBatch.from_pydict(
     {

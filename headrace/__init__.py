@@ -1,0 +1,1 @@
+"""Streaming sample joining and online learning with exact, replayable results."""

@@ -1,0 +1,1 @@
+"""What a join is told to do, and the rules it follows."""

@@ -1,0 +1,115 @@
+"""When a sample leaves: after the window, at once, or after a part of the window.
+
+Before its window has closed, a label may still change. An impression that
+leaves early leaves again when an action comes (a *positive* sample), so that a
+learner can undo the false negative that it was given [1]_. If it waits a while
+before it leaves at first [2]_, fewer negatives are false. If a negative leaves
+once more when its window has closed [3]_, true negatives outnumber false ones.
+
+.. [1] Ktena et al. 2019, Addressing delayed feedback for continuous training
+   with neural networks in CTR prediction, section 3.2 (fake negative weighted).
+.. [2] Yang et al. 2021, Capturing delayed feedback in conversion rate
+   prediction via elapsed-time sampling (ES-DFM), section 3.
+.. [3] Gu et al. 2021, Real negatives matter: continuous training with real
+   negatives for delayed feedback modeling (DEFER), section 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from headrace.schemas.records.events import KEY0, TIME
+from headrace.schemas.records.hashing import Int64s, UInt64s, uniform
+
+_OWN_DRAW = 0x456C6170736564
+"""Keeps the draw independent of the choice of negatives, which may have the same seed."""
+
+Mode = Literal["window", "immediate", "elapsed", "window_and_immediate"]
+
+EMISSIONS = ("window", "immediate", "elapsed", "positive", "correction")
+"""What a sample may be: its first appearance (after the window, at once, after a
+part of it), a repetition since an action came, a repetition too late for a label.
+In mode `window_and_immediate` a true negative's repetition is a `window` one."""
+
+
+@dataclass(frozen=True)
+class EmissionPlan:
+    """When samples leave.
+
+    Parameters
+    ----------
+    mode
+        ``window``: when they settle. ``immediate``: as soon as the impression is
+        known. ``elapsed``: after a part of the longest window, drawn for each key
+        evenly from ``[low, high)``. ``window_and_immediate``: at once, and
+        negatives again when they settle.
+    low, high
+        Bounds of that part, ``0 <= low <= high <= 1``.
+    seed
+        Another seed is an independent draw.
+    """
+
+    mode: Mode = "window"
+    low: float = 0.0
+    high: float = 1.0
+    seed: int = 0
+
+    @property
+    def early(self) -> bool:
+        """Whether samples leave before they settle."""
+        return self.mode != "window"
+
+    @property
+    def first(self) -> str:
+        """What the first sample of an impression is called."""
+        return "elapsed" if self.mode == "elapsed" else "immediate"
+
+    def first_emit(self, key0: UInt64s, time: Int64s, known: Int64s, window: int) -> Int64s:
+        """Return when impressions leave first.
+
+        Parameters
+        ----------
+        key0, time, known
+            First half of the key's digest, event time, and when it is known,
+            each of shape (n,).
+        window
+            The longest window, microseconds.
+        """
+        if self.mode != "elapsed":
+            return known
+        part = self.low + uniform(key0, self.seed ^ _OWN_DRAW) * (self.high - self.low)
+        wait: Int64s = np.floor(part * window).astype(np.int64)
+        return np.maximum(time + wait, known)
+
+
+@dataclass
+class Scheduled:
+    """Impressions that wait for their first emission, a part per step of the clock."""
+
+    parts: list[tuple[pa.RecordBatch, Int64s]] = field(default_factory=list)
+
+    def push(self, batch: pa.RecordBatch, emit: Int64s) -> None:
+        """Add impressions in order of their emit times, shape (n,)."""
+        self.parts.append((batch, emit))
+
+    def pop_before(self, clock: int) -> tuple[pa.RecordBatch, Int64s] | None:
+        """Take out those that leave before `clock`, in order of emit time, key, event time."""
+        ready: list[tuple[pa.RecordBatch, Int64s]] = []
+        rest: list[tuple[pa.RecordBatch, Int64s]] = []
+        for batch, emit in self.parts:
+            count = int(np.searchsorted(emit, clock, side="left"))
+            if count:
+                ready.append((batch.slice(0, count), emit[:count]))
+            if count < emit.size:
+                rest.append((batch.slice(count), emit[count:]))
+        self.parts = rest
+        if not ready:
+            return None
+        batch = pa.concat_batches([batch for batch, _ in ready])
+        emit = np.concatenate([emit for _, emit in ready])
+        order = np.lexsort((batch.column(TIME).to_numpy(), batch.column(KEY0).to_numpy(), emit))
+        return batch.take(pa.array(order)), emit[order]

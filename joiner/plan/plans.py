@@ -1,0 +1,113 @@
+"""What a join needs to know, resolved: times in microseconds, types known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from headrace.joiner.plan.emission import EmissionPlan
+from headrace.joiner.plan.sampling import SamplingPlan
+
+
+@dataclass(frozen=True)
+class ActionPlan:
+    """One action stream.
+
+    Parameters
+    ----------
+    name
+        The label's name.
+    window
+        Length of the window, microseconds; open at its end.
+    carried
+        Fields of the columns that go into the sample, under their input names.
+    """
+
+    name: str
+    window: int
+    carried: pa.Schema
+
+
+@dataclass(frozen=True)
+class JoinPlan:
+    """A whole join; durations in microseconds, defaults resolved.
+
+    `dedup_horizon` is at least `settle_delay` plus `early`, and more than 0: so an
+    action belongs to one kept impression at most, and no two kept impressions have
+    one key and event time.
+
+    Parameters
+    ----------
+    actions
+        The action streams, in the order of their stream numbers.
+    columns
+        Impression columns of the sample, keys first, without the time column.
+    keys
+        How many of `columns` are the join key.
+    sources
+        Number of sources over all streams.
+    epoch
+        A shard tells its progress at least once an epoch of event time.
+    emission
+        When samples leave.
+    joined
+        Whether each action leaves with its impression as soon as both are known.
+    """
+
+    actions: tuple[ActionPlan, ...]
+    columns: tuple[str, ...]
+    keys: int
+    sources: int
+    shards: int
+    epoch: int
+    sampling: SamplingPlan
+    early: int = 0
+    wait_for_impression: int = 0
+    dedup_horizon: int = 0
+    retention: int = 0
+    group_span: int = 0
+    emission: EmissionPlan = field(default_factory=EmissionPlan)
+    joined: bool = False
+
+    @property
+    def meets(self) -> bool:
+        """Whether something leaves as impressions and actions become known, before settling."""
+        return self.joined or self.emission.early
+
+    @property
+    def stream_names(self) -> tuple[str, ...]:
+        """Names of all streams by stream number."""
+        return ("impressions", *(action.name for action in self.actions))
+
+    @property
+    def longest_window(self) -> int:
+        """The longest action window, 0 without actions."""
+        return max((action.window for action in self.actions), default=0)
+
+    @property
+    def settle_delay(self) -> int:
+        """From an impression's event time to its settling.
+
+        At least a microsecond: when the clock is at its event time, others with the
+        same may still come.
+        """
+        return max(self.longest_window + self.group_span, 1)
+
+    @property
+    def release_delay(self) -> int:
+        """From an impression's event time to the emission of its sample.
+
+        A unit of sampling that is a group can only be judged when all
+        impressions within `group_span` of this one have settled.
+        """
+        return self.settle_delay + (self.group_span if self.sampling.by_group else 0)
+
+    @property
+    def action_deadline(self) -> int:
+        """From an action's event time to the clock by which it is decided.
+
+        By then every impression that is visible to it, whose event time is
+        less than `wait_for_impression` after its own, has settled.
+        """
+        return self.wait_for_impression + self.settle_delay

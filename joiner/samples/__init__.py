@@ -1,0 +1,1 @@
+"""What leaves the join: labels, samples, joined actions, dead records."""

@@ -1,0 +1,1 @@
+"""What a shard of the join holds in memory."""

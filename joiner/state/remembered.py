@@ -1,0 +1,242 @@
+"""Keys of kept impressions, remembered so that repetitions are seen: 16 bytes a key.
+
+A slot of the table is 13 bytes: 63 bits of the key's digest with a flag, and
+the event time in 40 bits (a byte more for horizons from nine days on). Large
+tables grow by a tenth when nine of ten slots are taken, so a key takes at most
+15.9 bytes; small ones double. A slot whose key has left the horizon is taken by
+the next key that passes it, so a table in balance is hardly ever rebuilt.
+
+Two keys are one here if 63 bits of their digests agree: of n remembered keys a
+shard, one impression in ``2^63 / n``, at ten million one in 10^12.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+
+from headrace.joiner.state.keytable import following_slot, start
+from headrace.schemas.records.events import NEVER
+from headrace.schemas.records.hashing import Int64s, UInt64s
+
+Bools = npt.NDArray[np.bool_]
+
+SMALLEST = 64
+_MOST_LOAD = 0.9
+_GROWTH = 1.1
+_LARGE = 1 << 18
+_SHORT_SPAN, _LONG_SPAN = 1 << 40, 1 << 48
+"""Event times that a table holds at once, microseconds: 12 days, 8 years."""
+_TAG = np.uint64(0xFFFFFFFFFFFFFFFE)
+_FLAG = np.uint64(1)
+_LOW32 = np.int64(0xFFFFFFFF)
+
+
+@nb.njit(inline="always")
+def _time(low, high, at):
+    return np.int64(low[at]) | (np.int64(high[at]) << 32)
+
+
+@nb.njit(inline="always")
+def _put(tags, low, high, at, tag, time):
+    tags[at] = tag
+    low[at] = np.uint32(time & _LOW32)
+    high[at] = time >> 32
+
+
+@nb.njit(cache=True, nogil=True)
+def _keep_first(tags, low, high, tag, time, horizon, kept):
+    """Settle impressions in order of time; return how many slots were taken anew."""
+    size = tags.size
+    taken = 0
+    for i in range(tag.size):
+        at = start(tag[i], size)
+        free = np.int64(-1)
+        kept[i] = True
+        while tags[at] != np.uint64(0):
+            then = _time(low, high, at)
+            if then <= time[i] - horizon:
+                # Nothing that comes from here on can ask for it any more.
+                if free < 0 or tags[at] & _TAG == tag[i] & _TAG:
+                    free = at
+            elif tags[at] & _TAG == tag[i] & _TAG:
+                kept[i] = False
+                break
+            at = following_slot(at, size)
+        if kept[i]:
+            if free < 0:
+                free = at
+                taken += 1
+            _put(tags, low, high, free, tag[i], time[i])
+    return taken
+
+
+@nb.njit(cache=True, nogil=True)
+def _find(tags, low, high, tag, out):
+    """Find the newest entry of each key, -1 for none."""
+    size = tags.size
+    for i in range(tag.size):
+        at = start(tag[i], size)
+        out[i] = -1
+        newest = np.int64(-1)
+        while tags[at] != np.uint64(0):
+            if tags[at] & _TAG == tag[i] & _TAG and _time(low, high, at) > newest:
+                newest = _time(low, high, at)
+                out[i] = at
+            at = following_slot(at, size)
+
+
+@nb.njit(cache=True, nogil=True)
+def _count_newer(tags, low, high, bound):
+    count = 0
+    for i in range(tags.size):
+        count += tags[i] != np.uint64(0) and _time(low, high, i) > bound
+    return count
+
+
+@nb.njit(cache=True, nogil=True)
+def _move(tags, low, high, bound, shift, new_tags, new_low, new_high):
+    """Enter what is newer than `bound` into another table, times less `shift`."""
+    size = new_tags.size
+    count = 0
+    for i in range(tags.size):
+        if tags[i] != np.uint64(0) and _time(low, high, i) > bound:
+            at = start(tags[i], size)
+            while new_tags[at] != np.uint64(0):
+                at = following_slot(at, size)
+            _put(new_tags, new_low, new_high, at, tags[i], _time(low, high, i) - shift)
+            count += 1
+    return count
+
+
+class RememberedKeys:
+    """The last kept impression of each key, for as long as it is remembered.
+
+    Parameters
+    ----------
+    horizon
+        A further impression of a key within this time (microseconds, open at
+        its end) of the kept one is a duplicate.
+    """
+
+    def __init__(self, horizon: int) -> None:
+        self.horizon = horizon
+        self.span = _SHORT_SPAN if horizon < _SHORT_SPAN // 4 * 3 else _LONG_SPAN
+        self.taken = 0
+        """Slots in use, those past their horizon included."""
+        self.base = NEVER
+        """Event time that is zero in the table."""
+        self.known: dict[int, int] = {}
+        """When flagged entries were known, by tag; the others were at their event time."""
+        self.most_known = SMALLEST
+        self._allocate(SMALLEST)
+
+    def _allocate(self, slots: int) -> None:
+        self.tags = np.zeros(slots, np.uint64)
+        self.low = np.empty(slots, np.uint32)
+        self.high = np.empty(slots, np.uint8 if self.span == _SHORT_SPAN else np.uint16)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held, those of `known` aside."""
+        return self.tags.nbytes + self.low.nbytes + self.high.nbytes
+
+    def keep_first(self, key1: UInt64s, time: Int64s, known: Int64s) -> Bools:
+        """Settle impressions in their order: true for the kept, false for duplicates.
+
+        Parameters
+        ----------
+        key1, time, known
+            Second half of the key's digest, event time, and when the impression
+            was known, each of shape (n,), ordered by (event time, source, offset).
+        """
+        kept = np.empty(time.size, np.bool_)
+        tag = _tags(key1)
+        late = known > time
+        tag[late] |= _FLAG
+        begin = 0
+        while begin < time.size:
+            if self._room() < self._least_room() or time[begin] >= self.base + self.span:
+                self._rebuild(time.size - begin, int(time[begin]))
+            end = int(np.searchsorted(time, self.base + self.span, side="left"))
+            end = min(end, begin + self._room())
+            here = slice(begin, end)
+            self.taken += _keep_first(
+                self.tags, self.low, self.high, tag[here], time[here] - self.base,
+                self.horizon, kept[here],
+            )  # fmt: skip
+            begin = end
+        late &= kept
+        if late.any():
+            names = (tag[late] & _TAG).tolist()
+            self.known.update(zip(names, known[late].tolist(), strict=True))
+            if len(self.known) > self.most_known:
+                bound = int(time[-1]) - self.horizon
+                self.known = {tag: when for tag, when in self.known.items() if when > bound}
+                self.most_known = max(SMALLEST, 2 * len(self.known))
+        return kept
+
+    def find(self, key1: UInt64s) -> tuple[Bools, Int64s, Int64s]:
+        """Look keys up.
+
+        Returns
+        -------
+        found, time, known
+            Whether a key is remembered; event time of its kept impression, and
+            when that was known; each of shape (n,).
+        """
+        tag = _tags(key1)
+        at = np.empty(tag.size, np.int64)
+        _find(self.tags, self.low, self.high, tag, at)
+        found = at >= 0
+        return (found, *self._read(at))
+
+    def _read(self, at: Int64s) -> tuple[Int64s, Int64s]:
+        """Return time and known of some slots."""
+        time = self.base + (self.low[at].astype(np.int64) | (self.high[at].astype(np.int64) << 32))
+        known = time.copy()
+        tag = self.tags[at]
+        for i in np.flatnonzero(tag & _FLAG):
+            # Of one that is past its horizon it may be forgotten; nothing sees it any more.
+            known[i] = self.known.get(int(tag[i] & _TAG), int(time[i]))
+        return time, known
+
+    def entries(self, bound: int) -> tuple[UInt64s, Int64s, Int64s]:
+        """Return the second half of the digest, time and known of all newer than `bound`."""
+        at = np.flatnonzero(self.tags)
+        time, known = self._read(at)
+        newer = np.flatnonzero(time > bound)
+        order = newer[np.argsort(time[newer], kind="stable")]
+        return self.tags[at[order]] & _TAG, time[order], known[order]
+
+    def load(self, key1: UInt64s, time: Int64s, known: Int64s) -> None:
+        """Take over what `entries` returned."""
+        self.keep_first(key1, time, known)
+
+    def _room(self) -> int:
+        return int(self.tags.size * _MOST_LOAD) - self.taken
+
+    def _least_room(self) -> int:
+        return max(SMALLEST // 8, self.tags.size // 64) if self.base > NEVER else self.tags.size
+
+    def _rebuild(self, more: int, time: int) -> None:
+        """Drop what rows from `time` on have left behind, and make room for some of them."""
+        base = time if self.base == NEVER else max(self.base, time - self.horizon)
+        bound = time - self.horizon - self.base
+        old = self.tags, self.low, self.high
+        live = int(_count_newer(*old, bound))
+        if live < _LARGE:
+            slots = 2 * int((live + min(more, _LARGE)) / _MOST_LOAD)
+        else:
+            slots = int(live / _MOST_LOAD * _GROWTH)
+        self._allocate(max(SMALLEST, slots))
+        shift = 0 if self.base == NEVER else base - self.base
+        self.taken = _move(*old, bound, shift, self.tags, self.low, self.high)
+        self.base = base
+
+
+def _tags(key1: npt.NDArray[np.uint64]) -> UInt64s:
+    tag = key1 & _TAG
+    tag[tag == 0] = np.uint64(2)
+    return tag

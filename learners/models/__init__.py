@@ -1,0 +1,1 @@
+"""The learners' kernels, one module each."""

@@ -1,0 +1,173 @@
+"""The HTML report of a replay: one file, no script, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from headrace.monitoring.delays import Survival
+from headrace.monitoring.ending import what_stayed_open
+from headrace.monitoring.ratios import ratios
+from headrace.monitoring.report.charts import (
+    coverage_chart,
+    delay_chart,
+    entropy_chart,
+    rate_chart,
+    reliability_chart,
+)
+from headrace.monitoring.statistics import SAMPLES, Statistics
+from headrace.schemas.config.durations import format_duration
+from headrace.schemas.config.models import Config
+
+_SLICE_ROWS = 20
+
+
+def render_report(
+    summary: dict[str, Any], statistics: Statistics, findings: list[str], config: Config
+) -> str:
+    """Write the report.
+
+    Parameters
+    ----------
+    summary
+        Contents of ``summary.json``.
+    statistics
+        Of the progressive predictions.
+    findings
+        What is wrong with the input.
+    config
+        Of the run.
+    """
+    outcomes = summary["outcomes"]
+    names = list(next(iter(outcomes.values())))
+    rows = [
+        [stream, _count(summary["input"][stream]), *(_count(counts[name]) for name in names)]
+        for stream, counts in outcomes.items()
+    ]
+    watched = bool(statistics.rows)
+    return _template("report.html").render(
+        input_total=_count(sum(summary["input"].values())),
+        elapsed=summary["elapsed_s"],
+        events_per_s=_count(summary["events_per_s"]),
+        peak=_count(round(summary["peak_rss_mb"])),
+        findings=findings,
+        tiles=_tiles(summary),
+        outcome_names=[name.replace("_", " ") for name in names],
+        outcome_rows=rows,
+        opened=what_stayed_open(summary),
+        window=format_duration(config.monitor.window),
+        charts=[rate_chart(statistics), entropy_chart(statistics), reliability_chart(statistics)]
+        if watched
+        else [],
+        slice_tables=[(name, _slice_rows(statistics, name)) for name in statistics.slices]
+        if watched
+        else [],
+        model=summary["model"],
+        nonzero=_count(summary["model"]["nonzero_weights"]) if summary["model"] else "",
+    )
+
+
+@dataclass(frozen=True)
+class WindowsOf:
+    """What the page of windows shows of one action stream.
+
+    Parameters
+    ----------
+    name, survival
+        The stream, and its delays.
+    configured, recommended
+        Windows to mark, microseconds.
+    sentence
+        What is recommended, in words; empty for nothing.
+    rows
+        The table: window, coverage, open, waiting, state, memory, shards, note.
+    """
+
+    name: str
+    survival: Survival
+    configured: int
+    recommended: int | None
+    sentence: str
+    rows: list[list[str]]
+
+
+def render_windows(streams: list[WindowsOf]) -> str:
+    """Write the page on which windows are chosen."""
+    shown = []
+    for stream in streams:
+        marks = {"configured": stream.configured}
+        if stream.recommended is not None:
+            marks["recommended"] = stream.recommended
+        charts = []
+        if stream.survival.delay.size:
+            charts = [coverage_chart(stream.survival, marks), delay_chart(stream.survival, marks)]
+        shown.append(
+            {
+                "name": stream.name, "recommended": stream.sentence, "charts": charts,
+                "rows": stream.rows,
+            }
+        )  # fmt: skip
+    longest = max(stream.survival.longest for stream in streams)
+    return _template("windows.html").render(streams=shown, longest=format_duration(longest))
+
+
+def _template(name: str) -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template(name)
+
+
+def _tiles(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    samples = summary["samples"]
+    tiles = [("samples", _count(samples["rows"]))]
+    tiles += [(f"positives ({name})", _count(n)) for name, n in samples["positives"].items()]
+    if len(samples["emissions"]) > 1:
+        tiles += [(f"of them {name}", _count(n)) for name, n in samples["emissions"].items()]
+    if summary["joined"] is not None:
+        tiles += [
+            (f"joined ({name})", _count(n)) for name, n in summary["joined"]["actions"].items()
+        ]
+    tiles.append(("negatives dropped", _count(samples["negatives_dropped"])))
+    learner = summary["learner"]
+    if learner is not None and learner["samples"]:
+        tiles += [
+            ("log loss", _number(learner["log_loss"])),
+            ("normalised entropy", _number(learner["normalized_entropy"])),
+            ("AUC", _number(learner["auc"])),
+            ("calibration", _number(learner["calibration"])),
+        ]
+    return tiles
+
+
+def _slice_rows(statistics: Statistics, name: str) -> list[list[str]]:
+    totals = sorted(statistics.totals(name).items(), key=lambda item: -item[1][SAMPLES])
+    rows = []
+    for value, sums in totals[:_SLICE_ROWS]:
+        found = ratios(sums)
+        rate = found["label_rate"]
+        rows.append(
+            [
+                value,
+                _count(found["samples"]),
+                _count(found["positives"]),
+                "" if rate is None else f"{rate:.3%}",
+                _number(found["log_loss"]),
+                _number(found["normalized_entropy"]),
+                _number(found["calibration"]),
+            ]
+        )
+    return rows
+
+
+def _count(number: int | float | None) -> str:
+    return "" if number is None else f"{number:,.0f}"
+
+
+def _number(number: int | float | None) -> str:
+    return "undefined" if number is None else f"{number:.4f}"

@@ -1,0 +1,171 @@
+"""The command line ``headrace``.
+
+Nothing heavy is imported before a command needs it, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+DONE, FAILED, MISUSED = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code.
+
+    0 done, 1 failed, 2 bad usage or configuration, or a folder that must not be touched.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    beam_options: list[str] = []
+    if "--" in arguments:
+        cut = arguments.index("--")
+        arguments, beam_options = arguments[:cut], arguments[cut + 1 :]
+    options = _parser().parse_args(arguments)
+    if beam_options and options.command != "replay":
+        print(f"headrace {options.command}: takes no Beam options after --", file=sys.stderr)
+        return MISUSED
+    from headrace.pipelines.run.runtime import IN_PROCESS
+
+    foreign = [o for o in beam_options if o.startswith("--runner") and o != IN_PROCESS]
+    if foreign:
+        print(f"headrace replay: runs with {IN_PROCESS} (got {foreign[0]})", file=sys.stderr)
+        return MISUSED
+    options.beam_options = beam_options
+    # Arrow's allocator reads this when it is loaded. Giving memory back at once costs no
+    # measurable time and lowers the peak of a replay by a tenth.
+    os.environ.setdefault("MIMALLOC_PURGE_DELAY", "0")
+    from headrace.schemas.errors import ConfigError, FolderError, HeadraceError
+
+    try:
+        from headrace.pipelines.app import commands
+
+        code: int = getattr(commands, options.command)(options)
+        return code
+    except (ConfigError, FolderError) as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        return MISUSED
+    except HeadraceError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed again, there is nothing to add
+        print(
+            "headrace: interrupted; run the same command again to start over, or with --resume "
+            "to go on",
+            file=sys.stderr,
+        )
+        sys.stderr.flush()
+        # Everything is cleaned up. Beam may have a thread left that nobody will stop any
+        # more, and an ordinary exit would wait for it.
+        os._exit(FAILED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="headrace",
+        description="Join impressions and actions into labelled samples, and learn from them.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    replay = commands.add_parser(
+        "replay",
+        help="replay logs into samples, a model and a report",
+        description="Replay logs into samples, a model and a report. "
+        "Options for Beam may follow after --.",
+    )
+    replay.add_argument("config", type=Path, metavar="CONFIG.toml")
+    replay.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    replay.add_argument("--shards", type=_positive, metavar="N", help="instead of join.shards")
+    replay.add_argument(
+        "--batch-rows", type=_positive, metavar="N", help="instead of replay.batch_rows"
+    )
+    replay.add_argument(
+        "--resume", action="store_true",
+        help="go on from the last checkpoint of a run that broke off",
+    )  # fmt: skip
+    replay.add_argument("--quiet", action="store_true", help="no progress and no closing table")
+
+    validate = commands.add_parser(
+        "validate",
+        help="check a configuration against the head of its files, and say what it would do",
+        description="Check a configuration against the head of its files.",
+    )
+    validate.add_argument("config", type=Path, metavar="CONFIG.toml")
+
+    verify = commands.add_parser(
+        "verify",
+        help="check every file of a result against its seal",
+        description="Check every file of a result against seal.json: size, checksum, rows.",
+    )
+    verify.add_argument("folder", type=Path, metavar="DIR", help="the --out of a replay")
+
+    windows = commands.add_parser(
+        "windows",
+        help="show what each window would catch and cost, and recommend one",
+        description="Join the logs with a long window, show how late actions come, what each "
+        "window would catch and cost, and recommend one.",
+    )
+    windows.add_argument("config", type=Path, metavar="CONFIG.toml")
+    windows.add_argument(
+        "--longest", type=_duration, metavar="DURATION",
+        help="the longest window to consider (ten times the longest configured)",
+    )  # fmt: skip
+    windows.add_argument(
+        "--coverage", type=_share, default=0.95, metavar="SHARE",
+        help="the part of the actions that is wanted (0.95)",
+    )  # fmt: skip
+    windows.add_argument(
+        "--out", type=Path, metavar="DIR", help="write windows.html and windows.json there"
+    )
+
+    generate = commands.add_parser(
+        "generate",
+        help="generate a traffic log with known click probabilities",
+        description="Generate impressions and clicks with known click probabilities, "
+        "and a configuration to replay them with.",
+    )
+    generate.add_argument("--out", type=Path, required=True, metavar="DIR")
+    generate.add_argument("--impressions", type=_positive, default=200_000, metavar="N")
+    generate.add_argument(
+        "--rate", type=_positive, default=100, metavar="N", help="impressions a second (100)"
+    )
+    generate.add_argument("--seed", type=int, default=1, metavar="N")
+    generate.add_argument(
+        "--format", choices=("parquet", "text"), default="parquet",
+        help="text: impressions as .csv.gz and clicks as .jsonl.zst, with broken lines",
+    )  # fmt: skip
+    generate.add_argument(
+        "--clean", action="store_true", help="no duplicates, late, orphaned or broken records"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more (got {number})")
+    return number
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share in (0, 1] (got {text})")
+    return share
+
+
+def _duration(text: str) -> int:
+    from headrace.schemas.config.durations import parse_duration
+
+    try:
+        duration = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if duration == 0:
+        raise argparse.ArgumentTypeError("expected a duration greater than zero")
+    return duration

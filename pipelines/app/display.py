@@ -1,0 +1,303 @@
+"""What a person sees in the terminal: progress, the closing table, what a job would do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from headrace.monitoring.ending import what_stayed_open
+from headrace.monitoring.report.page import WindowsOf
+from headrace.pipelines.jobs.windows import Measured
+from headrace.pipelines.run.runtime import Board
+from headrace.pipelines.sources.heads import Head, inspect_head
+from headrace.pipelines.sources.inputs import Inputs
+from headrace.schemas.config.durations import format_duration
+
+_REFRESH_S = 0.2
+
+
+@contextmanager
+def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
+    """Show the progress of a replay on standard error while the block runs."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda board: None
+        return
+    # How much there is shows in Parquet's footers; text tells only when it has been read.
+    totals = [_rows(source.path) if source.format == "parquet" else None
+              for source in inputs.sources]  # fmt: skip
+    known = sum(total for total in totals if total is not None) if None not in totals else None
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    task = progress.add_task("replaying", total=known, figures="starting Beam")
+    stop = threading.Event()
+    boards: list[Board] = []
+
+    def refresh() -> None:
+        while not stop.wait(_REFRESH_S):
+            if boards and boards[0].events:
+                board = boards[0]
+                figures = f"{board.events:,} events, {board.samples:,} samples"
+                if board.event_time is not None:
+                    figures += f", at {_moment(board.event_time)}"
+                progress.update(task, completed=board.events, figures=figures)
+                if not console.is_terminal and board.events >= said[0] * 2:
+                    said[0] = max(board.events, 1)
+                    console.print(f"replaying: {figures}")
+
+    said = [50_000]
+    thread = threading.Thread(target=refresh, daemon=True)
+    thread.start()
+    try:
+        if console.is_terminal:
+            with progress:
+                yield boards.append
+        else:
+            yield boards.append
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[int], None]]:
+    """Show on standard error how many events were read while the block runs."""
+    with Console(stderr=True).status("reading") as status:
+        yield lambda events: status.update(f"reading: {events:,} events")
+
+
+def _rows(path: str) -> int:
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(path).num_rows)
+
+
+def closing_table(summary: dict[str, Any], findings: list[str], out: Path) -> None:
+    """Print what a replay came to."""
+    console = Console()
+    table = Table(
+        title="Where every record ended",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("stream", no_wrap=True)
+    table.add_column("read", justify="right", no_wrap=True)
+    outcomes = summary["outcomes"]
+    names = [
+        name
+        for name in next(iter(outcomes.values()))
+        if name == "settled" or any(counts[name] for counts in outcomes.values())
+    ]
+    for name in names:
+        # Two words take two lines, that the table fits a terminal of 80 columns.
+        table.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
+    for stream, counts in outcomes.items():
+        cells = [f"{counts[name]:,}" for name in names]
+        table.add_row(stream, f"{summary['input'][stream]:,}", *cells)
+    console.print(table)
+    opened = what_stayed_open(summary)
+    if opened:
+        console.print(f"end       {opened}", highlight=False)
+    samples = summary["samples"]
+    positives = ", ".join(f"{n:,} {name}" for name, n in samples["positives"].items())
+    console.print(
+        f"samples   {samples['rows']:,} with {positives or 'no actions'}; "
+        f"{samples['negatives_dropped']:,} negatives dropped"
+    )
+    if len(samples["emissions"]) > 1:
+        kinds = ", ".join(f"{n:,} {name}" for name, n in samples["emissions"].items())
+        console.print(f"          {kinds}")
+    joined = summary["joined"]
+    if joined is not None:
+        actions = ", ".join(f"{n:,} {name}" for name, n in joined["actions"].items())
+        found = ", ".join(f"{n:,} in {place}" for place, n in joined["found_in"].items())
+        console.print(f"joined    {actions}; impressions found: {found or 'none'}")
+    learner = summary["learner"]
+    if learner is not None and learner["samples"]:
+        console.print(
+            f"learner   log loss {_number(learner['log_loss'])}, AUC {_number(learner['auc'])}\n"
+            f"          normalised entropy {_number(learner['normalized_entropy'])}, "
+            f"calibration {_number(learner['calibration'])}"
+        )
+        console.print(
+            f"model     {summary['model']['nonzero_weights']:,} non-zero weights, sha256 "
+            f"{summary['model']['sha256'][:16]}"
+        )
+    console.print(
+        f"run       {summary['elapsed_s']:.1f} s, {summary['events_per_s']:,} events/s, "
+        f"peak memory {summary['peak_rss_mb']:,.0f} MB"
+    )
+    for finding in findings:
+        console.print(f"[yellow]attention[/yellow] {finding}", highlight=False)
+    console.print(f"report    {out / 'report.html'}")
+
+
+def windows_page(measured: list[Measured], coverage: float) -> list[WindowsOf]:
+    """Put into words what was measured of windows."""
+    return [
+        WindowsOf(
+            found.stream,
+            found.survival,
+            next(c.window for c in found.choices if "configured" in c.note),
+            found.recommended,
+            _sentence(found, coverage),
+            [
+                [
+                    format_duration(choice.window),
+                    "" if choice.coverage is None else f"{choice.coverage:.1%}",
+                    f"{choice.open:,}",
+                    f"{choice.waiting:,}",
+                    f"{choice.state_mb:,.1f}",
+                    f"{choice.memory_mb:,.1f}",
+                    f"{choice.shards:,}",
+                    choice.note,
+                ]
+                for choice in found.choices
+            ],
+        )
+        for found in measured
+    ]
+
+
+def _sentence(found: Measured, coverage: float) -> str:
+    if found.recommended is None:
+        return ""
+    caught = found.survival.coverage(found.recommended) or 0.0
+    return (
+        f"{format_duration(found.recommended)} catches {caught:.1%} of the actions within "
+        f"{format_duration(found.survival.longest)} (wanted: {coverage:.0%}), estimated from "
+        f"{found.survival.actions.sum():,} first actions on {found.impressions:,} impressions."
+    )
+
+
+def windows_table(pages: list[WindowsOf]) -> None:
+    """Print what each window would catch and cost."""
+    console = Console(highlight=False)
+    for page in pages:
+        table = Table(
+            title=page.name, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
+            pad_edge=False,
+        )  # fmt: skip
+        # Two words take two lines, that the table fits a terminal of 80 columns.
+        for name in ("window", "coverage", "open", "waiting", "state\nMB", "memory\nMB", "shards"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        for row in page.rows:
+            table.add_row(*row)
+        console.print(table)
+        console.print(page.sentence or "No action belongs to an impression: nothing to recommend.")
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def _describe_head(head: Head, order: str) -> str:
+    if head.first_time is None or head.last_time is None:
+        times = "no valid event time"
+    else:
+        first, last = (_moment(time) for time in (head.first_time, head.last_time))
+        times = f"event times {first} to {last}"
+        if order == "sorted" and not head.in_order:
+            times += ", not in order"
+    invalid = ", ".join(f"{count:,} {reason}" for reason, count in head.reasons.items())
+    return f"first {head.records:,} records: {times}; invalid: {invalid or 'none'}"
+
+
+def _moment(microseconds: int) -> str:
+    return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def describe(inputs: Inputs) -> None:
+    """Print what a job would do."""
+    console = Console(highlight=False)
+    config, join = inputs.config, inputs.join
+    streams = [config.impressions, *config.actions.values()]
+    for number, (name, stream) in enumerate(zip(inputs.stream_names, streams, strict=True)):
+        sources = [source for source in inputs.sources if source.stream == number]
+        schema = sources[0].schema
+        size = sum(source.size for source in sources) / 1e6
+        key = ", ".join(f"{column} ({schema.field(column).type})" for column in stream.key)
+        console.print(
+            f"[bold]{name}[/bold]: {len(sources)} {sources[0].format} file(s), {size:,.1f} MB, "
+            f"{'sorted on reading' if stream.order == 'sort' else 'read in file order'}"
+        )
+        console.print(f"  key {key}; event time {stream.time.column}")
+        console.print(f"  {_describe_head(inspect_head(inputs, number), stream.order)}")
+        if number:
+            window = join.actions[number - 1].window
+            console.print(f"  joined within {format_duration(window)} of the impression")
+    console.print(
+        f"[bold]join[/bold]: {join.shards} shards; an impression settles "
+        f"{format_duration(join.settle_delay)} after its event time, and its key is remembered "
+        f"for {format_duration(join.dedup_horizon)}"
+    )
+    end = config.join.end_of_log
+    console.print(
+        f'  at the end of the log (end_of_log = "{end}") '
+        + (
+            "every window closes: the log is taken to be complete"
+            if end == "close"
+            else "what has not settled stays open and leaves no sample"
+        )
+    )
+    if join.emission.early:
+        console.print(f"  samples leave early: emission {join.emission.mode}")
+    if join.joined:
+        console.print("  each action also leaves with its impression as soon as both are known")
+    sampling = join.sampling
+    kept = (
+        "all negatives kept"
+        if sampling.keeps_all
+        else (f"{sampling.rate:.3g} of negative {'groups' if sampling.by_group else 'rows'} kept")
+    )
+    console.print(f"[bold]sampling[/bold]: {kept}, correction {config.sampling.correction}")
+    if inputs.train is not None:
+        features = inputs.train.features
+        count = (
+            len(features.categorical) + len(features.multi_valued)
+            + len(features.numeric) + len(features.crosses)
+        )  # fmt: skip
+        console.print(
+            f"[bold]learner[/bold]: {config.learner.algorithm if config.learner else ''} on "
+            f"{inputs.train.label}, {count} features in 2^{inputs.train.bits} coordinates"
+        )
+    types = {
+        name: tuple(
+            str(next(s for s in inputs.sources if s.stream == number).schema.field(column).type)
+            for column in stream.key
+        )
+        for number, (name, stream) in enumerate(zip(inputs.stream_names, streams, strict=True))
+    }
+    for name in inputs.stream_names[1:]:
+        if types[name] != types["impressions"]:
+            console.print(
+                f"[yellow]attention[/yellow] the key of {name} is {'/'.join(types[name])}, that "
+                f"of impressions {'/'.join(types['impressions'])}: values of different types "
+                "never match; declare types"
+            )
+    console.print("The configuration is good.")

@@ -1,0 +1,1 @@
+"""Beam steps and coders; nothing else imports Beam."""

@@ -1,0 +1,89 @@
+"""Beam coders of what passes between steps.
+
+Within a fused stage elements pass as they are, and Beam only asks for their
+sizes; between stages and machines they are bytes. The types are said outright in
+the graph: Beam would pickle what it has to guess.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import Generic, TypeVar
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from headrace.learners.trainer import Learned
+from headrace.schemas.records.envelope import EventEnvelope, SampleEnvelope
+
+E = TypeVar("E", EventEnvelope, SampleEnvelope)
+
+_HEADER_BYTES = 100
+
+
+class _EnvelopeCoder(beam.coders.Coder, Generic[E]):
+    kind: type[E]
+
+    def encode(self, value: E) -> bytes:
+        return value.encode()
+
+    def decode(self, encoded: bytes) -> E:
+        return self.kind.decode(encoded)
+
+    def is_deterministic(self) -> bool:
+        return True
+
+
+class EventEnvelopeCoder(_EnvelopeCoder[EventEnvelope]):
+    """Code event envelopes as their bytes."""
+
+    kind = EventEnvelope
+
+    def estimate_size(self, value: EventEnvelope) -> int:
+        """Return about how many bytes `encode` would write."""
+        return _HEADER_BYTES + (value.batch.nbytes if value.batch is not None else 0)
+
+
+class SampleEnvelopeCoder(_EnvelopeCoder[SampleEnvelope]):
+    """Code sample envelopes as their bytes."""
+
+    kind = SampleEnvelope
+
+    def estimate_size(self, value: SampleEnvelope) -> int:
+        """Return about how many bytes `encode` would write."""
+        return _HEADER_BYTES + sum(batch.nbytes for batch in value.batches)
+
+
+class LearnedCoder(beam.coders.Coder):
+    """Code `Learned` as an Arrow stream of its parts, order and log-odds."""
+
+    def encode(self, value: Learned) -> bytes:
+        """Write samples, order and log-odds."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, value.parts[0].schema) as writer:
+            for part in value.parts:
+                writer.write_batch(part)
+        samples = sink.getvalue().to_pybytes()
+        return pickle.dumps((samples, value.order.tobytes(), value.margin.tobytes()))
+
+    def decode(self, encoded: bytes) -> Learned:
+        """Read what `encode` wrote."""
+        samples, order, margin = pickle.loads(encoded)
+        parts = list(pa.ipc.open_stream(samples))
+        return Learned(parts, np.frombuffer(order, np.int64), np.frombuffer(margin))
+
+    def estimate_size(self, value: Learned) -> int:
+        """Return about how many bytes `encode` would write."""
+        return sum(part.nbytes for part in value.parts) + value.order.nbytes + value.margin.nbytes
+
+    def is_deterministic(self) -> bool:
+        """Equal samples have equal bytes."""
+        return True
+
+
+def register() -> None:
+    """Tell Beam of the coders."""
+    beam.coders.registry.register_coder(EventEnvelope, EventEnvelopeCoder)
+    beam.coders.registry.register_coder(SampleEnvelope, SampleEnvelopeCoder)
+    beam.coders.registry.register_coder(Learned, LearnedCoder)

@@ -1,0 +1,90 @@
+"""The join as a stateful Beam step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+
+from headrace.joiner.join import ShardJoin
+from headrace.joiner.journal.cells import Journal
+from headrace.joiner.plan.plans import JoinPlan
+from headrace.joiner.recovery import describe_join, restore_join
+from headrace.joiner.samples.output import JoinOutput
+from headrace.pipelines.beam.durable import BAG_NAMES, BeamJournal, Bundle, with_cells
+from headrace.pipelines.run import runtime
+from headrace.pipelines.run.spill import CACHE_BYTES
+from headrace.pipelines.sources.letters import buried_letters
+from headrace.schemas.records.envelope import EventEnvelope
+
+DEAD = "dead"
+
+
+class JoinShards(beam.DoFn):
+    """Apply event envelopes, keyed by shard; emit sample envelopes, keyed by 0.
+
+    Parameters
+    ----------
+    plan
+        The join.
+    sources
+        Name of each source, for dead letters.
+    scope
+        Names the job in the process-wide cache.
+    cache_bytes
+        Payload held in memory, over all shards.
+    in_process
+        Whether the job's owner keeps the state, in this process: payloads that
+        the cache has no room for go to the run's spill. If not, the runner does.
+    """
+
+    def __init__(
+        self,
+        plan: JoinPlan,
+        sources: tuple[str, ...],
+        scope: str,
+        cache_bytes: int = CACHE_BYTES,
+        in_process: bool = False,
+    ) -> None:
+        self.plan = plan
+        self.sources = sources
+        self.run = scope
+        self.scope = f"{scope}/join"
+        self.in_process = in_process
+        self.cache_bytes = cache_bytes // plan.shards
+
+    def start_bundle(self) -> None:
+        """Forget what a failed bundle may have left."""
+        self.bundle = Bundle(self.scope)
+
+    @with_cells(*BAG_NAMES)
+    def process(self, element: tuple[int, EventEnvelope], *cells: Any) -> Iterator[Any]:
+        """Apply one envelope to its shard."""
+        shard, sent = element
+        meta, *bags = cells
+        journal: Journal
+        if self.in_process:
+            journal = runtime.lookup(self.run).resources["spill"].of(shard)
+        else:
+            journal = BeamJournal(bags)
+
+        def rebuild(known: dict[str, Any]) -> ShardJoin:
+            if not known:
+                return ShardJoin(self.plan, shard, self.cache_bytes)
+            return restore_join(self.plan, shard, known, journal, self.cache_bytes)
+
+        join = self.bundle.touch(shard, meta.read, rebuild)
+        output: JoinOutput = join.apply(sent, journal)
+        envelope = join.emit(output)
+        described = {} if self.in_process else describe_join(join)
+        meta.write(self.bundle.sealed(shard, described))
+        for dead in output.dead:
+            letters = buried_letters(dead, self.plan.stream_names, self.sources)
+            yield beam.pvalue.TaggedOutput(DEAD, letters)
+        if envelope is not None:
+            yield (0, envelope)
+
+    def finish_bundle(self) -> None:
+        """Hand the shards back to the cache."""
+        self.bundle.finish()

@@ -1,0 +1,1 @@
+"""What can be done with logs: replay them, study windows, generate them."""

@@ -1,0 +1,90 @@
+"""What the written outputs say, read back once at the end of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from headrace.monitoring.diagnosis import StreamFacts, diagnose
+from headrace.pipelines.beam.training import Finished
+from headrace.pipelines.jobs.nearmisses import near_misses
+from headrace.pipelines.sources.inputs import Inputs
+from headrace.schemas.records.events import INVALID
+
+
+@dataclass(frozen=True)
+class Written:
+    """Sums over what was written."""
+
+    positives: dict[str, int]
+    weight_sum: float
+    reasons: dict[str, dict[str, int]]
+    joined: dict[str, int]
+    emissions: dict[str, int]
+
+
+def read_back(folder: Path, inputs: Inputs) -> Written:
+    """Count labels, weights and reasons in the files themselves."""
+    names = [action.name for action in inputs.join.actions]
+    positives = dict.fromkeys(names, 0)
+    weight_sum = 0.0
+    samples = ds.dataset(folder / "samples", format="parquet")
+    emissions: Counter[str] = Counter()
+    for batch in samples.to_batches(columns=[*names, "weight", "emission"]):
+        for row in pc.value_counts(batch.column("emission").cast(pa.string())).to_pylist():
+            emissions[row["values"]] += row["counts"]
+        for name in names:
+            positives[name] += pc.sum(batch.column(name)).as_py() or 0
+        weight_sum += pc.sum(batch.column("weight")).as_py() or 0.0
+    reasons: dict[str, dict[str, int]] = {}
+    letters = ds.dataset(folder / "dead_letters", format="parquet")
+    for batch in letters.to_batches(columns=["stream", "reason"]):
+        counted = (
+            pa.Table.from_batches([batch])
+            .group_by(["stream", "reason"])
+            .aggregate([([], "count_all")])
+        )
+        for row in counted.to_pylist():
+            of_stream = reasons.setdefault(row["stream"], {})
+            of_stream[row["reason"]] = of_stream.get(row["reason"], 0) + row["count_all"]
+    joined = {}
+    for name in names if inputs.join.joined else ():
+        joined[name] = ds.dataset(folder / "joined" / name, format="parquet").count_rows()
+    return Written(positives, weight_sum, reasons, joined, dict(sorted(emissions.items())))
+
+
+def gather_findings(
+    folder: Path, inputs: Inputs, finished: Finished, summary: dict[str, Any], written: Written
+) -> list[str]:
+    """Diagnose a finished run, whose outputs are in `folder`."""
+    invalid = {reason.value for reason in INVALID}
+    facts = []
+    for stream, name in enumerate(inputs.stream_names):
+        plan = inputs.event_plans[stream]
+        source = next(source for source in inputs.sources if source.stream == stream)
+        reasons = written.reasons.get(name, {})
+        first, last = finished.spans[stream]
+        seen = first <= last
+        facts.append(
+            StreamFacts(
+                name,
+                summary["input"][name],
+                summary["outcomes"][name],
+                {reason: count for reason, count in reasons.items() if reason in invalid},
+                first if seen else None,
+                last if seen else None,
+                tuple(str(source.schema.field(column).type) for column in plan.key),
+            )
+        )
+    findings = diagnose(facts, inputs.config.longest_window)
+    declared = "end_of_log" in inputs.config.join.model_fields_set
+    findings += inputs.ending(finished.ends).findings(summary, inputs.join.settle_delay, declared)
+    if inputs.config.monitor.near_misses:
+        findings += near_misses(folder, inputs)
+    return findings

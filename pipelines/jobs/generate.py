@@ -1,0 +1,347 @@
+"""A traffic generator with known click probabilities.
+
+Clicks follow a logistic model of the impression's columns, so the best
+possible log loss and calibration are known. Unless told to be clean, the log
+also has what real logs have: duplicates, late and disordered records, clicks
+without impression, clicks after the window, and (as text) broken lines.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from headrace.schemas.config.durations import MINUTE, SECOND
+
+START = 1_767_225_600 * SECOND
+"""2026-01-01 00:00 UTC."""
+
+WINDOW = 10 * MINUTE
+_CHUNK = 262_144
+_GROUP_ROWS = 65_536
+_DEVICES = ("phone", "desktop", "tablet", "tv")
+_SYSTEMS = ("android", "ios", "windows", "macos", "linux")
+_HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), np.uint8).reshape(256, 2)
+
+Floats = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What to generate.
+
+    Parameters
+    ----------
+    impressions
+        How many, before faults are added.
+    rate
+        Impressions a second of event time.
+    seed
+        Equal seeds give equal logs.
+    clean
+        Leave all faults out.
+    click_rate
+        About the share of impressions that are clicked.
+    """
+
+    impressions: int = 200_000
+    rate: int = 100
+    seed: int = 1
+    clean: bool = False
+    click_rate: float = 0.05
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was written, and what is true of it."""
+
+    impressions: int
+    clicks: int
+    duration: int
+
+
+def write_traffic(traffic: Traffic, folder: Path, form: str = "parquet") -> Generated:
+    """Write impressions, clicks, ``truth.json`` and a configuration to `folder`.
+
+    Parameters
+    ----------
+    traffic
+        What to generate.
+    folder
+        Created if need be.
+    form
+        ``parquet``; or ``text`` for ``impressions.csv.gz`` and
+        ``clicks.jsonl.zst``, with broken lines unless the log is clean.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(traffic.seed)
+    text = form == "text"
+    names = ("impressions.csv.gz", "clicks.jsonl.zst") if text else (
+        "impressions.parquet", "clicks.parquet"
+    )  # fmt: skip
+    writer = _TextWriter(folder / names[0]) if text else _ParquetWriter(folder / names[0])
+    end = START + traffic.impressions * SECOND // traffic.rate
+    clicks: list[pa.Table] = []
+    rows = 0
+    loss = 0.0
+    delayed: pa.Table | None = None
+    for begin in range(0, traffic.impressions, _CHUNK):
+        count = min(_CHUNK, traffic.impressions - begin)
+        shown, p = _impressions(traffic, random, begin, count)
+        loss += float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
+        clicks.append(_clicks(shown, p, random))
+        if not traffic.clean:
+            last = begin + count >= traffic.impressions
+            shown, delayed = _disorder(shown, delayed, random, end, last)
+        rows += shown.num_rows
+        writer.write(shown)
+    writer.close(broken=not traffic.clean)
+    clicked = pa.concat_tables(clicks)
+    if not traffic.clean:
+        clicked = _faulty(clicked, random, end)
+    clicked = _by_arrival(clicked)
+    if text:
+        _write_jsonl(clicked, folder / names[1], broken=not traffic.clean)
+    else:
+        # A reader holds a row group in memory, and one of all clicks would grow with the log.
+        pq.write_table(clicked, folder / names[1], row_group_size=_GROUP_ROWS)
+    truth = {
+        "impressions": rows,
+        "clicks": clicked.num_rows,
+        "log_loss": loss / traffic.impressions,
+    }
+    (folder / "truth.json").write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8")
+    (folder / "headrace.toml").write_text(_configuration(*names), encoding="utf-8")
+    return Generated(rows, clicked.num_rows, end - START)
+
+
+def _impressions(
+    traffic: Traffic, random: np.random.Generator, begin: int, count: int
+) -> tuple[pa.Table, Floats]:
+    spacing = SECOND / traffic.rate
+    time = START + ((begin + np.arange(count) + random.random(count)) * spacing).astype(np.int64)
+    device = random.choice(len(_DEVICES), count, p=[0.6, 0.25, 0.1, 0.05])
+    system = random.choice(len(_SYSTEMS), count, p=[0.4, 0.25, 0.2, 0.1, 0.05])
+    ad = np.minimum(random.zipf(1.3, count), 5_000)
+    user = random.integers(0, 50_000, count)
+    position = random.integers(1, 6, count)
+    hour = (time // (3600 * SECOND) % 24).astype(np.int64)
+    price = np.round(random.lognormal(2.0, 1.0, count), 2)
+    campaign = ad % 97
+    # Effects are fixed functions of the values, so that every chunk has the same.
+    margin = (
+        np.log(traffic.click_rate / (1 - traffic.click_rate))
+        + np.array([0.3, -0.2, 0.1, -1.0])[device]
+        + np.array([[0.2, -0.3, 0.0, 0.1, 0.0]] * 4)[device, system]
+        + np.sin(ad * 12.9898) * 0.9
+        + np.sin(user * 78.233) * 0.3
+        - 0.25 * (position - 1)
+        - 0.1 * np.log1p(price)
+        + 0.15
+    )
+    p = 1.0 / (1.0 + np.exp(-margin))
+    table = pa.table(
+        {
+            "request_id": _hex_keys(random, count),
+            "time": time,
+            "device": pa.array(_DEVICES).take(pa.array(device)),
+            "os": pa.array(_SYSTEMS).take(pa.array(system)),
+            "site": pa.array([f"site-{i:03d}" for i in range(200)]).take(pa.array(user % 200)),
+            "ad": ad,
+            "campaign": campaign,
+            "position": position,
+            "hour": hour,
+            "price": price,
+        }
+    )
+    return table, p
+
+
+def _hex_keys(random: np.random.Generator, count: int) -> pa.Array:
+    text = _HEX[np.frombuffer(random.bytes(16 * count), np.uint8)].reshape(-1)
+    offsets = np.arange(0, 32 * (count + 1), 32, dtype=np.int32)
+    return pa.Array.from_buffers(
+        pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(text)]
+    )
+
+
+def _clicks(shown: pa.Table, p: Floats, random: np.random.Generator) -> pa.Table:
+    clicked = np.flatnonzero(random.random(p.size) < p)
+    # Most clicks come within seconds; one in fifty only minutes later.
+    slow = random.random(clicked.size) < 0.02
+    delay = random.exponential(np.where(slow, 150.0, 15.0)) * SECOND
+    delay = np.minimum(delay.astype(np.int64), WINDOW - 1)
+    shown_at = shown.column("time").to_numpy()[clicked]
+    return pa.table(
+        {
+            "request_id": shown.column("request_id").take(pa.array(clicked)),
+            "click_id": _hex_keys(random, clicked.size),
+            "time": shown_at + delay,
+            "arrives": shown_at + delay,
+            "value": np.round(random.exponential(1.0, clicked.size), 3),
+        }
+    )
+
+
+def _lateness(
+    chosen: npt.NDArray[np.bool_], time: Int64s, end: int, random: np.random.Generator
+) -> Int64s:
+    """Return by how much the chosen events come late, 0 for the others.
+
+    They come minutes after what they touch has settled, amid events in order: so
+    they are late in whichever file they lie. None comes after the log's end, where
+    few events tell how late it is.
+    """
+    by = WINDOW + random.integers(5 * MINUTE, 10 * MINUTE, time.size)
+    return np.where(chosen & (time + by < end), by, 0)
+
+
+def _disorder(
+    shown: pa.Table, delayed: pa.Table | None, random: np.random.Generator, end: int, last: bool
+) -> tuple[pa.Table, pa.Table | None]:
+    """Add duplicates and disorder to impressions; what is very late comes a chunk later."""
+    count = shown.num_rows
+    time = shown.column("time").to_numpy()
+    arrives = time.copy()
+    shaken = random.random(count) < 0.02
+    arrives[shaken] += random.integers(0, 2 * SECOND, int(shaken.sum()))
+    arrives += _lateness(random.random(count) < 0.001, time, end, random)
+    again = np.flatnonzero(random.random(count) < 0.002)
+    order = np.concatenate([np.arange(count), again])
+    when = np.concatenate([arrives, arrives[again] + random.integers(0, 5 * SECOND, again.size)])
+    table = shown.take(pa.array(order)).append_column("arrives", pa.array(when))
+    if delayed is not None:
+        table = pa.concat_tables([delayed, table])
+    table = table.sort_by("arrives")
+    keep = table.num_rows
+    if not last:
+        until = int(time[-1])
+        keep = int(np.searchsorted(table.column("arrives").to_numpy(), until))
+    now, later = table.slice(0, keep), table.slice(keep)
+    return now.drop_columns(["arrives"]), later if later.num_rows else None
+
+
+def _faulty(clicks: pa.Table, random: np.random.Generator, end: int) -> pa.Table:
+    """Add duplicates, orphans, late and too late clicks."""
+    count = clicks.num_rows
+    arrives = clicks.column("arrives").to_numpy().copy()
+    time = clicks.column("time").to_numpy().copy()
+    delay = _lateness(random.random(count) < 0.004, time, end, random)
+    arrives += delay
+    outside = (random.random(count) < 0.004) & (delay == 0)
+    time[outside] += WINDOW + random.integers(MINUTE, 5 * MINUTE, int(outside.sum()))
+    arrives[outside] = time[outside]
+    clicks = clicks.set_column(2, "time", pa.array(time)).set_column(
+        3, "arrives", pa.array(arrives)
+    )
+    again = clicks.take(pa.array(np.flatnonzero(random.random(count) < 0.005)))
+    some = clicks.take(pa.array(np.flatnonzero(random.random(count) < 0.003)))
+    orphans = some.set_column(0, "request_id", _hex_keys(random, some.num_rows)).set_column(
+        1, "click_id", _hex_keys(random, some.num_rows)
+    )
+    return pa.concat_tables([clicks, again, orphans])
+
+
+def _by_arrival(clicks: pa.Table) -> pa.Table:
+    order = np.argsort(clicks.column("arrives").to_numpy(), kind="stable")
+    return clicks.drop_columns(["arrives"]).take(pa.array(order)).combine_chunks()
+
+
+class _ParquetWriter:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.writer: pq.ParquetWriter | None = None
+
+    def write(self, table: pa.Table) -> None:
+        if self.writer is None:
+            self.writer = pq.ParquetWriter(self.path, table.schema)
+        self.writer.write_table(table)
+
+    def close(self, broken: bool) -> None:
+        del broken  # a Parquet file has no broken rows
+        if self.writer is not None:
+            self.writer.close()
+
+
+class _TextWriter:
+    def __init__(self, path: Path) -> None:
+        self.stream = pa.output_stream(str(path), compression="gzip")
+        self.first = True
+
+    def write(self, table: pa.Table) -> None:
+        sink = io.BytesIO()
+        options = pa_csv.WriteOptions(include_header=self.first, quoting_style="none")
+        pa_csv.write_csv(table, sink, options)
+        self.stream.write(sink.getvalue())
+        self.first = False
+
+    def close(self, broken: bool) -> None:
+        if broken:
+            self.stream.write(b"cut off in the mid\n\n,,,,,,,,,\n")
+        self.stream.close()
+
+
+def _write_jsonl(clicks: pa.Table, path: Path, broken: bool) -> None:
+    lines = [json.dumps(row) for row in clicks.to_pylist()]
+    if broken:
+        lines[len(lines) // 2 : len(lines) // 2] = [
+            '{"request_id": "cut o',
+            '{"request_id": null, "click_id": "x", "time": 1767225600000000, "value": 1.0}',
+            '{"request_id": "x", "click_id": "x", "time": "yesterday", "value": 1.0}',
+            '{"request_id": "x", "click_id": "x", "time": 1767225600000000000, "value": 1.0}',
+        ]
+    with pa.output_stream(str(path), compression="zstd") as stream:
+        stream.write(("\n".join(lines) + "\n").encode())
+
+
+def _configuration(impressions: str, clicks: str) -> str:
+    return f"""\
+[impressions]
+path = "{impressions}"
+key = ["request_id"]
+time = {{ column = "time", unit = "us" }}
+
+[actions.click]
+path = "{clicks}"
+key = ["request_id"]
+time = {{ column = "time", unit = "us" }}
+window = "10m"
+id = "click_id"
+columns = ["value"]
+
+[join]
+shards = 8
+out_of_orderness = "5s"
+end_of_log = "close"  # every click of these impressions is in the log
+
+[sampling]
+negative_rate = 0.5
+correction = "weight"
+seed = 7
+
+[learner]
+label = "click"
+algorithm = "ftrl"
+alpha = 0.05
+l1 = 0.5
+l2 = 1.0
+bits = 20
+
+[learner.features]
+categorical = ["device", "os", "site", "ad", "campaign", "position", "hour"]
+numeric = {{ price = "log" }}
+crosses = [["device", "os"]]
+
+[monitor]
+slices = ["device", "position"]
+window = "5m"
+"""

@@ -1,0 +1,51 @@
+"""What a run is a function of: by this a later one tells whether it may go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from headrace.joiner.recovery import LAYOUT_VERSION
+from headrace.pipelines.beam.training import TRAINING_LAYOUT
+from headrace.pipelines.sources.inputs import Inputs
+from headrace.schemas.errors import UnreadableInputError
+
+_LAYOUT = 1
+"""Version of a checkpoint's own files."""
+
+_ENDS = 64 << 10
+"""Bytes at the head and at the tail of a file that are compared."""
+
+
+def identity_of(inputs: Inputs) -> dict[str, Any]:
+    """Return configuration and inputs as JSON types.
+
+    A file is known by its real path, however it was spelled, by size and time of
+    change, and by a checksum of its head and tail: a copy that keeps times may
+    have other contents of equal size.
+    """
+    config = inputs.config.model_dump(mode="json")
+    config["replay"].pop("checkpoint")
+    files = {os.path.realpath(source.path): _ends(Path(source.path)) for source in inputs.sources}
+    layout = {"checkpoint": _LAYOUT, "join": LAYOUT_VERSION, "training": TRAINING_LAYOUT}
+    return {"layout": layout, "config": config, "files": files}
+
+
+def digest_of(identity: dict[str, Any]) -> str:
+    """Return a digest of an identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _ends(path: Path) -> list[Any]:
+    try:
+        with path.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            digest = hashlib.sha256(file.read(_ENDS))
+            file.seek(max(_ENDS, stat.st_size - _ENDS))
+            digest.update(file.read(_ENDS))
+    except OSError as error:
+        raise UnreadableInputError.at(str(path), 0, error) from error
+    return [stat.st_size, stat.st_mtime_ns, digest.hexdigest()]

@@ -1,0 +1,116 @@
+"""``summary.json``: what a replay read, made of it, and learned."""
+
+from __future__ import annotations
+
+import platform
+import re
+import resource
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from headrace.monitoring.ratios import auc, ratios
+from headrace.monitoring.statistics import Statistics
+from headrace.pipelines.beam.training import Finished
+from headrace.pipelines.jobs.facts import Written
+from headrace.pipelines.sources.inputs import Inputs
+from headrace.schemas.records.events import Outcome
+
+_PACKAGES = ("headrace", "apache-beam", "numba", "numpy", "pyarrow", "river")
+
+
+def summarize(
+    inputs: Inputs, finished: Finished, written: Written, elapsed_s: float
+) -> dict[str, Any]:
+    """Put the summary together.
+
+    Raises
+    ------
+    AssertionError
+        If some record ended in no outcome, or in two.
+    """
+    records = dict.fromkeys(inputs.stream_names, 0)
+    invalid = dict.fromkeys(inputs.stream_names, 0)
+    for source, (read, rejected) in zip(inputs.sources, finished.positions, strict=True):
+        name = inputs.stream_names[source.stream]
+        records[name] += read
+        invalid[name] += rejected
+    outcomes = {
+        name: {**{o.value: 0 for o in Outcome}, **finished.outcomes.get(name, {})}
+        for name in inputs.stream_names
+    }
+    for name, counts in outcomes.items():
+        counts[Outcome.INVALID.value] = invalid[name]
+        if sum(counts.values()) != records[name]:
+            raise AssertionError(
+                f"stream {name}: {records[name]} records read, outcomes are {counts}; "
+                "please report this as a defect"
+            )
+    total = sum(records.values())
+    return {
+        "input": records,
+        "outcomes": outcomes,
+        "end_of_log": inputs.ending(finished.ends).as_json(),
+        "samples": {
+            "rows": finished.samples,
+            "emissions": written.emissions,
+            "positives": written.positives,
+            "negatives_dropped": finished.dropped,
+            "weight_sum": written.weight_sum,
+        },
+        "joined": {"actions": written.joined, "found_in": finished.looked_up}
+        if inputs.join.joined
+        else None,
+        "learner": None if inputs.train is None else learner_summary(finished.statistics),
+        "model": None
+        if finished.manifest is None
+        else {
+            "path": f"model/{finished.snapshot}",
+            "sha256": finished.manifest["sha256"],
+            "nonzero_weights": finished.manifest["nonzero_weights"],
+        },
+        "elapsed_s": round(elapsed_s, 3),
+        "events_per_s": round(total / elapsed_s),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
+    }
+
+
+def learner_summary(statistics: Statistics) -> dict[str, Any]:
+    """Return the progressive figures, overall and by window."""
+    totals = statistics.totals().get("")
+    if totals is None:
+        return {
+            "samples": 0, "log_loss": None, "normalized_entropy": None, "auc": None,
+            "calibration": None, "running_rate_log_loss": None, "hourly": [],
+        }  # fmt: skip
+    overall = ratios(totals)
+    hourly = []
+    for start, sums in statistics.windows():
+        hourly.append({"start": _iso(start), **ratios(sums)})
+    return {
+        "samples": overall["samples"],
+        "log_loss": overall["log_loss"],
+        "normalized_entropy": overall["normalized_entropy"],
+        "auc": auc(statistics.bins),
+        "calibration": overall["calibration"],
+        "running_rate_log_loss": float(statistics.baseline[2] / statistics.baseline[0]),
+        "hourly": hourly,
+    }
+
+
+def _iso(microseconds: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).isoformat()
+
+
+def peak_rss_mb() -> float:
+    """Return the process's greatest resident memory so far, in MB (10^6 bytes)."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not getrusage: its figure starts from that of the process that started this one.
+        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.M)
+        if found is not None:
+            return int(found[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -1,0 +1,225 @@
+"""Choosing a window: what each would catch, and what it would cost."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from headrace.joiner.join import ShardJoin
+from headrace.monitoring.delays import USUAL_WINDOWS, Delays, Survival, nice_window
+from headrace.monitoring.ending import Ending
+from headrace.pipelines.run.spill import CACHE_BYTES, Spill
+from headrace.pipelines.sources.inputs import Inputs, resolve
+from headrace.pipelines.sources.merge import read_blocks
+from headrace.schemas.config.durations import HOUR, SECOND
+from headrace.schemas.config.models import Config, MonitorConfig, SamplingConfig
+from headrace.schemas.records.events import NEVER
+
+REMEMBERED_KEY_BYTES, KNOWN_IMPRESSION_BYTES = 16, 37
+"""Memory of a remembered key, and of an impression that actions may meet; see docs/state.md."""
+
+SHARD_STATE_MB = 256
+"""Waiting columns of a shard of which no cell of the journal exceeds 64 MB."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One window of an action stream, and what it means.
+
+    Parameters
+    ----------
+    window
+        Microseconds.
+    coverage
+        Part of the actions that it catches, None without any.
+    open
+        Impressions that a replay with this window leaves open at the end of the log.
+    waiting
+        Impressions that wait at the busiest hour.
+    state_mb, memory_mb
+        Their columns in the runner's state or on disk, and what is in memory for
+        them, without the cache.
+    shards
+        How many the join should have at least.
+    note
+        ``configured``, ``recommended`` or nothing.
+    """
+
+    window: int
+    coverage: float | None
+    open: int
+    waiting: int
+    state_mb: float
+    memory_mb: float
+    shards: int
+    note: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Delays of one action stream."""
+
+    stream: str
+    survival: Survival
+    impressions: int
+    choices: list[Choice]
+    recommended: int | None
+
+
+def measure_windows(
+    config: Config,
+    file: Path,
+    longest: int | None,
+    coverage: float,
+    watch: Callable[[int], None] = lambda events: None,
+) -> list[Measured]:
+    """Join the logs with a long window and see how late actions come.
+
+    Parameters
+    ----------
+    config, file
+        The configuration; its windows are what is looked at anew.
+    longest
+        The longest window to consider, microseconds; None is ten times the
+        longest that is configured.
+    coverage
+        The part of the actions that is wanted, in (0, 1].
+    watch
+        Told the number of events read so far.
+    """
+    full = resolve(config, file)
+    longest = 10 * config.longest_window if longest is None else longest
+    inputs = resolve(_only_keys(config, longest), file)
+    delays = {action.name: Delays(longest) for action in inputs.join.actions}
+    progress = dict.fromkeys(inputs.stream_names, NEVER)
+    with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
+        spill = Spill(Path(scratch), CACHE_BYTES // inputs.join.shards)
+        row_bytes = _row_bytes(full, scratch)
+        joins = [
+            ShardJoin(inputs.join, shard, spill.cache_bytes) for shard in range(inputs.join.shards)
+        ]
+        events = 0
+        for block in read_blocks(inputs, config.batch_rows, scratch):
+            for join, envelope in zip(joins, block.envelopes, strict=True):
+                output = join.apply(envelope, spill.of(join.shard))
+                for batch in output.samples:
+                    _observe(batch, delays)
+            name = inputs.stream_names[block.source.stream]
+            progress[name] = max(progress[name], block.reader.progress)
+            events += block.end - block.begin
+            watch(events)
+        spill.close()
+    # What a replay would tell, which does not close every window as was done here.
+    ending = Ending(
+        {
+            name: full.final_progress(stream, progress[name])
+            for stream, name in enumerate(full.stream_names)
+        }
+    )
+    return [
+        _choices(name, seen, ending, full, row_bytes, coverage) for name, seen in delays.items()
+    ]
+
+
+def _only_keys(config: Config, longest: int) -> Config:
+    """Return the configuration with long windows, and nothing but keys and times to carry."""
+    actions = {
+        name: action.model_copy(update={"window": longest, "columns": ()})
+        for name, action in config.actions.items()
+    }
+    # Whatever repeats within the horizon that is configured is a duplicate here too, but a
+    # key must be remembered until its impression has settled.
+    join = config.join.model_copy(
+        update={
+            "end_of_log": "close",
+            "dedup_horizon": max(
+                config.dedup_horizon, longest + config.group_span + config.join.early
+            ),
+            "wait_for_impression": None, "retention": 0, "joined": False, "emission": "window",
+        }
+    )  # fmt: skip
+    return config.model_copy(
+        update={
+            "impressions": config.impressions.model_copy(update={"columns": ()}),
+            "actions": actions, "join": join, "sampling": SamplingConfig(), "learner": None,
+            "monitor": MonitorConfig(),
+        }
+    )  # fmt: skip
+
+
+def _row_bytes(inputs: Inputs, scratch: str) -> float:
+    """Return how many bytes an impression takes in the journal, by the first of them."""
+    for block in read_blocks(inputs, 10_000, scratch):
+        if block.source.stream == 0 and block.end - block.begin > 1:
+            sent = [e for e in block.envelopes if e.batch is not None]
+            rows = sum(envelope.batch.num_rows for envelope in sent if envelope.batch is not None)
+            if rows:
+                return sum(len(envelope.encode()) for envelope in sent) / rows
+    return 0.0
+
+
+def _observe(batch: pa.RecordBatch, delays: dict[str, Delays]) -> None:
+    time = batch.column("event_time").cast(pa.int64()).to_numpy()
+    for name, seen in delays.items():
+        action = batch.column(f"{name}_time").cast(pa.int64()).fill_null(-1).to_numpy()
+        # An early action counts as one without delay.
+        seen.add(time, np.where(action < 0, -1, np.maximum(action - time, 0)))
+
+
+def _choices(
+    name: str, seen: Delays, ending: Ending, full: Inputs, row_bytes: float, coverage: float
+) -> Measured:
+    survival = seen.survival(ending.complete_until[name])
+    configured = next(action.window for action in full.join.actions if action.name == name)
+    exact = survival.window_for(coverage)
+    recommended = None if exact is None else min(nice_window(exact), survival.longest)
+    by_hour = seen.impressions_by_hour()
+    busiest = max(by_hour.values(), default=0) / (HOUR // SECOND)
+    windows = {w for w in USUAL_WINDOWS if w <= survival.longest} | {configured, survival.longest}
+    if recommended is not None:
+        windows.add(recommended)
+    total = sum(by_hour.values())
+    choices = []
+    for window in sorted(windows):
+        delay = (window + full.join.group_span) / SECOND
+        waiting = min(round(busiest * delay), total)
+        remembered = min(round(busiest * max(delay, full.join.dedup_horizon / SECOND)), total)
+        note = "recommended" if window == recommended else ""
+        if window == configured:
+            note = f"configured, {note}" if note else "configured"
+        memory = remembered * REMEMBERED_KEY_BYTES
+        if full.join.meets:
+            memory += min(waiting + remembered, total) * KNOWN_IMPRESSION_BYTES
+        state_mb = waiting * row_bytes / 1e6
+        choices.append(
+            Choice(
+                window, survival.coverage(window),
+                seen.unwatched(ending.clock - window - full.join.group_span),
+                waiting, state_mb, memory / 1e6,
+                max(1, math.ceil(state_mb / SHARD_STATE_MB)), note,
+            )
+        )  # fmt: skip
+    return Measured(name, survival, total, choices, recommended)
+
+
+def as_json(measured: list[Measured]) -> dict[str, Any]:
+    """Return the figures as JSON types, durations in seconds."""
+    return {
+        found.stream: {
+            "impressions": found.impressions,
+            "first_actions": int(found.survival.actions.sum()),
+            "longest_s": found.survival.longest / SECOND,
+            "recommended_s": None if found.recommended is None else found.recommended / SECOND,
+            "windows": [
+                {**vars(choice), "window": choice.window / SECOND} for choice in found.choices
+            ],
+        }
+        for found in measured
+    }

@@ -1,0 +1,62 @@
+"""Files that are there after a crash, known by size and checksum; errors that name them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from headrace.schemas.errors import OutputError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the operating system says in the block into one sentence about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError.unwritable(path, error) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file."""
+    with writing(path):
+        path.write_text(text, encoding="utf-8")
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return what a file is known by: its ``bytes`` and their ``sha256``."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": file.tell(), "sha256": digest}
+
+
+def files_under(folder: Path) -> dict[str, Path]:
+    """Find everything in a folder but folders, by its path from there, in order of names."""
+    found = {}
+    for where, _, names in os.walk(folder):
+        for name in names:
+            path = Path(where, name)
+            found[path.relative_to(folder).as_posix()] = path
+    return dict(sorted(found.items()))
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    with writing(path):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def flush_tree(folder: Path) -> None:
+    """Wait until a folder and everything in it is on disk."""
+    for where, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            flush(Path(where, name))
+        flush(Path(where))

@@ -1,0 +1,150 @@
+"""One run at a time in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from headrace.pipelines.run.place import Place
+from headrace.schemas.errors import FolderError, OutputError
+
+_LOCK = "lock"
+_PATIENCE_S = 1.0
+
+
+@contextmanager
+def held(place: Place) -> Iterator[None]:
+    """Hold the lock of a folder while the block runs.
+
+    The operating system ties the lock to the process, so that of a dead one is free.
+    The folder is made if need be; one that was made here and is empty at the end
+    is removed again.
+
+    Raises
+    ------
+    FolderError
+        If another process holds the lock, or the folder cannot be made.
+    """
+    handle, made = _acquire(place)
+    try:
+        yield
+    finally:
+        # In this order: whoever waits for a lock that has no name any more looks again.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(place.home / _LOCK)
+        os.close(handle)
+        # What is not empty stays.
+        with contextlib.suppress(OSError):
+            os.rmdir(place.home)
+            if made:
+                os.rmdir(place.out)
+
+
+def _acquire(place: Place) -> tuple[int, bool]:
+    path = place.home / _LOCK
+    made = False
+    patience = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            made = _make(place.out) or made
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(place.home)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            if time.monotonic() > patience:
+                raise FolderError(place.out, "cannot be made", "choose another folder") from None
+            continue  # another run ended just now and removed its folder
+        except OSError as error:
+            raise FolderError(*_unwritable(path, error)) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_named(handle, path):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, json.dumps(_about()).encode(), 0)
+                return handle, made
+            os.close(handle)
+        except BlockingIOError:
+            # The holder may be about to write its name, or to remove the lock.
+            holder = _read(handle)
+            named = _is_named(handle, path)
+            os.close(handle)
+            if time.monotonic() > patience or (named and _lives(holder)):
+                raise _in_use(place.out, holder) from None
+            time.sleep(0.01)
+        except OSError as error:
+            os.close(handle)
+            raise FolderError(*_unwritable(path, error)) from error
+
+
+def _make(folder: Path) -> bool:
+    """Make a folder; tell whether it was not there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise NotADirectoryError(20, os.strerror(20)) from None
+        return False
+    return True
+
+
+def _unwritable(path: Path, error: OSError) -> tuple[str, str, str]:
+    said = OutputError.unwritable(path, error)
+    return said.path, said.fact, said.hint
+
+
+def _is_named(handle: int, path: Path) -> bool:
+    """Tell whether an open lock still has its name."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _about() -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "host": platform.node(),
+        "started": datetime.now(UTC).isoformat(" ", "seconds"),
+        "command": " ".join(sys.argv),
+    }
+
+
+def _read(handle: int) -> dict[str, Any] | None:
+    try:
+        holder = json.loads(os.pread(handle, 1 << 16, 0))
+        return {**holder, "pid": int(holder["pid"]), "started": str(holder["started"])}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _lives(holder: dict[str, Any] | None) -> bool:
+    """Tell whether a lock names its holder, and not one that died before it."""
+    if holder is None:
+        return False
+    if holder.get("host") != platform.node():
+        return True
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _in_use(out: Path, holder: dict[str, Any] | None) -> FolderError:
+    who = "another process"
+    if holder is not None:
+        who = f"process {holder['pid']} on {holder.get('host')}, started {holder['started']}"
+    return FolderError(out, f"is in use by {who}", "wait until it ends, or choose another folder")

@@ -1,0 +1,182 @@
+"""``seal.json``: every file of a result with its size and checksum.
+
+It is written before anything is published and moved to its place after
+everything else, so a folder with a seal holds one complete result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headrace.pipelines.run.disk import describe, files_under, writing
+from headrace.pipelines.run.signing import read_signed, write_signed
+from headrace.schemas.errors import SealError
+
+SEAL = "seal.json"
+SUMMARY = "summary.json"
+_FORMAT = 1
+_HINT = "replay into another folder, or remove this one"
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What a result consists of.
+
+    Parameters
+    ----------
+    run
+        Name of the run that made it; no two have the same.
+    identity
+        Digest of configuration and inputs, see `headrace.pipelines.jobs.identity`.
+    files
+        Per path from the folder, ``bytes`` and ``sha256``, and ``rows`` of Parquet files.
+    """
+
+    run: str
+    identity: str
+    files: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a look at every file of a result came to; it is good without problems."""
+
+    files: int
+    rows: int
+    problems: list[str]
+
+
+def write_seal(folder: Path, run: str, identity: str, ledger: Mapping[str, dict[str, Any]]) -> None:
+    """Seal what is in a folder.
+
+    Parameters
+    ----------
+    folder
+        A complete result.
+    run, identity
+        See `Seal`.
+    ledger
+        What was noted of files when they were written. It goes into the seal as it
+        is, so a file that is gone or another since then is a problem to `verify`.
+    """
+    files = {
+        name: describe(path) for name, path in files_under(folder).items() if name not in ledger
+    }
+    files.update(ledger)
+    content = {"format": _FORMAT, "run": run, "identity": identity}
+    with writing(folder / SEAL):
+        write_signed(folder / SEAL, {**content, "files": dict(sorted(files.items()))})
+
+
+def read_seal(path: Path) -> Seal:
+    """Read a seal.
+
+    Raises
+    ------
+    SealError
+        If it is damaged or of another version.
+    FileNotFoundError
+        If there is none.
+    """
+    try:
+        content = read_signed(path)
+    except FileNotFoundError:
+        raise
+    except ValueError as error:
+        raise SealError(path, f"is damaged ({error})", _HINT) from error
+    if content.get("format") != _FORMAT:
+        got = content.get("format")
+        raise SealError(path, f"is of another version (got format {got!r})", _HINT)
+    for name in content["files"]:
+        pure = PurePosixPath(name)
+        # What a seal names will be replaced: never anything outside of its folder.
+        if pure.is_absolute() or ".." in pure.parts or pure.as_posix() != name:
+            raise SealError(path, f"names a file of another folder (got {name!r})", _HINT)
+    return Seal(content["run"], content["identity"], content["files"])
+
+
+def verify(folder: Path) -> Verified:
+    """Compare every file of a result with the seal, and the summary with the samples.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no seal.
+    """
+    try:
+        seal = read_seal(folder / SEAL)
+    except SealError as error:
+        return Verified(0, 0, [f"{SEAL} {error.fact}"])
+    problems = compare(folder, seal.files)
+    rows: dict[str, int] = {}
+    for name, noted in seal.files.items():
+        if "rows" in noted:
+            top = name.partition("/")[0]
+            rows[top] = rows.get(top, 0) + noted["rows"]
+    problems += [f"{name} is not of this result" for name in strangers(folder, seal)]
+    if SUMMARY in seal.files and not problems:
+        told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["samples"]["rows"]
+        if told != rows.get("samples", 0):
+            held = rows.get("samples", 0)
+            problems.append(f"{SUMMARY} tells {told:,} samples, the files hold {held:,}")
+    return Verified(len(seal.files), sum(rows.values()), problems)
+
+
+def compare(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Compare files with what was noted of them; return a sentence for each that differs."""
+    problems = ((name, _compare(folder / name, noted)) for name, noted in files.items())
+    return [f"{name} {problem}" for name, problem in problems if problem is not None]
+
+
+def strangers(folder: Path, seal: Seal, tops: tuple[str, ...] = ()) -> list[str]:
+    """Find files that are inside folders of a result, and not of the result.
+
+    Those are left out whose name, or a folder's above, begins with ``.`` or ``_``:
+    readers of datasets skip them, and desktops and engines leave them everywhere.
+
+    Parameters
+    ----------
+    folder, seal
+        The result.
+    tops
+        Further names of folders or files to look at.
+    """
+    found = []
+    for top in sorted({*tops, *(name.partition("/")[0] for name in seal.files)}):
+        path = folder / top
+        if path.is_symlink() or path.is_file():
+            found += [top] if top not in seal.files else []
+        else:
+            inside = [f"{top}/{inner}" for inner in files_under(path)]
+            found += [name for name in inside if name not in seal.files and not _is_skipped(name)]
+    return found
+
+
+def _is_skipped(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
+
+
+def _compare(path: Path, noted: dict[str, Any]) -> str | None:
+    """Return what is wrong with a file, in words that follow its name."""
+    try:
+        size = path.stat().st_size
+        if size != noted["bytes"]:
+            return f"has another size (sealed with {noted['bytes']:,} bytes, got {size:,})"
+        if describe(path)["sha256"] != noted["sha256"]:
+            return "has other contents than were sealed"
+        if "rows" in noted and (rows := pq.read_metadata(path).num_rows) != noted["rows"]:
+            return f"has other rows (sealed with {noted['rows']:,}, got {rows:,})"
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except pa.ArrowInvalid:
+        return "is no Parquet file"
+    return None

@@ -1,0 +1,104 @@
+"""A journal on local disk, for payloads that memory has no room for."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from headrace.pipelines.run.disk import writing
+
+CACHE_BYTES = 256 << 20
+"""Payload that a join holds in memory, over all shards."""
+
+_LENGTH = struct.Struct("<Q")
+
+
+class FileJournal:
+    """A journal (`headrace.joiner.journal.cells`) of files, one a cell, of this process alone.
+
+    Parameters
+    ----------
+    folder
+        A folder of its own, created at the first write.
+    durable
+        Whether to keep everything here, not payloads alone.
+    """
+
+    compressed = False
+
+    def __init__(self, folder: Path, durable: bool = False) -> None:
+        self.folder, self.durable = folder, durable
+        self.files: dict[tuple[str, int], BinaryIO] = {}
+        self.closed = False
+
+    def append(self, ring: str, cell: int, data: bytes) -> None:
+        """Add `data` to a cell."""
+        path = self.folder / f"{ring}-{cell}"
+        with writing(path):
+            file = self.files.get((ring, cell)) or self._open(path, ring, cell)
+            file.seek(0, 2)
+            file.write(_LENGTH.pack(len(data)))
+            file.write(data)
+
+    def _open(self, path: Path, ring: str, cell: int) -> BinaryIO:
+        # A thread that outlives an interrupted run must not bring its folder back.
+        if self.closed:
+            raise ValueError(f"{path}: the journal is closed")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.files[ring, cell] = path.open("w+b")
+        return file
+
+    def read(self, ring: str, cell: int) -> Iterator[bytes]:
+        """Read the contents of a cell, one piece at a time."""
+        file = self.files.get((ring, cell))
+        if file is None:
+            return
+        file.seek(0)
+        while head := file.read(_LENGTH.size):
+            yield file.read(*_LENGTH.unpack(head))
+
+    def clear(self, ring: str, cell: int) -> None:
+        """Empty a cell."""
+        file = self.files.get((ring, cell))
+        if file is not None:
+            file.truncate(0)
+
+    def close(self) -> None:
+        """Close and delete all files."""
+        self.closed = True
+        for (ring, cell), file in self.files.items():
+            # On a full disk even closing writes, and fails.
+            with contextlib.suppress(OSError):
+                file.close()
+            (self.folder / f"{ring}-{cell}").unlink(missing_ok=True)
+        self.files = {}
+
+
+class Spill:
+    """The file journals of all shards of a run.
+
+    Parameters
+    ----------
+    folder
+        Where they are.
+    cache_bytes
+        Payload that a shard holds in memory.
+    """
+
+    def __init__(self, folder: Path, cache_bytes: int) -> None:
+        self.folder, self.cache_bytes = folder, cache_bytes
+        self.journals: dict[int, FileJournal] = {}
+
+    def of(self, shard: int) -> FileJournal:
+        """Return a shard's journal."""
+        if shard not in self.journals:
+            self.journals[shard] = FileJournal(self.folder / str(shard))
+        return self.journals[shard]
+
+    def close(self) -> None:
+        """Delete everything."""
+        for journal in self.journals.values():
+            journal.close()

@@ -1,0 +1,1 @@
+"""Files in: which there are, what they hold, and their events as blocks."""

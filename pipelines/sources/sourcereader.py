@@ -1,0 +1,343 @@
+"""The events of one source: read, believed or not, sorted if asked for, addressed to shards."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from headrace.pipelines.sources.inputs import Inputs, Source
+from headrace.pipelines.sources.letters import rejected_letters
+from headrace.pipelines.sources.readers import read_chunks
+from headrace.pipelines.sources.sorting import BY_TIME, sort_rows
+from headrace.schemas.records.decoding import Reject
+from headrace.schemas.records.envelope import EventEnvelope
+from headrace.schemas.records.eventing import EventBuilder, record_text, with_event_time
+from headrace.schemas.records.events import GROUP0, KEY0, NEVER, RECORD, TIME, Reason
+from headrace.schemas.records.hashing import Int64s, assign_shards
+from headrace.schemas.records.jumps import judge_jumps
+
+_HEAD_ROWS = 256
+_JUMPS = "event time is more than join.max_jump ahead of the rows before and after"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Positions ``[begin, end)`` of one source: an envelope a shard, and dead letters."""
+
+    source: Source
+    begin: int
+    end: int
+    envelopes: list[EventEnvelope]
+    letters: pa.RecordBatch | None
+    reader: ReaderState
+
+
+@dataclass(frozen=True)
+class ReaderState:
+    """How far a source has been read.
+
+    Parameters
+    ----------
+    position, rejected
+        Records delivered, and those of them that were rejected.
+    greatest, confirmed
+        Greatest event time so far, `NEVER` without one, and the greatest that other
+        rows confirm (`headrace.schemas.records.jumps`).
+    progress
+        The progress that the source tells.
+    ended
+        Whether its end has been told.
+    """
+
+    position: int
+    rejected: int
+    greatest: int
+    confirmed: int
+    progress: int
+    ended: bool
+
+
+@dataclass
+class _Piece:
+    """Positions ``[begin, end)`` of a source: events, rejects, and where each is.
+
+    `doubtful` are events whose time nothing confirms.
+    """
+
+    begin: int
+    end: int
+    batch: pa.RecordBatch
+    positions: Int64s
+    rejects: list[Reject]
+    reject_positions: list[int]
+    doubtful: npt.NDArray[np.bool_]
+
+    def cut(self, at: int) -> tuple[_Piece, _Piece]:
+        """Cut before position `at`, which lies inside."""
+        row = int(np.searchsorted(self.positions, at))
+        reject = bisect.bisect_left(self.reject_positions, at)
+        return (
+            _Piece(
+                self.begin, at, self.batch.slice(0, row), self.positions[:row],
+                self.rejects[:reject], self.reject_positions[:reject], self.doubtful[:row],
+            ),
+            _Piece(
+                at, self.end, self.batch.slice(row), self.positions[row:],
+                self.rejects[reject:], self.reject_positions[reject:], self.doubtful[row:],
+            ),
+        )  # fmt: skip
+
+    def joined(self, after: _Piece | None) -> _Piece:
+        """Return this piece and the one after it as one."""
+        if after is None:
+            return self
+        return _Piece(
+            self.begin, after.end,
+            pa.concat_batches([b for b in (self.batch, after.batch) if b.num_rows]),
+            np.concatenate([self.positions, after.positions]),
+            self.rejects + after.rejects, self.reject_positions + after.reject_positions,
+            np.concatenate([self.doubtful, after.doubtful]),
+        )  # fmt: skip
+
+    def judged(self, refuted: npt.NDArray[np.bool_], doubtful: npt.NDArray[np.bool_]) -> _Piece:
+        """Return the piece with some of its rows rejected for their time, and others doubted."""
+        rejects = list(zip(self.reject_positions, self.rejects, strict=True))
+        numbers = self.batch.column(RECORD).to_numpy()
+        shown = with_event_time(self.batch)
+        for row in np.flatnonzero(refuted):
+            text = record_text(shown, int(row))
+            reject = Reject(int(numbers[row]), Reason.TIME_JUMP, _JUMPS, text)
+            rejects.append((int(self.positions[row]), reject))
+        rejects.sort(key=lambda pair: pair[0])
+        kept = ~refuted
+        return _Piece(
+            self.begin, self.end, self.batch.filter(pa.array(kept)), self.positions[kept],
+            [reject for _, reject in rejects], [position for position, _ in rejects],
+            doubtful[kept],
+        )  # fmt: skip
+
+
+class SourceReader:
+    """The events of one source, in its order, a block at a time.
+
+    Parameters
+    ----------
+    inputs, source
+        The job, and which of its sources.
+    rows
+        Rows a block.
+    scratch
+        Folder for sorting on disk.
+    state
+        Where to go on; None begins.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        source: Source,
+        rows: int,
+        scratch: str,
+        state: ReaderState | None = None,
+    ) -> None:
+        self.inputs, self.source, self.rows, self.scratch = inputs, source, rows, scratch
+        self.builder = EventBuilder(
+            inputs.event_plans[source.stream], inputs.config.join.out_of_orderness
+        )
+        streams = [inputs.config.impressions, *inputs.config.actions.values()]
+        self.sorts = streams[source.stream].order == "sort"
+        self.complete_until = inputs.complete_until(source.stream)
+        self.position = 0
+        self.rejected = 0
+        self.confirmed = NEVER
+        if state is not None:
+            self.position, self.rejected = state.position, state.rejected
+            self.builder.greatest, self.confirmed = state.greatest, state.confirmed
+        self.pieces: Iterator[_Piece] | None = None
+        self.piece: _Piece | None = None
+
+    def head(self) -> Block:
+        """Read just far enough to deliver the first event, and let go of the file."""
+        if not self.sorts:
+            self.pieces = self._believed(self._in_file_order(_HEAD_ROWS))
+        block = self._next(1)
+        if not self.sorts:
+            self.pieces = self.piece = None
+        return block
+
+    def next(self) -> Block:
+        """Read the next block; one without positions says that the source is exhausted."""
+        return self._next(self.rows)
+
+    @property
+    def progress(self) -> int:
+        """The progress that the source tells: confirmed, and within what it is complete for."""
+        confirmed = self.confirmed - self.builder.out_of_orderness
+        return max(min(self.builder.progress, confirmed, self.complete_until), NEVER)
+
+    def told(self, progress: int, ended: bool = False) -> Block:
+        """Return a block that tells progress, or the source's end, and nothing else."""
+        at = (self.position, self.position)
+        envelope = EventEnvelope(
+            self.source.stream, self.source.number, len(self.inputs.sources), *at, progress,
+            self.rejected, ended=ended,
+        )  # fmt: skip
+        return Block(
+            self.source, *at, [envelope] * self.inputs.join.shards, None, self._state(ended)
+        )
+
+    def _state(self, ended: bool) -> ReaderState:
+        return ReaderState(
+            self.position,
+            self.rejected,
+            self.builder.greatest,
+            self.confirmed,
+            self.progress,
+            ended,
+        )
+
+    def _next(self, rows: int) -> Block:
+        if self.pieces is None:
+            pieces = self._by_time() if self.sorts else self._in_file_order(self.rows)
+            self.pieces = self._believed(pieces)
+        begin = self.position
+        taken: list[_Piece] = []
+        while rows > 0:
+            piece = self.piece or next(self.pieces, None)
+            self.piece = None
+            if piece is None:
+                break
+            if piece.positions.size > rows:
+                piece, self.piece = piece.cut(int(piece.positions[rows]))
+            taken.append(piece)
+            self.position = piece.end
+            if not piece.doubtful.all():
+                time = piece.batch.column(TIME).to_numpy()[~piece.doubtful]
+                self.confirmed = max(self.confirmed, int(time.max()))
+            rows -= piece.positions.size
+        self.rejected += sum(len(piece.rejects) for piece in taken)
+        envelopes = self._address(taken, begin)
+        return Block(
+            self.source, begin, self.position, envelopes, self._letters(taken), self._state(False)
+        )
+
+    def _believed(self, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
+        """Reject events whose time no other row confirms, see `headrace.schemas.records.jumps`."""
+        max_jump = self.inputs.config.join.max_jump
+        greatest = self.confirmed
+        held: _Piece | None = None
+        for piece in itertools.chain(pieces, [None]):
+            if piece is not None:
+                if piece.end <= self.position:
+                    continue  # delivered before the file was closed
+                if piece.begin < self.position:
+                    _, piece = piece.cut(self.position)
+            ended = piece is None
+            piece = piece if held is None else held.joined(piece)
+            held = None
+            if piece is None:
+                return
+            if piece.positions.size == 0:
+                yield piece
+                continue
+            time = piece.batch.column(TIME).to_numpy()
+            judged = judge_jumps(time, greatest, max_jump, ended)
+            greatest = judged.greatest
+            if judged.rows < time.size:
+                piece, held = piece.cut(int(piece.positions[judged.rows]))
+            if judged.refuted.any() or judged.doubtful.any():
+                piece = piece.judged(judged.refuted, judged.doubtful)
+            if piece.end > piece.begin:
+                yield piece
+
+    def _in_file_order(self, rows: int) -> Iterator[_Piece]:
+        for chunk in read_chunks(self.source, rows, self.position):
+            events = self.builder.check(chunk.records)
+            yield _Piece(
+                chunk.begin, chunk.end, events.batch, events.batch.column(RECORD).to_numpy(),
+                events.rejects, [reject.number for reject in events.rejects],
+                np.zeros(events.batch.num_rows, np.bool_),
+            )  # fmt: skip
+
+    def _by_time(self) -> Iterator[_Piece]:
+        """Sort the file: rejects take the first positions, events follow by time."""
+        rejects: list[Reject] = []
+
+        def events() -> Iterator[pa.RecordBatch]:
+            for chunk in read_chunks(self.source, self.rows):
+                checked = self.builder.check(chunk.records)
+                rejects.extend(checked.rejects)
+                yield checked.batch
+
+        budget = (self.inputs.config.replay.sort_memory_mb << 20) // len(self.inputs.sources)
+        end = 0
+        for batch in sort_rows(events(), BY_TIME, budget, self.scratch):
+            first = end == 0
+            begin = len(rejects) if first else end
+            end = begin + batch.num_rows
+            positions, doubtful = np.arange(begin, end), np.zeros(batch.num_rows, np.bool_)
+            if first:
+                numbers = list(range(len(rejects)))
+                yield _Piece(0, end, batch, positions, rejects, numbers, doubtful)
+            else:
+                yield _Piece(begin, end, batch, positions, [], [], doubtful)
+        if end == 0 and rejects:
+            nothing = pa.RecordBatch.from_pydict({RECORD: pa.array([], pa.int64())})
+            count = len(rejects)
+            numbers = list(range(count))
+            yield _Piece(0, count, nothing, np.arange(0), rejects, numbers, np.zeros(0, np.bool_))
+
+    def _address(self, pieces: list[_Piece], begin: int) -> list[EventEnvelope]:
+        shards = self.inputs.join.shards
+        parts: list[pa.RecordBatch | None] = [None] * shards
+        batches = [piece.batch for piece in pieces if piece.batch.num_rows]
+        if batches:
+            positions = None
+            if self.sorts:
+                positions = np.concatenate([piece.positions for piece in pieces])
+            events = self.builder.finish(pa.concat_batches(batches), positions)
+            parts = partition(events, shards)
+        return [
+            EventEnvelope(
+                self.source.stream, self.source.number, len(self.inputs.sources), begin,
+                self.position, self.progress, self.rejected, part,
+            )
+            for part in parts
+        ]  # fmt: skip
+
+    def _letters(self, pieces: list[_Piece]) -> pa.RecordBatch | None:
+        rejects = [reject for piece in pieces for reject in piece.rejects]
+        positions = [position for piece in pieces for position in piece.reject_positions]
+        if not rejects:
+            return None
+        name = self.inputs.stream_names[self.source.stream]
+        return rejected_letters(self.source, name, rejects, positions)
+
+
+def partition(events: pa.RecordBatch, shards: int) -> list[pa.RecordBatch | None]:
+    """Split events by shard, in order; by the group's digest where there is one.
+
+    Returns
+    -------
+    list
+        One entry a shard, None where it has no row.
+    """
+    if shards == 1:
+        return [events]
+    routing = GROUP0 if GROUP0 in events.schema.names else KEY0
+    shard = assign_shards(events.column(routing).to_numpy(), shards)
+    # 16-bit integers are sorted by radix, in linear time.
+    order = np.argsort(shard.astype(np.int16), kind="stable")
+    counts = np.bincount(shard, minlength=shards)
+    ordered = events.take(pa.array(order))
+    ends = np.cumsum(counts)
+    return [
+        ordered.slice(int(end - count), int(count)) if count else None
+        for end, count in zip(ends, counts, strict=True)
+    ]

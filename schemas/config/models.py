@@ -1,0 +1,475 @@
+"""The configuration file as one frozen model.
+
+Everything below the command line receives these models, with durations in
+microseconds. What a file alone cannot tell (does the column exist, can the
+file be read) is checked by `headrace.pipelines.sources.inputs`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from headrace.schemas.config.durations import (
+    DAY,
+    HOUR,
+    MINUTE,
+    SECOND,
+    format_duration,
+    parse_duration,
+)
+from headrace.schemas.config.predicates import Predicate
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, str):
+        duration = parse_duration(value)
+        if duration > _LONGEST:
+            raise ValueError("is longer than a hundred years; is the unit right?")
+        return duration
+    if isinstance(value, int) and not isinstance(value, bool) and value == 0:
+        return 0
+    raise ValueError('expected a duration in quotes, such as "10m"')
+
+
+_LONGEST = 36_525 * DAY
+
+
+def _stream_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w-]*", name) or name.startswith("__"):
+        raise ValueError(
+            "names a label, columns and folders; use letters, digits, _ and -, such as click"
+        )
+    if name == "impressions":
+        raise ValueError("is the name of the impression stream; choose another, such as click")
+    return name
+
+
+def _moment(value: object) -> object:
+    """Read a moment, of TOML's own types or as text, as microseconds UTC."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            value = None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if not isinstance(value, datetime):
+        raise ValueError('expected a time such as "2026-11-20T00:00Z"')
+    if value.tzinfo is None:
+        raise ValueError('has no time zone; write "2026-11-20T00:00Z" for UTC')
+    since = value - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
+
+
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _rate(value: object) -> object:
+    return {"default": value} if isinstance(value, int | float) else value
+
+
+def _multi_valued(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return tuple({"column": item} if isinstance(item, str) else item for item in value)
+    return value
+
+
+Duration = Annotated[int, BeforeValidator(_duration), Field(ge=0)]
+Moment = Annotated[int, BeforeValidator(_moment), Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+ColumnType = Literal["string", "bytes", "int64", "float64", "bool"]
+
+
+class Model(BaseModel):
+    """Base of the configuration models: frozen, and no key that is not known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class TimeConfig(Model):
+    """Where a stream's event time is, and how it is written.
+
+    Give ``unit`` for integers (since 1970-01-01 UTC), ``format`` and ``zone``
+    for text, neither for Arrow timestamps (taken as UTC if they have no zone).
+    Times that all lie in 1970 are refused as a wrong unit unless ``any_year``.
+    """
+
+    column: str
+    unit: Literal["us", "ms", "s"] | None = None
+    format: str | None = None
+    zone: str = "UTC"
+    any_year: bool = False
+
+    @model_validator(mode="after")
+    def _one_notation(self) -> TimeConfig:
+        if self.unit is not None and self.format is not None:
+            raise ValueError("give unit (for integers) or format (for text), not both")
+        return self
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError('unknown time zone; use an IANA name such as "UTC"') from error
+        return zone
+
+
+class StreamConfig(Model):
+    """One input stream: its files, join key, event time."""
+
+    path: Names = Field(min_length=1)
+    key: Names = Field(min_length=1)
+    time: TimeConfig
+    order: Literal["sorted", "sort"] = "sorted"
+    format: Literal["parquet", "csv", "jsonl"] | None = None
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    types: dict[str, ColumnType] = {}
+    complete_until: Moment | None = None
+
+
+class ImpressionsConfig(StreamConfig):
+    """The impression stream; ``columns`` restricts what is carried (default: all)."""
+
+    columns: tuple[str, ...] | None = None
+
+
+class ActionConfig(StreamConfig):
+    """One action stream; a table's name is the name of its label."""
+
+    window: Duration
+    id: str | None = None
+    columns: tuple[str, ...] = ()
+
+    @field_validator("window")
+    @classmethod
+    def _positive(cls, window: int) -> int:
+        if window <= 0:
+            raise ValueError("join window must be positive; 30m is usual for display ads")
+        return window
+
+
+class JoinConfig(Model):
+    """How the streams meet; all durations in microseconds.
+
+    ``None`` stands for the default that depends on other keys; `Config`
+    offers the resolved values.
+    """
+
+    shards: int = Field(default=8, ge=1, le=4096)
+    out_of_orderness: Duration = 0
+    early: Duration = 0
+    wait_for_impression: Duration | None = None
+    dedup_horizon: Duration | None = None
+    retention: Duration = 0
+    group: Names = ()
+    group_span: Duration | None = None
+    max_jump: Duration = DAY
+    end_of_log: Literal["open", "close"] = "open"
+    joined: bool = False
+    emission: Literal["window", "immediate", "elapsed", "window_and_immediate"] = "window"
+    elapsed: tuple[Fraction, Fraction] = (0.0, 1.0)
+
+    @field_validator("elapsed")
+    @classmethod
+    def _ordered(cls, elapsed: tuple[float, float]) -> tuple[float, float]:
+        if elapsed[0] > elapsed[1]:
+            raise ValueError("the first bound must not exceed the second; [0.0, 1.0] is usual")
+        return elapsed
+
+
+class RateConfig(Model):
+    """A negative rate, or one a value of an impression column."""
+
+    default: float = Field(default=1.0, gt=0, le=1)
+    column: str | None = None
+    values: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
+
+    @model_validator(mode="after")
+    def _column_and_values(self) -> RateConfig:
+        if bool(self.values) != (self.column is not None):
+            raise ValueError(
+                "a table of rates needs both column and values, "
+                'such as { column = "device", values = { phone = 0.1 }, default = 0.5 }'
+            )
+        return self
+
+
+class SamplingConfig(Model):
+    """Which negatives are kept, and how the learner is corrected for it."""
+
+    negative_rate: Annotated[RateConfig, BeforeValidator(_rate)] = RateConfig()
+    unit: Literal["row", "group"] = "row"
+    keep: str | None = None
+    publish: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
+    correction: Literal["weight", "logit", "recalibrate", "none"] = "weight"
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @field_validator("keep")
+    @classmethod
+    def _condition(cls, keep: str | None) -> str | None:
+        if keep is not None:
+            Predicate(keep)
+        return keep
+
+
+class MultiValuedConfig(Model):
+    """A column of several values: a list column, or text with a separator."""
+
+    column: str
+    separator: str = Field(default=" ", min_length=1)
+
+
+NumericForm = Literal["linear", "log"] | tuple[float, ...]
+
+
+class FeaturesConfig(Model):
+    """The columns that become features."""
+
+    categorical: tuple[str, ...] = ()
+    multi_valued: Annotated[tuple[MultiValuedConfig, ...], BeforeValidator(_multi_valued)] = ()
+    numeric: dict[str, NumericForm] = {}
+    crosses: tuple[tuple[str, ...], ...] = ()
+
+    @field_validator("crosses")
+    @classmethod
+    def _at_least_two(cls, crosses: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        for cross in crosses:
+            if len(cross) < 2:
+                raise ValueError("a cross needs at least two columns")
+        return crosses
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that a feature reads, each once, in order of first use."""
+        names = [*self.categorical, *(m.column for m in self.multi_valued), *self.numeric]
+        names.extend(column for cross in self.crosses for column in cross)
+        return tuple(dict.fromkeys(names))
+
+
+class LearnerConfig(Model):
+    """The learner and its parameters (McMahan et al. 2013, Algorithm 1)."""
+
+    label: str
+    algorithm: Literal["ftrl"] = "ftrl"
+    alpha: float = Field(default=0.1, gt=0)
+    beta: float = Field(default=1.0, ge=0)
+    l1: float = Field(default=1.0, ge=0)
+    l2: float = Field(default=1.0, ge=0)
+    bits: int = Field(default=22, ge=1, le=30)
+    epoch: Duration = 10 * SECOND
+    features: FeaturesConfig = FeaturesConfig()
+
+    @field_validator("epoch")
+    @classmethod
+    def _positive(cls, epoch: int) -> int:
+        if epoch <= 0:
+            raise ValueError("an epoch must be greater than zero; 10s is usual")
+        return epoch
+
+
+class MonitorConfig(Model):
+    """What is watched: overall, and by the values of the slice columns."""
+
+    slices: tuple[str, ...] = ()
+    window: Duration = HOUR
+    near_misses: bool = False
+
+    @field_validator("window")
+    @classmethod
+    def _positive(cls, window: int) -> int:
+        if window < MINUTE:
+            raise ValueError("a monitoring window must be 1m or longer; 1h is usual")
+        return window
+
+
+class ReplayConfig(Model):
+    """How a replay uses this machine; nothing here changes a result."""
+
+    batch_rows: int | None = Field(default=None, ge=1, le=1_000_000)
+    sort_memory_mb: int = Field(default=256, ge=1)
+    checkpoint: Duration = 30 * SECOND
+
+
+class Config(Model):
+    """A whole configuration file."""
+
+    impressions: ImpressionsConfig
+    actions: dict[Annotated[str, AfterValidator(_stream_name)], ActionConfig] = {}
+    join: JoinConfig = JoinConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    learner: LearnerConfig | None = None
+    monitor: MonitorConfig = MonitorConfig()
+    replay: ReplayConfig = ReplayConfig()
+
+    @property
+    def streams(self) -> dict[str, StreamConfig]:
+        """All streams by the names of their tables, the impressions first."""
+        actions = {f"actions.{name}": action for name, action in self.actions.items()}
+        return {"impressions": self.impressions, **actions}
+
+    @property
+    def longest_window(self) -> int:
+        """The longest action window, 0 without actions."""
+        return max((action.window for action in self.actions.values()), default=0)
+
+    @property
+    def group_span(self) -> int:
+        """The resolved ``group_span``: 0 without a group, else 10 s unless set."""
+        if not self.join.group:
+            return 0
+        return 10 * SECOND if self.join.group_span is None else self.join.group_span
+
+    @property
+    def settle_delay(self) -> int:
+        """How long after its event time an impression settles, see `JoinPlan`."""
+        return max(self.longest_window + self.group_span, 1)
+
+    @property
+    def wait_for_impression(self) -> int:
+        """The resolved ``wait_for_impression``: the longest window unless set."""
+        wait = self.join.wait_for_impression
+        return self.longest_window if wait is None else wait
+
+    @property
+    def dedup_horizon(self) -> int:
+        """The resolved ``dedup_horizon``: the longest of what it must be and 1 h unless set.
+
+        At least ``settle_delay`` plus ``early``, so that an action belongs to one
+        kept impression at most, and ``retention``, for a key can only be corrected
+        while it is remembered.
+        """
+        horizon = self.join.dedup_horizon
+        default = max(self.settle_delay + self.join.early, HOUR, self.join.retention)
+        return default if horizon is None else horizon
+
+    @property
+    def batch_rows(self) -> int:
+        """The resolved ``batch_rows``: 8,192 for each shard, between 2^16 and 2^19 in all."""
+        # Every block is an envelope a shard, and an envelope costs most by its being one.
+        wanted = min(max(8_192 * self.join.shards, 65_536), 524_288)
+        return wanted if self.replay.batch_rows is None else self.replay.batch_rows
+
+    def conflicts(self) -> tuple[str, str, Any, str] | None:
+        """Find the first contradiction between keys: (key, fact, value, hint)."""
+        return next(self._conflicts(), None)
+
+    def _conflicts(self) -> Any:
+        arity = len(self.impressions.key)
+        for name, action in self.actions.items():
+            if len(action.key) != arity:
+                yield (
+                    f"actions.{name}.key",
+                    f"has {len(action.key)} columns, impressions.key has {arity}",
+                    list(action.key),
+                    "name one column for each column of impressions.key, in the same order",
+                )
+        if self.learner is not None and self.learner.label not in self.actions:
+            yield (
+                "learner.label",
+                "no action stream has this name",
+                self.learner.label,
+                f"use one of {sorted(self.actions)}, or add [actions.{self.learner.label}]",
+            )
+        for column in self.join.group:
+            if column not in self.impressions.key:
+                yield (
+                    "join.group",
+                    "a group column must be part of impressions.key",
+                    column,
+                    f"actions are routed by it too; use columns of {list(self.impressions.key)}",
+                )
+        if self.join.group_span is not None and not self.join.group:
+            yield ("join.group_span", "is set without join.group", None, "set join.group as well")
+        least = self.settle_delay + self.join.early
+        if self.dedup_horizon < least:
+            yield (
+                "join.dedup_horizon",
+                "is shorter than the longest window plus group_span plus early "
+                f"({format_duration(least)})",
+                format_duration(self.dedup_horizon),
+                "a key must be remembered until no action can belong to its impression any more",
+            )
+        for key, stream in self.streams.items():
+            if stream.complete_until is not None and self.join.end_of_log == "close":
+                yield (
+                    f"{key}.complete_until",
+                    'has no meaning with join.end_of_log = "close"',
+                    None,
+                    "a log that is known to be complete closes every window; leave one of them out",
+                )
+        if self.join.retention > self.dedup_horizon:
+            yield (
+                "join.retention",
+                f"is longer than dedup_horizon ({format_duration(self.dedup_horizon)})",
+                format_duration(self.join.retention),
+                "raise join.dedup_horizon to at least the retention",
+            )
+        if 0 < self.join.early >= self.wait_for_impression:
+            yield (
+                "join.early",
+                "is not shorter than wait_for_impression "
+                f"({format_duration(self.wait_for_impression)})",
+                format_duration(self.join.early),
+                "an early action would be given up before its impression comes",
+            )
+        if self.join.elapsed != (0.0, 1.0) and self.join.emission != "elapsed":
+            yield (
+                "join.elapsed",
+                f'has no meaning with emission = "{self.join.emission}"',
+                list(self.join.elapsed),
+                'set join.emission = "elapsed"',
+            )
+        if not self.actions and (self.join.joined or self.join.emission != "window"):
+            key = "joined" if self.join.joined else "emission"
+            yield (
+                f"join.{key}",
+                "needs an action stream",
+                getattr(self.join, key),
+                "add [actions.NAME], or leave it out",
+            )
+        if self.join.emission != "window" and self.sampling.unit == "group":
+            yield (
+                "sampling.unit",
+                f'cannot be group with join.emission = "{self.join.emission}"',
+                "group",
+                "a group is judged when its windows have closed, but samples leave before",
+            )
+        rates = self.sampling.negative_rate
+        highest = max([rates.default, *rates.values.values()])
+        for name, rate in self.sampling.publish.items():
+            if rate > highest:
+                yield (
+                    f"sampling.publish.{name}",
+                    f"is above every negative_rate ({highest:g})",
+                    rate,
+                    "what was dropped cannot be published; raise negative_rate",
+                )
+        if self.sampling.unit == "group":
+            if not self.join.group:
+                yield ("sampling.unit", "is group, but join.group is not set", "group", "set it")
+            if self.sampling.correction in ("logit", "recalibrate"):
+                yield (
+                    "sampling.correction",
+                    'cannot undo unit = "group": a negative beside a positive is always kept, '
+                    "so no one shift of the log-odds is right",
+                    self.sampling.correction,
+                    'use "weight"',
+                )

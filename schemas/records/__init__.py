@@ -1,0 +1,1 @@
+"""Records as columns: decoding, event times, hashes, and the envelopes they travel in."""

@@ -1,0 +1,354 @@
+"""From lines of text to typed columns, with the lines that do not fit set aside.
+
+A record is a line, for CSV too: a line break inside quotes is not supported,
+so that one broken line cannot swallow its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+
+from headrace.schemas.records.events import Reason
+from headrace.schemas.records.hashing import Int64s
+
+TYPES = {
+    "string": pa.string(),
+    "bytes": pa.binary(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+}
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A record that is no event: its number in the source, why, and what it says."""
+
+    number: int
+    reason: Reason
+    detail: str
+    record: str
+
+
+@dataclass
+class Records:
+    """Decoded records.
+
+    Parameters
+    ----------
+    batch
+        The good ones, shape (n, ...).
+    numbers
+        Their numbers in the source, int64, shape (n,).
+    rejects
+        The others.
+    """
+
+    batch: pa.RecordBatch
+    numbers: Int64s
+    rejects: list[Reject] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Consecutive lines of a source, without their line ends.
+
+    Parameters
+    ----------
+    first
+        Number of the first line's record.
+    lines
+        The lines.
+    """
+
+    first: int
+    lines: list[bytes]
+
+    def reject(self, at: int, reason: Reason, detail: str) -> Reject:
+        """Set a line aside."""
+        text = self.lines[at].decode("utf-8", "backslashreplace")
+        return Reject(self.first + at, reason, detail, text)
+
+
+class CsvDecoder:
+    """Decode comma- or otherwise separated lines.
+
+    Parameters
+    ----------
+    header
+        Names of all columns of the file.
+    schema
+        The columns to decode, and their types. Empty fields are null.
+    delimiter
+        One character.
+    """
+
+    def __init__(self, header: Sequence[str], schema: pa.Schema, delimiter: str = ",") -> None:
+        self.header = list(header)
+        self.schema = schema
+        self.delimiter = delimiter
+
+    def decode(self, lines: Lines) -> Records:
+        """Decode lines; one with a wrong number of fields or an unfit value is a reject."""
+        rejects = []
+        good = []
+        for at, line in enumerate(lines.lines):
+            detail = _unsplittable(line)
+            if detail is None:
+                good.append(at)
+            else:
+                rejects.append(lines.reject(at, Reason.UNDECODABLE, detail))
+        rows = self._parse([lines.lines[at] for at in good])
+        rejects += [
+            lines.reject(good[row], Reason.UNDECODABLE, detail) for row, detail in rows.invalid
+        ]
+        numbers = np.delete(np.array(good, np.int64), [row for row, _ in rows.invalid])
+        table = rows.table
+        columns = []
+        unfit = np.zeros(numbers.size, np.bool_)
+        for fields in self.schema:
+            column, bad = parse_text(table.column(fields.name).combine_chunks(), fields.type)
+            columns.append(column)
+            for row in np.flatnonzero(bad & ~unfit):
+                detail = f"column {fields.name} is not {fields.type}"
+                rejects.append(lines.reject(int(numbers[row]), Reason.WRONG_TYPE, detail))
+            unfit |= bad
+        batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
+        if unfit.any():
+            batch, numbers = batch.filter(pa.array(~unfit)), numbers[~unfit]
+        rejects.sort(key=lambda reject: reject.number)
+        return Records(batch, numbers + lines.first, rejects)
+
+    def _parse(self, lines: list[bytes]) -> _Rows:
+        """Parse lines; where the parser takes several for one, find out which."""
+        try:
+            rows = self._parse_at_once(lines)
+        except pa.ArrowInvalid:
+            rows = None
+        if rows is not None and rows.table.num_rows + len(rows.invalid) == len(lines):
+            return rows
+        if len(lines) == 1:
+            return _Rows(self._nothing(), [(0, "quotes that do not enclose a field")])
+        middle = len(lines) // 2
+        first, second = self._parse(lines[:middle]), self._parse(lines[middle:])
+        moved = [(row + middle, detail) for row, detail in second.invalid]
+        table = pa.concat_tables([first.table, second.table])
+        return _Rows(table, first.invalid + moved)
+
+    def _parse_at_once(self, lines: list[bytes]) -> _Rows:
+        invalid: list[tuple[int, str]] = []
+
+        def on_invalid(row: pa_csv.InvalidRow) -> str:
+            detail = f"{row.actual_columns} fields where {row.expected_columns} are due"
+            invalid.append((row.number - 1, detail))
+            return "skip"
+
+        if not lines:
+            return _Rows(self._nothing(), invalid)
+        text = b"\n".join(lines) + b"\n"
+        table = pa_csv.read_csv(
+            pa.py_buffer(text),
+            # One block, so that row numbers count from its start.
+            pa_csv.ReadOptions(
+                column_names=self.header, use_threads=False, block_size=len(text) + 1
+            ),
+            pa_csv.ParseOptions(
+                delimiter=self.delimiter, invalid_row_handler=on_invalid, ignore_empty_lines=False
+            ),
+            pa_csv.ConvertOptions(
+                column_types={name: pa.binary() for name in self.header},
+                include_columns=self.schema.names,
+                strings_can_be_null=False,
+            ),
+        )
+        return _Rows(table, invalid)
+
+    def _nothing(self) -> pa.Table:
+        return pa.table({name: pa.array([], pa.binary()) for name in self.schema.names})
+
+
+@dataclass(frozen=True)
+class _Rows:
+    table: pa.Table
+    invalid: list[tuple[int, str]]
+
+
+def _unsplittable(line: bytes) -> str | None:
+    """Say what the parser could not take as one line of text, if anything."""
+    if not line:
+        return "empty line"
+    if line.count(b'"') % 2:
+        return "unbalanced quotes"
+    if b"\r" in line:
+        return "carriage return within the line"
+    return None if line.isascii() or _is_utf8(line) else "not UTF-8"
+
+
+_INTEGER = r"^[+-]?[0-9]{1,19}$"
+_FLOAT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
+_BOOLEAN = {"true": True, "false": False, "1": True, "0": False}
+
+
+def parse_text(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+    """Convert a column of UTF-8 text, as bytes, to a type; empty text becomes null.
+
+    Returns
+    -------
+    values, bad
+        The converted column, null where bad; and where a value did not fit,
+        bool, shape (n,).
+    """
+    column = pc.if_else(pc.equal(pc.binary_length(column), 0), None, column)
+    none_bad = np.zeros(len(column), np.bool_)
+    if pa.types.is_binary(kind):
+        return column, none_bad
+    return _convert(column.cast(pa.string()), kind)
+
+
+def _convert(text: pa.Array, kind: pa.DataType) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+    none_bad = np.zeros(len(text), np.bool_)
+    if pa.types.is_string(kind):
+        return text, none_bad
+    if pa.types.is_boolean(kind):
+        index = pc.index_in(pc.utf8_lower(text), pa.array(list(_BOOLEAN)))
+        values = pa.array(list(_BOOLEAN.values())).take(index)
+        bad = pc.and_(text.is_valid(), index.is_null())
+        return values, bad.to_numpy(zero_copy_only=False)
+    pattern = _INTEGER if pa.types.is_integer(kind) else _FLOAT
+    fits = pc.fill_null(pc.match_substring_regex(text, pattern), True)
+    if pa.types.is_integer(kind):
+        text = pc.replace_substring_regex(text, r"^\+", "")
+    values = pc.if_else(fits, text, None)
+    bad = ~fits.to_numpy(zero_copy_only=False)
+    try:
+        return values.cast(kind), bad
+    except pa.ArrowInvalid:
+        # Nineteen digits may exceed 64 bits.
+        numbers = [None if value is None else int(value) for value in values.to_pylist()]
+        over = np.array([n is not None and not -(2**63) <= n < 2**63 for n in numbers])
+        kept = [None if o else n for n, o in zip(numbers, over, strict=True)]
+        return pa.array(kept, kind), bad | over
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class JsonDecoder:
+    """Decode JSON objects, one a line.
+
+    Parameters
+    ----------
+    schema
+        The columns to decode. A key that is missing is null; a key that is
+        not a column is passed over.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
+        fields = [(f"f{i}", _json_type(field.type), None) for i, field in enumerate(schema)]
+        rename = {f"f{i}": field.name for i, field in enumerate(schema)}
+        struct = msgspec.defstruct("Record", fields, rename=rename, gc=False)
+        self.decoder = msgspec.json.Decoder(struct)
+
+    def decode(self, lines: Lines) -> Records:
+        """Decode lines; one that is no object or has an unfit value is a reject."""
+        records: list[Any] = []
+        rejects: list[Reject] = []
+        numbers = np.arange(len(lines.lines), dtype=np.int64)
+        try:
+            if not all(lines.lines):
+                raise msgspec.DecodeError("empty line")
+            records = [self.decoder.decode(line) for line in lines.lines]
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # Something is broken: find out which lines.
+            good = []
+            records = []
+            for at, line in enumerate(lines.lines):
+                try:
+                    records.append(self.decoder.decode(line))
+                    good.append(at)
+                except msgspec.ValidationError as error:
+                    rejects.append(lines.reject(at, Reason.WRONG_TYPE, self._explain(error)))
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    detail = str(error) if line else "empty line"
+                    rejects.append(lines.reject(at, Reason.UNDECODABLE, detail))
+            numbers = np.array(good, np.int64)
+        columns = []
+        for i, fields in enumerate(self.schema):
+            name = f"f{i}"
+            values = [getattr(record, name) for record in records]
+            columns.append(pa.array(values, fields.type))
+        batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
+        return Records(batch, numbers + lines.first, rejects)
+
+    @staticmethod
+    def _explain(error: msgspec.ValidationError) -> str:
+        return str(error).replace(" - at `$.", " in `")
+
+
+def _json_type(kind: pa.DataType) -> Any:
+    if pa.types.is_list(kind):
+        return list[str] | None
+    if pa.types.is_boolean(kind):
+        return bool | None
+    if pa.types.is_integer(kind):
+        from typing import Annotated
+
+        return Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None
+    if pa.types.is_floating(kind):
+        return float | None
+    if pa.types.is_binary(kind):
+        return bytes | None
+    return str | None
+
+
+def infer_json_schema(lines: Sequence[bytes]) -> pa.Schema:
+    """Infer columns from the first lines of a file; broken ones are passed over.
+
+    A column has the type that most of its values have, for a log has broken
+    lines at its head too. Numbers are int64 unless one has a fraction; a column
+    of nulls is text; nested objects are left out.
+    """
+    kinds: dict[str, Counter[str]] = {}
+    for line in lines:
+        try:
+            record = msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        if isinstance(record, dict):
+            for name, value in record.items():
+                seen = kinds.setdefault(name, Counter())
+                if value is not None:
+                    seen[type(value).__name__] += 1
+    fields = []
+    for name, seen in kinds.items():
+        if "float" in seen:
+            seen["float"] += seen.pop("int", 0)
+        most = seen.most_common(1)[0][0] if seen else "str"
+        if most != "dict":
+            fields.append(pa.field(name, _JSON_TYPES[most]))
+    return pa.schema(fields)
+
+
+_JSON_TYPES = {
+    "list": pa.list_(pa.string()),
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "str": pa.string(),
+}

@@ -1,0 +1,209 @@
+"""Envelopes: what travels between Beam steps and lies in the journal.
+
+An envelope is four bytes of magic that carry the version, the length of a
+JSON header, the header, and Arrow IPC streams of batches, perhaps compressed by LZ4.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from headrace.schemas.errors import EnvelopeError
+
+_EVENTS = b"HRE3"
+_SAMPLES = b"HRS3"
+_ROWS = ""
+_LENGTH = struct.Struct("<4sI")
+_PLAIN = pa.ipc.IpcWriteOptions()
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+
+
+JOINED, CORRECTIONS = "joined", "corrections"
+"""Names of the rows that leave a join beside its samples, in order of emit time; that of
+joined actions is followed by the number of their action stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventEnvelope:
+    """One shard's rows of one block of a source.
+
+    Parameters
+    ----------
+    stream
+        0 for impressions, ``1 + i`` for action stream ``i``.
+    source, sources
+        Number of the source, and how many there are over all streams.
+    begin, end
+        The block's positions in its source, ``[begin, end)``, counting
+        rejected records too. Equal where only progress is told.
+    progress
+        Event time (microseconds UTC) before which the source has no further row.
+    rejected
+        Invalid records of the source so far, up to ``end``.
+    batch
+        The rows of the shard in source order, or None for none.
+    ended
+        Whether the source has ended at ``end``.
+    """
+
+    stream: int
+    source: int
+    sources: int
+    begin: int
+    end: int
+    progress: int
+    rejected: int = 0
+    batch: pa.RecordBatch | None = None
+    ended: bool = False
+
+    def encode(self, compress: bool = False) -> bytes:
+        """Write the envelope as bytes."""
+        header = [
+            self.stream,
+            self.source,
+            self.sources,
+            self.begin,
+            self.end,
+            self.progress,
+            self.rejected,
+            self.ended,
+        ]
+        has_rows = self.batch is not None and self.batch.num_rows
+        return _pack(_EVENTS, header, {_ROWS: [self.batch]} if has_rows else {}, compress)
+
+    @staticmethod
+    def recognizes(data: bytes) -> bool:
+        """Tell an event envelope from other bytes."""
+        return data[:4] == _EVENTS
+
+    @classmethod
+    def decode(cls, data: bytes) -> EventEnvelope:
+        """Read an envelope; and its batch."""
+        (*header, ended), sections = _unpack(_EVENTS, data)
+        batch = sections[_ROWS][0] if sections else None
+        return replace(cls(*header), ended=ended, batch=batch)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleEnvelope:
+    """One shard's samples since its last envelope.
+
+    Parameters
+    ----------
+    shard, shards
+        Which shard of how many.
+    sequence
+        Number of the envelope within its shard, from 0 without gaps.
+    progress
+        Emit time up to and including which the shard has sent every sample.
+    positions
+        Per source, records read and records rejected so far.
+    outcomes
+        Records of this shard so far, by stream and outcome.
+    dropped
+        Negatives of this shard that sampling left out so far.
+    spans
+        Per stream the least and greatest event time seen, microseconds.
+    looked_up
+        Impressions found for joined actions so far, by where they were.
+    ends
+        Per source the progress that it told last; empty while one goes on.
+    batches
+        The samples, in each batch in order of emit time.
+    beside
+        What leaves beside the samples, by `JOINED` and a number, or `CORRECTIONS`, in
+        each batch in order of emit time.
+    """
+
+    shard: int
+    shards: int
+    sequence: int
+    progress: int
+    positions: list[list[int]] = field(default_factory=list)
+    outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
+    dropped: int = 0
+    spans: list[list[int]] = field(default_factory=list)
+    looked_up: dict[str, int] = field(default_factory=dict)
+    ends: list[int] = field(default_factory=list)
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    beside: dict[str, list[pa.RecordBatch]] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """Write the envelope as bytes."""
+        header = [
+            self.shard,
+            self.shards,
+            self.sequence,
+            self.progress,
+            self.positions,
+            self.outcomes,
+            self.dropped,
+            self.spans,
+            self.looked_up,
+            self.ends,
+        ]
+        return _pack(_SAMPLES, header, {_ROWS: self.batches, **self.beside})
+
+    @classmethod
+    def decode(cls, data: bytes) -> SampleEnvelope:
+        """Read an envelope; and its batches."""
+        header, sections = _unpack(_SAMPLES, data)
+        batches = sections.pop(_ROWS, [])
+        return replace(cls(*header), batches=batches, beside=sections)
+
+
+def batch_to_bytes(batch: pa.RecordBatch, compress: bool = False) -> bytes:
+    """Write one batch as an Arrow IPC stream."""
+    return bytes(_stream([batch], compress))
+
+
+def batch_from_bytes(data: bytes | memoryview) -> pa.RecordBatch:
+    """Read the one batch of an Arrow IPC stream."""
+    return pa.ipc.open_stream(pa.py_buffer(data)).read_next_batch()
+
+
+def _pack(
+    magic: bytes,
+    header: list[Any],
+    sections: dict[str, list[pa.RecordBatch]],
+    compress: bool = False,
+) -> bytes:
+    """Write a header and sections, each an Arrow IPC stream of batches of one schema."""
+    bodies = [(name, _stream(batches, compress)) for name, batches in sections.items() if batches]
+    sizes = [[name, len(body)] for name, body in bodies]
+    text = json.dumps([*header, sizes], separators=(",", ":")).encode()
+    # Arrow wants its buffers aligned to 8 bytes; a copy would follow otherwise. Streams
+    # have a length that is a multiple of 8.
+    text += b" " * (-(len(text) + _LENGTH.size) % 8)
+    return b"".join((_LENGTH.pack(magic, len(text)), text, *(body for _, body in bodies)))
+
+
+def _stream(batches: list[pa.RecordBatch], compress: bool) -> memoryview:
+    sink = pa.BufferOutputStream()
+    options = _COMPRESSED if compress else _PLAIN
+    with pa.ipc.new_stream(sink, batches[0].schema, options=options) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return memoryview(sink.getvalue())
+
+
+def _unpack(magic: bytes, data: bytes) -> tuple[list[Any], dict[str, list[pa.RecordBatch]]]:
+    if len(data) < _LENGTH.size or data[:4] != magic:
+        raise EnvelopeError(
+            f"expected an envelope {magic.decode()} (got {data[:4]!r}); "
+            "it was written by another version or step"
+        )
+    _, length = _LENGTH.unpack_from(data)
+    at = _LENGTH.size + length
+    *header, sizes = json.loads(data[_LENGTH.size : at])
+    view = memoryview(data)
+    sections = {}
+    for name, size in sizes:
+        sections[name] = list(pa.ipc.open_stream(pa.py_buffer(view[at : at + size])))
+        at += size
+    return header, sections

@@ -1,0 +1,285 @@
+"""From decoded records to events: time, arrival progress, digests.
+
+Pure: what becomes of a record depends on it and on the running maximum of the
+event times before it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from headrace.schemas.config.durations import MICROSECOND, MILLISECOND, SECOND
+from headrace.schemas.config.models import TimeConfig
+from headrace.schemas.records.decoding import Records, Reject
+from headrace.schemas.records.events import (
+    ARRIVAL,
+    EARLIEST,
+    GROUP0,
+    GROUP1,
+    ID0,
+    ID1,
+    KEY0,
+    KEY1,
+    LATEST,
+    NEVER,
+    OFFSET,
+    RECORD,
+    TIME,
+    Reason,
+    without_reserved,
+)
+from headrace.schemas.records.hashing import Int64s, hash_columns
+
+_UNITS = {"us": MICROSECOND, "ms": MILLISECOND, "s": SECOND}
+ISO_FORMAT = "iso8601"
+
+
+@dataclass(frozen=True)
+class EventPlan:
+    """How a stream's records become events.
+
+    Parameters
+    ----------
+    stream
+        0 for impressions, ``1 + i`` for action stream ``i``.
+    key, group
+        Columns of the join key and, among them, of the group.
+    time
+        Where the event time is.
+    carried
+        Columns that travel on.
+    id
+        Column of the action's id.
+    """
+
+    stream: int
+    key: tuple[str, ...]
+    time: TimeConfig
+    carried: tuple[str, ...]
+    group: tuple[str, ...] = ()
+    id: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column to read, each once."""
+        names = [*self.key, self.time.column, *self.carried]
+        if self.id is not None:
+            names.append(self.id)
+        return tuple(dict.fromkeys(names))
+
+
+@dataclass
+class Events:
+    """Events of one source in its order, and the records that are none."""
+
+    batch: pa.RecordBatch
+    rejects: list[Reject]
+
+
+def parse_times(
+    column: pa.Array, config: TimeConfig
+) -> tuple[Int64s, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Convert a time column to microseconds UTC.
+
+    Returns
+    -------
+    time, null, bad
+        int64 microseconds; where the value is null; where it is no time at
+        all, or outside ``[EARLIEST, LATEST)``. Each of shape (n,).
+
+    Raises
+    ------
+    TypeError
+        If the column's type does not go with the declared notation.
+    """
+    null = column.is_null().to_numpy(zero_copy_only=False)
+    unreadable = np.zeros(len(column), np.bool_)
+    kind = column.type
+    if config.format is not None:
+        parsed = _parse_text_times(column, config)
+        unreadable = parsed.is_null().to_numpy(zero_copy_only=False) & ~null
+        time = _int64(parsed)
+    elif pa.types.is_timestamp(kind):
+        time = _int64(column.cast(pa.timestamp("us", kind.tz), safe=False))
+    elif config.unit is None:
+        raise TypeError(f"column {config.column} is {kind} and needs a unit or a format")
+    elif pa.types.is_integer(kind):
+        time = _int64(column)
+        unit = _UNITS[config.unit]
+        # Out of range before it is multiplied, or it might wrap around into range.
+        unreadable = (time < EARLIEST) | (time >= LATEST // unit)
+        time = np.where(unreadable, 0, time * unit)
+    elif pa.types.is_floating(kind):
+        seconds = pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False)
+        scaled = np.rint(seconds * _UNITS[config.unit])
+        unreadable = ~((scaled >= EARLIEST) & (scaled < LATEST))
+        time = np.where(unreadable, 0, scaled).astype(np.int64)
+    else:
+        raise TypeError(f"column {config.column} is {kind}, not integer times")
+    bad = (unreadable | (time < EARLIEST) | (time >= LATEST)) & ~null
+    return time, null, bad
+
+
+def _int64(column: pa.Array) -> Int64s:
+    return pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+
+
+def _parse_text_times(column: pa.Array, config: TimeConfig) -> pa.Array:
+    assert config.format is not None
+    text = column.cast(pa.string())
+    if config.format == ISO_FORMAT:
+        try:
+            return text.cast(pa.timestamp("us", "UTC"))
+        except pa.ArrowInvalid:
+            return pa.array([_iso(value) for value in text.to_pylist()], pa.timestamp("us", "UTC"))
+    naive = pc.strptime(text, format=config.format, unit="us", error_is_null=True)
+    # In the hour that a zone repeats the first pass is meant, in the one it skips, its end.
+    return pc.assume_timezone(naive, config.zone, ambiguous="earliest", nonexistent="latest")
+
+
+def _iso(value: str | None) -> Any:
+    from datetime import UTC, datetime
+
+    try:
+        parsed = datetime.fromisoformat(value) if value is not None else None
+    except ValueError:
+        return None
+    return parsed.replace(tzinfo=UTC) if parsed is not None and parsed.tzinfo is None else parsed
+
+
+class EventBuilder:
+    """Turn one source's records, in order, into events.
+
+    Parameters
+    ----------
+    plan
+        How.
+    out_of_orderness
+        The source's progress is its greatest event time minus this, microseconds.
+    """
+
+    def __init__(self, plan: EventPlan, out_of_orderness: int) -> None:
+        self.plan = plan
+        self.out_of_orderness = out_of_orderness
+        self.greatest = NEVER
+
+    @property
+    def progress(self) -> int:
+        """Event time before which no further row counts as in order."""
+        return NEVER if self.greatest == NEVER else self.greatest - self.out_of_orderness
+
+    def check(self, records: Records) -> Events:
+        """Set aside records without key or valid time, and add event times.
+
+        The events still lack what `finish` adds.
+        """
+        plan, batch = self.plan, records.batch
+        time, null_time, bad_time = parse_times(batch.column(plan.time.column), plan.time)
+        null_key = np.zeros(batch.num_rows, np.bool_)
+        for name in plan.key:
+            null_key |= _empty(batch.column(name))
+        rejects = list(records.rejects)
+        bad = null_key | null_time | bad_time
+        if bad.any():
+            for row in np.flatnonzero(bad):
+                if null_key[row]:
+                    reason, detail = Reason.NULL_KEY, f"key {list(plan.key)} is null or empty"
+                elif null_time[row]:
+                    reason, detail = Reason.NULL_TIME, f"column {plan.time.column} is null"
+                else:
+                    reason = Reason.TIME_OUT_OF_RANGE
+                    detail = f"column {plan.time.column} is no time in 1970 to 2099"
+                rejects.append(Reject(int(records.numbers[row]), reason, detail,
+                                      record_text(batch, int(row))))  # fmt: skip
+            good = pa.array(~bad)
+            batch, time = batch.filter(good), time[~bad]
+            records = Records(batch, records.numbers[~bad])
+            rejects.sort(key=lambda reject: reject.number)
+        columns = [(name, batch.column(name)) for name in self._travelling()]
+        if plan.id is not None:
+            id0, id1 = _hash_ids(batch.column(plan.id))
+            columns += [(ID0, id0), (ID1, id1)]
+        columns += [(TIME, pa.array(time)), (RECORD, pa.array(records.numbers))]
+        names, arrays = zip(*columns, strict=True)
+        return Events(pa.RecordBatch.from_arrays(list(arrays), names=list(names)), rejects)
+
+    def finish(self, batch: pa.RecordBatch, offsets: Int64s | None = None) -> pa.RecordBatch:
+        """Add arrival progress and digests to the next events of the source.
+
+        Parameters
+        ----------
+        batch
+            Events from `check`, in the order of the source.
+        offsets
+            Their positions in that order, shape (n,); None if those are the
+            record numbers, which then need no column of their own.
+        """
+        keep_record = offsets is not None
+        if offsets is None:
+            offsets = batch.column(RECORD).to_numpy()
+        time = batch.column(TIME).to_numpy()
+        arrival = np.empty(time.size, np.int64)
+        if time.size:
+            running = np.maximum.accumulate(np.concatenate([[self.greatest], time]))
+            before = running[:-1]
+            arrival = np.where(before == NEVER, NEVER, before - self.out_of_orderness)
+            self.greatest = int(running[-1])
+        columns = [
+            (field.name, batch.column(i))
+            for i, field in enumerate(batch.schema)
+            if field.name != RECORD or keep_record
+        ]
+        key0, key1 = hash_columns([batch.column(name) for name in self.plan.key])
+        columns += [
+            (OFFSET, pa.array(offsets)),
+            (ARRIVAL, pa.array(arrival)),
+            (KEY0, pa.array(key0)),
+            (KEY1, pa.array(key1)),
+        ]
+        if self.plan.group:
+            group0, group1 = hash_columns([batch.column(name) for name in self.plan.group])
+            columns += [(GROUP0, pa.array(group0)), (GROUP1, pa.array(group1))]
+        names, arrays = zip(*columns, strict=True)
+        return pa.RecordBatch.from_arrays(list(arrays), names=list(names))
+
+    def _travelling(self) -> list[str]:
+        names = [*self.plan.key, *self.plan.carried]
+        if self.plan.stream and self.plan.id is not None:
+            names.append(self.plan.id)
+        return list(dict.fromkeys(names))
+
+
+def _empty(column: pa.Array) -> npt.NDArray[np.bool_]:
+    null = column.is_null()
+    if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+        null = pc.or_(null, pc.fill_null(pc.equal(pc.binary_length(column), 0), True))
+    return null.to_numpy(zero_copy_only=False)
+
+
+def _hash_ids(column: pa.Array) -> tuple[pa.Array, pa.Array]:
+    id0, id1 = hash_columns([column])
+    null = column.is_null().to_numpy(zero_copy_only=False)
+    return pa.array(np.where(null, 0, id0)), pa.array(np.where(null, 0, id1))
+
+
+def with_event_time(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return events as the user knows them, their time as the column ``event_time``."""
+    times = batch.column(TIME).cast(pa.timestamp("us", tz="UTC"))
+    return without_reserved(batch).append_column("event_time", times)
+
+
+def record_text(batch: pa.RecordBatch, row: int) -> str:
+    """Write one row as a JSON object."""
+    values = {name: batch.column(name)[row].as_py() for name in batch.schema.names}
+    return json.dumps(values, default=_plain, ensure_ascii=False)
+
+
+def _plain(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,103 @@
+"""The columns that Headrace adds to an event on its way to the join.
+
+They start with two underscores, which no input column may do.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pyarrow as pa
+
+from headrace.schemas.config.durations import DAY
+
+TIME = "__time"
+"""Event time, int64 microseconds since 1970-01-01 UTC."""
+ARRIVAL = "__arrival"
+"""Arrival progress: the source's progress just before this row, int64 microseconds."""
+OFFSET = "__offset"
+"""Position of the row in its source's order, int64."""
+RECORD = "__record"
+"""Number of the record in its file where that is not its position, int64."""
+KEY0, KEY1 = "__key0", "__key1"
+"""The two halves of the join key's digest, uint64."""
+GROUP0, GROUP1 = "__group0", "__group1"
+"""The two halves of the group's digest, uint64; only with a group."""
+ID0, ID1 = "__id0", "__id1"
+"""The two halves of an action id's digest, uint64; (0, 0) for a null id."""
+EMIT = "__emit"
+"""Emit time of a sample, int64 microseconds."""
+ACTION_TIME = "__action_time"
+"""Event time of the action for which a row left, int64 microseconds."""
+ACTION_SOURCE, ACTION_OFFSET = "__action_source", "__action_offset"
+"""Where that action came from: number of the source, int32, and offset, int64."""
+PLACE = "__place"
+"""Place of a dead letter's record: number of the source times 2^43, and position, int64."""
+RATE = "__rate"
+"""The negative rate of the sample's stratum, float64."""
+
+RESERVED_PREFIX = "__"
+
+NEVER = -(2**62)
+"""A time before every event: the progress of a source that showed nothing yet."""
+FOREVER = 2**62
+"""A time after every event: the progress of a source that ended."""
+
+EARLIEST = 0
+LATEST = 47_482 * DAY
+"""Event times in ``[EARLIEST, LATEST)``, the years 1970 to 2099, are in range."""
+
+
+class Outcome(StrEnum):
+    """Where an input record ended; each ends in exactly one."""
+
+    SETTLED = "settled"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    ORPHAN = "orphan"
+    OUTSIDE_WINDOW = "outside_window"
+    INVALID = "invalid"
+    OPEN = "open"
+
+
+class Reason(StrEnum):
+    """Why a record is a dead letter: an outcome, or what makes it invalid."""
+
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    ORPHAN = "orphan"
+    OUTSIDE_WINDOW = "outside_window"
+    UNDECODABLE = "undecodable"
+    WRONG_TYPE = "wrong_type"
+    NULL_KEY = "null_key"
+    NULL_TIME = "null_time"
+    TIME_OUT_OF_RANGE = "time_out_of_range"
+    TIME_JUMP = "time_jump"
+
+
+INVALID = frozenset(Reason) - {
+    Reason(outcome.value)
+    for outcome in (Outcome.DUPLICATE, Outcome.LATE, Outcome.ORPHAN, Outcome.OUTSIDE_WINDOW)
+}
+"""The reasons that make a record invalid."""
+
+DEAD_LETTER_SCHEMA = pa.schema(
+    [
+        ("stream", pa.string()),
+        ("source", pa.string()),
+        ("offset", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("record", pa.string()),
+    ]
+)
+
+
+ACTION_ORDER = (EMIT, KEY0, KEY1, ACTION_TIME, ACTION_SOURCE, ACTION_OFFSET)
+"""The order of joined actions and of corrections; total, for an action has one place."""
+
+
+def without_reserved(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the batch as the user knows it, without the columns named here."""
+    names = [name for name in batch.schema.names if not name.startswith(RESERVED_PREFIX)]
+    return batch.select(names)
