@@ -11,8 +11,8 @@ from typing import Any
 
 from headrace.monitoring.ending import what_stayed_open
 from headrace.pipelines.run.disk import writing
-from headrace.pipelines.sources.heads import check_times
 from headrace.pipelines.sources.inputs import Inputs, resolve
+from headrace.pipelines.sources.preview import check_times
 from headrace.schemas.config.durations import format_duration
 from headrace.schemas.config.loading import load_config
 from headrace.schemas.errors import ConfigError, FolderError

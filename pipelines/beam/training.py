@@ -17,10 +17,11 @@ import pyarrow as pa
 from headrace.learners.snapshot import load_snapshot, save_snapshot
 from headrace.learners.trainer import Learned, Trainer, TrainPlan
 from headrace.monitoring.statistics import Observation, Statistics
-from headrace.pipelines.beam.durable import Bundle, with_cells
+from headrace.pipelines.beam.durable import Bundle, StepStates, with_cells
 from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 
+TRAIN = "train"
 FINISHED = "finished"
 
 TRAINING_LAYOUT = 3
@@ -242,17 +243,17 @@ class TrainEpochs(beam.DoFn):
     ----------
     job
         What to do.
-    scope
-        Names the job in the process-wide cache.
+    name
+        Of the job.
     """
 
-    def __init__(self, job: TrainJob, scope: str) -> None:
+    def __init__(self, job: TrainJob, name: str) -> None:
         self.job = job
-        self.scope = f"{scope}/train"
+        self.states = StepStates(name, TRAIN)
 
     def start_bundle(self) -> None:
         """Forget what a failed bundle may have left."""
-        self.bundle = Bundle(self.scope)
+        self.bundle = Bundle(self.states)
 
     @with_cells("envelopes", "waiting")
     def process(self, element: tuple[int, SampleEnvelope], *cells: Any) -> Iterator[Any]:
@@ -296,5 +297,5 @@ class TrainEpochs(beam.DoFn):
             yield beam.pvalue.TaggedOutput(FINISHED, state.finish())
 
     def finish_bundle(self) -> None:
-        """Hand the state back to the cache."""
+        """Hand the state back."""
         self.bundle.finish()

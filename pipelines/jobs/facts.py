@@ -65,11 +65,10 @@ def gather_findings(
     """Diagnose a finished run, whose outputs are in `folder`."""
     invalid = {reason.value for reason in INVALID}
     facts = []
-    for stream, name in enumerate(inputs.stream_names):
-        plan = inputs.event_plans[stream]
-        source = next(source for source in inputs.sources if source.stream == stream)
+    for stream in inputs.streams:
+        name, schema = stream.name, inputs.logs_of(stream.number)[0].schema
         reasons = written.reasons.get(name, {})
-        first, last = finished.spans[stream]
+        first, last = finished.spans[stream.number]
         seen = first <= last
         facts.append(
             StreamFacts(
@@ -79,7 +78,7 @@ def gather_findings(
                 {reason: count for reason, count in reasons.items() if reason in invalid},
                 first if seen else None,
                 last if seen else None,
-                tuple(str(source.schema.field(column).type) for column in plan.key),
+                tuple(str(schema.field(column).type) for column in stream.events.key),
             )
         )
     findings = diagnose(facts, inputs.config.longest_window)

@@ -29,15 +29,15 @@ def summarize(
     AssertionError
         If some record ended in no outcome, or in two.
     """
-    records = dict.fromkeys(inputs.stream_names, 0)
-    invalid = dict.fromkeys(inputs.stream_names, 0)
-    for source, (read, rejected) in zip(inputs.sources, finished.positions, strict=True):
-        name = inputs.stream_names[source.stream]
+    records = dict.fromkeys(inputs.join.stream_names, 0)
+    invalid = dict.fromkeys(inputs.join.stream_names, 0)
+    for log, (read, rejected) in zip(inputs.logs, finished.positions, strict=True):
+        name = inputs.streams[log.stream].name
         records[name] += read
         invalid[name] += rejected
     outcomes = {
         name: {**{o.value: 0 for o in Outcome}, **finished.outcomes.get(name, {})}
-        for name in inputs.stream_names
+        for name in inputs.join.stream_names
     }
     for name, counts in outcomes.items():
         counts[Outcome.INVALID.value] = invalid[name]

@@ -42,11 +42,11 @@ def test_a_source_that_is_hours_ahead_is_not_read_on(tmp_path):
     read = {}
     for block in read_blocks(inputs, rows, str(tmp_path)):
         if block.end > block.begin:
-            read[block.source.number] = block.reader.greatest
-        going_on = [time for number, time in read.items() if number != block.source.number]
+            read[block.source] = block.state.greatest
+        going_on = [time for number, time in read.items() if number != block.source]
         if block.begin and block.end > block.begin and len(read) == 3:
             # What was read last began where the source was no further than any that goes on.
-            assert block.reader.greatest - rows * MINUTE <= min(going_on) + rows * MINUTE or (
+            assert block.state.greatest - rows * MINUTE <= min(going_on) + rows * MINUTE or (
                 min(going_on) >= START + 599 * MINUTE
             )
     assert read[0] == START + 599 * MINUTE
