@@ -12,7 +12,7 @@ from typing import Any
 from headrace.monitoring.ending import what_stayed_open
 from headrace.pipelines.run.disk import writing
 from headrace.pipelines.sources.inputs import Inputs, resolve
-from headrace.pipelines.sources.preview import check_times
+from headrace.pipelines.sources.preview import preview
 from headrace.schemas.config.durations import format_duration
 from headrace.schemas.config.loading import load_config
 from headrace.schemas.errors import ConfigError, FolderError
@@ -31,7 +31,7 @@ def _load(options: argparse.Namespace) -> Inputs:
 def replay(options: argparse.Namespace) -> int:
     """Replay logs."""
     inputs = _load(options)
-    check_times(inputs)
+    preview(inputs)
     quiet_beam()
     from headrace.pipelines.run.folder import opened
 
@@ -97,8 +97,10 @@ def _check_generated(out: Path) -> None:
 def validate(options: argparse.Namespace) -> int:
     """Check a configuration and say what it would do."""
     from headrace.pipelines.app.display import describe
+    from headrace.pipelines.jobs.validation import validate as check
 
-    describe(_load(options))
+    inputs = _load(options)
+    describe(inputs, check(inputs))
     return 0
 
 
@@ -108,7 +110,7 @@ def windows(options: argparse.Namespace) -> int:
     longest = options.longest
     if not config.actions:
         raise ConfigError(options.config, "actions", "is missing", hint="there is nothing to join")
-    check_times(resolve(config, options.config))
+    preview(resolve(config, options.config))
     from headrace.monitoring.report.page import render_windows
     from headrace.pipelines.app.display import counting, windows_page, windows_table
     from headrace.pipelines.jobs.windows import as_json, measure_windows

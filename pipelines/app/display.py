@@ -22,12 +22,12 @@ from rich.table import Table
 
 from headrace.monitoring.ending import what_stayed_open
 from headrace.monitoring.report.page import WindowsOf
+from headrace.pipelines.jobs.validation import Validation
 from headrace.pipelines.jobs.windows import Measured
 from headrace.pipelines.run.board import Board
 from headrace.pipelines.sources.inputs import Inputs
-from headrace.pipelines.sources.preview import Preview, preview
+from headrace.pipelines.sources.preview import Preview
 from headrace.schemas.config.durations import format_duration
-from headrace.schemas.records.events import IMPRESSIONS
 
 _REFRESH_S = 0.2
 
@@ -232,25 +232,23 @@ def _moment(microseconds: int) -> str:
     return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def describe(inputs: Inputs) -> None:
-    """Print what a job would do."""
+def describe(inputs: Inputs, validation: Validation) -> None:
+    """Print what a replay would read and do."""
     console = Console(highlight=False)
     config, join = inputs.config, inputs.join
-    types = {}
-    for stream in inputs.streams:
-        logs, events = inputs.logs_of(stream.number), stream.events
-        kinds = types[stream.name] = [str(logs[0].schema.field(name).type) for name in events.key]
-        size = sum(log.size for log in logs) / 1e6
-        key = ", ".join(f"{name} ({kind})" for name, kind in zip(events.key, kinds, strict=True))
+    windows = {action.name: action.window for action in join.actions}
+    for stream in validation.streams:
+        key = ", ".join(f"{name} ({kind})" for name, kind in stream.key.items())
         console.print(
-            f"[bold]{stream.name}[/bold]: {len(logs)} {logs[0].format} file(s), {size:,.1f} MB, "
+            f"[bold]{stream.name}[/bold]: {stream.files} {stream.format} file(s), "
+            f"{stream.size / 1e6:,.1f} MB, "
             f"{'sorted on reading' if stream.sorts else 'read in file order'}"
         )
-        console.print(f"  key {key}; event time {events.time.column}")
-        console.print(f"  {_describe(preview(inputs, stream.number), stream.sorts)}")
-        if stream.number != IMPRESSIONS:
-            window = join.actions[stream.number - 1].window
-            console.print(f"  joined within {format_duration(window)} of the impression")
+        console.print(f"  key {key}; event time {stream.time_column}")
+        console.print(f"  {_describe(stream.first_records, stream.sorts)}")
+        if stream.name in windows:
+            window = format_duration(windows[stream.name])
+            console.print(f"  joined within {window} of the impression")
     console.print(
         f"[bold]join[/bold]: {join.shards} shards; an impression settles "
         f"{format_duration(join.settle_delay)} after its event time, and its key is remembered "
@@ -286,11 +284,6 @@ def describe(inputs: Inputs) -> None:
             f"[bold]learner[/bold]: {config.learner.algorithm if config.learner else ''} on "
             f"{inputs.train.label}, {count} features in 2^{inputs.train.bits} coordinates"
         )
-    for name in join.stream_names[1:]:
-        if types[name] != types["impressions"]:
-            console.print(
-                f"[yellow]attention[/yellow] the key of {name} is {'/'.join(types[name])}, that "
-                f"of impressions {'/'.join(types['impressions'])}: values of different types "
-                "never match; declare types"
-            )
+    for warning in validation.warnings:
+        console.print(f"[yellow]attention[/yellow] {warning}")
     console.print("The configuration is good.")

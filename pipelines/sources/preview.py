@@ -26,8 +26,13 @@ class Preview:
     in_order: bool
 
 
-def check_times(inputs: Inputs) -> None:
-    """Refuse to read times whose unit cannot be right.
+def preview(inputs: Inputs) -> tuple[Preview, ...]:
+    """Read the first records of every stream, and refuse times whose unit cannot be right.
+
+    Returns
+    -------
+    tuple
+        What they are, by number of the stream.
 
     Raises
     ------
@@ -35,8 +40,10 @@ def check_times(inputs: Inputs) -> None:
         If the first event times of a stream lie all in 1970, or nearly all after
         2099: a unit too small or too large was declared.
     """
+    found = []
     for stream in inputs.streams:
-        seen = preview(inputs, stream.number)
+        seen = _first_records(inputs, stream.number)
+        found.append(seen)
         time = inputs.config.streams[stream.table].time
         unit = time.unit
         beyond = seen.reasons.get(Reason.TIME_OUT_OF_RANGE.value, 0)
@@ -53,13 +60,14 @@ def check_times(inputs: Inputs) -> None:
                 f"{beyond:,} of the first {seen.records:,} event times lie outside 1970 to 2099",
                 unit, f"are they {_SMALLER.get(unit or '', 'of another unit')}?",
             )  # fmt: skip
+    return tuple(found)
 
 
 _LARGER = {"us": 'milliseconds ("ms") or seconds ("s")', "ms": 'seconds ("s")'}
 _SMALLER = {"s": 'milliseconds ("ms") or microseconds ("us")', "ms": 'microseconds ("us")'}
 
 
-def preview(inputs: Inputs, stream: int) -> Preview:
+def _first_records(inputs: Inputs, stream: int) -> Preview:
     """Read the first records of a stream's first file as a replay would."""
     builder = EventBuilder(inputs.streams[stream].events, 0)
     for chunk in inputs.logs_of(stream)[0].chunks(_HEAD_ROWS):
