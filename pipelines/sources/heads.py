@@ -13,7 +13,7 @@ from headrace.pipelines.sources.textfiles import first_lines
 from headrace.schemas.config.models import StreamConfig
 from headrace.schemas.errors import ConfigError
 from headrace.schemas.records.decoding import TYPES, infer_json_schema
-from headrace.schemas.records.eventing import EventPlan, parse_times
+from headrace.schemas.records.eventing import EventPlan, TimePlan, parse_times
 from headrace.schemas.records.events import RESERVED_PREFIX
 
 _FORMATS = {
@@ -132,24 +132,23 @@ class Head:
             if not (pa.types.is_integer(kind) or pa.types.is_string(kind)
                     or pa.types.is_binary(kind)):  # fmt: skip
                 raise self.error("key", f"column {name} is {kind}, not text, bytes or integer")
-        self._check_time()
+        self._check_time(plan.time)
 
-    def _check_time(self) -> None:
-        config = self.stream.time
+    def _check_time(self, time: TimePlan) -> None:
         kind = self._time_type()
-        if self.format != "parquet" and config.unit is None and config.format is None:
-            raise self.error("time", "needs a unit (integers) or a format (text)", config.column,
+        if self.format != "parquet" and time.unit is None and time.format is None:
+            raise self.error("time", "needs a unit (integers) or a format (text)", time.column,
                               'such as unit = "ms" or format = "%Y-%m-%d %H:%M:%S"')  # fmt: skip
-        if config.format is not None and not pa.types.is_string(kind):
-            raise self.error("time.format", f"column {config.column} is {kind}, not text",
-                              config.format, "leave format out, or give unit")  # fmt: skip
+        if time.format is not None and not pa.types.is_string(kind):
+            raise self.error("time.format", f"column {time.column} is {kind}, not text",
+                              time.format, "leave format out, or give unit")  # fmt: skip
         try:
-            parse_times(pa.array([], kind), config)
+            parse_times(pa.array([], kind), time)
         except TypeError as error:
-            raise self.error("time", str(error), config.column,
+            raise self.error("time", str(error), time.column,
                               'such as unit = "us", or format for text') from error  # fmt: skip
         except (pa.ArrowInvalid, ValueError) as error:
-            raise self.error("time", f"cannot be used ({error})", config.format) from error
+            raise self.error("time", f"cannot be used ({error})", time.format) from error
 
     def _time_type(self) -> pa.DataType:
         config = self.stream.time

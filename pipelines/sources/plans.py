@@ -15,7 +15,7 @@ from headrace.pipelines.sources.heads import Head
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.config.models import ActionConfig, Config
 from headrace.schemas.config.predicates import Predicate
-from headrace.schemas.records.eventing import EventPlan
+from headrace.schemas.records.eventing import EventPlan, TimePlan
 from headrace.schemas.records.events import FOREVER, IMPRESSIONS
 
 
@@ -64,10 +64,12 @@ def stream_plans(config: Config, carried: tuple[str, ...]) -> tuple[StreamPlan, 
     plans = []
     for number, (table, stream) in enumerate(config.streams.items()):
         group = tuple(stream.key[i] for i in where)
+        written = stream.time
+        time = TimePlan(written.column, written.unit, written.format, written.zone)
         if isinstance(stream, ActionConfig):
-            events = EventPlan(number, stream.key, stream.time, stream.columns, group, stream.id)
+            events = EventPlan(number, stream.key, time, stream.columns, group, stream.id)
         else:
-            events = EventPlan(IMPRESSIONS, stream.key, stream.time, carried, group)
+            events = EventPlan(IMPRESSIONS, stream.key, time, carried, group)
         name = table.removeprefix("actions.")
         sorts = stream.order == "sort"
         plans.append(StreamPlan(number, name, table, events, sorts, stream.complete_until))
