@@ -8,7 +8,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from headrace.learners.trainer import Learned
+from headrace.learners.learning import Learned
 from headrace.pipelines.run import runtime
 
 
@@ -21,8 +21,8 @@ class WriteSamples(beam.DoFn):
     def process(self, learned: Learned) -> Iterator[Any]:
         """Hand samples to the writer."""
         run = runtime.lookup(self.run)
-        run.board.samples += learned.order.size
-        run.board.event_time = learned.parts[-1].column("event_time")[-1].value
+        run.board.samples += learned.epoch.order.size
+        run.board.event_time = learned.epoch.parts[-1].column("event_time")[-1].value
         run.resources["samples"].put(learned)
         return iter(())
 

@@ -34,7 +34,6 @@ import pyarrow as pa
 from headrace.joiner.join import ShardJoin
 from headrace.joiner.recovery import export_join, restore_join
 from headrace.pipelines.beam.durable import CACHE, INITIAL
-from headrace.pipelines.beam.training import TrainingState, TrainJob
 from headrace.pipelines.run import runtime
 from headrace.pipelines.run.disk import describe, files_under, flush, flush_tree, writing
 from headrace.pipelines.run.place import CHECKPOINT, LETTERS, Place
@@ -43,6 +42,8 @@ from headrace.pipelines.run.spill import FileJournal
 from headrace.pipelines.sinks.parquet import Paused, Sink
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.sourcereader import ReaderState
+from headrace.pipelines.training.job import TrainJob
+from headrace.pipelines.training.state import TrainingState
 from headrace.schemas.errors import CheckpointError, ConfigError
 from headrace.schemas.records.envelope import SampleEnvelope
 

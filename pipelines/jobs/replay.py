@@ -18,7 +18,6 @@ from headrace.monitoring.report.page import render_report
 from headrace.pipelines.beam.durable import CACHE
 from headrace.pipelines.beam.graph import run_replay
 from headrace.pipelines.beam.reading import open_source
-from headrace.pipelines.beam.training import Finished, TrainJob
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume
 from headrace.pipelines.jobs.facts import gather_findings, read_back
 from headrace.pipelines.jobs.identity import digest_of, identity_of
@@ -36,6 +35,7 @@ from headrace.pipelines.sinks.parquet import (
     open_sinks,
 )
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import HeadraceError, OutputError
 
@@ -50,11 +50,13 @@ class Replayed:
 
 def train_job(inputs: Inputs, folder: Path) -> TrainJob:
     """Return the training step of a job."""
-    monitor = inputs.config.monitor
+    config, monitor = inputs.config, inputs.config.monitor
+    # Without what changes no result, for equal models have equal folders; a learner in the
+    # short form is one like others.
+    named = config.model_copy(update={"learner": None, "learners": config.named_learners})
     about = {
-        # Without what changes no result, for equal models have equal folders.
-        "config": inputs.config.model_dump(
-            mode="json", exclude={"replay": True, "join": {"shards"}}
+        "config": named.model_dump(
+            mode="json", exclude={"replay": True, "join": {"shards"}, "learner": True}
         ),
         "schema_fingerprint": schema_fingerprint(
             sample_schema(inputs.join, inputs.sources[0].schema)
@@ -147,7 +149,7 @@ def replay(
             findings = gather_findings(place.result, inputs, finished, summary, written)
         report = render_report(summary, finished.statistics, findings, inputs.config)
         write_text(place.result / "report.html", report)
-        _keep_last_model(place.result / "model", finished.snapshot)
+        _keep_last_models(place.result / "model", finished)
         write_text(place.result / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         write_seal(place.result, name, digest_of(identity), ledger)
         publish(place)
@@ -181,10 +183,11 @@ def _failing_in_order(name: str, run: runtime.Run, place: Place) -> Iterator[Non
         CACHE.forget(f"{name}/train")
 
 
-def _keep_last_model(folder: Path, snapshot: str | None) -> None:
-    for other in folder.glob("*"):
-        if other.name != snapshot:
-            shutil.rmtree(other)
+def _keep_last_models(folder: Path, finished: Finished) -> None:
+    """Remove what a run that broke off when it wrote its models may have left."""
+    for snapshot in folder.glob("*/*"):
+        if snapshot.name != finished.snapshot:
+            shutil.rmtree(snapshot)
 
 
 def _behind(error: BaseException) -> Iterator[BaseException]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.samples.joined import joined_schema
 from headrace.joiner.samples.rows import sample_schema
-from headrace.learners.trainer import Learned
+from headrace.learners.learning import Learned
 from headrace.pipelines.run import runtime
 from headrace.pipelines.run.disk import describe, flush, writing
 from headrace.pipelines.run.place import LETTERS
@@ -121,7 +121,7 @@ class Sink:
 
     def _write(self, item: Learned | pa.RecordBatch) -> None:
         table = (
-            item.in_order()
+            item.epoch.in_order()
             if isinstance(item, Learned)
             else pa.Table.from_batches([item.select(self.files.schema.names)])
         )

@@ -19,12 +19,11 @@ import pyarrow.parquet as pq
 from headrace.joiner.plan.emission import EmissionPlan
 from headrace.joiner.plan.plans import ActionPlan, JoinPlan
 from headrace.joiner.plan.sampling import SamplingPlan
-from headrace.learners.models.ftrl import FtrlParameters
-from headrace.learners.trainer import TrainPlan
+from headrace.learners.learning import LearnerPlan, TrainPlan
+from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.monitoring.ending import Ending
 from headrace.pipelines.sources.textfiles import first_lines
-from headrace.schemas.config.durations import SECOND
-from headrace.schemas.config.models import Config, StreamConfig
+from headrace.schemas.config.models import Config, FeaturesConfig, StreamConfig
 from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.errors import ConfigError
 from headrace.schemas.records.decoding import TYPES, infer_json_schema
@@ -85,7 +84,7 @@ class Inputs:
     sources: tuple[Source, ...]
     event_plans: tuple[EventPlan, ...]
     join: JoinPlan
-    train: TrainPlan | None
+    train: TrainPlan
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -132,7 +131,7 @@ class Inputs:
         return Ending(until)
 
 
-def resolve(config: Config, file: str | Path) -> Inputs:
+def resolve(config: Config, file: str | Path, algorithms: Algorithms = ALGORITHMS) -> Inputs:
     """Find and inspect the files of a configuration.
 
     Parameters
@@ -141,6 +140,8 @@ def resolve(config: Config, file: str | Path) -> Inputs:
         From `load_config`.
     file
         Its file: paths are relative to the folder, errors name it.
+    algorithms
+        The learners that it may name.
 
     Raises
     ------
@@ -170,7 +171,7 @@ def resolve(config: Config, file: str | Path) -> Inputs:
     join = _join_plan(config, plans, heads, carried, len(sources))
     _check_sample_names(file, join)
     _check_sampling(file, join.sampling, heads[0])
-    return Inputs(config, file, tuple(sources), tuple(plans), join, _train_plan(config))
+    return Inputs(config, file, tuple(sources), tuple(plans), join, _train_plan(config, algorithms))
 
 
 class _Head:
@@ -309,10 +310,11 @@ class _Head:
         """Decide the type with which each column is read."""
         types = {name: self.columns[name] for name in plan.columns}
         types[self.stream.time.column] = self._time_type()
-        if self.format == "csv" and plan.stream == 0 and config.learner is not None:
-            for name in config.learner.features.numeric:
-                if name not in self.stream.types:
-                    types[name] = pa.float64()
+        if self.format == "csv" and plan.stream == 0:
+            for learner in config.named_learners.values():
+                for name in learner.features.numeric:
+                    if name not in self.stream.types:
+                        types[name] = pa.float64()
         return pa.schema([(name, types[name]) for name in plan.columns])
 
     def _error(self, key: str, fact: str, value: object = None, hint: str = "") -> ConfigError:
@@ -347,8 +349,8 @@ def _impression_columns(config: Config, head: _Head) -> tuple[str, ...]:
     apart = {*stream.key, stream.time.column}
     chosen = head.columns if stream.columns is None else stream.columns
     wanted = [name for name in chosen if name not in apart]
-    if config.learner is not None:
-        wanted += [name for name in config.learner.features.columns if name not in apart]
+    for learner in config.named_learners.values():
+        wanted += [name for name in learner.features.columns if name not in apart]
     if config.sampling.negative_rate.column is not None:
         wanted.append(config.sampling.negative_rate.column)
     if config.sampling.keep is not None:
@@ -371,12 +373,15 @@ def _event_plan(
 def _check_uses(config: Config, file: str, head: _Head, carried: tuple[str, ...]) -> None:
     """Check that what other tables say of impression columns holds."""
     uses: list[tuple[str, str]] = []
-    if config.learner is not None:
-        features = config.learner.features
-        uses += [("learner.features.categorical", name) for name in features.categorical]
-        uses += [("learner.features.multi_valued", m.column) for m in features.multi_valued]
-        uses += [(f"learner.features.numeric.{name}", name) for name in features.numeric]
-        uses += [("learner.features.crosses", name) for c in features.crosses for name in c]
+    learners = {
+        f"{config.learner_table(name)}.features": learner.features
+        for name, learner in config.named_learners.items()
+    }
+    for table, features in learners.items():
+        uses += [(f"{table}.categorical", name) for name in features.categorical]
+        uses += [(f"{table}.multi_valued", m.column) for m in features.multi_valued]
+        uses += [(f"{table}.numeric.{name}", name) for name in features.numeric]
+        uses += [(f"{table}.crosses", name) for c in features.crosses for name in c]
     if config.sampling.negative_rate.column is not None:
         uses.append(("sampling.negative_rate.column", config.sampling.negative_rate.column))
     keep = None if config.sampling.keep is None else Predicate(config.sampling.keep)
@@ -389,17 +394,23 @@ def _check_uses(config: Config, file: str, head: _Head, carried: tuple[str, ...]
         if name not in available:
             raise ConfigError(file, key, "the time column cannot be used here", name)
         kind = head.columns[name]
-        if pa.types.is_nested(kind) and key != "learner.features.multi_valued":
-            hint = "lists of values go into learner.features.multi_valued"
+        if pa.types.is_nested(kind) and not key.endswith(".features.multi_valued"):
+            # Of a learner's own column it is its own table, else any will do.
+            table = key.rpartition(".features")[0] or "learner"
+            hint = f"lists of values go into {table}.features.multi_valued"
             raise ConfigError(file, key, f"column is {kind}, not one value a row", name, hint)
-    numeric = config.learner.features.numeric if config.learner is not None else {}
-    for name in numeric:
+    for table, features in learners.items():
+        _check_numeric(file, table, features, head)
+
+
+def _check_numeric(file: str, table: str, features: FeaturesConfig, head: _Head) -> None:
+    for name in features.numeric:
         kind = head.columns[name]
         if head.format != "csv" and not (
             pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
         ):
             raise ConfigError(
-                file, f"learner.features.numeric.{name}", f"column is {kind}, not a number",
+                file, f"{table}.numeric.{name}", f"column is {kind}, not a number",
                 hint="make it categorical, or declare its type under impressions.types",
             )  # fmt: skip
 
@@ -443,7 +454,7 @@ def _join_plan(
         keys=len(config.impressions.key),
         sources=sources,
         shards=config.join.shards,
-        epoch=config.learner.epoch if config.learner is not None else 10 * SECOND,
+        epoch=config.epoch,
         sampling=sampling,
         early=config.join.early,
         wait_for_impression=config.wait_for_impression,
@@ -475,15 +486,16 @@ def _check_sample_names(file: str, join: JoinPlan) -> None:
         seen.add(name)
 
 
-def _train_plan(config: Config) -> TrainPlan | None:
-    learner = config.learner
-    if learner is None:
-        return None
-    return TrainPlan(
-        label=learner.label,
-        features=learner.features,
-        parameters=FtrlParameters(learner.alpha, learner.beta, learner.l1, learner.l2),
-        bits=learner.bits,
-        epoch=learner.epoch,
-        correction=config.sampling.correction,
-    )
+def _train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
+    learners = {
+        name: LearnerPlan(
+            learner.label,
+            learner.features,
+            learner.bits,
+            learner.algorithm,
+            algorithms[learner.algorithm],
+            learner.parameters,
+        )
+        for name, learner in config.named_learners.items()
+    }
+    return TrainPlan(learners, config.sampling.correction)

@@ -5,16 +5,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.joiner.plan.emission import EMISSIONS
+from headrace.learners.learning import LearnerPlan, TrainPlan
 from headrace.learners.models.ftrl import FtrlParameters
-from headrace.learners.trainer import Trainer, TrainPlan, canonical_order
+from headrace.learners.ordering import canonical_order
+from headrace.learners.registry import ALGORITHMS
+from headrace.learners.trainer import Received, Trainer
 from headrace.schemas.config.models import FeaturesConfig
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, FOREVER, KEY0, KEY1, RATE
 
 
 def plan(correction="weight"):
+    return TrainPlan({"click": learner()}, correction)
+
+
+def learner(bits=8, **parameters):
     features = FeaturesConfig(categorical=("device",))
-    return TrainPlan("click", features, FtrlParameters(l1=0.0), 8, 10, correction)
+    parameters = FtrlParameters(**{"l1": 0.0, **parameters})
+    return LearnerPlan("click", features, bits, "ftrl", ALGORITHMS["ftrl"], parameters)
 
 
 def batch(rows):
@@ -88,13 +96,11 @@ def test_the_model_does_not_depend_on_shards_or_arrival(rows, shards, random):
             )
             sequence[shard] += 1
             for sent in (envelope, envelope):  # a repeat is ignored
-                done = trainer.receive(sent)
-                if done is not None:
-                    learned += list(
-                        zip(done.column(EMIT), done.column(KEY0), done.margin, strict=True)
-                    )
+                for done in trainer.receive(sent).samples:
+                    columns = (done.column(EMIT), done.column(KEY0), done.margins["click"])
+                    learned += list(zip(*columns, strict=True))
         assert trainer.ended
-        return trainer.model.zn.tobytes(), learned
+        return trainer.learners["click"].zn.tobytes(), learned
 
     assert train(shards, random) == train(1, None)
 
@@ -102,19 +108,18 @@ def test_the_model_does_not_depend_on_shards_or_arrival(rows, shards, random):
 def test_an_epoch_waits_for_every_shard():
     """Nothing is learned before all shards are past the epoch's end."""
     trainer = Trainer(2, 10, plan())
-    assert (
-        trainer.receive(SampleEnvelope(0, 2, 0, 25, batches=[batch([(3, 1, 0, 3, True)])])) is None
-    )
-    assert trainer.receive(SampleEnvelope(1, 2, 0, 8)) is None
-    done = trainer.receive(SampleEnvelope(1, 2, 1, 9))
-    assert done is not None
+    first = SampleEnvelope(0, 2, 0, 25, batches=[batch([(3, 1, 0, 3, True)])])
+    assert trainer.receive(first) == Received()
+    assert trainer.receive(first) == Received(repeated=True)
+    assert trainer.receive(SampleEnvelope(1, 2, 0, 8)) == Received()
+    (done,) = trainer.receive(SampleEnvelope(1, 2, 1, 9)).samples
     assert done.column(EMIT).tolist() == [3]
-    assert trainer.learned_up_to == 10
+    assert trainer.order.released == 10
 
 
 def test_a_missing_envelope_is_an_error():
     """A gap in a shard's sequence means that the runner lost data: never learn past it."""
-    trainer = Trainer(1, 10, None)
+    trainer = Trainer(1, 10, TrainPlan({}, "none"))
     with pytest.raises(ValueError, match="shard 0 sent envelope 1 where 0 was due"):
         trainer.receive(SampleEnvelope(0, 1, 1, 5))
 
@@ -132,8 +137,8 @@ def test_corrections_undo_downsampling(correction):
     samples = batch([(emit, 0, 0, emit, label) for emit, _, label in rows])
     samples = samples.set_column(4, "weight", pa.array(weights))
     trainer = Trainer(1, 10, plan(correction))
-    done = trainer.receive(SampleEnvelope(0, 1, 0, FOREVER, batches=[samples]))
-    p = 1 / (1 + np.exp(-done.margin[-2000:]))
+    (done,) = trainer.receive(SampleEnvelope(0, 1, 0, FOREVER, batches=[samples])).samples
+    p = 1 / (1 + np.exp(-done.margins["click"][-2000:]))
     if correction == "none":
         assert p.mean() > 0.4
     else:

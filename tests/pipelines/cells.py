@@ -62,7 +62,7 @@ class Step:
             cells = state.setdefault(element[0], [Value(), *(Bag() for _ in range(self.bags))])
             outputs += list(self.dofn.process(element, *cells))
         if finish:
-            self.dofn.finish_bundle()
+            outputs += [windowed.value for windowed in self.dofn.finish_bundle() or ()]
         return state, outputs
 
     def commit(self, attempt: tuple[dict, list[Any]]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import uuid
+from dataclasses import replace
 from random import Random
 
 import pyarrow as pa
 import pytest
 
+from headrace.learners.registry import parameter_models
 from headrace.pipelines.beam.durable import BAG_NAMES
 from headrace.pipelines.beam.joining import DEAD, JoinShards
 from headrace.pipelines.beam.training import FINISHED, TrainEpochs
@@ -88,7 +90,7 @@ def job(log, tmp_path_factory):
 
 
 def read_job(log, tmp_path_factory, **join):
-    config = load_config(log / "headrace.toml")
+    config = load_config(log / "headrace.toml", parameter_models())
     config = config.model_copy(update={"join": config.join.model_copy(update=join)})
     inputs = resolve(config, log / "headrace.toml")
     blocks = list(read_blocks(inputs, 150, str(tmp_path_factory.mktemp("scratch"))))
@@ -112,26 +114,25 @@ def run_job(job, folder, faults, seed=0):
     join = Step(lambda: JoinShards(inputs.join, names, scope), len(BAG_NAMES))
     for bundle in bundles(elements, random):
         random.choice(faults)(join, bundle, random)
-    from dataclasses import replace
-
     spec = replace(train_job(inputs, folder), durable=True, journal_bytes=200_000)
     train = Step(lambda: TrainEpochs(spec, scope), 2)
     for bundle in bundles(join.main(), random):
         random.choice(faults)(train, bundle, random)
     (finished,) = train.tagged(FINISHED)
-    samples = pa.concat_tables([learned.in_order() for learned in train.main()])
+    samples = pa.concat_tables([learned.epoch.in_order() for learned in train.main()])
     return {
         "samples": samples,
-        "margins": [margin for learned in train.main() for margin in learned.margin.tolist()],
+        "margins": [
+            margin for learned in train.main() for margin in learned.margins["click"].tolist()
+        ],
         "dead": sorted(
             (row for batch in join.tagged(DEAD) for row in batch.to_pylist()),
             key=lambda row: row["__place"],
         ),
-        "sha256": finished.manifest["sha256"],
-        "outcomes": finished.outcomes,
-        "positions": finished.positions,
-        "dropped": finished.dropped,
-        "sums": finished.statistics.to_json(),
+        "sha256": finished.manifests["click"]["sha256"],
+        # Where impressions were found depends on what lay in memory.
+        "totals": replace(finished.totals, looked_up={}),
+        "sums": finished.statistics["click"].export(),
         "joined": [batch.to_pylist() for batch in train.tagged(f"{JOINED}0")],
         "corrections": [row for batch in train.tagged(CORRECTIONS) for row in batch.to_pylist()],
     }
