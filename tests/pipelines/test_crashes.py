@@ -10,6 +10,7 @@ from random import Random
 import pyarrow as pa
 import pytest
 
+from headrace.learners.handover import Inline
 from headrace.learners.registry import parameter_models
 from headrace.pipelines.beam.durable import BAG_NAMES
 from headrace.pipelines.beam.joining import DEAD, JoinShards
@@ -19,6 +20,7 @@ from headrace.pipelines.sources.inputs import resolve
 from headrace.pipelines.sources.merge import read_blocks
 from headrace.schemas.config.loading import load_config
 from headrace.schemas.records.envelope import CORRECTIONS, JOINED
+from tests.learners.lagging import Lagging
 from tests.pipelines.cells import Step
 
 
@@ -69,8 +71,8 @@ def two_attempts_race(step, bundle, random):
     one = step.attempt(bundle, finish=False)
     step.dofn = second
     other = step.attempt(bundle, finish=False)
-    for dofn in random.sample([first, second], 2):
-        dofn.finish_bundle()
+    for dofn, (_, outputs) in random.sample([(first, one), (second, other)], 2):
+        step.finish(dofn, outputs)
     step.commit(random.choice([one, other]))
 
 
@@ -106,7 +108,7 @@ def bundles(elements, random):
         at += size
 
 
-def run_job(job, folder, faults, seed=0):
+def run_job(job, folder, faults, seed=0, handover=Inline):
     """Run both steps with a random fault a bundle; return all that came out."""
     inputs, elements = job
     random, scope = Random(seed), uuid.uuid4().hex
@@ -114,7 +116,9 @@ def run_job(job, folder, faults, seed=0):
     join = Step(lambda: JoinShards(inputs.join, names, scope), len(BAG_NAMES))
     for bundle in bundles(elements, random):
         random.choice(faults)(join, bundle, random)
-    spec = replace(train_job(inputs, folder), durable=True, journal_bytes=200_000)
+    spec = replace(
+        train_job(inputs, folder), durable=True, journal_bytes=200_000, handover=handover
+    )
     train = Step(lambda: TrainEpochs(spec, scope), 2)
     for bundle in bundles(join.main(), random):
         random.choice(faults)(train, bundle, random)
@@ -157,6 +161,12 @@ def test_a_fault_in_every_bundle_changes_nothing(job, expected, tmp_path, fault)
 def test_all_faults_together_change_nothing(job, expected, tmp_path):
     """The same with a fault chosen at random for each bundle."""
     assert run_job(job, tmp_path, [undisturbed, *FAULTS], seed=2) == expected
+
+
+def test_learning_that_lags_behind_changes_nothing(job, expected, tmp_path):
+    """Epochs that are learned envelopes later, or when a bundle ends, under all faults."""
+    faults = [undisturbed, *FAULTS]
+    assert run_job(job, tmp_path, faults, seed=4, handover=Lagging) == expected
 
 
 @pytest.mark.parametrize("emission", ["window", "elapsed", "window_and_immediate"])
