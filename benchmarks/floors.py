@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 
 from examples.convert import CONVERTERS, convert
 from headrace.learners.features import FeatureEncoder
-from headrace.learners.models.ftrl import FtrlModel
+from headrace.learners.registry import parameter_models
 from headrace.pipelines.app.commands import quiet_beam
 from headrace.pipelines.sources.inputs import resolve
 from headrace.schemas.config.loading import load_config
@@ -32,19 +32,16 @@ def score(name: str, data: Path, work: Path) -> tuple[float, float, int]:
     from headrace.pipelines.run.folder import opened
 
     path = convert(name, data / name, work)
-    inputs = resolve(load_config(path), path)
+    inputs = resolve(load_config(path, parameter_models()), path)
     with opened(work / "result", inputs.files) as place:
         replay(inputs, place)
     samples = ds.dataset(work / "result" / "samples", format="parquet").to_table()
     batch = samples.combine_chunks().to_batches()[0]
-    plan = inputs.train
-    assert plan is not None
+    (plan,) = inputs.train.learners.values()
     label = batch.column(plan.label).to_numpy(zero_copy_only=False).astype(float)
     rows = FeatureEncoder(plan.features, plan.bits).encode(batch)
     ones = np.ones(label.size)
-    margin = FtrlModel(plan.parameters, plan.bits).learn(
-        rows, np.arange(label.size), label, ones, np.zeros(label.size)
-    )
+    margin = plan.make().learn(rows, np.arange(label.size), label, ones, np.zeros(label.size))
     seen = np.arange(label.size)
     rate = (np.cumsum(label) - label + 1) / (seen + 2)
     half = slice(label.size // 2, None)

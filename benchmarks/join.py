@@ -64,6 +64,7 @@ def configure(folder: Path, window: str, actions: int, shards: int) -> Path:
 def headrace(config: Path) -> dict[str, float]:
     """Join a log with the pure core, journal and all; samples are counted and dropped."""
     from headrace.joiner.join import ShardJoin
+    from headrace.learners.registry import parameter_models
     from headrace.pipelines.jobs.summary import peak_rss_mb
     from headrace.pipelines.run.spill import CACHE_BYTES, FileJournal
     from headrace.pipelines.run.threads import Prefetcher
@@ -71,7 +72,7 @@ def headrace(config: Path) -> dict[str, float]:
     from headrace.pipelines.sources.merge import read_blocks
     from headrace.schemas.config.loading import load_config
 
-    inputs = resolve(load_config(config), config)
+    inputs = resolve(load_config(config, parameter_models()), config)
     shards = inputs.join.shards
     events = samples = 0
     joining = 0.0
@@ -99,10 +100,11 @@ def offline(config: Path) -> dict[str, float]:
     """Join the same files with polars."""
     import polars as pl
 
+    from headrace.learners.registry import parameter_models
     from headrace.pipelines.jobs.summary import peak_rss_mb
     from headrace.schemas.config.loading import load_config
 
-    loaded = load_config(config)
+    loaded = load_config(config, parameter_models())
     started = time.perf_counter()
     joined = shown = pl.read_parquet(config.parent / "impressions.parquet")
     events = shown.height

@@ -54,7 +54,7 @@ class FTRLProximalClassifier(base.Classifier):
         self.l1 = l1
         self.l2 = l2
         self.bits = bits
-        self._model = FtrlModel(FtrlParameters(alpha, beta, l1, l2), bits)
+        self._model = FtrlModel(FtrlParameters(alpha=alpha, beta=beta, l1=l1, l2=l2), bits)
 
     @classmethod
     def _unit_test_params(cls) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """Model snapshots: complete, checked, and refused if not understood.
 
-A snapshot is a folder with ``manifest.json`` and ``coordinates.arrow``: index,
-``z`` and ``n`` of every coordinate that was ever touched, so that learning can
-go on from it bit by bit.
+A snapshot is a folder with ``manifest.json`` and ``arrays.arrow``: all that the
+learner exports, so that learning can go on from it bit by bit. The second is an
+Arrow IPC file of one row, in which each column is a list that holds one array.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
+from headrace.learners.learner import Arrays, Learner
+from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.schemas.errors import SnapshotError
 
-FORMAT_VERSION = 1
-_SCHEMA = pa.schema([("index", pa.uint32()), ("z", pa.float32()), ("n", pa.float32())])
+FORMAT_VERSION = 2
+_ARRAYS = "arrays.arrow"
+_MANIFEST = "manifest.json"
 
 
 def save_snapshot(
-    folder: Path, model: FtrlModel, about: dict[str, Any], beside: dict[str, str] | None = None
+    folder: Path, algorithm: str, learner: Learner, about: dict[str, Any]
 ) -> dict[str, Any]:
     """Write a snapshot aside and rename it to `folder`.
 
@@ -34,92 +35,107 @@ def save_snapshot(
     ----------
     folder
         Its final name; one that is there already is replaced.
-    model
-        The model.
+    algorithm, learner
+        The learner, and the name of its kind.
     about
         Further entries of the manifest: configuration, source positions, counts.
-    beside
-        Further files of the folder, by name.
 
     Returns
     -------
     dict
-        The manifest. Its ``sha256`` covers parameters, indices, ``z`` and ``n``,
-        and neither compression nor `about`.
+        The manifest. Its ``sha256`` covers algorithm, version, bits, parameters and
+        arrays, and neither compression nor `about`.
 
     Raises
     ------
     SnapshotError
         If the model is not finite; nothing is written then, nor replaced.
     """
-    # A gradient may be too small for its square: look at both halves at once.
-    touched = np.flatnonzero(model.zn.view(np.uint64)).astype(np.uint32)
-    z, n = model.zn[touched, 0], model.zn[touched, 1]
-    _refuse_not_finite(folder, z, n, "no model was written: lower sampling weights or alpha")
+    arrays = learner.export()
+    _refuse_not_finite(
+        folder, arrays, "no model was written: lower sampling weights or the learner's rate"
+    )
+    what = {
+        "algorithm": algorithm,
+        "version": learner.version,
+        "bits": learner.bits,
+        "parameters": learner.parameters.model_dump(mode="json"),
+    }
     manifest = {
         "format": FORMAT_VERSION,
-        "algorithm": "ftrl",
-        "bits": model.bits,
-        "parameters": vars(model.parameters),
-        "coordinates": int(touched.size),
-        "nonzero_weights": int(np.count_nonzero(np.abs(z) > np.float32(model.parameters.l1))),
-        "sha256": _digest(model.bits, model.parameters, touched, z, n),
+        **what,
+        "figures": learner.figures(),
+        "sha256": _digest(what, arrays),
         **about,
     }
     aside = folder.with_name(folder.name + ".partial")
     if aside.exists():
         shutil.rmtree(aside)
     aside.mkdir(parents=True)
-    batch = pa.RecordBatch.from_arrays(
-        [pa.array(column) for column in (touched, z, n)], schema=_SCHEMA
-    )
+    row = pa.record_batch({name: _as_row(array) for name, array in arrays.items()})
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.ipc.new_file(str(aside / "coordinates.arrow"), _SCHEMA, options=options) as writer:
-        writer.write_batch(batch)
-    (aside / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    for name, text in (beside or {}).items():
-        (aside / name).write_text(text, encoding="utf-8")
+    with pa.ipc.new_file(str(aside / _ARRAYS), row.schema, options=options) as writer:
+        writer.write_batch(row)
+    (aside / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(aside, folder)
     return manifest
 
 
-def load_snapshot(folder: Path) -> tuple[FtrlModel, dict[str, Any]]:
-    """Read a snapshot.
+def load_snapshot(
+    folder: Path, algorithms: Algorithms = ALGORITHMS
+) -> tuple[Learner, dict[str, Any]]:
+    """Read a snapshot; return the learner and the manifest.
 
     Raises
     ------
     SnapshotError
-        If it is of another format, damaged, not finite, or not there.
+        If it is of another format, of a learner or a version of it that is not
+        known, damaged, not finite, or not there.
     """
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SnapshotError(f"{folder}: holds no readable manifest.json ({error})") from error
-    if manifest.get("format") != FORMAT_VERSION or manifest.get("algorithm") != "ftrl":
+        raise SnapshotError(f"{folder}: holds no readable {_MANIFEST} ({error})") from error
+    if manifest.get("format") != FORMAT_VERSION:
         raise SnapshotError(
-            f"{folder}: expected format {FORMAT_VERSION} of ftrl (got format "
-            f"{manifest.get('format')!r} of {manifest.get('algorithm')!r}); "
+            f"{folder}: expected format {FORMAT_VERSION} (got {manifest.get('format')!r}); "
             "load it with the version of Headrace that wrote it"
         )
-    model = FtrlModel(FtrlParameters(**manifest["parameters"]), manifest["bits"])
-    try:
-        with pa.ipc.open_file(str(folder / "coordinates.arrow")) as reader:
-            batch = reader.read_all().combine_chunks()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise SnapshotError(f"{folder}: coordinates.arrow is not readable ({error})") from error
-    index, z, n = (batch.column(name).to_numpy() for name in _SCHEMA.names)
-    found = _digest(model.bits, model.parameters, index, z, n)
-    if found != manifest["sha256"]:
+    name = manifest.get("algorithm")
+    if name not in algorithms:
         raise SnapshotError(
-            f"{folder}: checksum is {manifest['sha256']}, the coordinates have {found}; "
+            f"{folder}: expected a learner of {sorted(algorithms)} (got {name!r}); "
+            "load it where that learner is registered"
+        )
+    try:
+        with pa.ipc.open_file(str(folder / _ARRAYS)) as reader:
+            row = reader.read_all().combine_chunks()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SnapshotError(f"{folder}: {_ARRAYS} is not readable ({error})") from error
+    if row.num_rows != 1 or not all(pa.types.is_large_list(kind) for kind in row.schema.types):
+        raise SnapshotError(f"{folder}: {_ARRAYS} is not readable (not one row of lists)")
+    arrays = {name: row.column(name).chunk(0).values.to_numpy() for name in row.column_names}
+    what = {key: manifest.get(key) for key in ("algorithm", "version", "bits", "parameters")}
+    found = _digest(what, arrays)
+    if found != manifest.get("sha256"):
+        raise SnapshotError(
+            f"{folder}: checksum is {manifest.get('sha256')}, what it covers has {found}; "
             "the snapshot is damaged: use an older one"
         )
-    _refuse_not_finite(folder, z, n, "nothing can be learned from there: use an older one")
-    model.zn[index, 0] = z
-    model.zn[index, 1] = n
-    return model, manifest
+    algorithm = algorithms[name]
+    learner = algorithm.learner(
+        algorithm.parameters.model_validate(manifest["parameters"]), manifest["bits"]
+    )
+    if learner.version != manifest["version"]:
+        raise SnapshotError(
+            f"{folder}: expected version {learner.version} of {name} "
+            f"(got {manifest['version']}); load it with the version of Headrace that wrote it"
+        )
+    _refuse_not_finite(folder, arrays, "nothing can be learned from there: use an older one")
+    learner.restore(arrays)
+    return learner, manifest
 
 
 def schema_fingerprint(schema: pa.Schema) -> str:
@@ -128,25 +144,25 @@ def schema_fingerprint(schema: pa.Schema) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _refuse_not_finite(
-    folder: Path, z: npt.NDArray[np.float32], n: npt.NDArray[np.float32], hint: str
-) -> None:
-    broken = z.size - int(np.count_nonzero(np.isfinite(z) & np.isfinite(n)))
-    if broken:
-        raise SnapshotError(
-            f"{folder}: every coordinate must be finite "
-            f"(got {broken} of {z.size} that are not); {hint}"
-        )
+def _as_row(array: Any) -> pa.Array:
+    """Return one row that is a list of all the array's values."""
+    values = pa.array(array)
+    return pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values)
 
 
-def _digest(
-    bits: int,
-    parameters: FtrlParameters,
-    index: npt.NDArray[np.uint32],
-    z: npt.NDArray[np.float32],
-    n: npt.NDArray[np.float32],
-) -> str:
-    digest = hashlib.sha256(json.dumps([bits, vars(parameters)]).encode())
-    for column in (index, z, n):
-        digest.update(np.ascontiguousarray(column).data)
+def _refuse_not_finite(folder: Path, arrays: Arrays, hint: str) -> None:
+    for name, array in arrays.items():
+        broken = array.size - int(np.count_nonzero(np.isfinite(array)))
+        if broken:
+            raise SnapshotError(
+                f"{folder}: every value of {name} must be finite "
+                f"(got {broken} of {array.size} that are not); {hint}"
+            )
+
+
+def _digest(what: dict[str, Any], arrays: Arrays) -> str:
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+    for name, array in arrays.items():
+        digest.update(f"{name}:{array.dtype.str}:{array.size}".encode())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -176,7 +176,7 @@ class Statistics:
                 totals[value] = totals.get(value, np.zeros(len(SUMS))) + self.sums[row]
         return totals
 
-    def to_json(self) -> dict[str, Any]:
+    def export(self) -> dict[str, Any]:
         """Return the whole state as JSON types."""
         return {
             "rows": [[*key, *self.sums[row].tolist()] for key, row in self.rows.items()],
@@ -185,9 +185,8 @@ class Statistics:
             "values": {name: sorted(values) for name, values in self.values.items()},
         }
 
-    @classmethod
-    def from_json(cls, window: int, slices: tuple[str, ...], state: dict[str, Any]) -> Statistics:
-        """Restore what `to_json` returned.
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `export` returned.
 
         Raises
         ------
@@ -200,7 +199,6 @@ class Statistics:
                 f"log-odds must be counted in {LOGIT_BINS} bins (got {bins.shape[-1]}); "
                 "go on with the version that wrote the state, or start anew"
             )
-        self = cls(window, slices)
         self.rows = {(start, name, value): i for i, (start, name, value, *_) in
                      enumerate(state["rows"])}  # fmt: skip
         self.sums = np.zeros((max(64, len(self.rows)), len(SUMS)))
@@ -209,4 +207,3 @@ class Statistics:
         self.bins = bins
         self.baseline = np.array(state["baseline"])
         self.values = {name: set(values) for name, values in state["values"].items()}
-        return self

@@ -20,7 +20,7 @@ OWN = {
 THIRD_PARTY = {
     "schemas": {"numpy", "pyarrow", "numba", "pydantic", "msgspec"},
     "joiner": {"numpy", "pyarrow", "numba"},
-    "learners": {"numpy", "pyarrow", "numba", "river"},
+    "learners": {"numpy", "pyarrow", "numba", "pydantic", "river"},
     "monitoring": {
         "numpy", "pyarrow", "numba", "river", "prometheus_client", "jinja2", "vl_convert",
     },
@@ -39,8 +39,9 @@ FOLDERS = {
         "run": set(),
         "sources": {"run"},
         "sinks": {"run", "sources"},
-        "beam": {"run", "sources", "sinks"},
-        "jobs": {"run", "sources", "sinks", "beam"},
+        "training": set(),
+        "beam": {"run", "sources", "sinks", "training"},
+        "jobs": {"run", "sources", "sinks", "training", "beam"},
         "app": {"run", "sources", "sinks", "jobs"},
     },
 }

@@ -8,26 +8,28 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numba as nb
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from headrace.learners.features import FeatureRows
+from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
 
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class FtrlParameters:
-    """Parameters of Algorithm 1: ``alpha > 0``, the others at least 0."""
+class FtrlParameters(Model):
+    """Parameters of Algorithm 1 in [1]_."""
 
-    alpha: float = 0.1
-    beta: float = 1.0
-    l1: float = 1.0
-    l2: float = 1.0
+    alpha: float = Field(default=0.1, gt=0)
+    beta: float = Field(default=1.0, ge=0)
+    l1: float = Field(default=1.0, ge=0)
+    l2: float = Field(default=1.0, ge=0)
 
     def as_array(self) -> npt.NDArray[np.float32]:
         """Return (alpha, beta, l1, l2) as float32."""
@@ -93,7 +95,10 @@ def _predict(zn, starts, indices, values, parameters, margins):
 
 
 class FtrlModel:
-    """State and kernels of FTRL-Proximal.
+    """State and kernels of FTRL-Proximal; a `headrace.learners.learner.Learner`.
+
+    A row's weight multiplies its gradient: the ``g`` of Algorithm 1 is
+    ``(p - y) * weight * x``.
 
     Parameters
     ----------
@@ -108,10 +113,18 @@ class FtrlModel:
         ``z`` and ``n`` of each coordinate, float32, shape (2^bits, 2).
     """
 
+    version: ClassVar[int] = 1
+    weight: ClassVar[Literal["gradient", "repetition"]] = "gradient"
+
     def __init__(self, parameters: FtrlParameters, bits: int) -> None:
         self.parameters = parameters
         self.bits = bits
         self.zn = np.zeros((1 << bits, 2), np.float32)
+
+    @property
+    def state_bytes(self) -> int:
+        """Eight bytes a coordinate."""
+        return self.zn.nbytes
 
     def learn(
         self,
@@ -121,24 +134,7 @@ class FtrlModel:
         importance: Floats,
         offset: Floats,
     ) -> Floats:
-        """Predict, then learn, row after row.
-
-        Parameters
-        ----------
-        rows
-            Features, shape (n, ...).
-        order
-            The order in which to visit rows, shape (m,).
-        label, importance, offset
-            Label in [0, 1], weight of the gradient, and what is added to the
-            log-odds in training only; each float64, shape (m,), in visiting order.
-
-        Returns
-        -------
-        array
-            Log-odds before learning the row, offset left out; float64, shape
-            (m,), in visiting order.
-        """
+        """Predict, then learn, row after row; see `headrace.learners.learner.Learner.learn`."""
         margins = np.empty(order.size)
         _learn(
             self.zn, rows.starts, rows.indices, rows.values, order, label, importance, offset,
@@ -153,6 +149,27 @@ class FtrlModel:
             self.zn, rows.starts, rows.indices, rows.values, self.parameters.as_array(), margins
         )
         return margins
+
+    def export(self) -> dict[str, npt.NDArray[Any]]:
+        """Return index (uint32), ``z`` and ``n`` (float32) of every coordinate ever touched."""
+        # A gradient may be too small for its square: look at both halves at once.
+        touched = np.flatnonzero(self.zn.view(np.uint64)).astype(np.uint32)
+        return {"index": touched, "z": self.zn[touched, 0], "n": self.zn[touched, 1]}
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take over what `export` returned."""
+        self.zn = np.zeros((1 << self.bits, 2), np.float32)
+        self.zn[arrays["index"], 0] = arrays["z"]
+        self.zn[arrays["index"], 1] = arrays["n"]
+
+    def figures(self) -> dict[str, int]:
+        """Count touched coordinates, and weights that are not zero."""
+        return {
+            "coordinates": int(np.count_nonzero(self.zn.view(np.uint64))),
+            "nonzero_weights": int(
+                np.count_nonzero(np.abs(self.zn[:, 0]) > np.float32(self.parameters.l1))
+            ),
+        }
 
     def weights(self) -> npt.NDArray[np.float32]:
         """Return the weight of each coordinate, shape (2^bits,); most are exactly 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ _SLICE_ROWS = 20
 
 
 def render_report(
-    summary: dict[str, Any], statistics: Statistics, findings: list[str], config: Config
+    summary: dict[str, Any],
+    statistics: Mapping[str, Statistics],
+    findings: list[str],
+    config: Config,
 ) -> str:
     """Write the report.
 
@@ -35,7 +39,7 @@ def render_report(
     summary
         Contents of ``summary.json``.
     statistics
-        Of the progressive predictions.
+        Of the progressive predictions, by learner.
     findings
         What is wrong with the input.
     config
@@ -47,7 +51,6 @@ def render_report(
         [stream, _count(summary["input"][stream]), *(_count(counts[name]) for name in names)]
         for stream, counts in outcomes.items()
     ]
-    watched = bool(statistics.rows)
     return _template("report.html").render(
         input_total=_count(sum(summary["input"].values())),
         elapsed=summary["elapsed_s"],
@@ -59,15 +62,38 @@ def render_report(
         outcome_rows=rows,
         opened=what_stayed_open(summary),
         window=format_duration(config.monitor.window),
-        charts=[rate_chart(statistics), entropy_chart(statistics), reliability_chart(statistics)]
-        if watched
-        else [],
-        slice_tables=[(name, _slice_rows(statistics, name)) for name in statistics.slices]
-        if watched
-        else [],
-        model=summary["model"],
-        nonzero=_count(summary["model"]["nonzero_weights"]) if summary["model"] else "",
+        learners=[
+            _section(name, learner, statistics[name])
+            for name, learner in summary["learners"].items()
+        ],
     )
+
+
+def _section(name: str, learner: dict[str, Any], statistics: Statistics) -> dict[str, Any]:
+    """Return what the report shows of one learner."""
+    watched = bool(statistics.rows)
+    model = learner["model"]
+    return {
+        "name": name,
+        "algorithm": learner["algorithm"],
+        "label": learner["label"],
+        "tiles": [
+            ("samples", _count(learner["samples"])),
+            ("log loss", _number(learner["log_loss"])),
+            ("normalised entropy", _number(learner["normalized_entropy"])),
+            ("AUC", _number(learner["auc"])),
+            ("calibration", _number(learner["calibration"])),
+        ],
+        "charts": [chart(statistics) for chart in (rate_chart, entropy_chart, reliability_chart)]
+        if watched
+        else [],
+        "slice_tables": [(column, _slice_rows(statistics, column)) for column in statistics.slices]
+        if watched
+        else [],
+        "path": model["path"],
+        "sha256": model["sha256"],
+        "figures": [f"{_count(n)} {figure.replace('_', ' ')}" for figure, n in model["figures"].items()],
+    }
 
 
 @dataclass(frozen=True)
@@ -134,14 +160,6 @@ def _tiles(summary: dict[str, Any]) -> list[tuple[str, str]]:
             (f"joined ({name})", _count(n)) for name, n in summary["joined"]["actions"].items()
         ]
     tiles.append(("negatives dropped", _count(samples["negatives_dropped"])))
-    learner = summary["learner"]
-    if learner is not None and learner["samples"]:
-        tiles += [
-            ("log loss", _number(learner["log_loss"])),
-            ("normalised entropy", _number(learner["normalized_entropy"])),
-            ("AUC", _number(learner["auc"])),
-            ("calibration", _number(learner["calibration"])),
-        ]
     return tiles
 
 

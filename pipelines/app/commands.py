@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from headrace.learners.registry import parameter_models
 from headrace.monitoring.ending import what_stayed_open
 from headrace.pipelines.run.disk import writing
 from headrace.pipelines.sources.inputs import Inputs, resolve
@@ -19,7 +20,7 @@ from headrace.schemas.errors import ConfigError, FolderError
 
 
 def _load(options: argparse.Namespace) -> Inputs:
-    config = load_config(options.config)
+    config = load_config(options.config, parameter_models())
     changes: dict[str, Any] = {}
     if getattr(options, "shards", None):
         changes["join"] = config.join.model_copy(update={"shards": options.shards})
@@ -106,7 +107,7 @@ def validate(options: argparse.Namespace) -> int:
 
 def windows(options: argparse.Namespace) -> int:
     """See what each window would catch and cost."""
-    config = load_config(options.config)
+    config = load_config(options.config, parameter_models())
     longest = options.longest
     if not config.actions:
         raise ConfigError(options.config, "actions", "is missing", hint="there is nothing to join")

@@ -136,17 +136,8 @@ def closing_table(summary: dict[str, Any], findings: list[str], out: Path) -> No
         actions = ", ".join(f"{n:,} {name}" for name, n in joined["actions"].items())
         found = ", ".join(f"{n:,} in {place}" for place, n in joined["found_in"].items())
         console.print(f"joined    {actions}; impressions found: {found or 'none'}")
-    learner = summary["learner"]
-    if learner is not None and learner["samples"]:
-        console.print(
-            f"learner   log loss {_number(learner['log_loss'])}, AUC {_number(learner['auc'])}\n"
-            f"          normalised entropy {_number(learner['normalized_entropy'])}, "
-            f"calibration {_number(learner['calibration'])}"
-        )
-        console.print(
-            f"model     {summary['model']['nonzero_weights']:,} non-zero weights, sha256 "
-            f"{summary['model']['sha256'][:16]}"
-        )
+    if summary["learners"]:
+        console.print(_learners_table(summary["learners"]))
     console.print(
         f"run       {summary['elapsed_s']:.1f} s, {summary['events_per_s']:,} events/s, "
         f"peak memory {summary['peak_rss_mb']:,.0f} MB"
@@ -154,6 +145,29 @@ def closing_table(summary: dict[str, Any], findings: list[str], out: Path) -> No
     for finding in findings:
         console.print(f"[yellow]attention[/yellow] {finding}", highlight=False)
     console.print(f"report    {out / 'report.html'}")
+
+
+def _learners_table(learners: dict[str, dict[str, Any]]) -> Table:
+    table = Table(
+        title="What each learner came to",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("learner", overflow="fold")
+    for heading in ("samples", "log loss", "normalised\nentropy", "AUC", "calibration"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("model's sha256", no_wrap=True)
+    for name, learner in learners.items():
+        figures = ("log_loss", "normalized_entropy", "auc", "calibration")
+        table.add_row(
+            name,
+            f"{learner['samples']:,}",
+            *(_number(learner[figure]) for figure in figures),
+            learner["model"]["sha256"][:16],
+        )
+    return table
 
 
 def windows_page(measured: list[Measured], coverage: float) -> list[WindowsOf]:
@@ -274,15 +288,15 @@ def describe(inputs: Inputs, validation: Validation) -> None:
         else (f"{sampling.rate:.3g} of negative {'groups' if sampling.by_group else 'rows'} kept")
     )
     console.print(f"[bold]sampling[/bold]: {kept}, correction {config.sampling.correction}")
-    if inputs.train is not None:
-        features = inputs.train.features
+    for name, learner in inputs.train.learners.items():
+        features = learner.features
         count = (
             len(features.categorical) + len(features.multi_valued)
             + len(features.numeric) + len(features.crosses)
         )  # fmt: skip
         console.print(
-            f"[bold]learner[/bold]: {config.learner.algorithm if config.learner else ''} on "
-            f"{inputs.train.label}, {count} features in 2^{inputs.train.bits} coordinates"
+            f"[bold]learner {name}[/bold]: {learner.algorithm} on {learner.label}, {count} "
+            f"features in 2^{learner.bits} coordinates"
         )
     for warning in validation.warnings:
         console.print(f"[yellow]attention[/yellow] {warning}")

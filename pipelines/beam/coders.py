@@ -14,7 +14,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from headrace.learners.trainer import Learned
+from headrace.learners.learning import Learned
+from headrace.learners.ordering import Epoch
 from headrace.schemas.records.envelope import EventEnvelope, SampleEnvelope
 
 E = TypeVar("E", EventEnvelope, SampleEnvelope)
@@ -56,26 +57,33 @@ class SampleEnvelopeCoder(_EnvelopeCoder[SampleEnvelope]):
 
 
 class LearnedCoder(beam.coders.Coder):
-    """Code `Learned` as an Arrow stream of its parts, order and log-odds."""
+    """Code `Learned` as an Arrow stream of its parts, order, learned rows and log-odds."""
 
     def encode(self, value: Learned) -> bytes:
-        """Write samples, order and log-odds."""
+        """Write samples, order, learned rows and log-odds."""
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, value.parts[0].schema) as writer:
-            for part in value.parts:
+        with pa.ipc.new_stream(sink, value.epoch.parts[0].schema) as writer:
+            for part in value.epoch.parts:
                 writer.write_batch(part)
         samples = sink.getvalue().to_pybytes()
-        return pickle.dumps((samples, value.order.tobytes(), value.margin.tobytes()))
+        margins = {name: margin.tobytes() for name, margin in value.margins.items()}
+        order, rows = value.epoch.order.tobytes(), value.rows.tobytes()
+        return pickle.dumps((samples, order, rows, margins))
 
     def decode(self, encoded: bytes) -> Learned:
         """Read what `encode` wrote."""
-        samples, order, margin = pickle.loads(encoded)
+        samples, order, rows, margins = pickle.loads(encoded)
         parts = list(pa.ipc.open_stream(samples))
-        return Learned(parts, np.frombuffer(order, np.int64), np.frombuffer(margin))
+        return Learned(
+            Epoch(parts, np.frombuffer(order, np.int64)),
+            np.frombuffer(rows, np.int64),
+            {name: np.frombuffer(margin) for name, margin in margins.items()},
+        )
 
     def estimate_size(self, value: Learned) -> int:
         """Return about how many bytes `encode` would write."""
-        return sum(part.nbytes for part in value.parts) + value.order.nbytes + value.margin.nbytes
+        arrays = (value.epoch.order, value.rows, *value.margins.values())
+        return sum(part.nbytes for part in value.epoch.parts) + sum(a.nbytes for a in arrays)
 
     def is_deterministic(self) -> bool:
         """Equal samples have equal bytes."""

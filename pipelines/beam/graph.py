@@ -9,17 +9,18 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
-from headrace.learners.trainer import Learned
+from headrace.learners.learning import Learned
 from headrace.pipelines.beam import coders
 from headrace.pipelines.beam.joining import DEAD, JoinShards
 from headrace.pipelines.beam.reading import ReadLogs
 from headrace.pipelines.beam.run import Run
-from headrace.pipelines.beam.training import FINISHED, TrainEpochs, TrainJob
+from headrace.pipelines.beam.training import FINISHED, TrainEpochs
 from headrace.pipelines.beam.writing import KeepResult, WriteBatches, WriteSamples
 from headrace.pipelines.run.place import LETTERS
 from headrace.pipelines.run.runner import IN_PROCESS
 from headrace.pipelines.sinks.outputs import SAMPLES, folders_beside
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.training.job import TrainJob
 from headrace.schemas.records.envelope import EventEnvelope, SampleEnvelope
 
 

@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from headrace.pipelines.beam.durable import StepStates
-from headrace.pipelines.beam.training import TRAIN, Finished
 from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.runner import IN_PROCESS
 from headrace.pipelines.run.spill import Spill
 from headrace.pipelines.sinks.sink import Writer
 from headrace.pipelines.sources.blocks import Blocks
 from headrace.pipelines.sources.source import SourceState
+from headrace.pipelines.training.job import Finished
 
-JOIN = "join"
+JOIN, TRAIN = "join", "train"
+"""Names of the stateful steps."""
 
 
 class Checkpoints(Protocol):

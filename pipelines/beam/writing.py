@@ -9,9 +9,9 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from headrace.learners.trainer import Learned
+from headrace.learners.learning import Learned
 from headrace.pipelines.beam.run import Run
-from headrace.pipelines.beam.training import Finished
+from headrace.pipelines.training.job import Finished
 
 
 class WriteSamples(beam.DoFn):
@@ -22,9 +22,9 @@ class WriteSamples(beam.DoFn):
 
     def process(self, learned: Learned) -> Iterator[Any]:
         """Hand samples to the sink, to be put in order on its thread."""
-        self.run.board.samples += learned.order.size
-        self.run.board.event_time = learned.parts[-1].column("event_time")[-1].value
-        self.run.sinks[self.sink].put(learned.in_order)
+        self.run.board.samples += learned.epoch.order.size
+        self.run.board.event_time = learned.epoch.parts[-1].column("event_time")[-1].value
+        self.run.sinks[self.sink].put(learned.epoch.in_order)
         return iter(())
 
 

@@ -35,7 +35,6 @@ from headrace.joiner.join import ShardJoin
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.recovery import export_join, restore_join
 from headrace.pipelines.beam.run import Run
-from headrace.pipelines.beam.training import TrainingState, TrainJob
 from headrace.pipelines.run.disk import describe, files_under, flush, flush_tree, writing
 from headrace.pipelines.run.place import CHECKPOINT, LETTERS, Place
 from headrace.pipelines.run.signing import read_signed, write_signed
@@ -43,6 +42,8 @@ from headrace.pipelines.run.spill import Spill
 from headrace.pipelines.sinks.sink import Mark
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import SourceState
+from headrace.pipelines.training.job import TrainJob
+from headrace.pipelines.training.state import TrainingState
 from headrace.schemas.errors import CheckpointError, ConfigError
 from headrace.schemas.records.envelope import SampleEnvelope
 

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from headrace.monitoring.diagnosis import StreamFacts, diagnose
-from headrace.pipelines.beam.training import Finished
 from headrace.pipelines.jobs.nearmisses import near_misses
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.training.job import Finished
 from headrace.schemas.records.events import INVALID
 
 
@@ -68,7 +68,7 @@ def gather_findings(
     for stream in inputs.streams:
         name, schema = stream.name, inputs.logs_of(stream.number)[0].schema
         reasons = written.reasons.get(name, {})
-        first, last = finished.spans[stream.number]
+        first, last = finished.totals.spans[stream.number]
         seen = first <= last
         facts.append(
             StreamFacts(
@@ -83,7 +83,8 @@ def gather_findings(
         )
     findings = diagnose(facts, inputs.config.longest_window)
     declared = "end_of_log" in inputs.config.join.model_fields_set
-    findings += inputs.ending(finished.ends).findings(summary, inputs.join.settle_delay, declared)
+    ending = inputs.ending(finished.totals.ends)
+    findings += ending.findings(summary, inputs.join.settle_delay, declared)
     if inputs.config.monitor.near_misses:
         findings += near_misses(folder, inputs)
     return findings

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from headrace.joiner.recovery import LAYOUT_VERSION
-from headrace.pipelines.beam.training import TRAINING_LAYOUT
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.training.state import TRAINING_LAYOUT
 from headrace.schemas.errors import UnreadableInputError
 
 _LAYOUT = 1

@@ -16,7 +16,6 @@ from headrace.learners.snapshot import schema_fingerprint
 from headrace.monitoring.report.page import render_report
 from headrace.pipelines.beam.graph import run_replay
 from headrace.pipelines.beam.run import Run
-from headrace.pipelines.beam.training import TrainJob
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume
 from headrace.pipelines.jobs.facts import gather_findings, read_back
 from headrace.pipelines.jobs.identity import digest_of, identity_of
@@ -36,6 +35,7 @@ from headrace.pipelines.sources.blocks import Blocks
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.merge import read_blocks
 from headrace.pipelines.sources.source import Block, SourceState
+from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import HeadraceError, OutputError
 
@@ -50,11 +50,13 @@ class Replayed:
 
 def train_job(inputs: Inputs, folder: Path) -> TrainJob:
     """Return the training step of a job."""
-    monitor = inputs.config.monitor
+    config, monitor = inputs.config, inputs.config.monitor
+    # Without what changes no result, for equal models have equal folders; a learner in the
+    # short form is one like others.
+    named = config.model_copy(update={"learner": None, "learners": config.named_learners})
     about = {
-        # Without what changes no result, for equal models have equal folders.
-        "config": inputs.config.model_dump(
-            mode="json", exclude={"replay": True, "join": {"shards"}}
+        "config": named.model_dump(
+            mode="json", exclude={"replay": True, "join": {"shards"}, "learner": True}
         ),
         "schema_fingerprint": schema_fingerprint(sample_schema(inputs.join, inputs.logs[0].schema)),
         "sources": [log.name for log in inputs.logs],
@@ -133,7 +135,7 @@ def replay(
             findings = gather_findings(place.result, inputs, finished, summary, written)
         report = render_report(summary, finished.statistics, findings, inputs.config)
         write_text(place.result / "report.html", report)
-        _keep_last_model(place.result / "model", finished.snapshot)
+        _keep_last_models(place.result / "model", finished)
         write_text(place.result / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         write_seal(place.result, run.name, digest_of(identity), ledger)
         publish(place)
@@ -202,10 +204,11 @@ def _failing_in_order(place: Place) -> Iterator[None]:
         raise
 
 
-def _keep_last_model(folder: Path, snapshot: str | None) -> None:
-    for other in folder.glob("*"):
-        if other.name != snapshot:
-            shutil.rmtree(other)
+def _keep_last_models(folder: Path, finished: Finished) -> None:
+    """Remove what a run that broke off when it wrote its models may have left."""
+    for snapshot in folder.glob("*/*"):
+        if snapshot.name != finished.snapshot:
+            shutil.rmtree(snapshot)
 
 
 def _behind(error: BaseException) -> Iterator[BaseException]:

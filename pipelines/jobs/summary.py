@@ -11,9 +11,10 @@ from typing import Any
 
 from headrace.monitoring.ratios import auc, ratios
 from headrace.monitoring.statistics import Statistics
-from headrace.pipelines.beam.training import Finished
 from headrace.pipelines.jobs.facts import Written
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.training.job import Finished
+from headrace.schemas.config.durations import SECOND
 from headrace.schemas.records.events import Outcome
 
 _PACKAGES = ("headrace", "apache-beam", "numba", "numpy", "pyarrow", "river")
@@ -29,14 +30,15 @@ def summarize(
     AssertionError
         If some record ended in no outcome, or in two.
     """
+    totals = finished.totals
     records = dict.fromkeys(inputs.join.stream_names, 0)
     invalid = dict.fromkeys(inputs.join.stream_names, 0)
-    for log, (read, rejected) in zip(inputs.logs, finished.positions, strict=True):
+    for log, (read, rejected) in zip(inputs.logs, totals.positions, strict=True):
         name = inputs.streams[log.stream].name
         records[name] += read
         invalid[name] += rejected
     outcomes = {
-        name: {**{o.value: 0 for o in Outcome}, **finished.outcomes.get(name, {})}
+        name: {**{o.value: 0 for o in Outcome}, **totals.outcomes.get(name, {})}
         for name in inputs.join.stream_names
     }
     for name, counts in outcomes.items():
@@ -50,24 +52,30 @@ def summarize(
     return {
         "input": records,
         "outcomes": outcomes,
-        "end_of_log": inputs.ending(finished.ends).as_json(),
+        "end_of_log": inputs.ending(totals.ends).as_json(),
         "samples": {
-            "rows": finished.samples,
+            "rows": totals.samples,
             "emissions": written.emissions,
             "positives": written.positives,
-            "negatives_dropped": finished.dropped,
+            "negatives_dropped": totals.dropped,
             "weight_sum": written.weight_sum,
         },
-        "joined": {"actions": written.joined, "found_in": finished.looked_up}
+        "joined": {"actions": written.joined, "found_in": totals.looked_up}
         if inputs.join.joined
         else None,
-        "learner": None if inputs.train is None else learner_summary(finished.statistics),
-        "model": None
-        if finished.manifest is None
-        else {
-            "path": f"model/{finished.snapshot}",
-            "sha256": finished.manifest["sha256"],
-            "nonzero_weights": finished.manifest["nonzero_weights"],
+        "window_s": inputs.config.monitor.window / SECOND,
+        "learners": {
+            name: {
+                "label": learner.label,
+                "algorithm": learner.algorithm,
+                **learner_summary(finished.statistics[name]),
+                "model": {
+                    "path": f"model/{name}/{finished.snapshot}",
+                    "sha256": finished.manifests[name]["sha256"],
+                    "figures": finished.manifests[name]["figures"],
+                },
+            }
+            for name, learner in inputs.train.learners.items()
         },
         "elapsed_s": round(elapsed_s, 3),
         "events_per_s": round(total / elapsed_s),
@@ -78,16 +86,13 @@ def summarize(
 
 def learner_summary(statistics: Statistics) -> dict[str, Any]:
     """Return the progressive figures, overall and by window."""
-    totals = statistics.totals().get("")
-    if totals is None:
+    sums = statistics.totals().get("")
+    if sums is None:
         return {
             "samples": 0, "log_loss": None, "normalized_entropy": None, "auc": None,
-            "calibration": None, "running_rate_log_loss": None, "hourly": [],
+            "calibration": None, "running_rate_log_loss": None, "windows": [],
         }  # fmt: skip
-    overall = ratios(totals)
-    hourly = []
-    for start, sums in statistics.windows():
-        hourly.append({"start": _iso(start), **ratios(sums)})
+    overall = ratios(sums)
     return {
         "samples": overall["samples"],
         "log_loss": overall["log_loss"],
@@ -95,7 +100,7 @@ def learner_summary(statistics: Statistics) -> dict[str, Any]:
         "auc": auc(statistics.bins),
         "calibration": overall["calibration"],
         "running_rate_log_loss": float(statistics.baseline[2] / statistics.baseline[0]),
-        "hourly": hourly,
+        "windows": [{"start": _iso(start), **ratios(sums)} for start, sums in statistics.windows()],
     }
 
 

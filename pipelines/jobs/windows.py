@@ -149,7 +149,7 @@ def _only_keys(config: Config, longest: int) -> Config:
         update={
             "impressions": config.impressions.model_copy(update={"columns": ()}),
             "actions": actions, "join": join, "sampling": SamplingConfig(), "learner": None,
-            "monitor": MonitorConfig(),
+            "learners": {}, "monitor": MonitorConfig(),
         }
     )  # fmt: skip
 

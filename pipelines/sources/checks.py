@@ -41,10 +41,11 @@ def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> N
             raise ConfigError(file, use.key, fact, use.column)
         kind = head.columns[use.column]
         if pa.types.is_nested(kind) and not use.lists:
-            hint = "lists of values go into learner.features.multi_valued"
-            raise ConfigError(
-                file, use.key, f"column is {kind}, not one value a row", use.column, hint
-            )
+            # Of a learner's own column it is its own table, else any will do.
+            table = use.key.rpartition(".features")[0] or "learner"
+            hint = f"lists of values go into {table}.features.multi_valued"
+            fact = f"column is {kind}, not one value a row"
+            raise ConfigError(file, use.key, fact, use.column, hint)
     for use in uses:
         kind = head.columns[use.column]
         if (

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.joiner.plan.plans import JoinPlan
-from headrace.learners.trainer import TrainPlan
+from headrace.learners.learning import TrainPlan
+from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.monitoring.ending import Ending
 from headrace.pipelines.sources.checks import check_sample_names, check_sampling, check_uses
 from headrace.pipelines.sources.files import LogFile
@@ -31,7 +32,7 @@ class Inputs:
     streams: tuple[StreamPlan, ...]
     logs: tuple[LogFile, ...]
     join: JoinPlan
-    train: TrainPlan | None
+    train: TrainPlan
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -72,7 +73,7 @@ class Inputs:
         return Ending(until)
 
 
-def resolve(config: Config, file: str | Path) -> Inputs:
+def resolve(config: Config, file: str | Path, algorithms: Algorithms = ALGORITHMS) -> Inputs:
     """Find and inspect the files of a configuration.
 
     Parameters
@@ -81,6 +82,8 @@ def resolve(config: Config, file: str | Path) -> Inputs:
         From `load_config`.
     file
         Its file: paths are relative to the folder, errors name it.
+    algorithms
+        The learners that it may name.
 
     Raises
     ------
@@ -109,4 +112,5 @@ def resolve(config: Config, file: str | Path) -> Inputs:
     join = join_plan(config, heads, carried, len(logs))
     check_sample_names(file, join)
     check_sampling(file, join.sampling, heads[IMPRESSIONS])
-    return Inputs(config, file, streams, tuple(logs), join, train_plan(config))
+    train = train_plan(config, algorithms)
+    return Inputs(config, file, streams, tuple(logs), join, train)

@@ -9,10 +9,9 @@ import pyarrow as pa
 from headrace.joiner.plan.emission import EmissionPlan
 from headrace.joiner.plan.plans import ActionPlan, JoinPlan
 from headrace.joiner.plan.sampling import SamplingPlan
-from headrace.learners.models.ftrl import FtrlParameters
-from headrace.learners.trainer import TrainPlan
+from headrace.learners.learning import LearnerPlan, TrainPlan
+from headrace.learners.registry import Algorithms
 from headrace.pipelines.sources.heads import Head
-from headrace.schemas.config.durations import SECOND
 from headrace.schemas.config.models import ActionConfig, Config
 from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.records.eventing import EventPlan, TimePlan
@@ -104,7 +103,7 @@ def join_plan(
         keys=len(config.impressions.key),
         sources=sources,
         shards=config.join.shards,
-        epoch=config.learner.epoch if config.learner is not None else 10 * SECOND,
+        epoch=config.epoch,
         sampling=sampling,
         early=config.join.early,
         wait_for_impression=config.wait_for_impression,
@@ -118,16 +117,17 @@ def join_plan(
     )
 
 
-def train_plan(config: Config) -> TrainPlan | None:
-    """Plan what is learned, None without a learner."""
-    learner = config.learner
-    if learner is None:
-        return None
-    return TrainPlan(
-        label=learner.label,
-        features=learner.features,
-        parameters=FtrlParameters(learner.alpha, learner.beta, learner.l1, learner.l2),
-        bits=learner.bits,
-        epoch=learner.epoch,
-        correction=config.sampling.correction,
-    )
+def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
+    """Plan what is learned by learners of these kinds."""
+    learners = {
+        name: LearnerPlan(
+            learner.label,
+            learner.features,
+            learner.bits,
+            learner.algorithm,
+            algorithms[learner.algorithm],
+            learner.parameters,
+        )
+        for name, learner in config.named_learners.items()
+    }
+    return TrainPlan(learners, config.sampling.correction)

@@ -32,8 +32,8 @@ class Use:
 def impression_uses(config: Config) -> list[Use]:
     """List all uses, in the order in which columns travel."""
     uses: list[Use] = []
-    if config.learner is not None:
-        features, key = config.learner.features, "learner.features"
+    for name, learner in config.named_learners.items():
+        features, key = learner.features, f"{config.learner_table(name)}.features"
         uses += [Use(f"{key}.categorical", name) for name in features.categorical]
         uses += [Use(f"{key}.multi_valued", m.column, lists=True) for m in features.multi_valued]
         uses += [Use(f"{key}.numeric.{name}", name, numeric=True) for name in features.numeric]

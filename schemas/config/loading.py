@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from headrace.schemas.config.models import Config
+from headrace.schemas.config.models import Config, LearnerConfig, Model
 from headrace.schemas.errors import ConfigError
 
+Algorithms = Mapping[str, type[Model]]
+"""The parameters of each learner, by the name of its algorithm."""
 
-def load_config(path: str | Path) -> Config:
+
+def load_config(path: str | Path, algorithms: Algorithms) -> Config:
     """Read and check a TOML configuration.
 
     Parameters
@@ -21,6 +25,8 @@ def load_config(path: str | Path) -> Config:
     path
         The file. Paths inside it stay as written; `headrace.pipelines.sources.inputs` resolves
         them relative to this file.
+    algorithms
+        The learners that it may name, from `headrace.learners.registry.parameter_models`.
 
     Raises
     ------
@@ -37,15 +43,15 @@ def load_config(path: str | Path) -> Config:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(path, "", f"is not valid TOML: {error}") from error
-    return parse_config(tree, path)
+    return parse_config(tree, path, algorithms)
 
 
-def parse_config(tree: dict[str, Any], file: str | Path) -> Config:
+def parse_config(tree: dict[str, Any], file: str | Path, algorithms: Algorithms) -> Config:
     """Check a parsed configuration; `file` is only named in errors."""
     try:
-        config = Config.model_validate(tree)
+        config = Config.model_validate(tree, context=algorithms)
     except ValidationError as error:
-        raise _first_error(error, file) from error
+        raise _first_error(error, file, tree, algorithms) from error
     conflict = config.conflicts()
     if conflict is not None:
         key, fact, value, hint = conflict
@@ -53,16 +59,18 @@ def parse_config(tree: dict[str, Any], file: str | Path) -> Config:
     return config
 
 
-def _first_error(error: ValidationError, file: str | Path) -> ConfigError:
+def _first_error(
+    error: ValidationError, file: str | Path, tree: dict[str, Any], algorithms: Algorithms
+) -> ConfigError:
     # A misspelt key also leaves the right one missing: name the misspelling first.
     details = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     detail = details[0]
-    # What is wrong with a table's name has this after it.
-    key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    key = ".".join(_as_written(detail["loc"]))
     value = detail["input"] if not isinstance(detail["input"], dict) else None
     kind = detail["type"]
     if kind == "extra_forbidden":
-        return ConfigError(file, key, "unknown key", value, _near_misses(detail["loc"]))
+        hint = _near_misses(str(detail["loc"][-1]), _known_keys(detail["loc"], tree, algorithms))
+        return ConfigError(file, key, "unknown key", value, hint)
     if kind == "missing":
         return ConfigError(file, key, "is missing", hint="add this key")
     fact, _, hint = detail["msg"].removeprefix("Value error, ").partition("; ")
@@ -76,18 +84,42 @@ _RANGES = {
 }
 
 
-def _near_misses(location: tuple[int | str, ...]) -> str:
-    known = _known_keys(location[:-1])
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+def _as_written(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the file that lead to a place in the models."""
+    parts = [str(part) for part in location]
+    at = _parameters(location)
+    # Parameters stand beside the other keys of a learner, and what is wrong with a table's
+    # name has `[key]` after it.
+    return [part for i, part in enumerate(parts) if i != at and part != "[key]"]
+
+
+def _parameters(location: tuple[int | str, ...]) -> int | None:
+    """Return where a location goes on in the parameters of a learner, if it does."""
+    if location[:2] == ("learner", "parameters"):
+        return 1
+    return 2 if location[:1] == ("learners",) and location[2:3] == ("parameters",) else None
+
+
+def _near_misses(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
     if near:
         return f"did you mean {near[0]}?"
     return "known here: " + ", ".join(sorted(known)) if known else ""
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """List the keys of the model at `location`, walking annotations by name."""
+def _known_keys(
+    location: tuple[int | str, ...], tree: dict[str, Any], algorithms: Algorithms
+) -> list[str]:
+    """List the keys of the model that holds `location`, walking annotations by name."""
+    at = _parameters(location)
+    if at is not None:
+        table: Any = tree
+        for part in location[:at]:
+            table = table[part]
+        algorithm = table.get("algorithm", LearnerConfig.model_fields["algorithm"].default)
+        return [*LearnerConfig.common(), *algorithms[algorithm].model_fields]
     model: type[BaseModel] = Config
-    for part in location:
+    for part in location[:-1]:
         field = model.model_fields.get(str(part))
         if field is None:
             continue  # the name of an action stream, or an index

@@ -17,7 +17,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -265,17 +269,47 @@ class FeaturesConfig(Model):
 
 
 class LearnerConfig(Model):
-    """The learner and its parameters (McMahan et al. 2013, Algorithm 1)."""
+    """A learner: what every one has, and the parameters of its algorithm.
+
+    In a file the parameters stand beside the other keys. Which ones there are is
+    told by the context of the validation, which maps the names of algorithms to the
+    models of their parameters (`headrace.schemas.config.loading.parse_config`): they
+    belong to the learners, of which this package knows nothing.
+    """
 
     label: str
-    algorithm: Literal["ftrl"] = "ftrl"
-    alpha: float = Field(default=0.1, gt=0)
-    beta: float = Field(default=1.0, ge=0)
-    l1: float = Field(default=1.0, ge=0)
-    l2: float = Field(default=1.0, ge=0)
+    algorithm: str = "ftrl"
     bits: int = Field(default=22, ge=1, le=30)
     epoch: Duration = 10 * SECOND
     features: FeaturesConfig = FeaturesConfig()
+    parameters: SerializeAsAny[Model]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gathered(cls, table: Any) -> Any:
+        """Set what is no key of every learner apart, for its algorithm to check."""
+        if not isinstance(table, dict):
+            return table
+        common = {name: table[name] for name in cls.common() if name in table}
+        others = {name: value for name, value in table.items() if name not in common}
+        return {**common, "parameters": others}
+
+    @field_validator("algorithm")
+    @classmethod
+    def _known(cls, algorithm: str, info: ValidationInfo) -> str:
+        if algorithm not in (info.context or ()):
+            raise ValueError(
+                f"there is no learner of this name; use one of {sorted(info.context or ())}"
+            )
+        return algorithm
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _of_algorithm(cls, parameters: Any, info: ValidationInfo) -> Model:
+        if "algorithm" not in info.data:
+            return Model()  # what is wrong is said of the algorithm
+        model: type[Model] = (info.context or {})[info.data["algorithm"]]
+        return model.model_validate(parameters, context=info.context)
 
     @field_validator("epoch")
     @classmethod
@@ -283,6 +317,18 @@ class LearnerConfig(Model):
         if epoch <= 0:
             raise ValueError("an epoch must be greater than zero; 10s is usual")
         return epoch
+
+    @model_serializer(mode="wrap")
+    def _beside(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write the parameters beside the other keys, as a file has them."""
+        table: dict[str, Any] = handler(self)
+        parameters = table.pop("parameters")
+        return {**table, **parameters}
+
+    @classmethod
+    def common(cls) -> list[str]:
+        """List the keys that every learner has."""
+        return [name for name in cls.model_fields if name != "parameters"]
 
 
 class MonitorConfig(Model):
@@ -316,6 +362,7 @@ class Config(Model):
     join: JoinConfig = JoinConfig()
     sampling: SamplingConfig = SamplingConfig()
     learner: LearnerConfig | None = None
+    learners: dict[Annotated[str, AfterValidator(_stream_name)], LearnerConfig] = {}
     monitor: MonitorConfig = MonitorConfig()
     replay: ReplayConfig = ReplayConfig()
 
@@ -324,6 +371,21 @@ class Config(Model):
         """All streams by the names of their tables, the impressions first."""
         actions = {f"actions.{name}": action for name, action in self.actions.items()}
         return {"impressions": self.impressions, **actions}
+
+    @property
+    def named_learners(self) -> dict[str, LearnerConfig]:
+        """All learners by name: ``[learner]`` is ``[learners.LABEL]``, named after its label."""
+        return self.learners if self.learner is None else {self.learner.label: self.learner}
+
+    def learner_table(self, name: str) -> str:
+        """Return the name of a learner's table in the file."""
+        return f"learners.{name}" if self.learner is None else "learner"
+
+    @property
+    def epoch(self) -> int:
+        """How much emit time is put in order at once: the shortest that a learner asks for."""
+        epochs = [learner.epoch for learner in self.named_learners.values()]
+        return min(epochs, default=10 * SECOND)
 
     @property
     def longest_window(self) -> int:
@@ -381,13 +443,21 @@ class Config(Model):
                     list(action.key),
                     "name one column for each column of impressions.key, in the same order",
                 )
-        if self.learner is not None and self.learner.label not in self.actions:
+        if self.learner is not None and self.learners:
             yield (
-                "learner.label",
-                "no action stream has this name",
-                self.learner.label,
-                f"use one of {sorted(self.actions)}, or add [actions.{self.learner.label}]",
+                "learner",
+                "is given beside learners",
+                None,
+                "name it as well: [learners.NAME]",
             )
+        for name, learner in self.named_learners.items():
+            if learner.label not in self.actions:
+                yield (
+                    f"{self.learner_table(name)}.label",
+                    "no action stream has this name",
+                    learner.label,
+                    f"use one of {sorted(self.actions)}, or add [actions.{learner.label}]",
+                )
         for column in self.join.group:
             if column not in self.impressions.key:
                 yield (

@@ -25,7 +25,7 @@ def samples(rows, width, features, seed, valued=False):
 
 @pytest.mark.parametrize("valued", [False, True])
 @pytest.mark.parametrize(
-    "parameters", [FtrlParameters(0.1, 1.0, 1.0, 1.0), FtrlParameters(0.5, 0.1, 0.0, 0.0)]
+    "parameters", [FtrlParameters(), FtrlParameters(alpha=0.5, beta=0.1, l1=0.0, l2=0.0)]
 )
 def test_predictions_agree_with_vowpal_wabbit(parameters, valued):
     """Progressive predictions on equal features and weights agree to about 1e-6."""

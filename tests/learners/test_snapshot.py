@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
@@ -19,12 +20,12 @@ def model():
 
 def test_a_snapshot_comes_back_bit_by_bit(tmp_path, model):
     """Z and n are complete, so learning goes on as if nothing had happened."""
-    manifest = save_snapshot(tmp_path / "s", model, {"samples": 300})
+    manifest = save_snapshot(tmp_path / "s", "ftrl", model, {"samples": 300})
     again, read = load_snapshot(tmp_path / "s")
     assert np.array_equal(again.zn, model.zn)
     assert (again.parameters, again.bits) == (model.parameters, model.bits)
     assert read == manifest
-    assert read["nonzero_weights"] == np.count_nonzero(model.weights())
+    assert read["figures"]["nonzero_weights"] == np.count_nonzero(model.weights())
     rows, label = samples(100, 4, 200, seed=2)
     for one in (model, again):
         one.learn(rows, np.arange(100), label, np.ones(100), np.zeros(100))
@@ -33,46 +34,64 @@ def test_a_snapshot_comes_back_bit_by_bit(tmp_path, model):
 
 def test_the_checksum_depends_on_the_model_alone(tmp_path, model):
     """Other words about a model leave its checksum; another model changes it."""
-    first = save_snapshot(tmp_path / "a", model, {"samples": 1})
-    second = save_snapshot(tmp_path / "b", model, {"samples": 2})
+    first = save_snapshot(tmp_path / "a", "ftrl", model, {"samples": 1})
+    second = save_snapshot(tmp_path / "b", "ftrl", model, {"samples": 2})
     assert first["sha256"] == second["sha256"]
     model.zn[3, 0] += 1e-3
-    assert save_snapshot(tmp_path / "c", model, {})["sha256"] != first["sha256"]
+    assert save_snapshot(tmp_path / "c", "ftrl", model, {})["sha256"] != first["sha256"]
 
 
 def test_what_is_damaged_or_not_understood_is_refused(tmp_path, model):
     """A reader says what is wrong instead of guessing."""
     folder = tmp_path / "s"
-    save_snapshot(folder, model, {})
+    save_snapshot(folder, "ftrl", model, {})
     manifest = json.loads((folder / "manifest.json").read_text())
     for change, said in (
-        ({"format": 2}, r"expected format 1 of ftrl \(got format 2 of 'ftrl'\)"),
-        ({"algorithm": "adagrad"}, "got format 1 of 'adagrad'"),
-        ({"sha256": "0"}, "checksum is 0, the coordinates have .*; the snapshot is damaged"),
+        ({"format": 1}, r"expected format 2 \(got 1\); load it with the version of Headrace that"),
+        ({"algorithm": "adagrad"}, r"expected a learner of \['ftrl'\] \(got 'adagrad'\)"),
+        ({"bits": 11}, "checksum is .*, what it covers has .*; the snapshot is damaged"),
+        ({"parameters": {"alpha": "much"}}, "the snapshot is damaged"),
+        ({"sha256": "0"}, "checksum is 0, what it covers has .*; the snapshot is damaged"),
     ):
         (folder / "manifest.json").write_text(json.dumps({**manifest, **change}))
         with pytest.raises(SnapshotError, match=said):
             load_snapshot(folder)
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    (folder / "coordinates.arrow").write_bytes(b"short")
-    with pytest.raises(SnapshotError, match=r"coordinates.arrow is not readable"):
+    with pa.ipc.new_file(folder / "arrays.arrow", pa.schema([("z", pa.float32())])):
+        pass
+    with pytest.raises(SnapshotError, match=r"arrays.arrow is not readable \(not one row of"):
+        load_snapshot(folder)
+    (folder / "arrays.arrow").write_bytes(b"short")
+    with pytest.raises(SnapshotError, match=r"arrays.arrow is not readable"):
         load_snapshot(folder)
     with pytest.raises(SnapshotError, match=r"holds no readable manifest.json"):
         load_snapshot(tmp_path / "none")
 
 
+def test_another_version_of_a_learner_is_refused(tmp_path, model, monkeypatch):
+    """Its arrays may mean something else."""
+    save_snapshot(tmp_path / "s", "ftrl", model, {})
+    monkeypatch.setattr(FtrlModel, "version", 2)
+    with pytest.raises(SnapshotError) as refused:
+        load_snapshot(tmp_path / "s")
+    assert str(refused.value) == (
+        f"{tmp_path / 's'}: expected version 2 of ftrl (got 1); load it with the version of "
+        "Headrace that wrote it"
+    )
+
+
 def test_a_model_that_is_not_finite_is_never_written(tmp_path, model):
-    """It is refused with the number of its broken coordinates, and the one before stays."""
+    """It is refused with the number of its broken values, and the one before stays."""
     folder = tmp_path / "s"
-    save_snapshot(folder, model, {"n": 1})
+    save_snapshot(folder, "ftrl", model, {"n": 1})
     touched = np.flatnonzero(model.zn[:, 1])
     model.zn[touched[:2], 0] = [np.nan, -np.inf]
     model.zn[touched[1:3], 1] = np.inf
     with pytest.raises(SnapshotError) as refused:
-        save_snapshot(folder, model, {"n": 2})
+        save_snapshot(folder, "ftrl", model, {"n": 2})
     assert str(refused.value) == (
-        f"{folder}: every coordinate must be finite (got 3 of {touched.size} that are not); "
-        "no model was written: lower sampling weights or alpha"
+        f"{folder}: every value of z must be finite (got 2 of {touched.size} that are not); "
+        "no model was written: lower sampling weights or the learner's rate"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
     assert load_snapshot(folder)[1]["n"] == 1
@@ -84,11 +103,11 @@ def test_a_snapshot_that_is_not_finite_is_refused(tmp_path, model, monkeypatch):
     model.zn[3] = [np.nan, 1.0]
     with monkeypatch.context() as without:
         without.setattr("headrace.learners.snapshot._refuse_not_finite", lambda *_: None)
-        coordinates = save_snapshot(folder, model, {})["coordinates"]
+        touched = save_snapshot(folder, "ftrl", model, {})["figures"]["coordinates"]
     with pytest.raises(SnapshotError) as refused:
         load_snapshot(folder)
     assert str(refused.value) == (
-        f"{folder}: every coordinate must be finite (got 1 of {coordinates} that are not); "
+        f"{folder}: every value of z must be finite (got 1 of {touched} that are not); "
         "nothing can be learned from there: use an older one"
     )
 
@@ -97,7 +116,7 @@ def test_a_snapshot_is_written_aside(tmp_path, model):
     """Nothing half-written stays under the final name, and an old one is replaced."""
     (tmp_path / "s.partial").mkdir()
     (tmp_path / "s.partial" / "junk").write_text("junk")
-    save_snapshot(tmp_path / "s", model, {"n": 1})
-    save_snapshot(tmp_path / "s", model, {"n": 2})
+    save_snapshot(tmp_path / "s", "ftrl", model, {"n": 1})
+    save_snapshot(tmp_path / "s", "ftrl", model, {"n": 2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s"]
     assert load_snapshot(tmp_path / "s")[1]["n"] == 2

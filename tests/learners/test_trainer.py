@@ -1,3 +1,7 @@
+import json
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -5,16 +9,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.joiner.plan.emission import EMISSIONS
+from headrace.learners.features import FeatureEncoder
+from headrace.learners.handover import Inline
+from headrace.learners.learning import LearnerPlan, TrainPlan
 from headrace.learners.models.ftrl import FtrlParameters
-from headrace.learners.trainer import Trainer, TrainPlan, canonical_order
+from headrace.learners.ordering import canonical_order
+from headrace.learners.registry import ALGORITHMS
+from headrace.learners.trainer import Received, Trainer
 from headrace.schemas.config.models import FeaturesConfig
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, FOREVER, KEY0, KEY1, RATE
+from tests.learners.lagging import Lagging
 
 
 def plan(correction="weight"):
+    return TrainPlan({"click": learner()}, correction)
+
+
+def learner(bits=8, **parameters):
     features = FeaturesConfig(categorical=("device",))
-    return TrainPlan("click", features, FtrlParameters(l1=0.0), 8, 10, correction)
+    parameters = FtrlParameters(**{"l1": 0.0, **parameters})
+    return LearnerPlan("click", features, bits, "ftrl", ALGORITHMS["ftrl"], parameters)
 
 
 def batch(rows):
@@ -88,33 +103,147 @@ def test_the_model_does_not_depend_on_shards_or_arrival(rows, shards, random):
             )
             sequence[shard] += 1
             for sent in (envelope, envelope):  # a repeat is ignored
-                done = trainer.receive(sent)
-                if done is not None:
-                    learned += list(
-                        zip(done.column(EMIT), done.column(KEY0), done.margin, strict=True)
-                    )
+                for done in trainer.receive(sent).samples:
+                    columns = (done.column(EMIT), done.column(KEY0), done.margins["click"])
+                    learned += list(zip(*columns, strict=True))
         assert trainer.ended
-        return trainer.model.zn.tobytes(), learned
+        return trainer.learners["click"].zn.tobytes(), learned
 
     assert train(shards, random) == train(1, None)
+
+
+@settings(deadline=None)
+@given(ROWS, st.integers(1, 5))
+def test_learning_may_lag_behind(rows, cut):
+    """What comes back, and the state after a flush, are those of learning at once."""
+    rows = sorted(rows)
+    parts = [rows[i : i + cut] for i in range(0, len(rows), cut)]
+
+    def train(handover):
+        trainer = Trainer(1, 10, plan(), handover=handover)
+        learned = []
+        for sequence, part in enumerate(parts):
+            progress = part[-1][0] - 1 if sequence + 1 < len(parts) else FOREVER
+            sent = SampleEnvelope(0, 1, sequence, progress, batches=[batch(part)])
+            learned += trainer.receive(sent).samples
+        learned += trainer.flush()
+        return (
+            [(done.column(EMIT).tolist(), done.margins["click"].tolist()) for done in learned],
+            trainer.learners["click"].zn.tobytes(),
+            trainer.ledger.samples,
+        )
+
+    assert train(Lagging) == train(Inline)
+
+
+def test_what_is_on_its_way_is_not_saved(tmp_path):
+    """The samples would be lost: whoever saves takes them out before."""
+    trainer = Trainer(1, 10, plan(), handover=Lagging)
+    sent = SampleEnvelope(0, 1, 0, 25, batches=[batch([(3, 1, 0, 3, True)])])
+    assert trainer.receive(sent) == Received()
+    with pytest.raises(RuntimeError, match="flush before saving"):
+        trainer.save(tmp_path, {})
+
+
+@settings(deadline=None, max_examples=20)
+@given(ROWS, st.integers(1, 5), st.integers(0, 8))
+def test_a_trainer_goes_on_from_what_it_saved(rows, cut, stop):
+    """At every envelope: order, ledger and learners come back to the last bit."""
+    rows = sorted(rows)
+    parts = [rows[i : i + cut] for i in range(0, len(rows), cut)]
+    sent = [
+        SampleEnvelope(
+            0, 1, number, part[-1][0] - 1, [[number, 0]], {"click": {"settled": number}}, number,
+            [[0, number]], {"memory": number}, [], [batch(part)],
+        )
+        for number, part in enumerate(parts)
+    ]  # fmt: skip
+    sent.append(SampleEnvelope(0, 1, len(parts), FOREVER, spans=[[0, 1]], ends=[9]))
+
+    def end(trainer, envelopes):
+        margins = [
+            done.margins["click"].tolist()
+            for envelope in envelopes
+            for done in trainer.receive(envelope).samples
+        ]
+        return margins, trainer.ledger.totals(), trainer.learners["click"].zn.tobytes()
+
+    first = Trainer(1, 10, plan())
+    for envelope in sent[:stop]:
+        first.receive(envelope)
+    with tempfile.TemporaryDirectory() as folder:
+        state = json.loads(json.dumps(first.save(Path(folder), {})))
+        again = Trainer(1, 10, plan())
+        waiting = SampleEnvelope.decode(first.unlearned().encode())
+        again.load(Path(folder), state, waiting)
+    assert end(again, sent[stop:]) == end(first, sent[stop:])
+
+
+def test_learners_of_equal_features_share_an_encoding(monkeypatch):
+    """Features are encoded once an epoch for each kind of them, and each learner learns alone."""
+    encoded = []
+    encode = FeatureEncoder.encode
+    monkeypatch.setattr(
+        FeatureEncoder, "encode", lambda self, rows: encoded.append(self) or encode(self, rows)
+    )
+    learners = {"a": learner(), "b": learner(alpha=0.5), "c": learner(bits=9), "d": learner()}
+    trainer = Trainer(1, 10, TrainPlan(learners, "weight"))
+    rows = [(n, n, 0, n, n % 3 == 0) for n in range(60)]
+    (done,) = trainer.receive(SampleEnvelope(0, 1, 0, FOREVER, batches=[batch(rows)])).samples
+    assert [encoder.mask for encoder in encoded] == [2**8 - 1, 2**9 - 1]
+    for name in learners:
+        alone = Trainer(1, 10, TrainPlan({name: learners[name]}, "weight"))
+        sent = SampleEnvelope(0, 1, 0, FOREVER, batches=[batch(rows)])
+        (one,) = alone.receive(sent).samples
+        assert one.margins[name].tolist() == done.margins[name].tolist()
+    assert done.margins["a"].tolist() == done.margins["d"].tolist()
+    assert done.margins["a"].tolist() != done.margins["b"].tolist()
+
+
+class Until:
+    """A guard that lets nothing through from an emit time on."""
+
+    def __init__(self, emit):
+        self.emit = emit
+
+    def admit(self, epoch):
+        return epoch.order[epoch.column(EMIT)[epoch.order] < self.emit]
+
+
+def test_what_a_guard_holds_back_is_a_sample_but_is_not_learned():
+    """All samples leave; the learner is as if those held back had never been."""
+    rows = [(n, n, 0, n, n % 3 == 0) for n in range(60)]
+    ends = []
+    for guard, shown in ((Until(25), rows), (None, rows[:25])):
+        trainer = Trainer(1, 10, plan(), guard)
+        left = []
+        for sequence, begin in enumerate(range(0, 60, 10)):
+            part = shown[begin : begin + 10]
+            progress = FOREVER if begin == 50 else begin + 9
+            batches = [batch(part)] if part else []
+            sent = SampleEnvelope(0, 1, sequence, progress, batches=batches)
+            left += trainer.receive(sent).samples
+        ends.append(trainer.learners["click"].zn.tobytes())
+        assert sum(done.epoch.order.size for done in left) == len(shown)
+        assert sum(done.margins["click"].size for done in left) == 25
+    assert ends[0] == ends[1]
 
 
 def test_an_epoch_waits_for_every_shard():
     """Nothing is learned before all shards are past the epoch's end."""
     trainer = Trainer(2, 10, plan())
-    assert (
-        trainer.receive(SampleEnvelope(0, 2, 0, 25, batches=[batch([(3, 1, 0, 3, True)])])) is None
-    )
-    assert trainer.receive(SampleEnvelope(1, 2, 0, 8)) is None
-    done = trainer.receive(SampleEnvelope(1, 2, 1, 9))
-    assert done is not None
+    first = SampleEnvelope(0, 2, 0, 25, batches=[batch([(3, 1, 0, 3, True)])])
+    assert trainer.receive(first) == Received()
+    assert trainer.receive(first) == Received(repeated=True)
+    assert trainer.receive(SampleEnvelope(1, 2, 0, 8)) == Received()
+    (done,) = trainer.receive(SampleEnvelope(1, 2, 1, 9)).samples
     assert done.column(EMIT).tolist() == [3]
-    assert trainer.learned_up_to == 10
+    assert trainer.order.released == 10
 
 
 def test_a_missing_envelope_is_an_error():
     """A gap in a shard's sequence means that the runner lost data: never learn past it."""
-    trainer = Trainer(1, 10, None)
+    trainer = Trainer(1, 10, TrainPlan({}, "none"))
     with pytest.raises(ValueError, match="shard 0 sent envelope 1 where 0 was due"):
         trainer.receive(SampleEnvelope(0, 1, 1, 5))
 
@@ -132,8 +261,8 @@ def test_corrections_undo_downsampling(correction):
     samples = batch([(emit, 0, 0, emit, label) for emit, _, label in rows])
     samples = samples.set_column(4, "weight", pa.array(weights))
     trainer = Trainer(1, 10, plan(correction))
-    done = trainer.receive(SampleEnvelope(0, 1, 0, FOREVER, batches=[samples]))
-    p = 1 / (1 + np.exp(-done.margin[-2000:]))
+    (done,) = trainer.receive(SampleEnvelope(0, 1, 0, FOREVER, batches=[samples])).samples
+    p = 1 / (1 + np.exp(-done.margins["click"][-2000:]))
     if correction == "none":
         assert p.mean() > 0.4
     else:

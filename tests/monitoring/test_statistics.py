@@ -85,10 +85,11 @@ def test_the_state_survives_json():
     first, second = observation(200, seed=1), observation(200, seed=2)
     statistics = Statistics(100, ("device",))
     statistics.observe(first)
-    again = Statistics.from_json(100, ("device",), statistics.to_json())
+    again = Statistics(100, ("device",))
+    again.restore(statistics.export())
     for one in (statistics, again):
         one.observe(second)
-    assert again.to_json() == statistics.to_json()
+    assert again.export() == statistics.export()
 
 
 def test_a_slice_of_very_many_values_is_bounded():
@@ -115,10 +116,10 @@ def test_ratios_come_from_sums():
 
 def test_state_of_other_bins_is_refused():
     """Coarser counts cannot be made finer, so they are not gone on with."""
-    state = Statistics(100, ()).to_json()
+    state = Statistics(100, ()).export()
     state["bins"] = np.zeros((2, 1024)).tolist()
     with pytest.raises(StateVersionError) as refused:
-        Statistics.from_json(100, (), state)
+        Statistics(100, ()).restore(state)
     assert str(refused.value) == (
         "log-odds must be counted in 16384 bins (got 1024); "
         "go on with the version that wrote the state, or start anew"

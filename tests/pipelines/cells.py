@@ -62,8 +62,12 @@ class Step:
             cells = state.setdefault(element[0], [Value(), *(Bag() for _ in range(self.bags))])
             outputs += list(self.dofn.process(element, *cells))
         if finish:
-            self.dofn.finish_bundle()
+            self.finish(self.dofn, outputs)
         return state, outputs
+
+    def finish(self, dofn: Any, outputs: list[Any]) -> None:
+        """Finish a bundle; what comes then is added to its outputs."""
+        outputs += [windowed.value for windowed in dofn.finish_bundle() or ()]
 
     def commit(self, attempt: tuple[dict, list[Any]]) -> None:
         """Make an attempt's state and outputs the step's own."""

@@ -36,9 +36,8 @@ def check_cuts(seed, folder):
             if name.startswith(("samples/", "joined/", "corrections/")):
                 assert split[name] == data, name
         assert split["summary.json"]["samples"] == whole["summary.json"]["samples"]
-        if whole["summary.json"]["model"] is not None:
-            models = [found["summary.json"]["model"]["sha256"] for found in (whole, split)]
-            assert models[0] == models[1]
+        for name, learner in whole["summary.json"]["learners"].items():
+            assert split["summary.json"]["learners"][name]["model"] == learner["model"]
     shutil.rmtree(folder)
 
 

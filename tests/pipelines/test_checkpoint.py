@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from headrace.learners.learning import TrainPlan
 from headrace.pipelines.app.cli import main
-from headrace.pipelines.beam import training
-from headrace.pipelines.beam.training import TrainJob
+from headrace.pipelines.beam.training import TrainEpochs
 from headrace.pipelines.jobs import identity
 from headrace.pipelines.run.disk import files_under
 from headrace.pipelines.run.seal import verify
+from headrace.pipelines.training import state as training
+from headrace.pipelines.training.job import TrainJob
 from headrace.schemas.errors import StateVersionError
 from tests.pipelines.cells import Bag, Step, Value
 from tests.pipelines.outputs import contents
@@ -102,9 +104,10 @@ def test_whatever_is_damaged_the_checkpoint_is_refused(broken, again, capsys):
     damaged = [path for path in files_under(checkpoint).values() if path.stat().st_size]
     names = {path.relative_to(checkpoint).as_posix() for path in damaged}
     assert names >= {
-        "manifest.json", "join.arrow", "unlearned", "train/state.json", "train/manifest.json",
-        "train/coordinates.arrow", "held-samples.arrow", "held-letters.arrow",
-        "held-corrections.arrow", "held-joined-click.arrow",
+        "manifest.json", "join.arrow", "unlearned", "train/state.json",
+        "train/models/click/manifest.json", "train/models/click/arrays.arrow",
+        "held-samples.arrow", "held-letters.arrow", "held-corrections.arrow",
+        "held-joined-click.arrow",
     }  # fmt: skip
     parts = sorted(files_under(outputs).values())
     letters = sorted(files_under(outputs.parent / "letters").values())
@@ -157,17 +160,17 @@ def test_a_checkpoint_of_another_version_is_refused(broken, again, monkeypatch, 
 
 def test_training_state_of_another_version_is_refused(tmp_path, monkeypatch):
     """Where a runner keeps it, in the cell or beside a snapshot."""
-    job = TrainJob(None, 1, 10, 60_000_000, (), str(tmp_path))
+    job = TrainJob(TrainPlan({}, "none"), 1, 10, 60_000_000, (), str(tmp_path))
     state = training.TrainingState(job)
     state.checkpoint()
     waiting = state.trainer.unlearned()
     monkeypatch.setattr(training, "TRAINING_LAYOUT", 99)
-    says = "training state has layout 3, this version reads 99; drain the job with the version"
+    says = "training state has layout 4, this version reads 99; drain the job with the version"
     with pytest.raises(StateVersionError, match=says):
-        training.TrainingState(job).load(tmp_path / state.snapshot, waiting)
-    step = Step(lambda: training.TrainEpochs(job, "foreign"), 2)
+        training.TrainingState(job).load(tmp_path / ".state" / state.snapshot, waiting)
+    step = Step(lambda: TrainEpochs(job, "foreign"), 2)
     old = Value()
-    old.write(json.dumps({"layout": 3, "snapshot": None, "journaled": 0}).encode())
+    old.write(json.dumps({"layout": 4, "snapshot": None, "journaled": 0}).encode())
     step.state[0] = [old, Bag(), Bag()]
     with pytest.raises(StateVersionError, match=says):
         step.run([(0, waiting)])

@@ -34,7 +34,8 @@ def fingerprint(out):
     for folder in ("samples", "joined"):
         for path in sorted((out / folder).rglob("*.parquet")):
             digest.update(str(path.relative_to(out)).encode() + path.read_bytes())
-    return digest.hexdigest(), json.loads((out / "summary.json").read_text())["model"]["sha256"]
+    learners = json.loads((out / "summary.json").read_text())["learners"]
+    return digest.hexdigest(), learners["click"]["model"]["sha256"]
 
 
 def test_joined_actions_are_the_clicks_with_their_impressions(log, tmp_path, capsys):

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.learners.registry import parameter_models
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.beam.graph import run_replay
 from headrace.pipelines.beam.run import Run
@@ -69,7 +70,7 @@ def test_a_source_and_a_sink_of_ones_own_carry_a_whole_replay(log, tmp_path):
     assert (
         main(["replay", str(log / "headrace.toml"), "--out", str(tmp_path / "out"), "--quiet"]) == 0
     )
-    inputs = resolve(load_config(log / "headrace.toml"), log / "headrace.toml")
+    inputs = resolve(load_config(log / "headrace.toml", parameter_models()), log / "headrace.toml")
     partitions = []
     for file in inputs.logs:
         table = pq.read_table(file.path, columns=file.schema.names).cast(file.schema)
@@ -95,7 +96,7 @@ def test_a_source_and_a_sink_of_ones_own_carry_a_whole_replay(log, tmp_path):
         expected = [json.dumps(row, default=str) for row in pq.read_table(folder).to_pylist()]
         # Dead letters are sorted by a replay when it ends.
         assert lines == expected if name == "samples" else sorted(lines) == sorted(expected)
-    assert run.finished.samples == len((tmp_path / "samples.jsonl").read_text().splitlines())
+    assert run.finished.totals.samples == len((tmp_path / "samples.jsonl").read_text().splitlines())
 
 
 def test_a_sink_goes_on_from_its_mark(tmp_path):

@@ -3,6 +3,7 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.learners.registry import parameter_models
 from headrace.pipelines.sources.inputs import resolve
 from headrace.pipelines.sources.merge import read_blocks
 from headrace.schemas.config.durations import HOUR, MINUTE, SECOND
@@ -36,8 +37,9 @@ def test_a_source_that_is_hours_ahead_is_not_read_on(tmp_path):
     write(tmp_path / "impressions-a.parquet", 0, 600, MINUTE)
     write(tmp_path / "impressions-b.parquet", 6 * HOUR, 600, MINUTE)
     write(tmp_path / "clicks.parquet", 30 * SECOND, 600, MINUTE)
-    (tmp_path / "join.toml").write_text(CONFIG)
-    inputs = resolve(load_config(tmp_path / "join.toml"), tmp_path / "join.toml")
+    path = tmp_path / "join.toml"
+    path.write_text(CONFIG)
+    inputs = resolve(load_config(path, parameter_models()), path)
     rows = 20
     read = {}
     for block in read_blocks(inputs, rows, str(tmp_path)):
@@ -57,8 +59,9 @@ def test_the_clock_runs_through_the_last_window_step_by_step(tmp_path):
     """When the last source has ended progress rises in steps, so that little settles at once."""
     write(tmp_path / "impressions-a.parquet", 0, 1_000, SECOND)
     write(tmp_path / "clicks.parquet", 0, 10, SECOND)
-    (tmp_path / "join.toml").write_text(CONFIG)
-    inputs = resolve(load_config(tmp_path / "join.toml"), tmp_path / "join.toml")
+    path = tmp_path / "join.toml"
+    path.write_text(CONFIG)
+    inputs = resolve(load_config(path, parameter_models()), path)
     blocks = list(read_blocks(inputs, 100, str(tmp_path)))
     told = [block.envelopes[0].progress for block in blocks if block.end == block.begin]
     end = START + 999 * SECOND

@@ -58,7 +58,7 @@ def test_mind_is_joined_by_two_columns_and_learned(data, tmp_path):
     summary = replay(convert("mind", data / "mind", tmp_path), tmp_path / "out")
     assert summary["samples"]["rows"] == 149_984
     assert summary["samples"]["positives"] == {"click": 6_053}
-    learner = summary["learner"]
+    (learner,) = summary["learners"].values()
     assert learner["auc"] > 0.70
     assert learner["log_loss"] < 0.93 * learner["running_rate_log_loss"]
     assert abs(learner["calibration"] - 1) < 0.05
@@ -107,4 +107,5 @@ def test_avazu_has_all_its_events_in_one_hour(data, tmp_path):
         8_087,
         {"click": 1_397},
     )
-    assert summary["learner"]["auc"] > 0.67
+    (learner,) = summary["learners"].values()
+    assert learner["auc"] > 0.67

@@ -32,7 +32,8 @@ def fingerprint(out):
     digest = hashlib.sha256()
     for path in sorted((out / "samples").iterdir()):
         digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest(), json.loads((out / "summary.json").read_text())["model"]["sha256"]
+    learners = json.loads((out / "summary.json").read_text())["learners"]
+    return digest.hexdigest(), learners["click"]["model"]["sha256"]
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +49,22 @@ def test_every_output_is_there(result):
     assert sorted(path.name for path in out.iterdir()) == [
         "dead_letters", "model", "report.html", "samples", "seal.json", "summary.json",
     ]  # fmt: skip
-    assert [f"model/{path.name}" for path in (out / "model").iterdir()] == [
-        summary["model"]["path"]
+    click = summary["learners"]["click"]
+    assert [f"model/click/{path.name}" for path in (out / "model" / "click").iterdir()] == [
+        click["model"]["path"]
     ]
     assert set(summary) == {
-        "input", "outcomes", "end_of_log", "samples", "joined", "learner", "model", "elapsed_s",
-        "events_per_s", "peak_rss_mb", "versions",
+        "input", "outcomes", "end_of_log", "samples", "joined", "window_s", "learners",
+        "elapsed_s", "events_per_s", "peak_rss_mb", "versions",
     }  # fmt: skip
-    assert set(summary["learner"]["hourly"][0]) >= {"start", "log_loss", "auc", "calibration"} - {
-        "auc"
-    }
+    assert set(click) == {
+        "label", "algorithm", "samples", "log_loss", "normalized_entropy", "auc", "calibration",
+        "running_rate_log_loss", "windows", "model",
+    }  # fmt: skip
+    assert set(click["windows"][0]) >= {"start", "log_loss", "calibration"}
+    assert summary["window_s"] == 1800
+    assert set(click["model"]) == {"path", "sha256", "figures"}
+    assert set(click["model"]["figures"]) == {"coordinates", "nonzero_weights"}
 
 
 def test_every_record_ends_in_one_outcome(result):
@@ -330,7 +337,7 @@ def test_results_replace_results_and_leave_other_files_alone(log, tmp_path):
     first = replay(log / "headrace.toml", tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     second = replay(log / "headrace.toml", tmp_path)
-    assert first["model"] == second["model"]
+    assert first["learners"] == second["learners"]
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert not (tmp_path / ".headrace").exists()
 
@@ -342,7 +349,7 @@ def test_a_join_without_learner_gives_samples_only(log, tmp_path):
     config.write_text(text[: text.index("[learner]")])
     summary = replay(config, tmp_path)
     config.unlink()
-    assert (summary["learner"], summary["model"]) == (None, None)
+    assert summary["learners"] == {}
     assert summary["samples"]["rows"] > 0
     assert not (tmp_path / "model").exists()
     assert "Where every record ended" in (tmp_path / "report.html").read_text()
@@ -374,7 +381,7 @@ def test_validate_reads_the_heads_and_says_what_would_be_done(tmp_path, capsys):
     assert "invalid: 1 undecodable, 1 null_key, 1 wrong_type, 1 time_out_of_range" in printed
     assert "an impression settles 10m after its event time" in printed
     assert "0.5 of negative rows kept, correction weight" in printed
-    assert "ftrl on click, 9 features in 2^20 coordinates" in printed
+    assert "learner click: ftrl on click, 9 features in 2^20 coordinates" in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "clicks.jsonl.zst", "headrace.toml", "impressions.csv.gz", "truth.json",
     ]  # fmt: skip

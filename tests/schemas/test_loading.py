@@ -2,6 +2,7 @@
 
 import pytest
 
+from headrace.learners.registry import parameter_models
 from headrace.schemas.config.durations import HOUR, MINUTE, SECOND
 from headrace.schemas.config.loading import load_config
 from headrace.schemas.errors import ConfigError
@@ -38,7 +39,7 @@ crosses = [["device", "os"]]
 def load(tmp_path, text):
     path = tmp_path / "c.toml"
     path.write_text(text, encoding="utf-8")
-    return load_config(path)
+    return load_config(path, parameter_models())
 
 
 def test_a_configuration_is_read_with_its_defaults(tmp_path):
@@ -128,7 +129,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, old, new, message):
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     """The system's reason is passed on."""
     with pytest.raises(ConfigError) as caught:
-        load_config(tmp_path / "none.toml")
+        load_config(tmp_path / "none.toml", {})
     assert (
         str(caught.value) == f"{tmp_path / 'none.toml'}: cannot be read (No such file or directory)"
     )

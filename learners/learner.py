@@ -1,0 +1,88 @@
+"""What a learner is: anything that learns hashed features row by row, and says what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.learners.features import FeatureRows
+from headrace.schemas.config.models import Model
+from headrace.schemas.records.hashing import Int64s
+
+Floats = npt.NDArray[np.float64]
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class Learner(Protocol):
+    """A model of the log-odds of a label, and how it learns.
+
+    It is made from its parameters and ``bits``: its state may grow with ``2^bits``,
+    and not with what it has seen. What it does is a function of parameters, ``bits``
+    and the rows it learned, in their order; where calls are cut changes no bit.
+    ``tests/learners/conformance.py`` checks all that is promised here.
+    """
+
+    version: ClassVar[int]
+    """Of what its arrays mean. Raised when arrays of before would be understood wrongly."""
+
+    weight: ClassVar[Literal["gradient", "repetition"]]
+    """What a row's weight w does: it multiplies the gradient of the row's loss, or the row
+    counts as w rows that come one after another. A row of weight 0 changes nothing."""
+
+    @property
+    def parameters(self) -> Model:
+        """What it was made with."""
+
+    @property
+    def bits(self) -> int:
+        """Indices of features are below ``2^bits``."""
+
+    @property
+    def state_bytes(self) -> int:
+        """The most bytes that its arrays take in memory, a function of parameters and bits."""
+
+    def learn(
+        self,
+        rows: FeatureRows,
+        order: Int64s,
+        label: Floats,
+        importance: Floats,
+        offset: Floats,
+    ) -> Floats:
+        """Predict, then learn, row after row.
+
+        Parameters
+        ----------
+        rows
+            Features, shape (n, ...).
+        order
+            The order in which to visit rows, shape (m,).
+        label, importance, offset
+            Label in [0, 1], weight of the row, and what is added to the log-odds in
+            training only; each float64, shape (m,), in visiting order.
+
+        Returns
+        -------
+        array
+            Log-odds before learning the row, as `predict` gives them, offset left
+            out; float64, shape (m,), in visiting order.
+        """
+
+    def predict(self, rows: FeatureRows) -> Floats:
+        """Return the log-odds of each row, float64, shape (n,); nothing is changed by it."""
+
+    def export(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the whole state as arrays of one dimension, each of any length and number type.
+
+        A table of which little is in use is best exported as the indices in use and
+        what lies there.
+        """
+
+    def restore(self, arrays: Arrays) -> None:
+        """Take over what `export` of a learner of equal parameters and bits returned."""
+
+    def figures(self) -> dict[str, int]:
+        """Return counts that tell of the model's size, for manifest and summary."""

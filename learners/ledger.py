@@ -1,0 +1,105 @@
+"""What all shards have told of their part of the log, and what it sums up to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.schemas.records.envelope import SampleEnvelope
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The figures of all shards together.
+
+    Parameters
+    ----------
+    samples
+        Samples that were put in order.
+    positions
+        Per source, records read and records rejected.
+    outcomes
+        Records by stream and outcome, but for rejected ones.
+    dropped
+        Negatives that sampling left out.
+    spans
+        Per stream the least and greatest event time seen, microseconds.
+    looked_up
+        Impressions found for joined actions, by where they were.
+    ends
+        Per source the progress that it told last.
+    """
+
+    samples: int
+    positions: list[list[int]]
+    outcomes: dict[str, dict[str, int]]
+    dropped: int
+    spans: list[tuple[int, int]]
+    looked_up: dict[str, int]
+    ends: list[int]
+
+
+class Ledger:
+    """The newest word of every shard; figures of a shard are of all its part so far.
+
+    Parameters
+    ----------
+    shards
+        How many there are.
+    """
+
+    def __init__(self, shards: int) -> None:
+        self.samples = 0
+        self.positions: list[list[int]] = []
+        self.outcomes: list[dict[str, dict[str, int]]] = [{} for _ in range(shards)]
+        self.dropped = [0] * shards
+        self.spans: list[list[list[int]]] = [[] for _ in range(shards)]
+        self.looked_up: list[dict[str, int]] = [{} for _ in range(shards)]
+        self.ends: list[int] = []
+
+    def note(self, envelope: SampleEnvelope) -> None:
+        """Take down what an envelope says, which must be the newest of its shard."""
+        # Every shard reads all sources, and none is behind its own clock.
+        self.positions = envelope.positions
+        self.outcomes[envelope.shard] = envelope.outcomes
+        self.dropped[envelope.shard] = envelope.dropped
+        self.spans[envelope.shard] = envelope.spans
+        self.looked_up[envelope.shard] = envelope.looked_up
+        # Every shard tells the same.
+        self.ends = envelope.ends or self.ends
+
+    def totals(self) -> Totals:
+        """Sum up; every shard must have sent an envelope."""
+        outcomes: dict[str, dict[str, int]] = {}
+        for of_shard in self.outcomes:
+            for stream, counts in of_shard.items():
+                total = outcomes.setdefault(stream, {})
+                for outcome, count in counts.items():
+                    total[outcome] = total.get(outcome, 0) + count
+        return Totals(
+            self.samples,
+            self.positions,
+            outcomes,
+            sum(self.dropped),
+            [
+                (min(first for first, _ in of_stream), max(last for _, last in of_stream))
+                for of_stream in zip(*self.spans, strict=True)
+            ],
+            dict(sum((Counter(found) for found in self.looked_up), Counter())),
+            self.ends,
+        )
+
+    def export(self) -> dict[str, Any]:
+        """Return the state as JSON types."""
+        return dict(vars(self))
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `export` returned."""
+        self.samples = state["samples"]
+        self.positions = state["positions"]
+        self.outcomes = state["outcomes"]
+        self.dropped = state["dropped"]
+        self.spans = state["spans"]
+        self.looked_up = state["looked_up"]
+        self.ends = state["ends"]

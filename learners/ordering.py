@@ -1,0 +1,207 @@
+"""From what shards send, as it comes, to whole epochs in one order.
+
+The order of samples is canonical and total: by emit time, join key, emission and
+event time. An epoch is released when every shard has told that it is past it, so
+that what follows is a function of the log alone. What leaves beside the samples is
+put in an order of its own in the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from headrace.schemas.records.envelope import SampleEnvelope
+from headrace.schemas.records.events import (
+    ACTION_ORDER,
+    EMIT,
+    FOREVER,
+    KEY0,
+    KEY1,
+    NEVER,
+    without_reserved,
+)
+from headrace.schemas.records.hashing import Int64s
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Samples that belong together, and their order.
+
+    Parameters
+    ----------
+    parts
+        The samples, in the order in which shards sent them; at least one.
+    order
+        Canonical order of the rows of all parts together, int64, shape (n,).
+    """
+
+    parts: list[pa.RecordBatch]
+    order: Int64s
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """Return a column of the rows of all parts as they lie, shape (n,)."""
+        return _column(self.parts, name)
+
+    def in_order(self) -> pa.Table:
+        """Return the samples in canonical order, without internal columns."""
+        visible = pa.Table.from_batches([without_reserved(part) for part in self.parts])
+        return visible.take(pa.array(self.order))
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """What an envelope came to.
+
+    Parameters
+    ----------
+    repeated
+        Whether it had come before; then it changed nothing.
+    epoch
+        The samples that it completed, None for none.
+    beside
+        The rows beside the samples that it completed, by their name.
+    """
+
+    repeated: bool = False
+    epoch: Epoch | None = None
+    beside: dict[str, pa.RecordBatch] = field(default_factory=dict)
+
+
+class EpochOrder:
+    """Wait until an epoch is complete, and put it in order.
+
+    Parameters
+    ----------
+    shards
+        How many shards send samples.
+    epoch
+        Length of an epoch of emit time, microseconds.
+    """
+
+    def __init__(self, shards: int, epoch: int) -> None:
+        self.shards = shards
+        self.epoch = epoch
+        self.sequence = [0] * shards
+        self.progress = [NEVER] * shards
+        self.released = NEVER
+        self.waiting: list[pa.RecordBatch] = []
+        self.beside: dict[str, list[pa.RecordBatch]] = {}
+
+    @property
+    def received(self) -> int:
+        """How many envelopes came, repeated ones aside."""
+        return sum(self.sequence)
+
+    @property
+    def ended(self) -> bool:
+        """Whether every shard has sent all it will."""
+        return self.released >= FOREVER
+
+    def receive(self, envelope: SampleEnvelope) -> Ordered:
+        """Take in an envelope and release what it completes.
+
+        Raises
+        ------
+        ValueError
+            If an envelope is missing before this one.
+        """
+        expected = self.sequence[envelope.shard]
+        if envelope.sequence < expected:
+            return Ordered(repeated=True)
+        if envelope.sequence > expected:
+            raise ValueError(
+                f"shard {envelope.shard} sent envelope {envelope.sequence} where {expected} was "
+                "due: the runner lost or reordered data between join and trainer"
+            )
+        self.sequence[envelope.shard] += 1
+        self.progress[envelope.shard] = envelope.progress
+        self.waiting += envelope.batches
+        for name, batches in envelope.beside.items():
+            self.beside.setdefault(name, []).extend(batches)
+        # Progress includes its own instant, so an epoch ends one after it.
+        complete = min(self.progress) + 1
+        bound = FOREVER if complete > FOREVER else complete // self.epoch * self.epoch
+        if bound <= self.released:
+            return Ordered()
+        self.released = bound
+        beside = {}
+        for name, batches in self.beside.items():
+            ready, self.beside[name] = _split(batches, bound)
+            if ready:
+                beside[name] = _in_action_order(ready)
+        ready, self.waiting = _split(self.waiting, bound)
+        return Ordered(epoch=Epoch(ready, canonical_order(ready)) if ready else None, beside=beside)
+
+    def unreleased(self) -> SampleEnvelope:
+        """Return the rows that wait for their epoch to be complete."""
+        return SampleEnvelope(0, self.shards, 0, NEVER, batches=self.waiting, beside=self.beside)
+
+    def export(self) -> dict[str, Any]:
+        """Return the state but for `unreleased`, as JSON types."""
+        return {
+            "sequence": self.sequence,
+            "progress": self.progress,
+            "released": self.released,
+        }
+
+    def restore(self, state: dict[str, Any], unreleased: SampleEnvelope) -> None:
+        """Take over what `export` and `unreleased` returned."""
+        self.sequence = list(state["sequence"])
+        self.progress = list(state["progress"])
+        self.released = state["released"]
+        self.waiting = list(unreleased.batches)
+        self.beside = dict(unreleased.beside)
+
+
+def canonical_order(parts: list[pa.RecordBatch]) -> Int64s:
+    """Order the samples of all parts together; shape (n,).
+
+    They go by emit time, first and second half of the key's digest, emission (as in
+    `headrace.joiner.plan.emission.EMISSIONS`) and event time. No two samples are equal in all of
+    these: the kept impressions of a key differ in event time, and each leaves once an
+    instant and emission.
+    """
+    emit = _column(parts, EMIT)
+    # Shards send sorted runs, which a stable sort merges; ties are sorted apart.
+    order = np.argsort(emit, kind="stable")
+    ordered = emit[order]
+    tied = np.zeros(emit.size, np.bool_)
+    equal = ordered[1:] == ordered[:-1]
+    tied[1:] |= equal
+    tied[:-1] |= equal
+    if tied.any():
+        rows = order[tied]
+        emission = np.concatenate([part.column("emission").indices.to_numpy() for part in parts])
+        columns = [_column(parts, name)[rows] for name in (KEY1, KEY0)]
+        columns = [_column(parts, "event_time")[rows], emission[rows], *columns, emit[rows]]
+        order[tied] = rows[np.lexsort(columns)]
+    return order
+
+
+def _column(parts: list[pa.RecordBatch], name: str) -> npt.NDArray[Any]:
+    return np.concatenate([part.column(name).to_numpy(zero_copy_only=False) for part in parts])
+
+
+def _split(
+    batches: list[pa.RecordBatch], bound: int
+) -> tuple[list[pa.RecordBatch], list[pa.RecordBatch]]:
+    """Split rows into those emitted before `bound` and the others."""
+    ready, rest = [], []
+    for batch in batches:
+        count = int(np.searchsorted(batch.column(EMIT).to_numpy(), bound, side="left"))
+        if count:
+            ready.append(batch.slice(0, count))
+        if count < batch.num_rows:
+            rest.append(batch.slice(count))
+    return ready, rest
+
+
+def _in_action_order(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    rows = pa.concat_batches(parts)
+    order = np.lexsort([rows.column(name).to_numpy() for name in reversed(ACTION_ORDER)])
+    return rows.take(pa.array(order))

@@ -1,0 +1,42 @@
+"""The learners that there are, by the names that configurations give them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from headrace.learners.learner import Learner
+from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
+from headrace.schemas.config.models import Model
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A kind of learner.
+
+    Parameters
+    ----------
+    parameters
+        Model of its parameters: keys of the learner's table in a configuration.
+    learner
+        Makes a learner from parameters and bits.
+    """
+
+    parameters: type[Model]
+    learner: Callable[[Any, int], Learner]
+
+
+Algorithms = Mapping[str, Algorithm]
+
+ALGORITHMS: Algorithms = MappingProxyType(
+    {
+        "ftrl": Algorithm(FtrlParameters, FtrlModel),
+    }
+)
+
+
+def parameter_models(algorithms: Algorithms = ALGORITHMS) -> dict[str, type[Model]]:
+    """Return the parameters' models by algorithm, as reading a configuration asks for them."""
+    return {name: algorithm.parameters for name, algorithm in algorithms.items()}

@@ -1,0 +1,1 @@
+"""The training of a run: its state with statistics and snapshots, on any runner or none."""

@@ -1,0 +1,300 @@
+"""What every learner must hold to: one suite, whatever learns.
+
+`CHECKS` are functions of a `Subject`; ``test_conformance.py`` runs all of them over all
+that is registered, and a learner from elsewhere can be put through them in the same way.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headrace.learners.features import FeatureRows
+from headrace.learners.learner import Learner
+from headrace.learners.registry import Algorithm
+from headrace.learners.snapshot import load_snapshot, save_snapshot
+from headrace.schemas.config.models import Model
+
+BITS = 10
+ROWS = 240
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A learner to be put through the checks.
+
+    Parameters
+    ----------
+    name, algorithm
+        Its kind.
+    parameters
+        Of the kind's model.
+    scratch
+        A folder to write to.
+    """
+
+    name: str
+    algorithm: Algorithm
+    parameters: Model
+    scratch: Path
+
+    def make(self) -> Learner:
+        return self.algorithm.learner(self.parameters, BITS)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Rows to learn, with all that `Learner.learn` takes."""
+
+    rows: FeatureRows
+    order: np.ndarray
+    label: np.ndarray
+    importance: np.ndarray
+    offset: np.ndarray
+
+    def cut(self, begin: int, end: int) -> Lesson:
+        """Visit a stretch of the order alone."""
+        here = slice(begin, end)
+        return Lesson(
+            self.rows, self.order[here], self.label[here], self.importance[here], self.offset[here]
+        )
+
+    def weighing(self, importance: float) -> Lesson:
+        """Visit the same rows, each with this weight."""
+        return Lesson(
+            self.rows, self.order, self.label, np.full(self.order.size, importance), self.offset
+        )
+
+    def taught(self, learner: Learner) -> np.ndarray:
+        return learner.learn(self.rows, self.order, self.label, self.importance, self.offset)
+
+
+def lesson(seed: int, rows: int = ROWS, bits: int = BITS, valued: bool = True) -> Lesson:
+    """Rows of one to six features, some of them twice, in an order that is not theirs."""
+    random = np.random.default_rng(seed)
+    widths = random.integers(1, 7, rows)
+    starts = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
+    indices = random.integers(0, 1 << bits, starts[-1]).astype(np.uint32)
+    twice = np.flatnonzero(widths > 1)[::5]
+    indices[starts[twice] + 1] = indices[starts[twice]]
+    values = random.normal(0, 1, starts[-1] if valued else 0).astype(np.float32)
+    order = random.permutation(rows).astype(np.int64)
+    label = (random.random(rows) < 0.3).astype(np.float64)
+    importance = random.choice([1.0, 1.0, 0.25, 3.0], rows)
+    return Lesson(FeatureRows(starts, indices, values), order, label, importance,
+                  random.choice([0.0, 0.0, 1.5], rows))  # fmt: skip
+
+
+def state(learner: Learner) -> dict[str, Any]:
+    """Return the whole state, in a form that can be compared to the last bit."""
+    return {name: (a.dtype.str, a.tobytes()) for name, a in learner.export().items()}
+
+
+def bits_of(margins: np.ndarray) -> bytes:
+    return margins.astype(np.float64).tobytes()
+
+
+def same_rows_same_bits(subject: Subject) -> None:
+    """Two learners that learn the same are the same, with numeric values and without."""
+    for valued in (True, False):
+        one, other = subject.make(), subject.make()
+        taught = lesson(1, valued=valued)
+        assert bits_of(taught.taught(one)) == bits_of(taught.taught(other))
+        assert state(one) == state(other)
+
+
+def learning_changes_something(subject: Subject) -> None:
+    """What was learned shows in the state and in predictions."""
+    learner = subject.make()
+    before, taught = state(learner), lesson(1)
+    margins = [bits_of(learner.predict(taught.rows))]
+    taught.taught(learner)
+    assert state(learner) != before
+    for _ in range(20):
+        taught.taught(learner)
+    assert bits_of(learner.predict(taught.rows)) != margins[0]
+
+
+def cuts_change_nothing(subject: Subject) -> None:
+    """However the rows come in calls, margins and state are the same; empty calls too."""
+    whole, parts, taught = subject.make(), subject.make(), lesson(2)
+    expected = taught.taught(whole)
+    edges = [0, 0, 1, 2, 50, 51, 133, ROWS]
+    got = [taught.cut(begin, end).taught(parts) for begin, end in itertools.pairwise(edges)]
+    assert bits_of(np.concatenate(got)) == bits_of(expected)
+    assert state(parts) == state(whole)
+
+
+def margins_are_those_of_predict(subject: Subject) -> None:
+    """Each row is predicted before it is learned, and without its offset."""
+    learner, taught = subject.make(), lesson(3, rows=40)
+    for at in range(40):
+        expected = learner.predict(taught.rows)[taught.order[at]]
+        (margin,) = taught.cut(at, at + 1).taught(learner)
+        assert bits_of(np.array([margin])) == bits_of(np.array([expected]))
+
+
+def predict_is_pure(subject: Subject) -> None:
+    """Asking changes nothing, neither state nor what is answered next nor what is learned."""
+    asked, left, taught = subject.make(), subject.make(), lesson(4)
+    for begin in range(0, ROWS, 60):
+        here = taught.cut(begin, begin + 60)
+        before = state(asked)
+        first = asked.predict(taught.rows)
+        assert bits_of(asked.predict(taught.rows)) == bits_of(first)
+        assert state(asked) == before
+        assert bits_of(here.taught(asked)) == bits_of(here.taught(left))
+
+
+def what_it_is_given_stays(subject: Subject) -> None:
+    """Features, labels, weights and offsets are not written to."""
+    given = lesson(5)
+    before = pickle.dumps(given)
+    given.taught(subject.make())
+    assert pickle.dumps(given) == before
+
+
+def snapshots_go_on_bit_by_bit(subject: Subject) -> None:
+    """At every point, also before anything was learned, one that is loaded goes on the same."""
+    learner, taught = subject.make(), lesson(6)
+    known = {subject.name: subject.algorithm}
+    for begin in range(0, ROWS, 60):
+        folder = subject.scratch / f"snapshot-{begin}"
+        manifest = save_snapshot(folder, subject.name, learner, {})
+        again, read = load_snapshot(folder, known)
+        assert read == manifest
+        assert (again.parameters, again.bits) == (learner.parameters, learner.bits)
+        assert state(again) == state(learner)
+        rest = taught.cut(begin, ROWS)
+        rest.taught(again)
+        here = taught.cut(begin, begin + 60)
+        here.taught(learner)
+        through = pickle.loads(pickle.dumps(learner))
+        taught.cut(begin + 60, ROWS).taught(through)
+        assert state(through) == state(again)
+
+
+def it_restores_over_what_it_knew(subject: Subject) -> None:
+    """Nothing of what a learner knew before shows after `restore`."""
+    known, other = subject.make(), subject.make()
+    lesson(7).taught(known)
+    lesson(8).taught(other)
+    other.restore(known.export())
+    assert state(other) == state(known)
+    assert bits_of(lesson(9).taught(other)) == bits_of(lesson(9).taught(known))
+
+
+def its_arrays_can_be_stored(subject: Subject) -> None:
+    """Plain arrays of one dimension, finite, whose names and types are always the same."""
+    learner = subject.make()
+    empty = learner.export()
+    lesson(10).taught(learner)
+    full = learner.export()
+    assert list(empty) == list(full)
+    for name, array in full.items():
+        assert array.ndim == 1, name
+        assert array.dtype.kind in "iuf", name
+        assert array.dtype == empty[name].dtype, name
+        assert np.isfinite(array).all(), name
+
+
+def it_pickles(subject: Subject) -> None:
+    """Learners travel to workers; parameters are part of plans."""
+    learner = subject.make()
+    lesson(11).taught(learner)
+    again = pickle.loads(pickle.dumps(learner))
+    assert state(again) == state(learner)
+    assert pickle.loads(pickle.dumps(subject.parameters)) == subject.parameters
+    assert pickle.loads(pickle.dumps(subject.algorithm)) == subject.algorithm
+
+
+def memory_is_bounded(subject: Subject) -> None:
+    """State takes no more than is declared, however much is learned."""
+    learner = subject.make()
+    for seed in range(30):
+        lesson(seed, rows=1_000).taught(learner)
+    # A pickle has all that an object holds, and some hundred bytes of names.
+    assert len(pickle.dumps(learner)) <= learner.state_bytes + 4_096
+    assert learner.state_bytes == subject.make().state_bytes
+
+
+def figures_are_counts(subject: Subject) -> None:
+    """What manifest and summary say are numbers of things."""
+    learner = subject.make()
+    lesson(12).taught(learner)
+    for name, figure in learner.figures().items():
+        assert isinstance(figure, int), name
+        assert figure >= 0, name
+
+
+def a_weight_of_zero_changes_nothing(subject: Subject) -> None:
+    """Neither at the start nor later; the margin is that of any other row."""
+    learner = subject.make()
+    for seed in (13, 14):
+        before = state(learner)
+        nothing = lesson(15).weighing(0.0)
+        expected = learner.predict(nothing.rows)[nothing.order]
+        assert bits_of(nothing.taught(learner)) == bits_of(expected)
+        assert state(learner) == before
+        lesson(seed).taught(learner)
+
+
+def a_weight_is_what_it_is_said_to_be(subject: Subject) -> None:
+    """The factor of a gradient, or so many rows one after another."""
+    learner = subject.make()
+    assert learner.weight in ("gradient", "repetition")
+    lesson(16).taught(learner)
+    one, other = pickle.loads(pickle.dumps(learner)), learner
+    for at in range(20):
+        row = lesson(17).cut(at, at + 1)
+        if learner.weight == "repetition":
+            row.weighing(3.0).taught(one)
+            for _ in range(3):
+                row.weighing(1.0).taught(other)
+        else:
+            # The gradient of log loss is p - y: half of it is that of a label half way to p.
+            p = 1 / (1 + np.exp(-(other.predict(row.rows)[row.order] + row.offset)))
+            row.weighing(0.5).taught(one)
+            half = Lesson(row.rows, row.order, (p + row.label) / 2, np.ones(1), row.offset)
+            half.taught(other)
+    for name, array in one.export().items():
+        assert np.allclose(array, other.export()[name], rtol=1e-4, atol=1e-6), name
+
+
+def the_label_raises_the_margin(subject: Subject) -> None:
+    """After many positives a prediction is higher than after many negatives."""
+    margins = []
+    for label in (0.0, 1.0):
+        learner = subject.make()
+        taught = lesson(18, valued=False)
+        for _ in range(20):
+            learner.learn(
+                taught.rows, taught.order, np.full(ROWS, label), np.ones(ROWS), np.zeros(ROWS)
+            )
+        margins.append(learner.predict(taught.rows))
+    assert (margins[1] > margins[0]).mean() > 0.9
+
+
+CHECKS: list[Callable[[Subject], None]] = [
+    same_rows_same_bits,
+    learning_changes_something,
+    cuts_change_nothing,
+    margins_are_those_of_predict,
+    predict_is_pure,
+    what_it_is_given_stays,
+    snapshots_go_on_bit_by_bit,
+    it_restores_over_what_it_knew,
+    its_arrays_can_be_stored,
+    it_pickles,
+    memory_is_bounded,
+    figures_are_counts,
+    a_weight_of_zero_changes_nothing,
+    a_weight_is_what_it_is_said_to_be,
+    the_label_raises_the_margin,
+]

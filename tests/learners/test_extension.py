@@ -1,0 +1,256 @@
+"""A learner from elsewhere: a class, an entry in a registry, and everything else holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import Field
+
+from headrace.learners.registry import ALGORITHMS, Algorithm, parameter_models
+from headrace.learners.snapshot import load_snapshot
+from headrace.pipelines.app.commands import quiet_beam
+from headrace.pipelines.jobs.generate import Traffic, write_traffic
+from headrace.pipelines.sources.inputs import resolve
+from headrace.schemas.config.loading import load_config
+from headrace.schemas.config.models import Model
+from headrace.schemas.errors import ConfigError, SnapshotError
+from tests.learners.conformance import CHECKS, Subject
+
+
+class SgdParameters(Model):
+    rate: float = Field(default=0.05, gt=0)
+
+
+class Sgd:
+    """Logistic regression by stochastic gradient descent, a row at a time."""
+
+    version = 1
+    weight = "gradient"
+
+    def __init__(self, parameters, bits):
+        self.parameters, self.bits = parameters, bits
+        self.w = np.zeros(1 << bits)
+        self.state_bytes = self.w.nbytes
+
+    def learn(self, rows, order, label, importance, offset):
+        margins = np.empty(order.size)
+        for at, row in enumerate(order):
+            index, value, margins[at] = self._margin(rows, row)
+            p = 1 / (1 + np.exp(-(margins[at] + offset[at])))
+            np.add.at(
+                self.w, index, self.parameters.rate * importance[at] * (label[at] - p) * value
+            )
+        return margins
+
+    def predict(self, rows):
+        return np.array([self._margin(rows, row)[2] for row in range(rows.starts.size - 1)])
+
+    def _margin(self, rows, row):
+        here = slice(rows.starts[row], rows.starts[row + 1])
+        index, value = rows.indices[here], rows.values[here] if rows.values.size else np.float32(1)
+        return index, value, (self.w[index] * value).sum()
+
+    def export(self):
+        return {"w": self.w}
+
+    def restore(self, arrays):
+        self.w = arrays["w"].copy()
+
+    def figures(self):
+        return {"nonzero_weights": int(np.count_nonzero(self.w))}
+
+
+EXTENDED = {**ALGORITHMS, "sgd": Algorithm(SgdParameters, Sgd)}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_it_passes_the_checks_of_all_learners(check, tmp_path):
+    """The suite asks for nothing but the protocol."""
+    check(Subject("sgd", EXTENDED["sgd"], SgdParameters(), tmp_path))
+
+
+class Forgetful(Sgd):
+    """Does not go on from a snapshot with all that it had."""
+
+    def restore(self, arrays):
+        self.w = arrays["w"].astype(np.float32).astype(np.float64)
+
+
+class Curious(Sgd):
+    """Learns from being asked."""
+
+    def predict(self, rows):
+        self.w[0] += 1e-9
+        return super().predict(rows)
+
+
+class Batchwise(Sgd):
+    """Learns each call's rows from the weights at its beginning."""
+
+    def learn(self, rows, order, *given):
+        margins, start, step = [], self.w.copy(), np.zeros_like(self.w)
+        for at in range(order.size):
+            self.w = start.copy()
+            margins.append(
+                super().learn(rows, order[at : at + 1], *(x[at : at + 1] for x in given))
+            )
+            step += self.w - start
+        self.w = start + step
+        return np.concatenate([np.empty(0), *margins])
+
+
+class Hoarder(Sgd):
+    """Keeps all that it saw."""
+
+    def learn(self, rows, *given):
+        self.seen = [*getattr(self, "seen", []), rows.indices]
+        return super().learn(rows, *given)
+
+
+class Deaf(Sgd):
+    """Takes no heed of weights."""
+
+    def learn(self, rows, order, label, importance, offset):
+        return super().learn(rows, order, label, np.ones(order.size), offset)
+
+
+class Repetitive(Sgd):
+    """Says that a weight counts rows, which no gradient step does."""
+
+    weight = "repetition"
+
+
+@pytest.mark.parametrize(
+    ("broken", "checks"),
+    [
+        (Forgetful, {"snapshots_go_on_bit_by_bit", "it_restores_over_what_it_knew"}),
+        (Curious, {"predict_is_pure", "a_weight_of_zero_changes_nothing"}),
+        (Batchwise, {"cuts_change_nothing", "snapshots_go_on_bit_by_bit"}),
+        (Hoarder, {"memory_is_bounded"}),
+        (Deaf, {"a_weight_of_zero_changes_nothing", "a_weight_is_what_it_is_said_to_be"}),
+        (Repetitive, {"a_weight_is_what_it_is_said_to_be"}),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)  # fmt: skip
+def test_the_checks_bite(broken, checks, tmp_path):
+    """A learner that is wrong in one way fails the checks that are about it, and no others."""
+    failed = set()
+    for check in CHECKS:
+        try:
+            check(Subject("sgd", Algorithm(SgdParameters, broken), SgdParameters(), tmp_path))
+        except AssertionError:
+            failed.add(check.__name__)
+    assert failed == checks
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    """A small log, and a configuration that has three learners on it."""
+    quiet_beam()
+    folder = tmp_path_factory.mktemp("log")
+    write_traffic(Traffic(impressions=1_500, rate=1, seed=3, click_rate=0.2), folder)
+    path = folder / "headrace.toml"
+    text = path.read_text()
+    begin, end = text.index("[learner]"), text.index("[monitor]")
+    path.write_text(
+        f"""{text[:begin]}
+[learners.click]
+label = "click"
+alpha = 0.05
+bits = 10
+features.categorical = ["device", "position"]
+
+[learners.slow]
+label = "click"
+algorithm = "sgd"
+bits = 10
+rate = 0.01
+epoch = "3s"
+features.categorical = ["device", "position"]
+
+[learners.wide]
+label = "click"
+algorithm = "sgd"
+bits = 12
+features = {{ categorical = ["ad", "site"], numeric = {{ price = "log" }} }}
+
+{text[end:]}"""
+    )
+    return path
+
+
+def replay(config: Path, out: Path) -> dict:
+    from headrace.pipelines.jobs.replay import replay
+    from headrace.pipelines.run.folder import opened
+
+    inputs = resolve(load_config(config, parameter_models(EXTENDED)), config, EXTENDED)
+    with opened(out, inputs.files) as place:
+        return replay(inputs, place).summary
+
+
+def test_it_learns_in_a_whole_replay(config, tmp_path):
+    """Beside others, with a snapshot of its own that a registry with it can load."""
+    summary = replay(config, tmp_path / "out")
+    learners = summary["learners"]
+    assert {name: learner["algorithm"] for name, learner in learners.items()} == {
+        "click": "ftrl", "slow": "sgd", "wide": "sgd",
+    }  # fmt: skip
+    for learner in learners.values():
+        assert learner["samples"] == summary["samples"]["rows"] > 700
+        assert learner["model"]["figures"]["nonzero_weights"] > 0
+    assert len({learner["log_loss"] for learner in learners.values()}) == 3
+    folder = tmp_path / "out" / learners["slow"]["model"]["path"]
+    assert folder.parent == tmp_path / "out" / "model" / "slow"
+    learner, manifest = load_snapshot(folder, EXTENDED)
+    assert manifest["sha256"] == learners["slow"]["model"]["sha256"]
+    assert manifest["parameters"] == {"rate": 0.01}
+    assert learner.parameters == SgdParameters(rate=0.01)
+    with pytest.raises(SnapshotError, match=r"expected a learner of \['ftrl'\] \(got 'sgd'\)"):
+        load_snapshot(folder)
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert [f"Learner {name}: " in report for name in learners] == [True] * 3
+
+
+def test_a_learner_does_not_depend_on_those_beside_it(config, tmp_path):
+    """Alone, in the short form and with an epoch of its own, it comes to the same model."""
+    among = replay(config, tmp_path / "among")["learners"]["click"]
+    text = config.read_text()
+    alone = config.with_name("alone.toml")
+    begin, end = text.index("[learners.slow]"), text.index("[monitor]")
+    alone.write_text(text[:begin].replace("[learners.click]", "[learner]") + text[end:])
+    assert replay(alone, tmp_path / "alone")["learners"] == {"click": among}
+    named = config.with_name("named.toml")
+    named.write_text(text[:begin] + text[end:])
+    replay(named, tmp_path / "named")
+    manifest = Path(among["model"]["path"]) / "manifest.json"
+    found = [(tmp_path / run / manifest).read_text() for run in ("alone", "named")]
+    assert found[0] == found[1]
+    assert list(json.loads(found[0])["config"]["learners"]) == ["click"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('algorithm = "sgd"\nbits = 10', 'algorithm = "sdg"\nbits = 10',
+         "learners.slow.algorithm: there is no learner of this name (got 'sdg'); "
+         "use one of ['ftrl', 'sgd']"),
+        ("rate = 0.01", "rate = 0.0",
+         "learners.slow.rate: input should be greater than 0 (got 0.0); "
+         "rates lie in (0, 1], other parameters above 0"),
+        ("rate = 0.01", "alpha = 0.1",
+         "learners.slow.alpha: unknown key (got 0.1); known here: algorithm, bits, epoch, "
+         "features, label, rate"),
+        ("rate = 0.01", "rates = 0.1",
+         "learners.slow.rates: unknown key (got 0.1); did you mean rate?"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_its_table_is_said_as_of_any_other(config, old, new, message):
+    """File, key path, value and hint, by its own parameters."""
+    wrong = config.with_name("wrong.toml")
+    wrong.write_text(config.read_text().replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load_config(wrong, parameter_models(EXTENDED))
+    assert str(caught.value) == f"{wrong}: {message}"
