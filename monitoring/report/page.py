@@ -92,7 +92,9 @@ def _section(name: str, learner: dict[str, Any], statistics: Statistics) -> dict
         else [],
         "path": model["path"],
         "sha256": model["sha256"],
-        "figures": [f"{_count(n)} {figure.replace('_', ' ')}" for figure, n in model["figures"].items()],
+        "figures": [
+            f"{_count(n)} {figure.replace('_', ' ')}" for figure, n in model["figures"].items()
+        ],
     }
 
 
