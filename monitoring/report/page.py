@@ -72,8 +72,7 @@ def render_report(
 def _section(name: str, learner: dict[str, Any], statistics: Statistics) -> dict[str, Any]:
     """Return what the report shows of one learner."""
     watched = bool(statistics.rows)
-    model = dict(learner["model"])
-    path, sha256 = model.pop("path"), model.pop("sha256")
+    model = learner["model"]
     return {
         "name": name,
         "algorithm": learner["algorithm"],
@@ -91,9 +90,10 @@ def _section(name: str, learner: dict[str, Any], statistics: Statistics) -> dict
         "slice_tables": [(column, _slice_rows(statistics, column)) for column in statistics.slices]
         if watched
         else [],
-        "path": path,
-        "sha256": sha256,
-        "figures": [f"{_count(n)} {figure.replace('_', ' ')}" for figure, n in model.items()],
+        "model": model,
+        "figures": [
+            f"{_count(n)} {figure.replace('_', ' ')}" for figure, n in model["figures"].items()
+        ],
     }
 
 

@@ -72,7 +72,7 @@ def summarize(
                 "model": {
                     "path": f"model/{name}/{finished.snapshot}",
                     "sha256": finished.manifests[name]["sha256"],
-                    **finished.manifests[name]["figures"],
+                    "figures": finished.manifests[name]["figures"],
                 },
             }
             for name, learner in inputs.train.learners.items()

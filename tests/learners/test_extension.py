@@ -200,7 +200,7 @@ def test_it_learns_in_a_whole_replay(config, tmp_path):
     }  # fmt: skip
     for learner in learners.values():
         assert learner["samples"] == summary["samples"]["rows"] > 700
-        assert learner["model"]["nonzero_weights"] > 0
+        assert learner["model"]["figures"]["nonzero_weights"] > 0
     assert len({learner["log_loss"] for learner in learners.values()}) == 3
     folder = tmp_path / "out" / learners["slow"]["model"]["path"]
     assert folder.parent == tmp_path / "out" / "model" / "slow"
