@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 from random import Random
 
+import pytest
+
+from headrace.learners.registry import ALGORITHMS
 from tests.joiner.harness import Rows, envelopes, final_progress, make_plan, play
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +25,16 @@ def test_the_tests_that_the_rules_name_are_there():
     assert len(named) > 40
     assert {name for name, _ in named} <= defined
     assert {case for _, case in named if case} <= cases
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_learner_has_its_page(name):
+    """It is linked, and its table has the parameters with their defaults."""
+    page = (ROOT / "docs" / "learners" / f"{name}.md").read_text(encoding="utf-8")
+    assert f"(learners/{name}.md)" in (ROOT / "docs" / "learners.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \|", page, re.MULTILINE)
+    fields = ALGORITHMS[name].parameters.model_fields
+    assert dict(rows) == {key: f"{field.default}" for key, field in fields.items()}
 
 
 def table(heading: str) -> list[list[str]]:

@@ -152,8 +152,7 @@ class FtrlModel:
 
     def export(self) -> dict[str, npt.NDArray[Any]]:
         """Return index (uint32), ``z`` and ``n`` (float32) of every coordinate ever touched."""
-        # A gradient may be too small for its square: look at both halves at once.
-        touched = np.flatnonzero(self.zn.view(np.uint64)).astype(np.uint32)
+        touched = self._touched().astype(np.uint32)
         return {"index": touched, "z": self.zn[touched, 0], "n": self.zn[touched, 1]}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -164,12 +163,15 @@ class FtrlModel:
 
     def figures(self) -> dict[str, int]:
         """Count touched coordinates, and weights that are not zero."""
+        z = self.zn[self._touched(), 0]
         return {
-            "coordinates": int(np.count_nonzero(self.zn.view(np.uint64))),
-            "nonzero_weights": int(
-                np.count_nonzero(np.abs(self.zn[:, 0]) > np.float32(self.parameters.l1))
-            ),
+            "coordinates": z.size,
+            "nonzero_weights": int(np.count_nonzero(np.abs(z) > np.float32(self.parameters.l1))),
         }
+
+    def _touched(self) -> Int64s:
+        # A gradient may be too small for its square: look at both halves at once.
+        return np.flatnonzero(self.zn.view(np.uint64))
 
     def weights(self) -> npt.NDArray[np.float32]:
         """Return the weight of each coordinate, shape (2^bits,); most are exactly 0."""

@@ -90,8 +90,7 @@ def _section(name: str, learner: dict[str, Any], statistics: Statistics) -> dict
         "slice_tables": [(column, _slice_rows(statistics, column)) for column in statistics.slices]
         if watched
         else [],
-        "path": model["path"],
-        "sha256": model["sha256"],
+        "model": model,
         "figures": [
             f"{_count(n)} {figure.replace('_', ' ')}" for figure, n in model["figures"].items()
         ],

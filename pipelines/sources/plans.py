@@ -12,7 +12,7 @@ from headrace.joiner.plan.sampling import SamplingPlan
 from headrace.learners.learning import LearnerPlan, TrainPlan
 from headrace.learners.registry import Algorithms
 from headrace.pipelines.sources.heads import Head
-from headrace.schemas.config.models import ActionConfig, Config
+from headrace.schemas.config.models import ActionConfig, Config, SamplingConfig
 from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.records.eventing import EventPlan, TimePlan
 from headrace.schemas.records.events import FOREVER, IMPRESSIONS
@@ -86,17 +86,6 @@ def join_plan(
     for (name, action), head in zip(config.actions.items(), heads[1:], strict=True):
         fields = [(column, head.columns[column]) for column in action.columns]
         actions.append(ActionPlan(name, action.window, pa.schema(fields)))
-    rate = config.sampling.negative_rate
-    sampling = SamplingPlan(
-        rate=rate.default,
-        column=rate.column,
-        rates=dict(rate.values),
-        keep=None if config.sampling.keep is None else Predicate(config.sampling.keep),
-        published=dict(config.sampling.publish),
-        by_group=config.sampling.unit == "group",
-        weighted=config.sampling.correction == "weight",
-        seed=config.sampling.seed,
-    )
     return JoinPlan(
         actions=tuple(actions),
         columns=(*config.impressions.key, *carried),
@@ -104,7 +93,7 @@ def join_plan(
         sources=sources,
         shards=config.join.shards,
         epoch=config.epoch,
-        sampling=sampling,
+        sampling=sampling_plan(config.sampling),
         early=config.join.early,
         wait_for_impression=config.wait_for_impression,
         dedup_horizon=config.dedup_horizon,
@@ -114,6 +103,21 @@ def join_plan(
             config.join.emission, *config.join.elapsed, seed=config.sampling.seed
         ),
         joined=config.join.joined,
+    )
+
+
+def sampling_plan(config: SamplingConfig) -> SamplingPlan:
+    """Plan which negatives are kept."""
+    rate = config.negative_rate
+    return SamplingPlan(
+        rate=rate.default,
+        column=rate.column,
+        rates=dict(rate.values),
+        keep=None if config.keep is None else Predicate(config.keep),
+        published=dict(config.publish),
+        by_group=config.unit == "group",
+        weighted=config.correction == "weight",
+        seed=config.seed,
     )
 
 

@@ -58,6 +58,74 @@ def test_a_configuration_is_read_with_its_defaults(tmp_path):
     assert features.numeric == {"price": "log", "age": (18.0, 30.0, 50.0)}
 
 
+SEVERAL = GOOD.replace("[learner]", "[learners.a]").replace(
+    "[learner.features]",
+    '[learners.b]\nlabel = "click"\nepoch = "3s"\nalpha = 0.5\n\n[learners.b.features]',
+)
+
+
+def test_one_learner_is_named_after_its_label(tmp_path):
+    """The short form differs from `[learners.LABEL]` in nothing but how it is written."""
+    short = load(tmp_path, GOOD)
+    long = load(tmp_path, GOOD.replace("[learner", "[learners.click"))
+    assert short.named_learners == long.named_learners == {"click": short.learner}
+    assert short.learner_table("click") == "learner"
+    assert long.learner_table("click") == "learners.click"
+
+
+def test_several_learners_have_tables_of_their_own(tmp_path):
+    """With parameters beside the other keys, and the shortest epoch for all."""
+    config = load(tmp_path, SEVERAL)
+    assert list(config.named_learners) == ["a", "b"]
+    assert config.learners["a"].parameters.alpha == 0.1
+    assert config.learners["b"].parameters.alpha == 0.5
+    assert config.learners["b"].features.columns[0] == "device"
+    assert config.epoch == 3 * SECOND
+    written = config.model_dump(mode="json")["learners"]["b"]
+    assert list(written) == [
+        "label", "algorithm", "bits", "epoch", "features", "alpha", "beta", "l1", "l2",
+    ]  # fmt: skip
+    assert load(tmp_path, GOOD[: GOOD.index("[learner]")]).epoch == 10 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[learners.a]", "[learner]",
+         "learner: is given beside learners; name it as well: [learners.NAME]"),
+        ("[learners.a]", '[learners."a/b"]',
+         "learners.a/b: names a label, columns and folders (got 'a/b'); use letters, digits, _ "
+         "and -, such as click"),
+        ("alpha = 0.5", "alpah = 0.5",
+         "learners.b.alpah: unknown key (got 0.5); did you mean alpha?"),
+        ("alpha = 0.5", "alpha = 0.0",
+         "learners.b.alpha: input should be greater than 0 (got 0.0); "
+         "rates lie in (0, 1], other parameters above 0"),
+        ("alpha = 0.5", "parameters = 0.5",
+         "learners.b.parameters: unknown key (got 0.5); known here: algorithm, alpha, beta, bits, "
+         "epoch, features, l1, l2, label"),
+        ("alpha = 0.5", 'algorithm = "adagrad"\neta = 1',
+         "learners.b.algorithm: there is no learner of this name (got 'adagrad'); "
+         "use one of ['ftrl']"),
+        ('epoch = "3s"', 'epoch = "0s"',
+         "learners.b.epoch: an epoch must be greater than zero (got '0s'); 10s is usual"),
+        ('label = "click"\nepoch', 'label = "clik"\nepoch',
+         "learners.b.label: no action stream has this name (got 'clik'); "
+         "use one of ['click'], or add [actions.clik]"),
+        ('label = "click"\nepoch', "epoch", "learners.b.label: is missing; add this key"),
+        ('categorical = ["device"]', 'categorial = ["device"]',
+         "learners.b.features.categorial: unknown key (got ['device']); "
+         "did you mean categorical?"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_learner_names_its_table(tmp_path, old, new, message):
+    """The key path is that of the file, whatever the models look like."""
+    assert old in SEVERAL
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, SEVERAL.replace(old, new, 1))
+    assert str(caught.value) == f"{tmp_path / 'c.toml'}: {message}"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
