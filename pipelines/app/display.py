@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,7 +94,7 @@ def _rows(path: str) -> int:
     return int(pq.read_metadata(path).num_rows)
 
 
-def closing_table(summary: dict[str, Any], findings: list[str], out: Path) -> None:
+def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path) -> None:
     """Print what a replay came to."""
     console = Console()
     table = Table(

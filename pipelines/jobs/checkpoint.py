@@ -227,7 +227,7 @@ def resume(
         If the checkpoint is damaged, or an output that was finished before it.
     """
     manifest = _read_manifest(folder)
-    _check_identity(manifest["identity"], identity, inputs.file)
+    _check_identity(manifest["identity"], identity, inputs.config.file)
     _check_files(folder, manifest["files"], _MANIFEST)
     finished = {
         f"{sink}/{part}": noted

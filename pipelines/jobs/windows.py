@@ -75,7 +75,6 @@ class Measured:
 
 def measure_windows(
     config: Config,
-    file: Path,
     longest: int | None,
     coverage: float,
     watch: Callable[[int], None] = lambda events: None,
@@ -84,7 +83,7 @@ def measure_windows(
 
     Parameters
     ----------
-    config, file
+    config
         The configuration; its windows are what is looked at anew.
     longest
         The longest window to consider, microseconds; None is ten times the
@@ -94,9 +93,9 @@ def measure_windows(
     watch
         Told the number of events read so far.
     """
-    full = resolve(config, file)
+    full = resolve(config)
     longest = 10 * config.longest_window if longest is None else longest
-    inputs = resolve(_only_keys(config, longest), file)
+    inputs = resolve(_only_keys(config, longest))
     delays = {action.name: Delays(longest) for action in inputs.join.actions}
     progress = dict.fromkeys(inputs.join.stream_names, NEVER)
     with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:

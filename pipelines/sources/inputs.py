@@ -28,7 +28,6 @@ class Inputs:
     """A configuration resolved against its files."""
 
     config: Config
-    file: str
     streams: tuple[StreamPlan, ...]
     logs: tuple[LogFile, ...]
     join: JoinPlan
@@ -37,7 +36,7 @@ class Inputs:
     @property
     def files(self) -> tuple[Path, ...]:
         """Everything that is read: the configuration file and the logs."""
-        return (Path(self.file), *(Path(log.path) for log in self.logs))
+        return (Path(self.config.file), *(Path(log.path) for log in self.logs))
 
     def logs_of(self, stream: int) -> list[LogFile]:
         """Return the files of a stream, at least one, in order of path."""
@@ -73,15 +72,13 @@ class Inputs:
         return Ending(until)
 
 
-def resolve(config: Config, file: str | Path, algorithms: Algorithms = ALGORITHMS) -> Inputs:
+def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
     """Find and inspect the files of a configuration.
 
     Parameters
     ----------
     config
-        From `load_config`.
-    file
-        Its file: paths are relative to the folder, errors name it.
+        From `load_config`; paths are relative to the folder of its file.
     algorithms
         The learners that it may name.
 
@@ -90,7 +87,7 @@ def resolve(config: Config, file: str | Path, algorithms: Algorithms = ALGORITHM
     ConfigError
         For the first thing wrong.
     """
-    file = str(file)
+    file = config.file
     heads = [Head(file, table, stream) for table, stream in config.streams.items()]
     uses = impression_uses(config)
     carried = carried_columns(config, heads[IMPRESSIONS], uses)
@@ -113,4 +110,4 @@ def resolve(config: Config, file: str | Path, algorithms: Algorithms = ALGORITHM
     check_sample_names(file, join)
     check_sampling(file, join.sampling, heads[IMPRESSIONS])
     train = train_plan(config, algorithms)
-    return Inputs(config, file, streams, tuple(logs), join, train)
+    return Inputs(config, streams, tuple(logs), join, train)

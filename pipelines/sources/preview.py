@@ -49,14 +49,14 @@ def preview(inputs: Inputs) -> tuple[Preview, ...]:
         beyond = seen.reasons.get(Reason.TIME_OUT_OF_RANGE.value, 0)
         if seen.last_time is not None and seen.last_time < YEAR and not time.any_year:
             raise ConfigError(
-                inputs.file, f"{stream.table}.time.unit",
+                inputs.config.file, f"{stream.table}.time.unit",
                 f"the first {seen.records:,} event times all lie in 1970", unit,
                 f"are they {_LARGER.get(unit or '', 'of another unit')}? "
                 "If they are right, set time.any_year = true",
             )  # fmt: skip
         if seen.records and beyond > 0.9 * seen.records:
             raise ConfigError(
-                inputs.file, f"{stream.table}.time.unit",
+                inputs.config.file, f"{stream.table}.time.unit",
                 f"{beyond:,} of the first {seen.records:,} event times lie outside 1970 to 2099",
                 unit, f"are they {_SMALLER.get(unit or '', 'of another unit')}?",
             )  # fmt: skip

@@ -92,7 +92,7 @@ def job(log, tmp_path_factory):
 def read_job(log, tmp_path_factory, **join):
     config = load_config(log / "headrace.toml", parameter_models())
     config = config.model_copy(update={"join": config.join.model_copy(update=join)})
-    inputs = resolve(config, log / "headrace.toml")
+    inputs = resolve(config)
     blocks = list(read_blocks(inputs, 150, str(tmp_path_factory.mktemp("scratch"))))
     elements = [item for block in blocks for item in enumerate(block.envelopes)]
     return inputs, elements

@@ -70,7 +70,7 @@ def test_a_source_and_a_sink_of_ones_own_carry_a_whole_replay(log, tmp_path):
     assert (
         main(["replay", str(log / "headrace.toml"), "--out", str(tmp_path / "out"), "--quiet"]) == 0
     )
-    inputs = resolve(load_config(log / "headrace.toml", parameter_models()), log / "headrace.toml")
+    inputs = resolve(load_config(log / "headrace.toml", parameter_models()))
     partitions = []
     for file in inputs.logs:
         table = pq.read_table(file.path, columns=file.schema.names).cast(file.schema)

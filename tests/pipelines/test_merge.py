@@ -39,7 +39,7 @@ def test_a_source_that_is_hours_ahead_is_not_read_on(tmp_path):
     write(tmp_path / "clicks.parquet", 30 * SECOND, 600, MINUTE)
     path = tmp_path / "join.toml"
     path.write_text(CONFIG)
-    inputs = resolve(load_config(path, parameter_models()), path)
+    inputs = resolve(load_config(path, parameter_models()))
     rows = 20
     read = {}
     for block in read_blocks(inputs, rows, str(tmp_path)):
@@ -61,7 +61,7 @@ def test_the_clock_runs_through_the_last_window_step_by_step(tmp_path):
     write(tmp_path / "clicks.parquet", 0, 10, SECOND)
     path = tmp_path / "join.toml"
     path.write_text(CONFIG)
-    inputs = resolve(load_config(path, parameter_models()), path)
+    inputs = resolve(load_config(path, parameter_models()))
     blocks = list(read_blocks(inputs, 100, str(tmp_path)))
     told = [block.envelopes[0].progress for block in blocks if block.end == block.begin]
     end = START + 999 * SECOND
