@@ -17,8 +17,8 @@ from headrace.monitoring.report.page import render_report
 from headrace.pipelines.beam.graph import run_replay
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume
-from headrace.pipelines.jobs.facts import gather_findings, read_back
 from headrace.pipelines.jobs.identity import digest_of, identity_of
+from headrace.pipelines.jobs.readback import gather_findings, read_back
 from headrace.pipelines.jobs.summary import summarize
 from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.disk import write_text

@@ -11,7 +11,7 @@ from typing import Any
 
 from headrace.monitoring.ratios import auc, ratios
 from headrace.monitoring.statistics import Statistics
-from headrace.pipelines.jobs.facts import Written
+from headrace.pipelines.jobs.readback import Written
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.training.job import Finished
 from headrace.schemas.config.durations import SECOND
