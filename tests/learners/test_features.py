@@ -160,3 +160,9 @@ def test_a_column_that_is_missing_is_named():
     """There is no silent default for a declared column."""
     with pytest.raises(KeyError, match="nowhere"):
         encode({"categorical": ("nowhere",)}, {"a": [1]})
+
+
+def test_the_columns_of_features_are_named_once():
+    """In order of first use, whatever they are used for."""
+    features = Features(("a", "b"), (MultiValued("c"),), {"b": "log", "d": "linear"}, (("a", "e"),))
+    assert features.columns == ("a", "b", "c", "d", "e")
