@@ -24,6 +24,7 @@ setup(
         "apache-beam==2.77.*",
         "jinja2>=3.1",
         "msgspec>=0.19",
+        "narwhals>=2",
         "numba>=0.61",
         "numpy>=2.0,<2.5",
         "prometheus-client>=0.21",
@@ -37,6 +38,8 @@ setup(
         "test": [
             "hypothesis>=6.100",
             "mmh3>=5",
+            "pandas>=2.2",
+            "polars>=1",
             "pytest>=8",
             "scikit-learn>=1.5",
             "vowpalwabbit>=9.11,<9.12",

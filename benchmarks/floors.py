@@ -32,7 +32,7 @@ def score(name: str, data: Path, work: Path) -> tuple[float, float, int]:
     from headrace.pipelines.run.folder import opened
 
     path = convert(name, data / name, work)
-    inputs = resolve(load_config(path, parameter_models()), path)
+    inputs = resolve(load_config(path, parameter_models()))
     with opened(work / "result", inputs.files) as place:
         replay(inputs, place)
     samples = ds.dataset(work / "result" / "samples", format="parquet").to_table()

@@ -72,7 +72,7 @@ def headrace(config: Path) -> dict[str, float]:
     from headrace.pipelines.sources.merge import read_blocks
     from headrace.schemas.config.loading import load_config
 
-    inputs = resolve(load_config(config, parameter_models()), config)
+    inputs = resolve(load_config(config, parameter_models()))
     shards = inputs.join.shards
     events = samples = 0
     joining = 0.0

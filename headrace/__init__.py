@@ -1,1 +1,88 @@
-"""Streaming sample joining and online learning with exact, replayable results."""
+"""Streaming sample joining and online learning with exact, replayable results.
+
+What is named in ``__all__`` is the public interface; docs/api.md shows it at work. It is
+loaded when it is asked for, so that the command line starts at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headrace.learners.registry import ALGORITHMS as ALGORITHMS
+    from headrace.learners.registry import Algorithm as Algorithm
+    from headrace.learners.river import FTRLProximalClassifier as FTRLProximalClassifier
+    from headrace.pipelines.app.api import ReplayResult as ReplayResult
+    from headrace.pipelines.app.api import generate as generate
+    from headrace.pipelines.app.api import load_config as load_config
+    from headrace.pipelines.app.api import load_result as load_result
+    from headrace.pipelines.app.api import replay as replay
+    from headrace.pipelines.app.api import study_windows as study_windows
+    from headrace.pipelines.app.api import validate as validate
+    from headrace.pipelines.app.api import verify as verify
+    from headrace.pipelines.jobs.prediction import Model as Model
+    from headrace.pipelines.jobs.prediction import load_model as load_model
+    from headrace.pipelines.jobs.validation import Validation as Validation
+    from headrace.pipelines.jobs.windows import Measured as Measured
+    from headrace.schemas.config.models import Config as Config
+    from headrace.schemas.errors import ConfigError as ConfigError
+    from headrace.schemas.errors import FolderError as FolderError
+    from headrace.schemas.errors import HeadraceError as HeadraceError
+    from headrace.schemas.summary import Summary as Summary
+
+_WHERE = {
+    "ALGORITHMS": "learners.registry",
+    "Algorithm": "learners.registry",
+    "Config": "schemas.config.models",
+    "ConfigError": "schemas.errors",
+    "FTRLProximalClassifier": "learners.river",
+    "FolderError": "schemas.errors",
+    "HeadraceError": "schemas.errors",
+    "Measured": "pipelines.jobs.windows",
+    "Model": "pipelines.jobs.prediction",
+    "ReplayResult": "pipelines.app.api",
+    "Summary": "schemas.summary",
+    "Validation": "pipelines.jobs.validation",
+    "generate": "pipelines.app.api",
+    "load_config": "pipelines.app.api",
+    "load_model": "pipelines.jobs.prediction",
+    "load_result": "pipelines.app.api",
+    "replay": "pipelines.app.api",
+    "study_windows": "pipelines.app.api",
+    "validate": "pipelines.app.api",
+    "verify": "pipelines.app.api",
+}
+
+__all__ = [
+    "ALGORITHMS",
+    "Algorithm",
+    "Config",
+    "ConfigError",
+    "FTRLProximalClassifier",
+    "FolderError",
+    "HeadraceError",
+    "Measured",
+    "Model",
+    "ReplayResult",
+    "Summary",
+    "Validation",
+    "generate",
+    "load_config",
+    "load_model",
+    "load_result",
+    "replay",
+    "study_windows",
+    "validate",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'headrace' has no attribute {name!r}")
+    return getattr(import_module(f"headrace.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,11 +1,15 @@
-"""FTRL-Proximal with river's interface: features as a dictionary, one sample at a time."""
+"""FTRL-Proximal with river's interface: a sample at a time as a dictionary, or tables of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+import narwhals as nw
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from river import base
 
 from headrace.learners.features import FeatureRows
@@ -13,12 +17,13 @@ from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
 from headrace.schemas.records.hashing import hash_bytes
 
 
-class FTRLProximalClassifier(base.Classifier):
+class FTRLProximalClassifier(base.MiniBatchClassifier):
     """Logistic regression by FTRL-Proximal over hashed features.
 
     A number is a feature with that value; text, a boolean or anything else is
-    a feature of its own for each value. A constant feature carries the
-    intercept.
+    a feature of its own for each value; what is None or not a number is left out.
+    A constant feature carries the intercept. Rows of a table are learned as they
+    would be one by one, to the same bits.
 
     Parameters
     ----------
@@ -90,16 +95,94 @@ class FTRLProximalClassifier(base.Classifier):
         p = float(1.0 / (1.0 + np.exp(-margin)))
         return {False: 1.0 - p, True: p}
 
+    def learn_many(self, X: Any, y: Any, w: Any = None) -> None:  # noqa: N803
+        """Learn the rows of a table, in their order.
+
+        Parameters
+        ----------
+        X
+            A table of pandas, Arrow or polars, a column a feature, shape (n, d).
+        y
+            Labels, true or false, shape (n,).
+        w
+            Weights of the gradients, shape (n,); None weighs all alike.
+        """
+        rows = self._encode_table(X)
+        count = rows.starts.size - 1
+        label = np.asarray(y).astype(bool).astype(np.float64)
+        weight = np.ones(count) if w is None else np.asarray(w, np.float64)
+        self._model.learn(rows, np.arange(count), label, weight, np.zeros(count))
+
+    def predict_proba_many(self, X: Any) -> Any:  # noqa: N803
+        """Return the probabilities of false and true of every row.
+
+        Returns
+        -------
+        table
+            Of the kind that `X` is. In pandas the columns are ``False`` and ``True`` and
+            the index is that of `X`; where names are text they are ``"False"`` and ``"True"``.
+        """
+        p = self._probability(X)
+        if nw.dependencies.is_pandas_dataframe(X):
+            return type(X)({False: 1.0 - p, True: p}, index=X.index)
+        table = nw.from_native(X, eager_only=True)
+        return nw.from_dict({"False": 1.0 - p, "True": p}, backend=table.implementation).to_native()
+
+    def predict_many(self, X: Any) -> Any:  # noqa: N803
+        """Return whether the label of each row is probably true, as a column of `X`'s kind."""
+        likely = self._probability(X) > 0.5
+        if nw.dependencies.is_pandas_dataframe(X):
+            return X.iloc[:, 0].__class__(likely, index=X.index)
+        table = nw.from_native(X, eager_only=True)
+        return nw.new_series("label", likely, backend=table.implementation).to_native()
+
+    def _probability(self, table: Any) -> npt.NDArray[np.float64]:
+        with np.errstate(over="ignore"):
+            p: npt.NDArray[np.float64] = 1.0 / (
+                1.0 + np.exp(-self._model.predict(self._encode_table(table)))
+            )
+        return p
+
+    def _index(self, text: str) -> int:
+        return int(hash_bytes(text.encode())[0]) & ((1 << self.bits) - 1)
+
+    def _feature(self, name: Any, value: Any) -> tuple[int, float]:
+        """Return index and value of a feature; one whose value is not a number is left out."""
+        if value is None:
+            return 0, np.nan
+        if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+            return self._index(f"{name}"), float(value)
+        return self._index(f"{name}={value}"), 1.0
+
     def _encode(self, x: dict[Any, Any]) -> FeatureRows:
-        mask = (1 << self.bits) - 1
-        indices = [hash_bytes(b"intercept")[0] & mask]
-        values = [1.0]
-        for name, value in x.items():
-            if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-                indices.append(hash_bytes(f"{name}".encode())[0] & mask)
-                values.append(float(value))
-            else:
-                indices.append(hash_bytes(f"{name}={value}".encode())[0] & mask)
-                values.append(1.0)
-        starts = np.array([0, len(indices)], np.int64)
-        return FeatureRows(starts, np.array(indices, np.uint32), np.array(values, np.float32))
+        found = [self._feature(name, value) for name, value in x.items()]
+        found = [(index, value) for index, value in found if not np.isnan(value)]
+        indices = np.array([self._index("intercept"), *(index for index, _ in found)], np.uint32)
+        values = np.array([1.0, *(value for _, value in found)], np.float32)
+        return FeatureRows(np.array([0, indices.size], np.int64), indices, values)
+
+    def _encode_table(self, native: Any) -> FeatureRows:
+        table = nw.from_native(native, eager_only=True)
+        indices = np.full((len(table), 1 + table.shape[1]), self._index("intercept"), np.uint32)
+        values = np.ones(indices.shape, np.float64)
+        for at, name in enumerate(table.columns, start=1):
+            column = table.get_column(name).to_arrow()
+            indices[:, at], values[:, at] = self._encode_column(name, column)
+        there = ~np.isnan(values)
+        starts = np.zeros(len(table) + 1, np.int64)
+        np.cumsum(there.sum(axis=1), out=starts[1:])
+        return FeatureRows(starts, indices[there], values[there].astype(np.float32))
+
+    def _encode_column(self, name: str, column: pa.Array) -> tuple[Any, npt.NDArray[np.float64]]:
+        kind = column.type
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            number = pc.cast(column, pa.float64(), safe=False)
+            return self._index(name), pc.fill_null(number, np.nan).to_numpy(zero_copy_only=False)
+        if not pa.types.is_dictionary(kind):
+            column = column.dictionary_encode()
+        # Of each value once, and of what is missing last.
+        distinct = column.dictionary.to_pylist()
+        found = [*(self._feature(name, value) for value in distinct), (0, np.nan)]
+        index, value = (np.array(part) for part in zip(*found, strict=True))
+        code = pc.fill_null(column.indices.cast(pa.int64()), len(distinct)).to_numpy()
+        return index[code], value[code]

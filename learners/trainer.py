@@ -145,7 +145,7 @@ class Trainer:
         return {
             name: save_snapshot(
                 folder_of(name), self.step.plan.learners[name].algorithm, learner,
-                {**about, **counted},
+                {"learner": name, **about, **counted},
             )
             for name, learner in self.learners.items()
         }  # fmt: skip

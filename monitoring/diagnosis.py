@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from headrace.schemas.config.durations import DAY, format_duration
@@ -12,7 +13,7 @@ WORTH_SAYING = 0.01
 
 
 @dataclass(frozen=True)
-class StreamFacts:
+class StreamResult:
     """What a diagnosis looks at, for one stream.
 
     Parameters
@@ -45,105 +46,136 @@ class StreamFacts:
         return "impressions" if self.name == "impressions" else f"actions.{self.name}"
 
 
-def diagnose(streams: list[StreamFacts], window: int) -> list[str]:
-    """List what is wrong, most telling first; empty if nothing is.
+@dataclass(frozen=True)
+class LogResult:
+    """What a diagnosis looks at, for a whole log.
 
     Parameters
     ----------
     streams
         The impressions, then the actions.
-    window
-        The longest window, microseconds.
+    longest_window
+        Microseconds.
     """
-    impressions = streams[0]
-    findings = []
-    for facts in streams:
-        if facts.last_time is not None and facts.last_time < 365 * DAY:
-            findings.append(
-                f"{facts.name}: all event times lie in 1970; are seconds read as milliseconds? "
-                f"Check {facts.table}.time.unit."
-            )
-        findings += _invalid(facts)
-        findings += _late(facts)
-        if facts is not impressions:
-            findings += _unmatched(facts, impressions, window)
-    return findings
+
+    streams: tuple[StreamResult, ...]
+    longest_window: int
+
+    @property
+    def impressions(self) -> StreamResult:
+        """The impression stream."""
+        return self.streams[0]
 
 
-def _share(facts: StreamFacts, count: int) -> str | None:
-    if not facts.records or count / facts.records <= WORTH_SAYING:
-        return None
-    return f"{facts.name}: {100 * count / facts.records:.1f} % of {facts.records:,} records"
+Detector = Callable[[StreamResult, LogResult], Iterator[str]]
+"""Looks at one stream of a log; what it finds is a sentence with its likely cause, and the
+setting to change."""
 
 
-def _invalid(facts: StreamFacts) -> list[str]:
-    share = _share(facts, facts.outcomes.get(Outcome.INVALID, 0))
+def times_in_1970(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find times of a unit that is too small."""
+    if stream.last_time is not None and stream.last_time < 365 * DAY:
+        yield (
+            f"{stream.name}: all event times lie in 1970; are seconds read as milliseconds? "
+            f"Check {stream.table}.time.unit."
+        )
+
+
+def invalid_records(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find records that are not valid, and say why most of them are not."""
+    share = share_of(stream, Outcome.INVALID)
     if share is None:
-        return []
-    reason = max(facts.reasons, key=lambda name: facts.reasons[name]) if facts.reasons else ""
+        return
+    reason = max(stream.reasons, key=lambda name: stream.reasons[name]) if stream.reasons else ""
     hints = {
-        Reason.UNDECODABLE: f"Check {facts.table}.format and delimiter.",
-        Reason.WRONG_TYPE: f"Declare the columns' types in {facts.table}.types.",
-        Reason.NULL_KEY: f"Check that {facts.table}.key names the right columns.",
-        Reason.NULL_TIME: f"Check {facts.table}.time.column.",
+        Reason.UNDECODABLE: f"Check {stream.table}.format and delimiter.",
+        Reason.WRONG_TYPE: f"Declare the columns' types in {stream.table}.types.",
+        Reason.NULL_KEY: f"Check that {stream.table}.key names the right columns.",
+        Reason.NULL_TIME: f"Check {stream.table}.time.column.",
         Reason.TIME_JUMP: (
             "They are far ahead of the rows around them. Is the file not sorted by time "
-            f'({facts.table}.order = "sort"), or are clocks wrong? See join.max_jump.'
+            f'({stream.table}.order = "sort"), or are clocks wrong? See join.max_jump.'
         ),
         Reason.TIME_OUT_OF_RANGE: (
-            f"Is the unit wrong (milliseconds read as seconds)? Check {facts.table}.time."
+            f"Is the unit wrong (milliseconds read as seconds)? Check {stream.table}.time."
         ),
     }
     hint = hints.get(Reason(reason), "") if reason else ""
-    return [f"{share} are invalid, most for {reason}. {hint}".rstrip()]
+    yield f"{share} are invalid, most for {reason}. {hint}".rstrip()
 
 
-def _late(facts: StreamFacts) -> list[str]:
-    share = _share(facts, facts.outcomes.get(Outcome.LATE, 0))
-    if share is None:
-        return []
+def late_records(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find records that came too late."""
+    share = share_of(stream, Outcome.LATE)
+    if share is not None:
+        yield (
+            f"{share} are late: they came after what they touch had settled. Is the file not "
+            f'sorted by time? Set {stream.table}.order = "sort", or join.out_of_orderness to the '
+            "disorder that is usual."
+        )
+
+
+def orphans(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find actions without an impression."""
+    share = share_of(stream, Outcome.ORPHAN)
+    if share is not None:
+        why = _why(stream, log.impressions)
+        yield f"{share} are orphans: they know no impression of their key. {why}"
+
+
+def outside_window(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find actions whose impression was too long ago."""
+    share = share_of(stream, Outcome.OUTSIDE_WINDOW)
+    if share is not None:
+        yield (
+            f"{share} lie outside the window of their impression. Is {stream.table}.window "
+            f"too short, or do the clocks of the two streams disagree (join.early)? "
+            f"The longest window is {format_duration(log.longest_window)}."
+        )
+
+
+DETECTORS: tuple[Detector, ...] = (
+    times_in_1970, invalid_records, late_records, orphans, outside_window,
+)  # fmt: skip
+
+
+def diagnose(log: LogResult, detectors: Sequence[Detector] = DETECTORS) -> list[str]:
+    """List what is wrong, stream by stream, in the order of detectors; empty if nothing is."""
     return [
-        f"{share} are late: they came after what they touch had settled. Is the file not "
-        f'sorted by time? Set {facts.table}.order = "sort", or join.out_of_orderness to the '
-        "disorder that is usual."
+        finding
+        for stream in log.streams
+        for detector in detectors
+        for finding in detector(stream, log)
     ]
 
 
-def _unmatched(facts: StreamFacts, impressions: StreamFacts, window: int) -> list[str]:
-    findings = []
-    share = _share(facts, facts.outcomes.get(Outcome.ORPHAN, 0))
-    if share is not None:
-        why = _why(facts, impressions)
-        findings.append(f"{share} are orphans: they know no impression of their key. {why}")
-    share = _share(facts, facts.outcomes.get(Outcome.OUTSIDE_WINDOW, 0))
-    if share is not None:
-        findings.append(
-            f"{share} lie outside the window of their impression. Is {facts.table}.window "
-            f"too short, or do the clocks of the two streams disagree (join.early)? "
-            f"The longest window is {format_duration(window)}."
-        )
-    return findings
+def share_of(stream: StreamResult, outcome: Outcome) -> str | None:
+    """Say how many of a stream's records ended so; None if they are not worth a word."""
+    count = stream.outcomes.get(outcome, 0)
+    if not stream.records or count / stream.records <= WORTH_SAYING:
+        return None
+    return f"{stream.name}: {100 * count / stream.records:.1f} % of {stream.records:,} records"
 
 
-def _why(facts: StreamFacts, impressions: StreamFacts) -> str:
-    if facts.key_types != impressions.key_types:
+def _why(stream: StreamResult, impressions: StreamResult) -> str:
+    if stream.key_types != impressions.key_types:
         return (
-            f"The key is {'/'.join(facts.key_types)} here and "
+            f"The key is {'/'.join(stream.key_types)} here and "
             f"{'/'.join(impressions.key_types)} in the impressions, and values of different types "
-            f"never match: declare one type in {facts.table}.types or impressions.types."
+            f"never match: declare one type in {stream.table}.types or impressions.types."
         )
     if None not in (
-        facts.first_time, facts.last_time, impressions.first_time, impressions.last_time
+        stream.first_time, stream.last_time, impressions.first_time, impressions.last_time
     ):  # fmt: skip
-        apart = facts.first_time > impressions.last_time or (  # type: ignore[operator]
-            facts.last_time < impressions.first_time  # type: ignore[operator]
+        apart = stream.first_time > impressions.last_time or (  # type: ignore[operator]
+            stream.last_time < impressions.first_time  # type: ignore[operator]
         )
         if apart:
             return (
                 "The two streams do not overlap in time: check the units "
-                f"({facts.table}.time, impressions.time) and the zone."
+                f"({stream.table}.time, impressions.time) and the zone."
             )
     return (
-        f"Do {facts.table}.key and impressions.key name the same thing? Are impression files "
+        f"Do {stream.table}.key and impressions.key name the same thing? Are impression files "
         "missing, or join.dedup_horizon or join.wait_for_impression too short?"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -55,6 +56,18 @@ class UnreadableInputError(HeadraceError):
         return cls(
             f"{source}: unreadable after record {offset} ({cause}); "
             "the file is truncated or corrupt: restore it and run the same command again"
+        )
+
+
+class MissingColumnError(HeadraceError):
+    """A table without a column that a model was learned from."""
+
+    @classmethod
+    def among(cls, name: str, there: Iterable[str], needed: Iterable[str]) -> MissingColumnError:
+        """Say which column is missing, and which are needed."""
+        return cls(
+            f"no column {name} in the table (got {', '.join(there)}); "
+            f"the model needs {', '.join(needed)}"
         )
 
 

@@ -94,3 +94,37 @@ def test_the_worked_example_is_right():
 
 def played_time(moment) -> int:
     return round(moment.timestamp() * 1_000_000)
+
+
+def test_the_code_of_extending_is_that_of_tests():
+    """Classes and functions on the page are run by tests, word for word."""
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    defined = [block for block in blocks if re.search(r"^(class|def) ", block, re.MULTILINE)]
+    assert len(defined) == 3
+    tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    for block in defined:
+        assert any(block in test for test in tests), block
+        assert block.count("\n") < 40
+
+
+def test_what_documents_name_is_there():
+    """Modules and files that a page names in code exist, so that a move or a new name shows."""
+    pages = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
+    folders = "schemas|joiner|learners|monitoring|pipelines"
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(rf"`(?:headrace\.)?((?:{folders})(?:\.[a-z_]+)+)", text):
+            path = ROOT / name.replace(".", "/")
+            assert (
+                path.with_suffix(".py").exists()
+                or path.is_dir()
+                or (
+                    # a name inside of a module
+                    path.parent.with_suffix(".py").exists()
+                )
+            ), f"{page.name}: {name}"
+        for name in re.findall(rf"`((?:{folders}|tests|docs|examples)/[\w/.-]+)`", text):
+            assert (ROOT / name).exists() or "NAME" in name, f"{page.name}: {name}"
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"

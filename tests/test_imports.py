@@ -20,7 +20,7 @@ OWN = {
 THIRD_PARTY = {
     "schemas": {"numpy", "pyarrow", "numba", "pydantic", "msgspec"},
     "joiner": {"numpy", "pyarrow", "numba"},
-    "learners": {"numpy", "pyarrow", "numba", "pydantic", "river"},
+    "learners": {"narwhals", "numpy", "pyarrow", "numba", "pydantic", "river"},
     "monitoring": {
         "numpy", "pyarrow", "numba", "river", "prometheus_client", "jinja2", "vl_convert",
     },

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if beam_options and options.command != "replay":
         print(f"headrace {options.command}: takes no Beam options after --", file=sys.stderr)
         return MISUSED
-    from headrace.pipelines.run.runtime import IN_PROCESS
+    from headrace.pipelines.run.runner import IN_PROCESS
 
     foreign = [o for o in beam_options if o.startswith("--runner") and o != IN_PROCESS]
     if foreign:

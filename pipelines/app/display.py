@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +22,11 @@ from rich.table import Table
 
 from headrace.monitoring.ending import what_stayed_open
 from headrace.monitoring.report.page import WindowsOf
+from headrace.pipelines.jobs.validation import Validation
 from headrace.pipelines.jobs.windows import Measured
-from headrace.pipelines.run.runtime import Board
-from headrace.pipelines.sources.heads import Head, inspect_head
+from headrace.pipelines.run.board import Board
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.sources.preview import Preview
 from headrace.schemas.config.durations import format_duration
 
 _REFRESH_S = 0.2
@@ -39,8 +40,7 @@ def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
         yield lambda board: None
         return
     # How much there is shows in Parquet's footers; text tells only when it has been read.
-    totals = [_rows(source.path) if source.format == "parquet" else None
-              for source in inputs.sources]  # fmt: skip
+    totals = [_rows(log.path) if log.format == "parquet" else None for log in inputs.logs]
     known = sum(total for total in totals if total is not None) if None not in totals else None
     progress = Progress(
         SpinnerColumn(),
@@ -94,7 +94,7 @@ def _rows(path: str) -> int:
     return int(pq.read_metadata(path).num_rows)
 
 
-def closing_table(summary: dict[str, Any], findings: list[str], out: Path) -> None:
+def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path) -> None:
     """Print what a replay came to."""
     console = Console()
     table = Table(
@@ -230,41 +230,39 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.4f}"
 
 
-def _describe_head(head: Head, order: str) -> str:
-    if head.first_time is None or head.last_time is None:
+def _describe(seen: Preview, sorts: bool) -> str:
+    if seen.first_time is None or seen.last_time is None:
         times = "no valid event time"
     else:
-        first, last = (_moment(time) for time in (head.first_time, head.last_time))
+        first, last = (_moment(time) for time in (seen.first_time, seen.last_time))
         times = f"event times {first} to {last}"
-        if order == "sorted" and not head.in_order:
+        if not sorts and not seen.in_order:
             times += ", not in order"
-    invalid = ", ".join(f"{count:,} {reason}" for reason, count in head.reasons.items())
-    return f"first {head.records:,} records: {times}; invalid: {invalid or 'none'}"
+    invalid = ", ".join(f"{count:,} {reason}" for reason, count in seen.reasons.items())
+    return f"first {seen.records:,} records: {times}; invalid: {invalid or 'none'}"
 
 
 def _moment(microseconds: int) -> str:
     return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def describe(inputs: Inputs) -> None:
-    """Print what a job would do."""
+def describe(inputs: Inputs, validation: Validation) -> None:
+    """Print what a replay would read and do."""
     console = Console(highlight=False)
     config, join = inputs.config, inputs.join
-    streams = [config.impressions, *config.actions.values()]
-    for number, (name, stream) in enumerate(zip(inputs.stream_names, streams, strict=True)):
-        sources = [source for source in inputs.sources if source.stream == number]
-        schema = sources[0].schema
-        size = sum(source.size for source in sources) / 1e6
-        key = ", ".join(f"{column} ({schema.field(column).type})" for column in stream.key)
+    windows = {action.name: action.window for action in join.actions}
+    for stream in validation.streams:
+        key = ", ".join(f"{name} ({kind})" for name, kind in stream.key.items())
         console.print(
-            f"[bold]{name}[/bold]: {len(sources)} {sources[0].format} file(s), {size:,.1f} MB, "
-            f"{'sorted on reading' if stream.order == 'sort' else 'read in file order'}"
+            f"[bold]{stream.name}[/bold]: {stream.files} {stream.format} file(s), "
+            f"{stream.size / 1e6:,.1f} MB, "
+            f"{'sorted on reading' if stream.sorts else 'read in file order'}"
         )
-        console.print(f"  key {key}; event time {stream.time.column}")
-        console.print(f"  {_describe_head(inspect_head(inputs, number), stream.order)}")
-        if number:
-            window = join.actions[number - 1].window
-            console.print(f"  joined within {format_duration(window)} of the impression")
+        console.print(f"  key {key}; event time {stream.time_column}")
+        console.print(f"  {_describe(stream.first_records, stream.sorts)}")
+        if stream.name in windows:
+            window = format_duration(windows[stream.name])
+            console.print(f"  joined within {window} of the impression")
     console.print(
         f"[bold]join[/bold]: {join.shards} shards; an impression settles "
         f"{format_duration(join.settle_delay)} after its event time, and its key is remembered "
@@ -300,18 +298,6 @@ def describe(inputs: Inputs) -> None:
             f"[bold]learner {name}[/bold]: {learner.algorithm} on {learner.label}, {count} "
             f"features in 2^{learner.bits} coordinates"
         )
-    types = {
-        name: tuple(
-            str(next(s for s in inputs.sources if s.stream == number).schema.field(column).type)
-            for column in stream.key
-        )
-        for number, (name, stream) in enumerate(zip(inputs.stream_names, streams, strict=True))
-    }
-    for name in inputs.stream_names[1:]:
-        if types[name] != types["impressions"]:
-            console.print(
-                f"[yellow]attention[/yellow] the key of {name} is {'/'.join(types[name])}, that "
-                f"of impressions {'/'.join(types['impressions'])}: values of different types "
-                "never match; declare types"
-            )
+    for warning in validation.warnings:
+        console.print(f"[yellow]attention[/yellow] {warning}")
     console.print("The configuration is good.")

@@ -1,6 +1,6 @@
-"""Durable cells on Beam state, and the cache that spares rebuilding from them.
+"""Durable cells on Beam state, and the memory that spares rebuilding from them.
 
-What is in memory is worth only as much as its token: the cache holds an object
+What is in memory is worth only as much as its token: an object is held
 under a random token, the step's ``meta`` cell names the token of the state that
 was committed, and only if they are equal is the object the one that belongs to
 the cells. It is taken out when a bundle first touches it and put back when the
@@ -81,43 +81,52 @@ class BeamJournal:
         self.bags[f"{ring}_{cell}"].clear()
 
 
-class TokenCache:
-    """Objects of a process by (scope, key), each valid for one token.
+class StepStates:
+    """The objects of one step of one job, by key, each valid for one token.
 
-    One under the token `INITIAL` is what a key's state begins with.
+    They lie in the memory of the process under the names of job and step, so that
+    every instance of the step finds them, however often the runner makes a new one.
+    Pickled, it is nothing but those names.
+
+    Parameters
+    ----------
+    job, step
+        The names.
     """
 
-    def __init__(self) -> None:
-        self._entries: dict[tuple[str, int], tuple[str, Any]] = {}
-        self._lock = threading.Lock()
+    def __init__(self, job: str, step: str) -> None:
+        self.scope = (job, step)
 
-    def pop(self, scope: str, key: int, token: str) -> Any | None:
-        """Take the object out; None if there is none, or it is of another token."""
-        with self._lock:
-            found, value = self._entries.pop((scope, key), ("", None))
+    def pop(self, key: int, token: str) -> Any | None:
+        """Take the object of a key out; None if there is none, or it is of another token."""
+        with _LOCK:
+            found, value = _STATES.get(self.scope, {}).pop(key, ("", None))
         return value if found == token else None
 
-    def put(self, scope: str, key: int, token: str, value: Any) -> None:
+    def put(self, key: int, token: str, value: Any) -> None:
         """Put an object back."""
-        with self._lock:
-            self._entries[scope, key] = (token, value)
+        with _LOCK:
+            _STATES.setdefault(self.scope, {})[key] = (token, value)
 
-    def values(self, scope: str) -> dict[int, Any]:
-        """Return the objects of a scope by key, without taking them out."""
-        with self._lock:
-            return {
-                key: value for (name, key), (_, value) in self._entries.items() if name == scope
-            }
+    def begin_with(self, key: int, value: Any) -> None:
+        """Give a key the object that its state begins with."""
+        self.put(key, _INITIAL, value)
 
-    def forget(self, scope: str) -> None:
-        """Drop everything of a scope."""
-        with self._lock:
-            for name in [name for name in self._entries if name[0] == scope]:
-                del self._entries[name]
+    def values(self) -> dict[int, Any]:
+        """Return the objects by key, without taking them out."""
+        with _LOCK:
+            return {key: value for key, (_, value) in _STATES.get(self.scope, {}).items()}
+
+    def forget(self) -> None:
+        """Drop all objects."""
+        with _LOCK:
+            _STATES.pop(self.scope, None)
 
 
-INITIAL = "initial"
-CACHE = TokenCache()
+_STATES: dict[tuple[str, str], dict[int, tuple[str, Any]]] = {}
+_LOCK = threading.Lock()
+_INITIAL = "initial"
+"""The token of what a key's state begins with."""
 
 
 class Bundle:
@@ -125,12 +134,12 @@ class Bundle:
 
     Parameters
     ----------
-    scope
-        Names the job and step; the cache is shared by the process.
+    states
+        Those of the step.
     """
 
-    def __init__(self, scope: str) -> None:
-        self.scope = scope
+    def __init__(self, states: StepStates) -> None:
+        self.states = states
         self.live: dict[int, tuple[str, Any]] = {}
 
     def touch(
@@ -139,7 +148,7 @@ class Bundle:
         read_meta: Callable[[], bytes | None],
         rebuild: Callable[[dict[str, Any]], Any],
     ) -> Any:
-        """Return the object of a key, from this bundle, the cache, or `rebuild`.
+        """Return the object of a key, from this bundle, from memory, or from `rebuild`.
 
         Parameters
         ----------
@@ -155,7 +164,7 @@ class Bundle:
             return self.live[key][1]
         meta = read_meta()
         known = json.loads(meta) if meta is not None else {}
-        value = CACHE.pop(self.scope, key, known.get("token", INITIAL))
+        value = self.states.pop(key, known.get("token", _INITIAL))
         if value is None:
             value = rebuild(known)
         self.live[key] = (secrets.token_hex(16), value)
@@ -166,7 +175,7 @@ class Bundle:
         return json.dumps({**meta, "token": self.live[key][0]}, separators=(",", ":")).encode()
 
     def finish(self) -> None:
-        """Hand the objects back to the cache."""
+        """Hand the objects back."""
         for key, (token, value) in self.live.items():
-            CACHE.put(self.scope, key, token, value)
+            self.states.put(key, token, value)
         self.live = {}

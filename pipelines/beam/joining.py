@@ -12,8 +12,14 @@ from headrace.joiner.journal.cells import Journal
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.recovery import describe_join, restore_join
 from headrace.joiner.samples.output import JoinOutput
-from headrace.pipelines.beam.durable import BAG_NAMES, BeamJournal, Bundle, with_cells
-from headrace.pipelines.run import runtime
+from headrace.pipelines.beam.durable import (
+    BAG_NAMES,
+    BeamJournal,
+    Bundle,
+    StepStates,
+    with_cells,
+)
+from headrace.pipelines.beam.run import JOIN, Run
 from headrace.pipelines.run.spill import CACHE_BYTES
 from headrace.pipelines.sources.letters import buried_letters
 from headrace.schemas.records.envelope import EventEnvelope
@@ -30,44 +36,39 @@ class JoinShards(beam.DoFn):
         The join.
     sources
         Name of each source, for dead letters.
-    scope
-        Names the job in the process-wide cache.
+    job
+        Its name.
     cache_bytes
         Payload held in memory, over all shards.
-    in_process
-        Whether the job's owner keeps the state, in this process: payloads that
-        the cache has no room for go to the run's spill. If not, the runner does.
+    run
+        The run that keeps the state: payloads that memory has no room for go to its
+        journals. None if the runner keeps the state.
     """
 
     def __init__(
         self,
         plan: JoinPlan,
         sources: tuple[str, ...],
-        scope: str,
+        job: str,
         cache_bytes: int = CACHE_BYTES,
-        in_process: bool = False,
+        run: Run | None = None,
     ) -> None:
         self.plan = plan
         self.sources = sources
-        self.run = scope
-        self.scope = f"{scope}/join"
-        self.in_process = in_process
+        self.states = StepStates(job, JOIN)
+        self.run = run
         self.cache_bytes = cache_bytes // plan.shards
 
     def start_bundle(self) -> None:
         """Forget what a failed bundle may have left."""
-        self.bundle = Bundle(self.scope)
+        self.bundle = Bundle(self.states)
 
     @with_cells(*BAG_NAMES)
     def process(self, element: tuple[int, EventEnvelope], *cells: Any) -> Iterator[Any]:
         """Apply one envelope to its shard."""
         shard, sent = element
         meta, *bags = cells
-        journal: Journal
-        if self.in_process:
-            journal = runtime.lookup(self.run).resources["spill"].of(shard)
-        else:
-            journal = BeamJournal(bags)
+        journal: Journal = BeamJournal(bags) if self.run is None else self.run.journals.of(shard)
 
         def rebuild(known: dict[str, Any]) -> ShardJoin:
             if not known:
@@ -77,7 +78,7 @@ class JoinShards(beam.DoFn):
         join = self.bundle.touch(shard, meta.read, rebuild)
         output: JoinOutput = join.apply(sent, journal)
         envelope = join.emit(output)
-        described = {} if self.in_process else describe_join(join)
+        described = describe_join(join) if self.run is None else {}
         meta.write(self.bundle.sealed(shard, described))
         for dead in output.dead:
             letters = buried_letters(dead, self.plan.stream_names, self.sources)
@@ -86,5 +87,5 @@ class JoinShards(beam.DoFn):
             yield (0, envelope)
 
     def finish_bundle(self) -> None:
-        """Hand the shards back to the cache."""
+        """Hand the shards back."""
         self.bundle.finish()

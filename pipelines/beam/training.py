@@ -10,7 +10,8 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from headrace.pipelines.beam.durable import Bundle, with_cells
+from headrace.pipelines.beam.durable import Bundle, StepStates, with_cells
+from headrace.pipelines.beam.run import TRAIN
 from headrace.pipelines.training.job import TrainJob
 from headrace.pipelines.training.state import TrainingState
 from headrace.schemas.records.envelope import SampleEnvelope
@@ -25,17 +26,17 @@ class TrainEpochs(beam.DoFn):
     ----------
     job
         What to do.
-    scope
-        Names the job in the process-wide cache.
+    name
+        Of the job.
     """
 
-    def __init__(self, job: TrainJob, scope: str) -> None:
+    def __init__(self, job: TrainJob, name: str) -> None:
         self.job = job
-        self.scope = f"{scope}/train"
+        self.states = StepStates(name, TRAIN)
 
     def start_bundle(self) -> None:
         """Forget what a failed bundle may have left."""
-        self.bundle = Bundle(self.scope)
+        self.bundle = Bundle(self.states)
 
     @with_cells("envelopes", "waiting")
     def process(self, element: tuple[int, SampleEnvelope], *cells: Any) -> Iterator[Any]:
@@ -70,7 +71,7 @@ class TrainEpochs(beam.DoFn):
             yield beam.pvalue.TaggedOutput(FINISHED, state.finish())
 
     def finish_bundle(self) -> list[WindowedValue]:
-        """Have everything learned, and hand the state back to the cache."""
+        """Have everything learned, and hand the state back."""
         samples = [learned for _, state in self.bundle.live.values() for learned in state.flush()]
         self.bundle.finish()
         return [WindowedValue(learned, MIN_TIMESTAMP, (GlobalWindow(),)) for learned in samples]

@@ -1,59 +1,52 @@
-"""The last steps of a replay: what they are given goes to the writers of the run."""
+"""The last steps of a replay: what they are given goes to the sinks of the run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 
 from headrace.learners.learning import Learned
-from headrace.pipelines.run import runtime
+from headrace.pipelines.beam.run import Run
+from headrace.pipelines.training.job import Finished
 
 
 class WriteSamples(beam.DoFn):
     """Write `Learned` samples in canonical order."""
 
-    def __init__(self, run: str) -> None:
-        self.run = run
+    def __init__(self, run: Run, sink: str) -> None:
+        self.run, self.sink = run, sink
 
     def process(self, learned: Learned) -> Iterator[Any]:
-        """Hand samples to the writer."""
-        run = runtime.lookup(self.run)
-        run.board.samples += learned.epoch.order.size
-        run.board.event_time = learned.epoch.parts[-1].column("event_time")[-1].value
-        run.resources["samples"].put(learned)
+        """Hand samples to the sink, to be put in order on its thread."""
+        self.run.board.samples += learned.epoch.order.size
+        self.run.board.event_time = learned.epoch.parts[-1].column("event_time")[-1].value
+        self.run.sinks[self.sink].put(learned.epoch.in_order)
         return iter(())
 
 
 class WriteBatches(beam.DoFn):
-    """Write batches to a folder of the run: dead letters, corrections."""
+    """Write batches as they come: dead letters, corrections, joined actions."""
 
-    def __init__(self, run: str, folder: str) -> None:
-        self.run, self.folder = run, folder
+    def __init__(self, run: Run, sink: str) -> None:
+        self.run, self.sink = run, sink
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
-        """Hand a batch to the writer."""
-        runtime.lookup(self.run).resources[self.folder].put(batch)
+        """Hand a batch to the sink."""
+        self.run.sinks[self.sink].put(partial(pa.Table.from_batches, [batch]))
         return iter(())
 
 
 class KeepResult(beam.DoFn):
     """Keep what the trainer finished with, for the job's owner."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
 
-    def process(self, finished: Any) -> Iterator[Any]:
+    def process(self, finished: Finished) -> Iterator[Any]:
         """Keep it."""
-        runtime.lookup(self.run).resources["result"] = _Kept(finished)
+        self.run.finished = finished
         return iter(())
-
-
-class _Kept:
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def close(self) -> None:
-        """Nothing is open."""

@@ -24,24 +24,24 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from headrace.joiner.join import ShardJoin
+from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.recovery import export_join, restore_join
-from headrace.pipelines.beam.durable import CACHE, INITIAL
-from headrace.pipelines.run import runtime
+from headrace.pipelines.beam.run import Run
 from headrace.pipelines.run.disk import describe, files_under, flush, flush_tree, writing
 from headrace.pipelines.run.place import CHECKPOINT, LETTERS, Place
 from headrace.pipelines.run.signing import read_signed, write_signed
-from headrace.pipelines.run.spill import FileJournal
-from headrace.pipelines.sinks.parquet import Paused, Sink
+from headrace.pipelines.run.spill import Spill
+from headrace.pipelines.sinks.sink import Mark
 from headrace.pipelines.sources.inputs import Inputs
-from headrace.pipelines.sources.sourcereader import ReaderState
+from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.job import TrainJob
 from headrace.pipelines.training.state import TrainingState
 from headrace.schemas.errors import CheckpointError, ConfigError
@@ -59,25 +59,29 @@ _SHARE = 20
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where a replay goes on.
+    """Where a replay goes on; by default, where one begins.
 
     Parameters
     ----------
     block
         Number of the next block to read.
-    readers
+    states
         How far each source was read, by its number.
-    sinks
-        What the outputs had finished and held back; None of a run that begins.
+    marks
+        Where each sink stood, by its name.
+    joins, training
+        The state of each shard, and of the training step.
     events, elapsed_s
         Events and seconds so far.
     """
 
-    block: int
-    readers: dict[int, ReaderState]
-    sinks: Paused | None
-    events: int
-    elapsed_s: float
+    block: int = 0
+    states: dict[int, SourceState] = field(default_factory=dict)
+    marks: dict[str, Mark] = field(default_factory=dict)
+    joins: dict[int, ShardJoin] = field(default_factory=dict)
+    training: TrainingState | None = None
+    events: int = 0
+    elapsed_s: float = 0.0
 
 
 class Checkpointer:
@@ -85,7 +89,7 @@ class Checkpointer:
 
     Parameters
     ----------
-    name, run
+    run
         The run.
     place
         Its folder.
@@ -99,14 +103,13 @@ class Checkpointer:
 
     def __init__(
         self,
-        name: str,
-        run: runtime.Run,
+        run: Run,
         place: Place,
         identity: dict[str, Any],
         every_s: float,
         resumed: Resumed,
     ) -> None:
-        self.name, self.run, self.place, self.every_s = name, run, place, every_s
+        self.run, self.place, self.every_s = run, place, every_s
         self.identity = identity
         self.last = resumed.block
         self.started = time.monotonic() - resumed.elapsed_s
@@ -114,7 +117,7 @@ class Checkpointer:
         self.taking = threading.Lock()
         self.closed = False
 
-    def offer(self, block: int, readers: dict[int, ReaderState]) -> None:
+    def offer(self, block: int, states: Mapping[int, SourceState]) -> None:
         """Take a checkpoint before block number `block`, if one is due."""
         if block == self.last or time.monotonic() < self.due:
             return
@@ -123,12 +126,12 @@ class Checkpointer:
         with self.taking:
             if self.closed:
                 return
-            self._take(block, readers)
+            self._take(block, states)
         ended = time.monotonic()
         if self.every_s:
             self.due = ended + max(self.every_s, _SHARE * (ended - began))
 
-    def _take(self, block: int, readers: dict[int, ReaderState]) -> None:
+    def _take(self, block: int, states: Mapping[int, SourceState]) -> None:
         aside = self.place.partial / _ASIDE
         if aside.exists():
             shutil.rmtree(aside)
@@ -136,22 +139,19 @@ class Checkpointer:
             aside.mkdir()
             described = self._write_join(aside)
             self._write_training(aside)
-            ledgers = self._write_sinks(aside)
+            committed = self._write_sinks(aside)
             manifest = {
                 "identity": self.identity,
                 "block": block,
-                "readers": {number: asdict(state) for number, state in readers.items()},
+                "sources": {number: asdict(state) for number, state in states.items()},
                 "join": described,
-                "sinks": ledgers,
+                "sinks": committed,
                 "events": self.run.board.events,
                 "elapsed_s": time.monotonic() - self.started,
                 "files": {name: describe(path) for name, path in files_under(aside).items()},
             }
             write_signed(aside / _MANIFEST, manifest)
         flush_tree(aside)
-        # The checkpoint counts on finished files, so their names must be on disk before it.
-        for _, sink in self._sinks():
-            flush(sink.files.folder)
         older = list(self.place.partial.glob(f"{CHECKPOINT}*"))
         with writing(aside):
             os.rename(aside, self.place.partial / f"{CHECKPOINT}{block:012d}")
@@ -160,14 +160,14 @@ class Checkpointer:
             self.place.retire(path)
 
     def _write_join(self, folder: Path) -> dict[int, Any]:
-        shards: dict[int, ShardJoin] = CACHE.values(f"{self.name}/join")
+        shards: dict[int, ShardJoin] = self.run.joins.values()
         described = {}
         with (
             pa.OSFile(str(folder / "join.arrow"), "wb") as file,
             pa.ipc.new_stream(file, _PIECES) as writer,
         ):
             for shard, join in shards.items():
-                journal = self.run.resources["spill"].of(shard)
+                journal = self.run.journals.of(shard)
                 described[shard], pieces = export_join(join, journal)
                 for ring, cell, data in pieces:
                     row = [[shard], [ring], [cell], [data]]
@@ -175,24 +175,20 @@ class Checkpointer:
         return described
 
     def _write_training(self, folder: Path) -> None:
-        training: dict[int, TrainingState] = CACHE.values(f"{self.name}/train")
+        training: dict[int, TrainingState] = self.run.training.values()
         for state in training.values():
             state.save(folder / "train")
             (folder / "unlearned").write_bytes(state.trainer.unlearned().encode())
 
     def _write_sinks(self, folder: Path) -> dict[str, Any]:
-        ledgers = {}
-        for name, sink in self._sinks():
-            ledgers[name], held = sink.pause()
-            path = folder / _file_of(name)
-            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, held.schema) as writer:
-                writer.write_table(held)
-        return ledgers
-
-    def _sinks(self) -> Iterator[tuple[str, Sink]]:
-        for name, resource in self.run.resources.items():
-            if isinstance(resource, Sink):
-                yield name, resource
+        committed = {}
+        for name, sink in self.run.sinks.items():
+            mark = sink.commit()
+            committed[name] = mark.committed
+            path, schema = folder / _file_of(name), mark.held.schema
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+                writer.write_table(mark.held)
+        return committed
 
     def close(self) -> None:
         """Take no further one, and wait for one that is being taken."""
@@ -206,20 +202,22 @@ def _file_of(sink: str) -> str:
 
 def resume(
     folder: Path,
-    name: str,
-    run: runtime.Run,
+    place: Place,
     inputs: Inputs,
     identity: dict[str, Any],
     job: TrainJob,
+    journals: Spill,
 ) -> Resumed:
-    """Set up the state of a run as a checkpoint has it, and remove outputs from after it.
+    """Restore the state of a run from a checkpoint, and remove outputs from after it.
 
     Parameters
     ----------
     folder
         The checkpoint.
-    name, run, inputs, identity, job
-        The run, with its resource ``spill`` open.
+    place, inputs, identity, job
+        The run.
+    journals
+        Its journals, which are filled.
 
     Raises
     ------
@@ -229,7 +227,7 @@ def resume(
         If the checkpoint is damaged, or an output that was finished before it.
     """
     manifest = _read_manifest(folder)
-    _check_identity(manifest["identity"], identity, inputs.file)
+    _check_identity(manifest["identity"], identity, inputs.config.file)
     _check_files(folder, manifest["files"], _MANIFEST)
     finished = {
         f"{sink}/{part}": noted
@@ -238,39 +236,47 @@ def resume(
         if sink != LETTERS
     }
     letters = manifest["sinks"][LETTERS]
-    for folder_of, noted in ((run.result, finished), (run.staging / LETTERS, letters)):
+    for folder_of, noted in ((place.result, finished), (place.partial / LETTERS, letters)):
         for path in _check_files(folder_of, noted):
             path.unlink()
-    with pa.OSFile(str(folder / "join.arrow"), "rb") as file:
-        for batch in pa.ipc.open_stream(file):
-            (piece,) = batch.to_pylist()
-            run.resources["spill"].of(piece["shard"]).append(
-                piece["ring"], piece["cell"], piece["data"]
-            )
-    for shard, described in manifest["join"].items():
-        journal: FileJournal = run.resources["spill"].of(int(shard))
-        cache = run.resources["spill"].cache_bytes
-        join = restore_join(inputs.join, int(shard), described, journal, cache)
-        join.queue.warm(journal)
-        CACHE.put(f"{name}/join", int(shard), INITIAL, join)
-    if (folder / "train").exists():
-        state = TrainingState(job)
-        unlearned = SampleEnvelope.decode((folder / "unlearned").read_bytes())
-        state.load(folder / "train", unlearned)
-        CACHE.put(f"{name}/train", 0, INITIAL, state)
-    sinks: Paused = {}
-    for sink, ledger in manifest["sinks"].items():
-        path = folder / _file_of(sink)
-        with pa.OSFile(str(path), "rb") as file:
-            held = pa.ipc.open_stream(file).read_all()
-        sinks[sink] = (ledger, held if held.num_rows else None)
     return Resumed(
         manifest["block"],
-        {int(number): ReaderState(**state) for number, state in manifest["readers"].items()},
-        sinks,
+        {int(number): SourceState(**state) for number, state in manifest["sources"].items()},
+        {sink: _read_mark(folder, sink, ledger) for sink, ledger in manifest["sinks"].items()},
+        _read_joins(folder, manifest["join"], inputs.join, journals),
+        _read_training(folder, job),
         manifest["events"],
         manifest["elapsed_s"],
     )
+
+
+def _read_joins(
+    folder: Path, described: dict[str, Any], plan: JoinPlan, journals: Spill
+) -> dict[int, ShardJoin]:
+    with pa.OSFile(str(folder / "join.arrow"), "rb") as file:
+        for batch in pa.ipc.open_stream(file):
+            (piece,) = batch.to_pylist()
+            journals.of(piece["shard"]).append(piece["ring"], piece["cell"], piece["data"])
+    joins = {}
+    for number, of_shard in described.items():
+        shard = int(number)
+        journal = journals.of(shard)
+        joins[shard] = restore_join(plan, shard, of_shard, journal, journals.cache_bytes)
+        joins[shard].queue.warm(journal)
+    return joins
+
+
+def _read_training(folder: Path, job: TrainJob) -> TrainingState | None:
+    if not (folder / "train").exists():
+        return None
+    state = TrainingState(job)
+    state.load(folder / "train", SampleEnvelope.decode((folder / "unlearned").read_bytes()))
+    return state
+
+
+def _read_mark(folder: Path, sink: str, committed: dict[str, Any]) -> Mark:
+    with pa.OSFile(str(folder / _file_of(sink)), "rb") as file:
+        return Mark(committed, pa.ipc.open_stream(file).read_all())
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
     """
     config = inputs.config.model_dump(mode="json")
     config["replay"].pop("checkpoint")
-    files = {os.path.realpath(source.path): _ends(Path(source.path)) for source in inputs.sources}
+    files = {os.path.realpath(log.path): _ends(Path(log.path)) for log in inputs.logs}
     layout = {"checkpoint": _LAYOUT, "join": LAYOUT_VERSION, "training": TRAINING_LAYOUT}
     return {"layout": layout, "config": config, "files": files}
 

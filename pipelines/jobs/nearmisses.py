@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from headrace.pipelines.sources.inputs import Inputs
-from headrace.pipelines.sources.readers import read_chunks
-from headrace.schemas.records.events import Reason
+from headrace.schemas.records.events import IMPRESSIONS, Reason
 
 _CHUNK_ROWS = 65_536
 _MOST_ORPHANS = 100_000
@@ -40,28 +39,28 @@ def near_misses(folder: Path, inputs: Inputs) -> list[str]:
         columns=["stream", "record"], filter=pc.field("reason") == Reason.ORPHAN.value
     )
     orphans: dict[str, pa.Array] = {}
-    kinds = [source.schema.field(key).type for source in inputs.sources
-             for key in inputs.event_plans[source.stream].key]  # fmt: skip
+    kinds = [log.schema.field(key).type for log in inputs.logs
+             for key in inputs.streams[log.stream].events.key]  # fmt: skip
     if any(pa.types.is_binary(kind) for kind in kinds):
         return []
-    for plan, name in zip(inputs.event_plans[1:], inputs.stream_names[1:], strict=True):
-        records = letters.filter(pc.equal(letters["stream"], name))["record"]
+    for stream in inputs.streams[1:]:
+        records = letters.filter(pc.equal(letters["stream"], stream.name))["record"]
         rows = [json.loads(record) for record in records.slice(0, _MOST_ORPHANS).to_pylist()]
-        columns = [pa.array([str(row[key]) for row in rows], pa.string()) for key in plan.key]
+        columns = [
+            pa.array([str(row[key]) for row in rows], pa.string()) for key in stream.events.key
+        ]
         if rows:
-            orphans[name] = _together(columns)
+            orphans[stream.name] = _together(columns)
     if not orphans:
         return []
     wanted = pa.concat_arrays(list(orphans.values()))
     loose = loosened(wanted).unique()
     found: dict[str, str] = {}
-    for source in inputs.sources:
-        if source.stream:
-            continue
-        for chunk in read_chunks(source, _CHUNK_ROWS):
+    for log in inputs.logs_of(IMPRESSIONS):
+        for chunk in log.chunks(_CHUNK_ROWS):
             columns = [
                 chunk.records.batch.column(key).cast(pa.string())
-                for key in inputs.event_plans[0].key
+                for key in inputs.streams[IMPRESSIONS].events.key
             ]
             keys = _together(columns)
             loosely = loosened(keys)

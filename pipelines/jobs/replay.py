@@ -6,8 +6,7 @@ import contextlib
 import json
 import shutil
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,13 @@ from typing import Any
 from headrace.joiner.samples.rows import sample_schema
 from headrace.learners.snapshot import schema_fingerprint
 from headrace.monitoring.report.page import render_report
-from headrace.pipelines.beam.durable import CACHE
 from headrace.pipelines.beam.graph import run_replay
-from headrace.pipelines.beam.reading import open_source
+from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume
-from headrace.pipelines.jobs.facts import gather_findings, read_back
 from headrace.pipelines.jobs.identity import digest_of, identity_of
+from headrace.pipelines.jobs.readback import gather_findings, read_back
 from headrace.pipelines.jobs.summary import summarize
-from headrace.pipelines.run import runtime
+from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.disk import write_text
 from headrace.pipelines.run.interrupts import noted
 from headrace.pipelines.run.place import LETTERS, Place
@@ -30,11 +28,13 @@ from headrace.pipelines.run.publication import as_written, publish
 from headrace.pipelines.run.seal import SUMMARY, write_seal
 from headrace.pipelines.run.spill import CACHE_BYTES, Spill
 from headrace.pipelines.sinks.lettersort import DEAD_LETTERS, sort_letters
-from headrace.pipelines.sinks.parquet import (
-    ledger_of,
-    open_sinks,
-)
+from headrace.pipelines.sinks.outputs import ledger_of, open_outputs
+from headrace.pipelines.sinks.parquet import ParquetFolder
+from headrace.pipelines.sinks.sink import Writer
+from headrace.pipelines.sources.blocks import Blocks
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.sources.merge import read_blocks
+from headrace.pipelines.sources.source import Block, SourceState
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import HeadraceError, OutputError
@@ -58,10 +58,8 @@ def train_job(inputs: Inputs, folder: Path) -> TrainJob:
         "config": named.model_dump(
             mode="json", exclude={"replay": True, "join": {"shards"}, "learner": True}
         ),
-        "schema_fingerprint": schema_fingerprint(
-            sample_schema(inputs.join, inputs.sources[0].schema)
-        ),
-        "sources": [source.name for source in inputs.sources],
+        "schema_fingerprint": schema_fingerprint(sample_schema(inputs.join, inputs.logs[0].schema)),
+        "sources": [log.name for log in inputs.logs],
     }
     return TrainJob(
         plan=inputs.train,
@@ -78,9 +76,9 @@ def train_job(inputs: Inputs, folder: Path) -> TrainJob:
 def replay(
     inputs: Inputs,
     place: Place,
-    beam_options: list[str] | None = None,
-    watch: Callable[[runtime.Board], None] = lambda board: None,
-    go_on: bool = False,
+    beam_options: Sequence[str] = (),
+    watch: Callable[[Board], None] = lambda board: None,
+    resuming: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Replayed:
     """Replay logs.
@@ -96,7 +94,7 @@ def replay(
         Further options for Beam.
     watch
         Given the live figures once, before the job starts.
-    go_on
+    resuming
         Whether to go on from the last checkpoint of a run that broke off, if
         there is one. If it was complete, and its publication finished since, that
         is all there is to do.
@@ -110,38 +108,26 @@ def replay(
     """
     started = time.monotonic()
     identity = identity_of(inputs)
-    if go_on and place.finished is not None and place.finished.identity == digest_of(identity):
+    if resuming and place.finished is not None and place.finished.identity == digest_of(identity):
         tell("the run that broke off was complete; its publication is finished now")
         return Replayed(json.loads((place.out / SUMMARY).read_text(encoding="utf-8")), [])
-    place.stage(go_on)
+    place.stage(resuming)
     checkpoint = place.checkpoint()
-    if go_on:
+    if resuming:
         found = checkpoint is not None
         tell("resuming from checkpoint" if found else "no checkpoint found, starting over")
-    name = uuid.uuid4().hex
-    run = runtime.Run(place.partial, place.result)
-    runtime.register(name, run)
-    watch(run.board)
-    with _failing_in_order(name, run, place):
-        run.resources["spill"] = Spill(place.partial / "spill", CACHE_BYTES // inputs.join.shards)
-        resumed = Resumed(0, {}, None, 0, 0.0)
-        if checkpoint is not None:
-            job = train_job(inputs, place.result / "model")
-            resumed = resume(checkpoint, name, run, inputs, identity, job)
-        run.board.events = resumed.events
-        run.resources["checkpoints"] = Checkpointer(
-            name, run, place, identity, inputs.config.replay.checkpoint / SECOND, resumed
-        )
-        open_source(run, inputs, resumed.block, resumed.readers)
-        open_sinks(run, inputs.join, inputs.sources[0].schema, resumed.sinks)
-        job = train_job(inputs, place.result / "model")
-        run_replay(inputs, name, job, resumed.block, beam_options or [])
-        result = run.resources.pop("result")
-        runtime.close(name)
-        finished: Finished = result.value
+    board = Board()
+    watch(board)
+    job = train_job(inputs, place.result / "model")
+    with _failing_in_order(place):
+        outputs = open_outputs(place, inputs.join, inputs.logs[0].schema)
+        with _started(inputs, place, identity, job, outputs, board, checkpoint) as (run, resumed):
+            run_replay(run, inputs, job, resumed.block, tuple(beam_options))
+        finished = run.finished
+        assert finished is not None  # the training step ends with the log
         budget = inputs.config.replay.sort_memory_mb << 20
         letters = sort_letters(place.partial / LETTERS, place.result / DEAD_LETTERS, budget)
-        ledger = {**ledger_of(run), **letters}
+        ledger = {**ledger_of(outputs), **letters}
         with as_written(place, ledger):
             written = read_back(place.result, inputs)
             elapsed_s = resumed.elapsed_s + time.monotonic() - started
@@ -151,19 +137,57 @@ def replay(
         write_text(place.result / "report.html", report)
         _keep_last_models(place.result / "model", finished)
         write_text(place.result / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-        write_seal(place.result, name, digest_of(identity), ledger)
+        write_seal(place.result, run.name, digest_of(identity), ledger)
         publish(place)
     return Replayed(summary, findings)
 
 
 @contextlib.contextmanager
-def _failing_in_order(name: str, run: runtime.Run, place: Place) -> Iterator[None]:
+def _started(
+    inputs: Inputs,
+    place: Place,
+    identity: dict[str, Any],
+    job: TrainJob,
+    outputs: dict[str, ParquetFolder],
+    board: Board,
+    checkpoint: Path | None,
+) -> Iterator[tuple[Run, Resumed]]:
+    """Open all that a run needs, where a checkpoint left it, and close it when the block ends."""
+    journals = Spill(place.partial / "spill", CACHE_BYTES // inputs.join.shards)
+    resumed = Resumed()
+    if checkpoint is not None:
+        resumed = resume(checkpoint, place, inputs, identity, job, journals)
+    for name, mark in resumed.marks.items():
+        outputs[name].resume(mark)
+    board.events = resumed.events
+
+    def read(states: Mapping[int, SourceState]) -> Iterator[Block]:
+        return read_blocks(inputs, inputs.config.batch_rows, str(place.partial), states)
+
+    blocks = Blocks(read, len(inputs.logs), resumed.block, resumed.states)
+    run = Run(blocks, {name: Writer(files) for name, files in outputs.items()}, journals, board)
+    for shard, join in resumed.joins.items():
+        run.joins.begin_with(shard, join)
+    if resumed.training is not None:
+        run.training.begin_with(0, resumed.training)
+    every_s = inputs.config.replay.checkpoint / SECOND
+    run.checkpoints = Checkpointer(run, place, identity, every_s, resumed)
+    try:
+        yield run, resumed
+    except BaseException:
+        with contextlib.suppress(Exception):  # the failure that ended it is the one to report
+            run.close()
+        raise
+    run.close()
+
+
+@contextlib.contextmanager
+def _failing_in_order(place: Place) -> Iterator[None]:
     """Clean up when the run in the block fails, and raise what a user should read of it."""
     try:
         with noted() as interrupt:
             yield
     except BaseException as error:
-        _close_quietly(name, run)
         with contextlib.suppress(HeadraceError):
             if place.checkpoint() is None:
                 place.retire(place.partial)
@@ -178,9 +202,6 @@ def _failing_in_order(name: str, run: runtime.Run, place: Place) -> Iterator[Non
             if isinstance(cause, OSError):
                 raise OutputError.unwritable(cause.filename or place.out, cause) from error
         raise
-    finally:
-        CACHE.forget(f"{name}/join")
-        CACHE.forget(f"{name}/train")
 
 
 def _keep_last_models(folder: Path, finished: Finished) -> None:
@@ -200,12 +221,3 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
             seen.append(one)
             waiting += [one.__cause__, one.__context__]
     return iter(seen)
-
-
-def _close_quietly(name: str, run: runtime.Run) -> None:
-    """Close a failed run; the failure that ended it is the one to report."""
-    with contextlib.suppress(Exception):
-        # First, for a checkpoint that is being taken reads what the others have open.
-        if "checkpoints" in run.resources:
-            run.resources["checkpoints"].close()
-        runtime.close(name)

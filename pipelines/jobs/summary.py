@@ -11,7 +11,7 @@ from typing import Any
 
 from headrace.monitoring.ratios import auc, ratios
 from headrace.monitoring.statistics import Statistics
-from headrace.pipelines.jobs.facts import Written
+from headrace.pipelines.jobs.readback import Written
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.training.job import Finished
 from headrace.schemas.config.durations import SECOND
@@ -31,15 +31,15 @@ def summarize(
         If some record ended in no outcome, or in two.
     """
     totals = finished.totals
-    records = dict.fromkeys(inputs.stream_names, 0)
-    invalid = dict.fromkeys(inputs.stream_names, 0)
-    for source, (read, rejected) in zip(inputs.sources, totals.positions, strict=True):
-        name = inputs.stream_names[source.stream]
+    records = dict.fromkeys(inputs.join.stream_names, 0)
+    invalid = dict.fromkeys(inputs.join.stream_names, 0)
+    for log, (read, rejected) in zip(inputs.logs, totals.positions, strict=True):
+        name = inputs.streams[log.stream].name
         records[name] += read
         invalid[name] += rejected
     outcomes = {
         name: {**{o.value: 0 for o in Outcome}, **totals.outcomes.get(name, {})}
-        for name in inputs.stream_names
+        for name in inputs.join.stream_names
     }
     for name, counts in outcomes.items():
         counts[Outcome.INVALID.value] = invalid[name]

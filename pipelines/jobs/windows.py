@@ -20,7 +20,7 @@ from headrace.pipelines.sources.inputs import Inputs, resolve
 from headrace.pipelines.sources.merge import read_blocks
 from headrace.schemas.config.durations import HOUR, SECOND
 from headrace.schemas.config.models import Config, MonitorConfig, SamplingConfig
-from headrace.schemas.records.events import NEVER
+from headrace.schemas.records.events import IMPRESSIONS, NEVER
 
 REMEMBERED_KEY_BYTES, KNOWN_IMPRESSION_BYTES = 16, 37
 """Memory of a remembered key, and of an impression that actions may meet; see docs/state.md."""
@@ -75,7 +75,6 @@ class Measured:
 
 def measure_windows(
     config: Config,
-    file: Path,
     longest: int | None,
     coverage: float,
     watch: Callable[[int], None] = lambda events: None,
@@ -84,7 +83,7 @@ def measure_windows(
 
     Parameters
     ----------
-    config, file
+    config
         The configuration; its windows are what is looked at anew.
     longest
         The longest window to consider, microseconds; None is ten times the
@@ -94,11 +93,11 @@ def measure_windows(
     watch
         Told the number of events read so far.
     """
-    full = resolve(config, file)
+    full = resolve(config)
     longest = 10 * config.longest_window if longest is None else longest
-    inputs = resolve(_only_keys(config, longest), file)
+    inputs = resolve(_only_keys(config, longest))
     delays = {action.name: Delays(longest) for action in inputs.join.actions}
-    progress = dict.fromkeys(inputs.stream_names, NEVER)
+    progress = dict.fromkeys(inputs.join.stream_names, NEVER)
     with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
         spill = Spill(Path(scratch), CACHE_BYTES // inputs.join.shards)
         row_bytes = _row_bytes(full, scratch)
@@ -111,8 +110,8 @@ def measure_windows(
                 output = join.apply(envelope, spill.of(join.shard))
                 for batch in output.samples:
                     _observe(batch, delays)
-            name = inputs.stream_names[block.source.stream]
-            progress[name] = max(progress[name], block.reader.progress)
+            name = inputs.streams[block.stream].name
+            progress[name] = max(progress[name], block.state.progress)
             events += block.end - block.begin
             watch(events)
         spill.close()
@@ -120,7 +119,7 @@ def measure_windows(
     ending = Ending(
         {
             name: full.final_progress(stream, progress[name])
-            for stream, name in enumerate(full.stream_names)
+            for stream, name in enumerate(full.join.stream_names)
         }
     )
     return [
@@ -157,7 +156,7 @@ def _only_keys(config: Config, longest: int) -> Config:
 def _row_bytes(inputs: Inputs, scratch: str) -> float:
     """Return how many bytes an impression takes in the journal, by the first of them."""
     for block in read_blocks(inputs, 10_000, scratch):
-        if block.source.stream == 0 and block.end - block.begin > 1:
+        if block.stream == IMPRESSIONS and block.end - block.begin > 1:
             sent = [e for e in block.envelopes if e.batch is not None]
             rows = sum(envelope.batch.num_rows for envelope in sent if envelope.batch is not None)
             if rows:

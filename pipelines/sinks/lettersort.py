@@ -35,7 +35,7 @@ def sort_letters(written: Path, ordered: Path, memory_bytes: int) -> dict[str, d
     """
     files = ParquetFolder(ordered, DEAD_LETTER_SCHEMA, ("record",), LETTER_FILE_ROWS)
     for batch in sort_rows(_read(written), (PLACE,), memory_bytes, str(written.parent)):
-        files.write(pa.Table.from_batches([without_reserved(batch)]))
+        files.append(pa.Table.from_batches([without_reserved(batch)]))
     files.close()
     return {f"{ordered.name}/{part}": noted for part, noted in files.ledger.items()}
 

@@ -1,4 +1,4 @@
-"""Writing samples and dead letters, on threads of their own."""
+"""A folder of Parquet files as a sink."""
 
 from __future__ import annotations
 
@@ -8,16 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.joiner.plan.plans import JoinPlan
-from headrace.joiner.samples.joined import joined_schema
-from headrace.joiner.samples.rows import sample_schema
-from headrace.learners.learning import Learned
-from headrace.pipelines.run import runtime
 from headrace.pipelines.run.disk import describe, flush, writing
-from headrace.pipelines.run.place import LETTERS
-from headrace.pipelines.run.threads import Background
-from headrace.pipelines.sources.letters import PLACED_LETTERS
-from headrace.schemas.records.events import PLACE
+from headrace.pipelines.sinks.sink import Mark
 
 FILE_ROWS = 262_144
 """Rows a file. A file is one row group, so that a replay that goes on after a crash need
@@ -27,9 +19,6 @@ LETTER_FILE_ROWS = 16_384
 
 # Dead letters come a few at a time, and each batch weighs more than its rows.
 _MOST_PARTS = 1_000
-
-Paused = dict[str, tuple[dict[str, dict[str, Any]], pa.Table | None]]
-"""Per folder of outputs, its ledger and the rows held back for its next file."""
 
 
 class ParquetFolder:
@@ -70,16 +59,16 @@ class ParquetFolder:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def resume(self, ledger: dict[str, dict[str, Any]], held: pa.Table | None) -> None:
-        """Go on after these finished files, with the rows that were held then."""
-        self.ledger = dict(ledger)
-        if held is not None:
-            self.write(held)
+    def resume(self, mark: Mark) -> None:
+        """Go on after the files that were finished then, with the rows that were held."""
+        self.ledger = dict(mark.committed)
+        if mark.held.num_rows:
+            self.append(mark.held)
 
-    def write(self, table: pa.Table) -> None:
+    def append(self, rows: pa.Table) -> None:
         """Add rows."""
-        self.held.append(table)
-        self.held_rows += table.num_rows
+        self.held.append(rows)
+        self.held_rows += rows.num_rows
         if len(self.held) > _MOST_PARTS:
             self.held = [pa.concat_tables(self.held).combine_chunks()]
         while self.held_rows >= self.file_rows:
@@ -90,12 +79,16 @@ class ParquetFolder:
         if self.held_rows or not self.ledger:
             self._write_file(self.held_rows)
 
-    def rows_held(self) -> pa.Table:
-        """Return the rows that wait for their file to be whole."""
+    def commit(self) -> Mark:
+        """Put the names of finished files on disk; return their ledger, and the rows held back."""
+        flush(self.folder)
+        return Mark(dict(self.ledger), self._rows_held())
+
+    def _rows_held(self) -> pa.Table:
         return pa.concat_tables([self.schema.empty_table(), *self.held])
 
     def _write_file(self, rows: int) -> None:
-        table = self.rows_held()
+        table = self._rows_held()
         path = self.folder / f"part-{len(self.ledger):05d}.parquet"
         with writing(path):
             pq.write_table(
@@ -106,83 +99,3 @@ class ParquetFolder:
             self.ledger[path.name] = {**describe(path), "rows": rows}
         self.held = [table.slice(rows)]
         self.held_rows -= rows
-
-
-class Sink:
-    """Write batches to a `ParquetFolder` on a thread of its own."""
-
-    def __init__(self, files: ParquetFolder) -> None:
-        self.files = files
-        self.background: Background[Learned | pa.RecordBatch] = Background(self._write)
-
-    def put(self, item: Learned | pa.RecordBatch) -> None:
-        """Hand over rows; `Learned` ones are put in canonical order on the way."""
-        self.background.put(item)
-
-    def _write(self, item: Learned | pa.RecordBatch) -> None:
-        table = (
-            item.epoch.in_order()
-            if isinstance(item, Learned)
-            else pa.Table.from_batches([item.select(self.files.schema.names)])
-        )
-        self.files.write(table)
-
-    def pause(self) -> tuple[dict[str, dict[str, Any]], pa.Table]:
-        """Write what is whole; return the ledger of it, and the rows held back."""
-        self.background.flush()
-        return dict(self.files.ledger), self.files.rows_held()
-
-    def close(self) -> None:
-        """Write everything and close the files."""
-        self.background.close()
-        self.files.close()
-
-
-def open_sinks(
-    run: runtime.Run,
-    join: JoinPlan,
-    types: pa.Schema,
-    resumed: Paused | None = None,
-) -> None:
-    """Open the folders of a run.
-
-    Parameters
-    ----------
-    run
-        The run.
-    join
-        The join, whose outputs they are.
-    types
-        Type of each impression column.
-    resumed
-        Per folder, what was finished and what was held back by a run to go on from.
-    """
-    plain = (*join.columns[: join.keys], "event_time")
-    samples = sample_schema(join, types)
-    folders = {
-        "samples": ParquetFolder(run.result / "samples", samples, plain),
-        # As they come; they are sorted at the end.
-        LETTERS: ParquetFolder(
-            run.staging / LETTERS, PLACED_LETTERS, ("record", PLACE), LETTER_FILE_ROWS
-        ),
-    }
-    if join.retention:
-        folders["corrections"] = ParquetFolder(run.result / "corrections", samples, plain)
-    for action in join.actions if join.joined else ():
-        name = f"joined/{action.name}"
-        schema = joined_schema(join, action, types)
-        folders[name] = ParquetFolder(run.result / name, schema, plain)
-    for name, files in folders.items():
-        if resumed is not None:
-            files.resume(*resumed[name])
-        run.resources[name] = Sink(files)
-
-
-def ledger_of(run: runtime.Run) -> dict[str, dict[str, Any]]:
-    """Return what was noted of every file of a result when it was written."""
-    return {
-        f"{name}/{part}": noted
-        for name, sink in run.resources.items()
-        if isinstance(sink, Sink) and name != LETTERS
-        for part, noted in sink.files.ledger.items()
-    }

@@ -1,78 +1,195 @@
-"""What the first records of a stream are, before anything is run."""
+"""What the heads of a stream's files tell: format, columns and their types."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
+import glob
+import os
+from pathlib import Path
 
-from headrace.pipelines.sources.inputs import Inputs
-from headrace.pipelines.sources.readers import read_chunks
-from headrace.schemas.config.durations import DAY
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headrace.pipelines.sources.textfiles import first_lines
+from headrace.schemas.config.models import StreamConfig
 from headrace.schemas.errors import ConfigError
-from headrace.schemas.records.eventing import EventBuilder
-from headrace.schemas.records.events import TIME, Reason
+from headrace.schemas.records.decoding import TYPES, infer_json_schema
+from headrace.schemas.records.eventing import EventPlan, TimePlan, parse_times
+from headrace.schemas.records.events import RESERVED_PREFIX
 
-YEAR = 365 * DAY
-_HEAD_ROWS = 1_000
+_FORMATS = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+_HEAD_LINES = 1000
 
 
-@dataclass(frozen=True)
 class Head:
-    """What the first records of a stream are, read with its configuration."""
+    """What the heads of a stream's files tell."""
 
-    records: int
-    reasons: dict[str, int]
-    first_time: int | None
-    last_time: int | None
-    in_order: bool
+    def __init__(self, file: str, key: str, stream: StreamConfig) -> None:
+        self.file, self.key, self.stream = file, key, stream
+        self.names = self._expand()
+        self.paths = list(self.names)
+        self.format = stream.format or self._guess_format()
+        self.headers: dict[str, tuple[str, ...]] = {}
+        self.columns = self._read_columns(self._telling())
 
+    def _expand(self) -> dict[str, str]:
+        """Return the files by path, each with its name, in order of path."""
+        folder = Path(self.file).parent
+        names: dict[str, str] = {}
+        for pattern in self.stream.path:
+            full = str(folder / pattern)
+            found = [full] if Path(full).is_file() else glob.glob(full, recursive=True)
+            found = [path for path in found if Path(path).is_file()]
+            if not found:
+                raise self.error(
+                    "path", "no such file", pattern, f"paths are relative to {folder.resolve()}"
+                )
+            absolute = Path(pattern).is_absolute()
+            for path in found:
+                names[path] = path if absolute else os.path.relpath(path, folder)
+        # A file that has several names is one all the same, or its records would count twice.
+        once: dict[str, str] = {}
+        for path in sorted(names):
+            once.setdefault(os.path.realpath(path), path)
+        return {path: names[path] for path in once.values()}
 
-def check_times(inputs: Inputs) -> None:
-    """Refuse to read times whose unit cannot be right.
-
-    Raises
-    ------
-    ConfigError
-        If the first event times of a stream lie all in 1970, or nearly all after
-        2099: a unit too small or too large was declared.
-    """
-    streams = [inputs.config.impressions, *inputs.config.actions.values()]
-    for number, (name, stream) in enumerate(zip(inputs.stream_names, streams, strict=True)):
-        head = inspect_head(inputs, number)
-        table = name if number == 0 else f"actions.{name}"
-        unit = stream.time.unit
-        beyond = head.reasons.get(Reason.TIME_OUT_OF_RANGE.value, 0)
-        if head.last_time is not None and head.last_time < YEAR and not stream.time.any_year:
-            raise ConfigError(
-                inputs.file, f"{table}.time.unit",
-                f"the first {head.records:,} event times all lie in 1970", unit,
-                f"are they {_LARGER.get(unit or '', 'of another unit')}? "
-                "If they are right, set time.any_year = true",
+    def _guess_format(self) -> str:
+        suffixes = [s for s in Path(self.paths[0]).suffixes if s not in (".gz", ".zst")]
+        name = suffixes[-1] if suffixes else ""
+        if name not in _FORMATS:
+            raise self.error(
+                "path", "format not known by the file's name", self.paths[0],
+                'set format = "parquet", "csv" or "jsonl"',
             )  # fmt: skip
-        if head.records and beyond > 0.9 * head.records:
-            raise ConfigError(
-                inputs.file, f"{table}.time.unit",
-                f"{beyond:,} of the first {head.records:,} event times lie outside 1970 to 2099",
-                unit, f"are they {_SMALLER.get(unit or '', 'of another unit')}?",
-            )  # fmt: skip
+        return _FORMATS[name]
+
+    def _telling(self) -> str:
+        """Return the first file that tells of its columns: one of JSON lines may be empty."""
+        if self.format == "jsonl":
+            return next((path for path in self.paths if first_lines(path, 1)), self.paths[0])
+        return self.paths[0]
+
+    def _read_columns(self, path: str) -> dict[str, pa.DataType]:
+        try:
+            if self.format == "parquet":
+                return {field.name: plain_type(field.type) for field in pq.read_schema(path)}
+            head = first_lines(path, _HEAD_LINES)
+            if self.format == "jsonl":
+                found = {field.name: field.type for field in infer_json_schema(head)}
+                if not head:  # what is declared is all that is known
+                    found = {name: TYPES[kind] for name, kind in self.stream.types.items()}
+            else:
+                found = {name: pa.string() for name in self._csv_header(path, head)}
+        except (OSError, pa.ArrowInvalid, EOFError) as error:
+            raise self.error("path", f"cannot be read ({error})", path) from error
+        for name, kind in self.stream.types.items():
+            if name not in found:
+                raise self.error(f"types.{name}", "no such column", name, known_columns(found))
+            found[name] = TYPES[kind]
+        return found
+
+    def _csv_header(self, path: str, head: list[bytes]) -> tuple[str, ...]:
+        if not head:
+            raise self.error("path", "is empty, without even a header line", path)
+        text = head[0].decode("utf-8-sig", "replace")
+        names = tuple(name.strip().strip('"') for name in text.split(self.stream.delimiter))
+        self.headers[path] = names
+        return names
+
+    def header_of(self, path: str) -> tuple[str, ...]:
+        """Return the column names of a CSV file; every file has a header of its own."""
+        if self.format != "csv":
+            return ()
+        if path not in self.headers:
+            self._read_columns(path)
+        missing = [name for name in self.headers[self.paths[0]] if name not in self.headers[path]]
+        if missing:
+            raise self.error("path", f"has no column {missing[0]}", path, "all files need it")
+        return self.headers[path]
+
+    def check_columns(self, plan: EventPlan) -> None:
+        """Check that what the stream's own keys name is there, and of a usable type."""
+        stream = self.stream
+        for name in self.columns:
+            if name.startswith(RESERVED_PREFIX):
+                raise self.error("path", f"column {name} starts with {RESERVED_PREFIX}",
+                                  hint="such names are reserved; rename it")  # fmt: skip
+        uses = [("key", name) for name in stream.key] + [("time.column", stream.time.column)]
+        if plan.id is not None:
+            uses.append(("id", plan.id))
+        uses += [("columns", name) for name in getattr(stream, "columns", None) or ()]
+        for use, name in uses:
+            if name not in self.columns:
+                raise self.error(use, "no such column", name, known_columns(self.columns))
+        for name in stream.key:
+            kind = self.columns[name]
+            if not (pa.types.is_integer(kind) or pa.types.is_string(kind)
+                    or pa.types.is_binary(kind)):  # fmt: skip
+                raise self.error("key", f"column {name} is {kind}, not text, bytes or integer")
+        self._check_time(plan.time)
+
+    def _check_time(self, time: TimePlan) -> None:
+        kind = self._time_type()
+        if self.format != "parquet" and time.unit is None and time.format is None:
+            raise self.error("time", "needs a unit (integers) or a format (text)", time.column,
+                              'such as unit = "ms" or format = "%Y-%m-%d %H:%M:%S"')  # fmt: skip
+        if time.format is not None and not pa.types.is_string(kind):
+            raise self.error("time.format", f"column {time.column} is {kind}, not text",
+                              time.format, "leave format out, or give unit")  # fmt: skip
+        try:
+            parse_times(pa.array([], kind), time)
+        except TypeError as error:
+            raise self.error("time", str(error), time.column,
+                              'such as unit = "us", or format for text') from error  # fmt: skip
+        except (pa.ArrowInvalid, ValueError) as error:
+            raise self.error("time", f"cannot be used ({error})", time.format) from error
+
+    def _time_type(self) -> pa.DataType:
+        config = self.stream.time
+        kind = self.columns[config.column]
+        if self.format == "csv" and config.unit is not None and config.column not in \
+                self.stream.types:  # fmt: skip
+            return pa.int64()
+        return kind
+
+    def read_schema(self, plan: EventPlan, numeric: set[str]) -> pa.Schema:
+        """Decide the type with which each column is read; CSV is text where nothing says more."""
+        types = {name: self.columns[name] for name in plan.columns}
+        types[self.stream.time.column] = self._time_type()
+        if self.format == "csv":
+            for name in numeric - self.stream.types.keys():
+                types[name] = pa.float64()
+        return pa.schema([(name, types[name]) for name in plan.columns])
+
+    def error(self, key: str, fact: str, value: object = None, hint: str = "") -> ConfigError:
+        """Make an error that names a key of the stream's table."""
+        return ConfigError(self.file, f"{self.key}.{key}", fact, value, hint)
 
 
-_LARGER = {"us": 'milliseconds ("ms") or seconds ("s")', "ms": 'seconds ("s")'}
-_SMALLER = {"s": 'milliseconds ("ms") or microseconds ("us")', "ms": 'microseconds ("us")'}
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type as which a Parquet column travels: text and bytes are short and plain."""
+    if pa.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if (pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+            or pa.types.is_fixed_size_binary(kind)):  # fmt: skip
+        return pa.binary()
+    if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
+        return pa.float64()
+    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
+        return pa.list_(plain_type(kind.value_type))
+    if pa.types.is_null(kind):
+        return pa.string()
+    return kind
 
 
-def inspect_head(inputs: Inputs, stream: int) -> Head:
-    """Read the first records of a stream's first file as a replay would."""
-    source = next(source for source in inputs.sources if source.stream == stream)
-    builder = EventBuilder(inputs.event_plans[stream], 0)
-    for chunk in read_chunks(source, _HEAD_ROWS):
-        events = builder.check(chunk.records)
-        time = events.batch.column(TIME).to_numpy()
-        return Head(
-            chunk.end - chunk.begin,
-            dict(Counter(reject.reason.value for reject in events.rejects)),
-            int(time.min()) if time.size else None,
-            int(time.max()) if time.size else None,
-            bool((time[1:] >= time[:-1]).all()),
-        )
-    return Head(0, {}, None, None, True)
+def known_columns(columns: dict[str, pa.DataType]) -> str:
+    """Say which columns there are, as a hint."""
+    return "the file has " + ", ".join(columns)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.joiner.samples.output import DeadRows
-from headrace.pipelines.sources.inputs import Source
+from headrace.pipelines.sources.source import Partition
 from headrace.schemas.records.decoding import Reject
 from headrace.schemas.records.eventing import record_text, with_event_time
 from headrace.schemas.records.events import DEAD_LETTER_SCHEMA, OFFSET, PLACE, RECORD
@@ -20,7 +20,7 @@ _MOST_POSITIONS = 2**43
 
 
 def rejected_letters(
-    source: Source, stream: str, rejects: list[Reject], positions: list[int]
+    source: Partition, stream: str, rejects: list[Reject], positions: list[int]
 ) -> pa.RecordBatch:
     """Write invalid records, given with their positions, as dead letters."""
     rows = {

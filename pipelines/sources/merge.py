@@ -1,28 +1,28 @@
-"""One stream of blocks out of many files, read by progress.
+"""One stream of blocks out of many sources, read by progress.
 
 The source that is furthest behind is read next, so that no more of a file is
 in memory than its turn needs. Before anything else the first event of every
-file is delivered: with it the file's progress is known, and the file is
-closed again until its turn.
+source is delivered: with it its progress is known, and it pauses until its turn.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from headrace.pipelines.sources.inputs import Inputs
-from headrace.pipelines.sources.sourcereader import Block, ReaderState, SourceReader
-from headrace.schemas.records.events import FOREVER, NEVER
+from headrace.pipelines.sources.source import Block, Source, SourceState
+from headrace.pipelines.sources.sourcereader import SourceReader
+from headrace.schemas.records.events import FOREVER, IMPRESSIONS, NEVER
 
 _MOST_STEPS = 4096
 
 
 def read_blocks(
-    inputs: Inputs, rows: int, scratch: str, states: dict[int, ReaderState] | None = None
+    inputs: Inputs, rows: int, scratch: str, states: Mapping[int, SourceState] | None = None
 ) -> Iterator[Block]:
-    """Read all sources of a job as one stream of blocks.
+    """Read all files of a job as one stream of blocks.
 
     Parameters
     ----------
@@ -34,58 +34,73 @@ def read_blocks(
         Folder for sorting on disk.
     states
         Where to go on, by number of the source: those of the last block of each.
+    """
+    states = states or {}
+    readers = [SourceReader(inputs, log, scratch, states.get(log.number)) for log in inputs.logs]
+    return merge_blocks(inputs, readers, rows)
+
+
+def merge_blocks(inputs: Inputs, sources: Sequence[Source], rows: int) -> Iterator[Block]:
+    """Read all sources of a job as one stream of blocks.
+
+    Parameters
+    ----------
+    inputs
+        The job.
+    sources
+        Its sources, in order of their numbers; some may have been read in part.
+    rows
+        Rows a block; no result depends on it.
 
     Yields
     ------
     Block
-        For every source a first one, then by progress, and a last one without
-        positions when it has ended.
+        For every source that begins a first one, then by progress, and a last one
+        without positions when it has ended.
     """
-    states = states or {}
-    readers = [
-        SourceReader(inputs, source, rows, scratch, states.get(source.number))
-        for source in inputs.sources
+    begun = {source.number for source in sources if source.position or source.state.ended}
+    going_on = Counter(source.stream for source in sources if not source.state.ended)
+    waiting = [
+        (source.reached, source.number)
+        for source in sources
+        if source.number in begun and not source.state.ended
     ]
-    ended = {number for number, state in states.items() if state.ended}
-    waiting = [(readers[n].builder.progress, n) for n in states if n not in ended]
     heapq.heapify(waiting)
-    going_on = Counter(
-        reader.source.stream for reader in readers if reader.source.number not in ended
-    )
 
-    def end(reader: SourceReader) -> Iterator[Block]:
+    def end(source: Source) -> Iterator[Block]:
         """Tell that a source has ended; the last of a stream tells how far that is complete."""
-        stream, progress = reader.source.stream, FOREVER
+        stream, progress = source.stream, FOREVER
         going_on[stream] -= 1
         if going_on[stream] == 0:
-            siblings = [other for other in readers if other.source.stream == stream]
+            siblings = [other for other in sources if other.stream == stream]
             progress = inputs.final_progress(stream, max(other.progress for other in siblings))
         if going_on.total() == 0:
-            yield from _closing(inputs, readers, reader, progress, rows)
-        yield reader.told(progress, ended=True)
+            yield from _closing(inputs, sources, source, progress, rows)
+        yield source.tell(progress, ended=True)
 
-    for reader in readers:
-        if reader.source.number in states:
+    for source in sources:
+        if source.number in begun:
             continue
-        block = reader.head()
+        block = source.next(1)
+        source.pause()
         if block.end > block.begin:
             yield block
-            heapq.heappush(waiting, (reader.builder.progress, reader.source.number))
+            heapq.heappush(waiting, (source.reached, source.number))
         else:
-            yield from end(reader)
+            yield from end(source)
     while waiting:
         _, number = heapq.heappop(waiting)
-        reader = readers[number]
-        block = reader.next()
+        source = sources[number]
+        block = source.next(rows)
         if block.end > block.begin:
             yield block
-            heapq.heappush(waiting, (reader.builder.progress, number))
+            heapq.heappush(waiting, (source.reached, number))
         else:
-            yield from end(reader)
+            yield from end(source)
 
 
 def _closing(
-    inputs: Inputs, readers: list[SourceReader], last: SourceReader, progress: int, rows: int
+    inputs: Inputs, sources: Sequence[Source], last: Source, progress: int, rows: int
 ) -> Iterator[Block]:
     """Let the clock run up to the last `progress`, about `rows` impressions at a time.
 
@@ -95,8 +110,9 @@ def _closing(
     begin = last.progress
     if begin == NEVER:
         return
-    waiting = sum(reader.position for reader in readers if reader.source.stream == 0)
+    waiting = sum(source.position for source in sources if source.stream == IMPRESSIONS)
     steps = min(waiting // rows, _MOST_STEPS)
-    way = min(progress - begin, last.builder.out_of_orderness + inputs.join.release_delay)
+    longest = inputs.config.join.out_of_orderness + inputs.join.release_delay
+    way = min(progress - begin, longest)
     for step in range(1, steps + 1):
-        yield last.told(begin + way * step // steps)
+        yield last.tell(begin + way * step // steps)

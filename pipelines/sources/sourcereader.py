@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.pipelines.sources.inputs import Inputs, Source
+from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.letters import rejected_letters
-from headrace.pipelines.sources.readers import read_chunks
 from headrace.pipelines.sources.sorting import BY_TIME, sort_rows
+from headrace.pipelines.sources.source import Block, Partition, SourceState
 from headrace.schemas.records.decoding import Reject
 from headrace.schemas.records.envelope import EventEnvelope
 from headrace.schemas.records.eventing import EventBuilder, record_text, with_event_time
@@ -22,45 +22,9 @@ from headrace.schemas.records.events import GROUP0, KEY0, NEVER, RECORD, TIME, R
 from headrace.schemas.records.hashing import Int64s, assign_shards
 from headrace.schemas.records.jumps import judge_jumps
 
-_HEAD_ROWS = 256
+_LEAST_CHUNK = 256
+"""Records to decode at a time, at least: blocks may be smaller."""
 _JUMPS = "event time is more than join.max_jump ahead of the rows before and after"
-
-
-@dataclass(frozen=True)
-class Block:
-    """Positions ``[begin, end)`` of one source: an envelope a shard, and dead letters."""
-
-    source: Source
-    begin: int
-    end: int
-    envelopes: list[EventEnvelope]
-    letters: pa.RecordBatch | None
-    reader: ReaderState
-
-
-@dataclass(frozen=True)
-class ReaderState:
-    """How far a source has been read.
-
-    Parameters
-    ----------
-    position, rejected
-        Records delivered, and those of them that were rejected.
-    greatest, confirmed
-        Greatest event time so far, `NEVER` without one, and the greatest that other
-        rows confirm (`headrace.schemas.records.jumps`).
-    progress
-        The progress that the source tells.
-    ended
-        Whether its end has been told.
-    """
-
-    position: int
-    rejected: int
-    greatest: int
-    confirmed: int
-    progress: int
-    ended: bool
 
 
 @dataclass
@@ -124,14 +88,14 @@ class _Piece:
 
 
 class SourceReader:
-    """The events of one source, in its order, a block at a time.
+    """A partition as a `Source`: its events in order, with the progress that they imply.
 
     Parameters
     ----------
-    inputs, source
-        The job, and which of its sources.
-    rows
-        Rows a block.
+    inputs
+        The job.
+    partition
+        Where the records lie.
     scratch
         Folder for sorting on disk.
     state
@@ -139,72 +103,65 @@ class SourceReader:
     """
 
     def __init__(
-        self,
-        inputs: Inputs,
-        source: Source,
-        rows: int,
-        scratch: str,
-        state: ReaderState | None = None,
+        self, inputs: Inputs, partition: Partition, scratch: str, state: SourceState | None = None
     ) -> None:
-        self.inputs, self.source, self.rows, self.scratch = inputs, source, rows, scratch
-        self.builder = EventBuilder(
-            inputs.event_plans[source.stream], inputs.config.join.out_of_orderness
-        )
-        streams = [inputs.config.impressions, *inputs.config.actions.values()]
-        self.sorts = streams[source.stream].order == "sort"
-        self.complete_until = inputs.complete_until(source.stream)
+        self.inputs, self.partition, self.scratch = inputs, partition, scratch
+        self.number = partition.number
+        self.plan = inputs.streams[partition.stream]
+        self.stream = self.plan.number
+        self.builder = EventBuilder(self.plan.events, inputs.config.join.out_of_orderness)
         self.position = 0
         self.rejected = 0
         self.confirmed = NEVER
+        self.ended = False
         if state is not None:
-            self.position, self.rejected = state.position, state.rejected
+            self.position, self.rejected, self.ended = state.position, state.rejected, state.ended
             self.builder.greatest, self.confirmed = state.greatest, state.confirmed
         self.pieces: Iterator[_Piece] | None = None
         self.piece: _Piece | None = None
 
-    def head(self) -> Block:
-        """Read just far enough to deliver the first event, and let go of the file."""
-        if not self.sorts:
-            self.pieces = self._believed(self._in_file_order(_HEAD_ROWS))
-        block = self._next(1)
-        if not self.sorts:
-            self.pieces = self.piece = None
-        return block
-
-    def next(self) -> Block:
-        """Read the next block; one without positions says that the source is exhausted."""
-        return self._next(self.rows)
+    @property
+    def reached(self) -> int:
+        """Event time up to which it has been read, less what may be out of order."""
+        return self.builder.progress
 
     @property
     def progress(self) -> int:
-        """The progress that the source tells: confirmed, and within what it is complete for."""
+        """The progress that it tells: confirmed, and within what it is complete for."""
         confirmed = self.confirmed - self.builder.out_of_orderness
-        return max(min(self.builder.progress, confirmed, self.complete_until), NEVER)
+        return max(min(self.reached, confirmed, self.plan.most_progress), NEVER)
 
-    def told(self, progress: int, ended: bool = False) -> Block:
-        """Return a block that tells progress, or the source's end, and nothing else."""
+    @property
+    def state(self) -> SourceState:
+        """Where another reader of the partition would go on."""
+        return SourceState(
+            self.position, self.rejected, self.builder.greatest, self.confirmed, self.progress,
+            self.ended,
+        )  # fmt: skip
+
+    def pause(self) -> None:
+        """Close the partition; what was sorted is kept, for it would have to be sorted again."""
+        if not self.plan.sorts:
+            self.pieces = self.piece = None
+
+    def tell(self, progress: int, ended: bool = False) -> Block:
+        """Make a block that tells progress, or the source's end, and nothing else."""
+        self.ended |= ended
         at = (self.position, self.position)
         envelope = EventEnvelope(
-            self.source.stream, self.source.number, len(self.inputs.sources), *at, progress,
-            self.rejected, ended=ended,
+            self.stream, self.number, self.inputs.join.sources, *at, progress, self.rejected,
+            ended=ended,
         )  # fmt: skip
-        return Block(
-            self.source, *at, [envelope] * self.inputs.join.shards, None, self._state(ended)
-        )
+        envelopes = [envelope] * self.inputs.join.shards
+        return Block(self.number, self.stream, *at, envelopes, None, self.state)
 
-    def _state(self, ended: bool) -> ReaderState:
-        return ReaderState(
-            self.position,
-            self.rejected,
-            self.builder.greatest,
-            self.confirmed,
-            self.progress,
-            ended,
-        )
-
-    def _next(self, rows: int) -> Block:
+    def next(self, rows: int) -> Block:
+        """Read the next block; one without positions says that the partition is exhausted."""
         if self.pieces is None:
-            pieces = self._by_time() if self.sorts else self._in_file_order(self.rows)
+            if self.plan.sorts:
+                pieces = self._by_time(max(rows, self.inputs.config.batch_rows))
+            else:
+                pieces = self._in_own_order(max(rows, _LEAST_CHUNK))
             self.pieces = self._believed(pieces)
         begin = self.position
         taken: list[_Piece] = []
@@ -223,9 +180,8 @@ class SourceReader:
             rows -= piece.positions.size
         self.rejected += sum(len(piece.rejects) for piece in taken)
         envelopes = self._address(taken, begin)
-        return Block(
-            self.source, begin, self.position, envelopes, self._letters(taken), self._state(False)
-        )
+        letters = self._letters(taken)
+        return Block(self.number, self.stream, begin, self.position, envelopes, letters, self.state)
 
     def _believed(self, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
         """Reject events whose time no other row confirms, see `headrace.schemas.records.jumps`."""
@@ -235,7 +191,7 @@ class SourceReader:
         for piece in itertools.chain(pieces, [None]):
             if piece is not None:
                 if piece.end <= self.position:
-                    continue  # delivered before the file was closed
+                    continue  # delivered before the partition was closed
                 if piece.begin < self.position:
                     _, piece = piece.cut(self.position)
             ended = piece is None
@@ -256,8 +212,8 @@ class SourceReader:
             if piece.end > piece.begin:
                 yield piece
 
-    def _in_file_order(self, rows: int) -> Iterator[_Piece]:
-        for chunk in read_chunks(self.source, rows, self.position):
+    def _in_own_order(self, rows: int) -> Iterator[_Piece]:
+        for chunk in self.partition.chunks(rows, self.position):
             events = self.builder.check(chunk.records)
             yield _Piece(
                 chunk.begin, chunk.end, events.batch, events.batch.column(RECORD).to_numpy(),
@@ -265,17 +221,17 @@ class SourceReader:
                 np.zeros(events.batch.num_rows, np.bool_),
             )  # fmt: skip
 
-    def _by_time(self) -> Iterator[_Piece]:
-        """Sort the file: rejects take the first positions, events follow by time."""
+    def _by_time(self, rows: int) -> Iterator[_Piece]:
+        """Sort the partition: rejects take the first positions, events follow by time."""
         rejects: list[Reject] = []
 
         def events() -> Iterator[pa.RecordBatch]:
-            for chunk in read_chunks(self.source, self.rows):
+            for chunk in self.partition.chunks(rows):
                 checked = self.builder.check(chunk.records)
                 rejects.extend(checked.rejects)
                 yield checked.batch
 
-        budget = (self.inputs.config.replay.sort_memory_mb << 20) // len(self.inputs.sources)
+        budget = (self.inputs.config.replay.sort_memory_mb << 20) // self.inputs.join.sources
         end = 0
         for batch in sort_rows(events(), BY_TIME, budget, self.scratch):
             first = end == 0
@@ -299,13 +255,13 @@ class SourceReader:
         batches = [piece.batch for piece in pieces if piece.batch.num_rows]
         if batches:
             positions = None
-            if self.sorts:
+            if self.plan.sorts:
                 positions = np.concatenate([piece.positions for piece in pieces])
             events = self.builder.finish(pa.concat_batches(batches), positions)
             parts = partition(events, shards)
         return [
             EventEnvelope(
-                self.source.stream, self.source.number, len(self.inputs.sources), begin,
+                self.stream, self.number, self.inputs.join.sources, begin,
                 self.position, self.progress, self.rejected, part,
             )
             for part in parts
@@ -316,8 +272,7 @@ class SourceReader:
         positions = [position for piece in pieces for position in piece.reject_positions]
         if not rejects:
             return None
-        name = self.inputs.stream_names[self.source.stream]
-        return rejected_letters(self.source, name, rejects, positions)
+        return rejected_letters(self.partition, self.plan.name, rejects, positions)
 
 
 def partition(events: pa.RecordBatch, shards: int) -> list[pa.RecordBatch | None]:

@@ -47,11 +47,22 @@ def load_config(path: str | Path, algorithms: Algorithms) -> Config:
 
 
 def parse_config(tree: dict[str, Any], file: str | Path, algorithms: Algorithms) -> Config:
-    """Check a parsed configuration; `file` is only named in errors."""
+    """Check a parsed configuration.
+
+    Parameters
+    ----------
+    tree
+        Its tables.
+    file
+        Where it is from: errors name it, and paths are relative to its folder.
+    algorithms
+        See `load_config`.
+    """
     try:
         config = Config.model_validate(tree, context=algorithms)
     except ValidationError as error:
         raise _first_error(error, file, tree, algorithms) from error
+    config._file = str(file)
     conflict = config.conflicts()
     if conflict is not None:
         key, fact, value, hint = conflict

@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SerializeAsAny,
     SerializerFunctionWrapHandler,
     ValidationInfo,
@@ -365,6 +366,12 @@ class Config(Model):
     learners: dict[Annotated[str, AfterValidator(_stream_name)], LearnerConfig] = {}
     monitor: MonitorConfig = MonitorConfig()
     replay: ReplayConfig = ReplayConfig()
+    _file: str = PrivateAttr(default="configuration")
+
+    @property
+    def file(self) -> str:
+        """The file that it was read from: paths are relative to its folder, errors name it."""
+        return self._file
 
     @property
     def streams(self) -> dict[str, StreamConfig]:

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.schemas.config.durations import MICROSECOND, MILLISECOND, SECOND
-from headrace.schemas.config.models import TimeConfig
 from headrace.schemas.records.decoding import Records, Reject
 from headrace.schemas.records.events import (
     ARRIVAL,
@@ -42,6 +41,26 @@ ISO_FORMAT = "iso8601"
 
 
 @dataclass(frozen=True)
+class TimePlan:
+    """Where a stream's event time is, and how it is written.
+
+    Parameters
+    ----------
+    column
+        Its column.
+    unit
+        Of integers since 1970-01-01 UTC: ``us``, ``ms`` or ``s``.
+    format, zone
+        Of text: for `strptime`, or `ISO_FORMAT`; and the zone of times that name none.
+    """
+
+    column: str
+    unit: str | None = None
+    format: str | None = None
+    zone: str = "UTC"
+
+
+@dataclass(frozen=True)
 class EventPlan:
     """How a stream's records become events.
 
@@ -61,7 +80,7 @@ class EventPlan:
 
     stream: int
     key: tuple[str, ...]
-    time: TimeConfig
+    time: TimePlan
     carried: tuple[str, ...]
     group: tuple[str, ...] = ()
     id: str | None = None
@@ -84,7 +103,7 @@ class Events:
 
 
 def parse_times(
-    column: pa.Array, config: TimeConfig
+    column: pa.Array, plan: TimePlan
 ) -> tuple[Int64s, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Convert a time column to microseconds UTC.
 
@@ -102,27 +121,27 @@ def parse_times(
     null = column.is_null().to_numpy(zero_copy_only=False)
     unreadable = np.zeros(len(column), np.bool_)
     kind = column.type
-    if config.format is not None:
-        parsed = _parse_text_times(column, config)
+    if plan.format is not None:
+        parsed = _parse_text_times(column, plan)
         unreadable = parsed.is_null().to_numpy(zero_copy_only=False) & ~null
         time = _int64(parsed)
     elif pa.types.is_timestamp(kind):
         time = _int64(column.cast(pa.timestamp("us", kind.tz), safe=False))
-    elif config.unit is None:
-        raise TypeError(f"column {config.column} is {kind} and needs a unit or a format")
+    elif plan.unit is None:
+        raise TypeError(f"column {plan.column} is {kind} and needs a unit or a format")
     elif pa.types.is_integer(kind):
         time = _int64(column)
-        unit = _UNITS[config.unit]
+        unit = _UNITS[plan.unit]
         # Out of range before it is multiplied, or it might wrap around into range.
         unreadable = (time < EARLIEST) | (time >= LATEST // unit)
         time = np.where(unreadable, 0, time * unit)
     elif pa.types.is_floating(kind):
         seconds = pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False)
-        scaled = np.rint(seconds * _UNITS[config.unit])
+        scaled = np.rint(seconds * _UNITS[plan.unit])
         unreadable = ~((scaled >= EARLIEST) & (scaled < LATEST))
         time = np.where(unreadable, 0, scaled).astype(np.int64)
     else:
-        raise TypeError(f"column {config.column} is {kind}, not integer times")
+        raise TypeError(f"column {plan.column} is {kind}, not integer times")
     bad = (unreadable | (time < EARLIEST) | (time >= LATEST)) & ~null
     return time, null, bad
 
@@ -131,17 +150,17 @@ def _int64(column: pa.Array) -> Int64s:
     return pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
 
 
-def _parse_text_times(column: pa.Array, config: TimeConfig) -> pa.Array:
-    assert config.format is not None
+def _parse_text_times(column: pa.Array, plan: TimePlan) -> pa.Array:
+    assert plan.format is not None
     text = column.cast(pa.string())
-    if config.format == ISO_FORMAT:
+    if plan.format == ISO_FORMAT:
         try:
             return text.cast(pa.timestamp("us", "UTC"))
         except pa.ArrowInvalid:
             return pa.array([_iso(value) for value in text.to_pylist()], pa.timestamp("us", "UTC"))
-    naive = pc.strptime(text, format=config.format, unit="us", error_is_null=True)
+    naive = pc.strptime(text, format=plan.format, unit="us", error_is_null=True)
     # In the hour that a zone repeats the first pass is meant, in the one it skips, its end.
-    return pc.assume_timezone(naive, config.zone, ambiguous="earliest", nonexistent="latest")
+    return pc.assume_timezone(naive, plan.zone, ambiguous="earliest", nonexistent="latest")
 
 
 def _iso(value: str | None) -> Any:

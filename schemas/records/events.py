@@ -38,6 +38,9 @@ RATE = "__rate"
 
 RESERVED_PREFIX = "__"
 
+IMPRESSIONS = 0
+"""Number of the impression stream; those of action streams follow."""
+
 NEVER = -(2**62)
 """A time before every event: the progress of a source that showed nothing yet."""
 FOREVER = 2**62

@@ -19,10 +19,9 @@ from headrace.joiner.plan.plans import ActionPlan, JoinPlan
 from headrace.joiner.plan.sampling import SamplingPlan
 from headrace.joiner.recovery import describe_join, export_join, restore_join
 from headrace.pipelines.sources.sourcereader import partition
-from headrace.schemas.config.models import TimeConfig
 from headrace.schemas.records.decoding import Records
 from headrace.schemas.records.envelope import EventEnvelope, SampleEnvelope
-from headrace.schemas.records.eventing import EventBuilder, EventPlan
+from headrace.schemas.records.eventing import EventBuilder, EventPlan, TimePlan
 from headrace.schemas.records.events import FOREVER, NEVER, OFFSET
 from tests.joiner.reference import Action, Impression
 
@@ -114,7 +113,7 @@ def envelopes(
         event_plan = EventPlan(
             stream=source.stream,
             key=("group", "item"),
-            time=TimeConfig(column="time", unit="us"),
+            time=TimePlan(column="time", unit="us"),
             carried=("source", "number") if source.stream == 0 else ("note",),
             group=("group",) if grouped else (),
             id=None if source.stream == 0 else "id",

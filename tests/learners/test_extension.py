@@ -186,7 +186,7 @@ def replay(config: Path, out: Path) -> dict:
     from headrace.pipelines.jobs.replay import replay
     from headrace.pipelines.run.folder import opened
 
-    inputs = resolve(load_config(config, parameter_models(EXTENDED)), config, EXTENDED)
+    inputs = resolve(load_config(config, parameter_models(EXTENDED)), EXTENDED)
     with opened(out, inputs.files) as place:
         return replay(inputs, place).summary
 

@@ -47,10 +47,8 @@ def instance_is_new(step, bundle, random):
 
 
 def process_is_new(step, bundle, random):
-    """The worker died: instance and cache are gone."""
-    from headrace.pipelines.beam.durable import CACHE
-
-    CACHE.forget(step.dofn.scope)
+    """The worker died: instance and memory are gone."""
+    step.dofn.states.forget()
     step.dofn = step.make()
     step.run(bundle)
 
@@ -94,7 +92,7 @@ def job(log, tmp_path_factory):
 def read_job(log, tmp_path_factory, **join):
     config = load_config(log / "headrace.toml", parameter_models())
     config = config.model_copy(update={"join": config.join.model_copy(update=join)})
-    inputs = resolve(config, log / "headrace.toml")
+    inputs = resolve(config)
     blocks = list(read_blocks(inputs, 150, str(tmp_path_factory.mktemp("scratch"))))
     elements = [item for block in blocks for item in enumerate(block.envelopes)]
     return inputs, elements
@@ -112,7 +110,7 @@ def run_job(job, folder, faults, seed=0, handover=Inline):
     """Run both steps with a random fault a bundle; return all that came out."""
     inputs, elements = job
     random, scope = Random(seed), uuid.uuid4().hex
-    names = tuple(source.name for source in inputs.sources)
+    names = tuple(log.name for log in inputs.logs)
     join = Step(lambda: JoinShards(inputs.join, names, scope), len(BAG_NAMES))
     for bundle in bundles(elements, random):
         random.choice(faults)(join, bundle, random)
@@ -184,12 +182,12 @@ def test_faults_change_nothing_of_joined_actions_and_early_samples(log, tmp_path
 
 def test_a_wrong_cache_would_be_noticed(job, expected, tmp_path, monkeypatch):
     """If the token were not compared, racing attempts would show: the faults above do bite."""
-    from headrace.pipelines.beam.durable import TokenCache
+    from headrace.pipelines.beam import durable
 
-    def pop_any(self, scope, key, token):
-        return self._entries.pop((scope, key), ("", None))[1]
+    def pop_any(self, key, token):
+        return durable._STATES.get(self.scope, {}).pop(key, ("", None))[1]
 
-    monkeypatch.setattr(TokenCache, "pop", pop_any)
+    monkeypatch.setattr(durable.StepStates, "pop", pop_any)
     try:
         result = run_job(job, tmp_path, [fails_after_finish], seed=1)
     except Exception:

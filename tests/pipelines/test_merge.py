@@ -39,16 +39,16 @@ def test_a_source_that_is_hours_ahead_is_not_read_on(tmp_path):
     write(tmp_path / "clicks.parquet", 30 * SECOND, 600, MINUTE)
     path = tmp_path / "join.toml"
     path.write_text(CONFIG)
-    inputs = resolve(load_config(path, parameter_models()), path)
+    inputs = resolve(load_config(path, parameter_models()))
     rows = 20
     read = {}
     for block in read_blocks(inputs, rows, str(tmp_path)):
         if block.end > block.begin:
-            read[block.source.number] = block.reader.greatest
-        going_on = [time for number, time in read.items() if number != block.source.number]
+            read[block.source] = block.state.greatest
+        going_on = [time for number, time in read.items() if number != block.source]
         if block.begin and block.end > block.begin and len(read) == 3:
             # What was read last began where the source was no further than any that goes on.
-            assert block.reader.greatest - rows * MINUTE <= min(going_on) + rows * MINUTE or (
+            assert block.state.greatest - rows * MINUTE <= min(going_on) + rows * MINUTE or (
                 min(going_on) >= START + 599 * MINUTE
             )
     assert read[0] == START + 599 * MINUTE
@@ -61,7 +61,7 @@ def test_the_clock_runs_through_the_last_window_step_by_step(tmp_path):
     write(tmp_path / "clicks.parquet", 0, 10, SECOND)
     path = tmp_path / "join.toml"
     path.write_text(CONFIG)
-    inputs = resolve(load_config(path, parameter_models()), path)
+    inputs = resolve(load_config(path, parameter_models()))
     blocks = list(read_blocks(inputs, 100, str(tmp_path)))
     told = [block.envelopes[0].progress for block in blocks if block.end == block.begin]
     end = START + 999 * SECOND

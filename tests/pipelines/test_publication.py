@@ -11,13 +11,15 @@ from multiprocessing import get_context
 import pyarrow as pa
 import pytest
 
+from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, _check_files, _read_manifest
 from headrace.pipelines.run.disk import files_under
 from headrace.pipelines.run.place import Place
 from headrace.pipelines.run.publication import publish, recover
-from headrace.pipelines.run.runtime import Run
 from headrace.pipelines.run.seal import SEAL, SUMMARY, verify, write_seal
+from headrace.pipelines.run.spill import Spill
 from headrace.pipelines.sinks.parquet import ParquetFolder
+from headrace.pipelines.sources.blocks import Blocks
 from tests.pipelines import kills
 
 OLD = {"samples": 7, "dead_letters": 2, "corrections": 3, "joined/click": 4}
@@ -30,7 +32,7 @@ def write_result(place, name, outputs):
     for output, rows in outputs.items():
         table = pa.table({"row": [f"{name} {output} {row}" for row in range(rows)]})
         files = ParquetFolder(place.result / output, table.schema.with_metadata(None), (), 2)
-        files.write(table.cast(files.schema))
+        files.append(table.cast(files.schema))
         files.close()
         ledger.update({f"{output}/{part}": noted for part, noted in files.ledger.items()})
     model = place.result / "model" / f"snapshot-{name}"
@@ -50,8 +52,9 @@ def write_checkpoint(place):
 
 
 def checkpointer(place):
-    run = Run(place.partial, place.result)
-    return Checkpointer("none", run, place, {}, 0, Resumed(0, {}, None, 0, 0.0))
+    blocks = Blocks(lambda states: iter(()), 0)
+    run = Run(blocks, {}, Spill(place.partial / "spill", 0))
+    return Checkpointer(run, place, {}, 0, Resumed())
 
 
 def read_tree(folder):

@@ -64,6 +64,7 @@ def test_every_output_is_there(result):
     assert set(click["windows"][0]) >= {"start", "log_loss", "calibration"}
     assert summary["window_s"] == 1800
     assert set(click["model"]) == {"path", "sha256", "figures"}
+    assert set(click["model"]["figures"]) == {"coordinates", "nonzero_weights"}
 
 
 def test_every_record_ends_in_one_outcome(result):

@@ -2,9 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from headrace.schemas.config.models import TimeConfig
 from headrace.schemas.records.decoding import Records
-from headrace.schemas.records.eventing import EventBuilder, EventPlan, parse_times
+from headrace.schemas.records.eventing import EventBuilder, EventPlan, TimePlan, parse_times
 from headrace.schemas.records.events import ARRIVAL, ID0, ID1, NEVER, OFFSET, TIME
 
 BERLIN = {"format": "%Y-%m-%d %H:%M:%S", "zone": "Europe/Berlin"}
@@ -28,7 +27,7 @@ MAY_1 = 1_777_593_600_000_000  # 2026-05-01 00:00 UTC
 )  # fmt: skip
 def test_times_of_every_notation_are_microseconds_utc(column, config, time):
     """Unit, zone and format are declared; inside there are microseconds UTC."""
-    got, null, bad = parse_times(column, TimeConfig(column="t", **config))
+    got, null, bad = parse_times(column, TimePlan(column="t", **config))
     assert (got.tolist(), null.tolist(), bad.tolist()) == ([time], [False], [False])
 
 
@@ -46,18 +45,18 @@ def test_times_of_every_notation_are_microseconds_utc(column, config, time):
 )
 def test_times_out_of_range_are_bad(column, config):
     """What is no time of 1970 to 2099 is told, and never wraps around."""
-    _, null, bad = parse_times(column, TimeConfig(column="t", **config))
+    _, null, bad = parse_times(column, TimePlan(column="t", **config))
     assert (null.tolist(), bad.tolist()) == ([False], [True])
 
 
 def test_a_type_that_does_not_go_with_the_notation_is_refused():
     """Integers without a unit are not guessed."""
     with pytest.raises(TypeError, match="column t is int64 and needs a unit or a format"):
-        parse_times(pa.array([1]), TimeConfig(column="t"))
+        parse_times(pa.array([1]), TimePlan(column="t"))
 
 
 def build(cuts, times=(5, 3, 9, 7, 20), out_of_orderness=2):
-    plan = EventPlan(1, ("k",), TimeConfig(column="t", unit="us"), (), id="id")
+    plan = EventPlan(1, ("k",), TimePlan(column="t", unit="us"), (), id="id")
     builder = EventBuilder(plan, out_of_orderness)
     out = []
     for begin, end in cuts:
@@ -92,7 +91,7 @@ def test_a_null_id_is_no_id():
 
 def test_records_without_key_or_time_are_set_aside():
     """Null and empty keys, null times and times out of range are rejects with their reason."""
-    plan = EventPlan(0, ("k", "g"), TimeConfig(column="t", unit="us"), ("x",))
+    plan = EventPlan(0, ("k", "g"), TimePlan(column="t", unit="us"), ("x",))
     rows = pa.RecordBatch.from_pydict(
         {
             "k": ["a", None, "", "b", "c", "d"],

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from headrace.monitoring.diagnosis import StreamFacts, diagnose
+from headrace.monitoring.diagnosis import LogResult, StreamResult, diagnose
 from headrace.pipelines.jobs.nearmisses import near_misses
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.training.job import Finished
@@ -64,25 +64,24 @@ def gather_findings(
 ) -> list[str]:
     """Diagnose a finished run, whose outputs are in `folder`."""
     invalid = {reason.value for reason in INVALID}
-    facts = []
-    for stream, name in enumerate(inputs.stream_names):
-        plan = inputs.event_plans[stream]
-        source = next(source for source in inputs.sources if source.stream == stream)
+    streams = []
+    for stream in inputs.streams:
+        name, schema = stream.name, inputs.logs_of(stream.number)[0].schema
         reasons = written.reasons.get(name, {})
-        first, last = finished.totals.spans[stream]
+        first, last = finished.totals.spans[stream.number]
         seen = first <= last
-        facts.append(
-            StreamFacts(
+        streams.append(
+            StreamResult(
                 name,
                 summary["input"][name],
                 summary["outcomes"][name],
                 {reason: count for reason, count in reasons.items() if reason in invalid},
                 first if seen else None,
                 last if seen else None,
-                tuple(str(source.schema.field(column).type) for column in plan.key),
+                tuple(str(schema.field(column).type) for column in stream.events.key),
             )
         )
-    findings = diagnose(facts, inputs.config.longest_window)
+    findings = diagnose(LogResult(tuple(streams), inputs.join.longest_window))
     declared = "end_of_log" in inputs.config.join.model_fields_set
     ending = inputs.ending(finished.totals.ends)
     findings += ending.findings(summary, inputs.join.settle_delay, declared)

@@ -1,0 +1,319 @@
+"""Headrace from Python: all that the command line does.
+
+Nothing here ends the process, prints, or changes what the process has but one of:
+while a replay runs, an interrupt (Ctrl-C) is noted before it is passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from headrace.learners.registry import ALGORITHMS, Algorithms, parameter_models
+from headrace.pipelines.jobs.generate import Generated, Traffic, write_traffic
+from headrace.pipelines.jobs.validation import Validation
+from headrace.pipelines.jobs.validation import validate as validate_inputs
+from headrace.pipelines.run.board import Board
+from headrace.pipelines.run.disk import writing
+from headrace.pipelines.run.folder import opened
+from headrace.pipelines.run.seal import SEAL, SUMMARY, Verified
+from headrace.pipelines.run.seal import verify as verify_result
+from headrace.pipelines.sources.inputs import Inputs, resolve
+from headrace.pipelines.sources.preview import preview
+from headrace.schemas.config.durations import parse_duration
+from headrace.schemas.config.loading import load_config as read_config
+from headrace.schemas.config.loading import parse_config
+from headrace.schemas.config.models import Config
+from headrace.schemas.errors import ConfigError, FolderError
+from headrace.schemas.summary import Summary
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+
+    from headrace.pipelines.jobs.windows import Measured
+
+Configuration = Config | Mapping[str, Any] | str | Path
+"""A configuration: read already, the tables of one, or the name of its file."""
+
+
+def _nothing(_: Any) -> None:
+    pass
+
+
+def load_config(config: Configuration, *, algorithms: Algorithms = ALGORITHMS) -> Config:
+    """Read a configuration, and check what can be checked without its logs.
+
+    Parameters
+    ----------
+    config
+        The name of a TOML file, or its tables as a mapping: then paths in it are relative
+        to the working directory. A configuration that was read already is returned as it is.
+    algorithms
+        The learners that it may name.
+
+    Raises
+    ------
+    ConfigError
+        For the first thing wrong, with file, key, value and a hint.
+    """
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, Mapping):
+        return parse_config(dict(config), "configuration", parameter_models(algorithms))
+    return read_config(config, parameter_models(algorithms))
+
+
+def _resolve(config: Configuration, algorithms: Algorithms) -> Inputs:
+    loaded = load_config(config, algorithms=algorithms)
+    return resolve(loaded, algorithms)
+
+
+def validate(config: Configuration, *, algorithms: Algorithms = ALGORITHMS) -> Validation:
+    """Check a configuration against the heads of its logs, as a replay does before it starts.
+
+    Raises
+    ------
+    ConfigError
+        For what would keep a replay from starting.
+    """
+    return validate_inputs(_resolve(config, algorithms))
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """What a replay wrote, and what it came to.
+
+    Parameters
+    ----------
+    out
+        The folder of the result.
+    summary
+        What ``summary.json`` says.
+    findings
+        What in the logs needs attention, a sentence each.
+    """
+
+    out: Path
+    summary: Summary
+    findings: tuple[str, ...]
+
+    @property
+    def samples(self) -> ds.Dataset:
+        """The samples, in canonical order, as an Arrow dataset."""
+        return _dataset(self.out / "samples")
+
+    @property
+    def dead_letters(self) -> ds.Dataset:
+        """The records that left no sample, with their reasons, as an Arrow dataset."""
+        return _dataset(self.out / "dead_letters")
+
+    @property
+    def corrections(self) -> ds.Dataset | None:
+        """Samples as they stand after late actions; None without ``join.retention``."""
+        folder = self.out / "corrections"
+        return _dataset(folder) if folder.exists() else None
+
+    @property
+    def joined(self) -> dict[str, ds.Dataset]:
+        """Actions with their impressions, by stream; none without ``join.joined``."""
+        return {path.name: _dataset(path) for path in sorted((self.out / "joined").glob("*"))}
+
+    @property
+    def models(self) -> dict[str, Path]:
+        """Folder of the model of each learner; `load_model` reads it."""
+        learners = self.summary.learners.items()
+        return {name: self.out / learner.model.path for name, learner in learners}
+
+    @property
+    def report(self) -> Path:
+        """The report, a page of HTML."""
+        return self.out / "report.html"
+
+
+def _dataset(folder: Path) -> ds.Dataset:
+    import pyarrow.dataset as ds
+
+    return ds.dataset(folder, format="parquet")
+
+
+def replay(
+    config: Configuration,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    watch: Callable[[Board], None] = _nothing,
+    tell: Callable[[str], None] = _nothing,
+    beam_options: Sequence[str] = (),
+    algorithms: Algorithms = ALGORITHMS,
+) -> ReplayResult:
+    """Replay logs into samples, models and a report.
+
+    Parameters
+    ----------
+    config
+        What to replay.
+    out
+        Folder to write to: new, empty, or with an earlier result, which is replaced when
+        the run is complete and stays as it is if it fails.
+    resume
+        Whether to go on from the last checkpoint of a run that broke off, if there is one.
+    watch
+        Given the live figures once, before the job starts; they change while it runs.
+    tell
+        Given a line about where the run begins.
+    beam_options
+        Further options for Beam.
+    algorithms
+        The learners that the configuration may name.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is not one for these logs.
+    FolderError
+        If the folder is in use, or holds what is not of a result.
+    HeadraceError
+        If the run cannot be done; also for whatever the operating system refuses.
+    """
+    inputs = _resolve(config, algorithms)
+    return replay_inputs(inputs, Path(out), resume, watch, tell, beam_options)
+
+
+def replay_inputs(
+    inputs: Inputs,
+    out: Path,
+    resume: bool,
+    watch: Callable[[Board], None],
+    tell: Callable[[str], None],
+    beam_options: Sequence[str],
+) -> ReplayResult:
+    """Replay a configuration that was resolved against its logs, see `replay`."""
+    preview(inputs)
+    # The folder first: Beam takes seconds to import, and a second run is to be told at once.
+    with opened(out, inputs.files) as place:
+        from headrace.pipelines.jobs.replay import replay as run_replay
+
+        replayed = run_replay(inputs, place, beam_options, watch, resume, tell)
+    summary = Summary.model_validate(replayed.summary)
+    return ReplayResult(out, summary, tuple(replayed.findings))
+
+
+def study_windows(
+    config: Configuration,
+    *,
+    longest: str | int | None = None,
+    coverage: float = 0.95,
+    watch: Callable[[int], None] = _nothing,
+    algorithms: Algorithms = ALGORITHMS,
+) -> list[Measured]:
+    """See what each window of each action stream would catch and cost.
+
+    Parameters
+    ----------
+    config
+        The logs; its windows are what is looked at anew.
+    longest
+        The longest window to consider, such as ``"7d"``, or in microseconds; None is ten
+        times the longest that is configured.
+    coverage
+        The part of the actions that is wanted, in (0, 1].
+    watch
+        Given the number of events read so far.
+    algorithms
+        The learners that the configuration may name.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is not one for these logs, or has no action stream.
+    """
+    from headrace.pipelines.jobs.windows import measure_windows
+
+    if not 0 < coverage <= 1:
+        raise ValueError(f"coverage must lie in (0, 1] (got {coverage})")
+    loaded = load_config(config, algorithms=algorithms)
+    if not loaded.actions:
+        raise ConfigError(loaded.file, "actions", "is missing", hint="there is nothing to join")
+    preview(resolve(loaded, algorithms))
+    limit = parse_duration(longest) if isinstance(longest, str) else longest
+    return measure_windows(loaded, limit, coverage, watch)
+
+
+def verify(out: str | Path) -> Verified:
+    """Compare every file of a result with its seal; a result is good without problems.
+
+    Raises
+    ------
+    FolderError
+        If it is not the folder of a result.
+    """
+    folder = Path(out)
+    if not folder.is_dir():
+        raise FolderError(folder, "is not a folder", "name the --out folder of a replay")
+    try:
+        return verify_result(folder)
+    except FileNotFoundError:
+        fact = f"has no {SEAL}"
+        hint = "it is not the result of a replay, or of one that is not done: replay anew"
+        raise FolderError(folder, fact, hint) from None
+
+
+def generate(
+    out: str | Path,
+    *,
+    impressions: int = 200_000,
+    rate: int = 100,
+    seed: int = 1,
+    form: Literal["parquet", "text"] = "parquet",
+    clean: bool = False,
+) -> Generated:
+    """Generate a traffic log with known click probabilities, and ``headrace.toml`` to replay it.
+
+    Parameters
+    ----------
+    out
+        Folder to write to: new, empty, or of an earlier log.
+    impressions, rate, seed, clean
+        See `headrace.pipelines.jobs.generate.Traffic`.
+    form
+        ``text`` for CSV and JSON lines with broken lines.
+
+    Raises
+    ------
+    FolderError
+        If the folder holds anything else.
+    """
+    folder = Path(out)
+    check_folder(folder)
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if names and "truth.json" not in names:
+        fact = f"holds files that no log of `headrace generate` is among ({', '.join(names[:3])})"
+        raise FolderError(folder, fact, "choose another folder")
+    traffic = Traffic(impressions=impressions, rate=rate, seed=seed, clean=clean)
+    with writing(folder):
+        return write_traffic(traffic, folder, form)
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a file where a folder is to be."""
+    if out.exists() and not out.is_dir():
+        raise FolderError(out, "is not a folder", "--out names a folder")
+
+
+def load_result(out: str | Path) -> ReplayResult:
+    """Return the result that lies in a folder; findings are in its report alone.
+
+    Raises
+    ------
+    FolderError
+        If there is none.
+    """
+    folder = Path(out)
+    try:
+        text = (folder / SUMMARY).read_text(encoding="utf-8")
+    except OSError:
+        hint = "name the --out folder of a replay"
+        raise FolderError(folder, f"has no {SUMMARY}", hint) from None
+    return ReplayResult(folder, Summary.model_validate_json(text), ())

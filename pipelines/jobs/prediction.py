@@ -1,0 +1,134 @@
+"""A published model, read back to predict with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from headrace.joiner.plan.sampling import SamplingPlan
+from headrace.learners.features import FeatureEncoder
+from headrace.learners.learner import Learner
+from headrace.learners.registry import ALGORITHMS, Algorithms
+from headrace.learners.snapshot import load_snapshot
+from headrace.pipelines.sources.plans import sampling_plan
+from headrace.schemas.config.models import FeaturesConfig, SamplingConfig
+from headrace.schemas.errors import MissingColumnError, SnapshotError
+
+
+class Model:
+    """A learner as a run published it, with the features that it learned from.
+
+    Made by `load_model`.
+
+    Parameters
+    ----------
+    learner
+        The learner.
+    manifest
+        Of its snapshot.
+
+    Attributes
+    ----------
+    name, label
+        Of the learner, and what it predicts.
+    columns
+        Columns that a table must have to be predicted.
+    manifest
+        What the snapshot says of itself: configuration, sources and their positions.
+    """
+
+    def __init__(self, learner: Learner, manifest: dict[str, Any]) -> None:
+        self.learner, self.manifest = learner, manifest
+        self.name: str = manifest["learner"]
+        table = manifest["config"]["learners"][self.name]
+        self.label: str = table["label"]
+        features = FeaturesConfig.model_validate(table["features"])
+        self.encoder = FeatureEncoder(features, learner.bits)
+        sampling = SamplingConfig.model_validate(manifest["config"]["sampling"])
+        self.recalibrated: SamplingPlan | None = None
+        if sampling.correction == "recalibrate":
+            self.recalibrated = sampling_plan(sampling)
+        needed = self.recalibrated.columns if self.recalibrated is not None else ()
+        self.columns: tuple[str, ...] = tuple(dict.fromkeys((*features.columns, *needed)))
+
+    def predict_proba(self, table: Any) -> npt.NDArray[np.float64]:
+        """Predict the rate of the whole log, whatever sampling left out of it.
+
+        Parameters
+        ----------
+        table
+            Of Arrow, pandas or polars; it may have more columns than `columns`.
+
+        Returns
+        -------
+        array
+            Probability that the label of each row is true, float64, shape (n,).
+
+        Raises
+        ------
+        MissingColumnError
+            If a column is missing.
+        """
+        batch = self._batch(table)
+        margin = self.learner.predict(self.encoder.encode(batch))
+        if self.recalibrated is not None:
+            # As progressive predictions are, see `headrace.learners.learning`.
+            margin = margin + np.log(self.recalibrated.strata(batch).rates)
+        with np.errstate(over="ignore"):
+            p: npt.NDArray[np.float64] = 1.0 / (1.0 + np.exp(-margin))
+        return p
+
+    def _batch(self, table: Any) -> pa.RecordBatch:
+        if isinstance(table, pa.RecordBatch):
+            table = pa.Table.from_batches([table])
+        frame = nw.from_native(table, eager_only=True)
+        missing = [name for name in self.columns if name not in frame.columns]
+        if missing:
+            raise MissingColumnError.among(missing[0], frame.columns, self.columns)
+        arrow = frame.select(list(self.columns)).to_arrow().combine_chunks()
+        return pa.RecordBatch.from_arrays(
+            [_one(arrow.column(name)) for name in self.columns], list(self.columns)
+        )
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array, text as short text: the types in which samples travel."""
+    whole = column.combine_chunks()
+    whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+    if pa.types.is_large_string(whole.type) or pa.types.is_string_view(whole.type):
+        return whole.cast(pa.string())
+    return whole
+
+
+def load_model(path: str | Path, algorithms: Algorithms = ALGORITHMS) -> Model:
+    """Read a model that a replay published.
+
+    Parameters
+    ----------
+    path
+        Its folder, ``model/NAME/snapshot-N`` of a result, or one above that has no other in it.
+    algorithms
+        The learners that it may be of.
+
+    Raises
+    ------
+    SnapshotError
+        If there is none, or more than one; if it is damaged or not understood.
+    """
+    folder = Path(path)
+    if not (folder / "manifest.json").exists():
+        found = sorted(inner.parent for inner in folder.glob("**/manifest.json"))
+        if len(found) != 1:
+            names = ", ".join(str(inner.relative_to(folder)) for inner in found)
+            raise SnapshotError(
+                f"{folder}: expected one model (got {names or 'none'}); "
+                "name the folder of one, such as result/model/click"
+            )
+        (folder,) = found
+    learner, manifest = load_snapshot(folder, algorithms)
+    return Model(learner, manifest)

@@ -1,0 +1,24 @@
+"""Live figures of a run, for whoever watches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Board:
+    """Live figures of a running job, for display only.
+
+    Parameters
+    ----------
+    events
+        Events read so far.
+    samples
+        Samples written so far.
+    event_time
+        Event time of the newest sample, microseconds; None before the first.
+    """
+
+    events: int = 0
+    samples: int = 0
+    event_time: int | None = None

@@ -1,0 +1,113 @@
+"""Log files as partitions: Parquet, CSV, JSON lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from headrace.pipelines.sources.source import Chunk
+from headrace.pipelines.sources.textfiles import read_lines
+from headrace.schemas.errors import UnreadableInputError
+from headrace.schemas.records.decoding import CsvDecoder, JsonDecoder, Lines, Records
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """One file of a stream.
+
+    Parameters
+    ----------
+    number
+        Among all files, in order of stream and path.
+    stream
+        Number of its stream.
+    path, name, format
+        The file, and how the configuration names it: relative to its own folder,
+        unless it gives an absolute path.
+    header
+        All column names of a CSV file.
+    delimiter
+        Of a CSV file.
+    schema
+        The columns to read, with the types that they have from here on.
+    size
+        Bytes of the file.
+    """
+
+    number: int
+    stream: int
+    path: str
+    name: str
+    format: str
+    header: tuple[str, ...]
+    delimiter: str
+    schema: pa.Schema
+    size: int
+
+    def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
+        """Read the file; the chunks are cut as if nothing were skipped.
+
+        Raises
+        ------
+        UnreadableInputError
+            If the file breaks off, naming the record up to which it was good.
+        """
+        position = 0
+        read = self._read_parquet if self.format == "parquet" else self._read_text
+        try:
+            for chunk in read(rows, skip):
+                position = chunk.end
+                yield chunk
+        except (OSError, EOFError, pa.ArrowInvalid) as error:
+            raise UnreadableInputError.at(self.path, position, error) from error
+
+    def _read_parquet(self, rows: int, skip: int) -> Iterator[Chunk]:
+        position = 0
+        with pq.ParquetFile(self.path) as file:
+            # A reader over several row groups keeps what it has read of each until its end.
+            for group in range(file.num_row_groups):
+                end = position + file.metadata.row_group(group).num_rows
+                if end <= skip:
+                    position = end
+                    continue
+                for batch in file.iter_batches(
+                    batch_size=rows, row_groups=[group], columns=self.schema.names
+                ):
+                    columns = [
+                        _as_type(batch.column(field.name), field.type) for field in self.schema
+                    ]
+                    batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
+                    end = position + batch.num_rows
+                    numbers = np.arange(position, end, dtype=np.int64)
+                    yield Chunk(position, end, Records(batch, numbers))
+                    position = end
+
+    def _read_text(self, rows: int, skip: int) -> Iterator[Chunk]:
+        decoder: CsvDecoder | JsonDecoder
+        if self.format == "csv":
+            decoder = CsvDecoder(self.header, self.schema, self.delimiter)
+        else:
+            decoder = JsonDecoder(self.schema)
+        headers = 1 if self.format == "csv" else 0
+        # Lines are long as a rule: some hundred bytes make a row.
+        for lines in read_lines(self.path, chunk=min(max(rows * 100, 1 << 16), 4 << 20)):
+            first = lines.first - headers
+            lines = Lines(0, lines.lines[headers:]) if first < 0 else Lines(first, lines.lines)
+            if lines.lines:
+                end = lines.first + len(lines.lines)
+                if end <= skip:
+                    continue
+                yield Chunk(lines.first, end, decoder.decode(lines))
+
+
+def _as_type(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if column.type == kind:
+        return column
+    if pa.types.is_dictionary(column.type):
+        column = pc.dictionary_decode(column)
+    return column.cast(kind)

@@ -1,0 +1,137 @@
+"""From a configuration and the heads of files to the plans that the cores take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from headrace.joiner.plan.emission import EmissionPlan
+from headrace.joiner.plan.plans import ActionPlan, JoinPlan
+from headrace.joiner.plan.sampling import SamplingPlan
+from headrace.learners.learning import LearnerPlan, TrainPlan
+from headrace.learners.registry import Algorithms
+from headrace.pipelines.sources.heads import Head
+from headrace.schemas.config.models import ActionConfig, Config, SamplingConfig
+from headrace.schemas.config.predicates import Predicate
+from headrace.schemas.records.eventing import EventPlan, TimePlan
+from headrace.schemas.records.events import FOREVER, IMPRESSIONS
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """How one stream is read.
+
+    Parameters
+    ----------
+    number, name
+        `IMPRESSIONS` or the number of an action stream, and what outputs call it.
+    table
+        The table of the configuration that it is from.
+    events
+        What becomes of its records.
+    sorts
+        Whether its files are sorted by event time first.
+    complete_until
+        Event time up to which its log is declared complete, None if it is not.
+    """
+
+    number: int
+    name: str
+    table: str
+    events: EventPlan
+    sorts: bool
+    complete_until: int | None
+
+    @property
+    def most_progress(self) -> int:
+        """How far the stream can be complete at most, however far its events reach."""
+        return FOREVER if self.complete_until is None else self.complete_until
+
+
+def stream_plans(config: Config, carried: tuple[str, ...]) -> tuple[StreamPlan, ...]:
+    """Plan the reading of every stream, by number.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    carried
+        Impression columns that travel besides key and time.
+    """
+    where = [config.impressions.key.index(name) for name in config.join.group]
+    plans = []
+    for number, (table, stream) in enumerate(config.streams.items()):
+        group = tuple(stream.key[i] for i in where)
+        written = stream.time
+        time = TimePlan(written.column, written.unit, written.format, written.zone)
+        if isinstance(stream, ActionConfig):
+            events = EventPlan(number, stream.key, time, stream.columns, group, stream.id)
+        else:
+            events = EventPlan(IMPRESSIONS, stream.key, time, carried, group)
+        name = table.removeprefix("actions.")
+        sorts = stream.order == "sort"
+        plans.append(StreamPlan(number, name, table, events, sorts, stream.complete_until))
+    return tuple(plans)
+
+
+def join_plan(
+    config: Config,
+    heads: list[Head],
+    carried: tuple[str, ...],
+    sources: int,
+) -> JoinPlan:
+    """Plan the join of streams with these heads and so many `sources`."""
+    actions = []
+    for (name, action), head in zip(config.actions.items(), heads[1:], strict=True):
+        fields = [(column, head.columns[column]) for column in action.columns]
+        actions.append(ActionPlan(name, action.window, pa.schema(fields)))
+    return JoinPlan(
+        actions=tuple(actions),
+        columns=(*config.impressions.key, *carried),
+        keys=len(config.impressions.key),
+        sources=sources,
+        shards=config.join.shards,
+        epoch=config.epoch,
+        sampling=sampling_plan(config.sampling),
+        early=config.join.early,
+        wait_for_impression=config.wait_for_impression,
+        dedup_horizon=config.dedup_horizon,
+        retention=config.join.retention,
+        group_span=config.group_span,
+        emission=EmissionPlan(
+            config.join.emission, *config.join.elapsed, seed=config.sampling.seed
+        ),
+        joined=config.join.joined,
+    )
+
+
+def sampling_plan(config: SamplingConfig) -> SamplingPlan:
+    """Plan which negatives are kept."""
+    rate = config.negative_rate
+    return SamplingPlan(
+        rate=rate.default,
+        column=rate.column,
+        rates=dict(rate.values),
+        keep=None if config.keep is None else Predicate(config.keep),
+        published=dict(config.publish),
+        by_group=config.unit == "group",
+        weighted=config.correction == "weight",
+        seed=config.seed,
+    )
+
+
+def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
+    """Plan what is learned by learners of these kinds."""
+    learners = {
+        name: LearnerPlan(
+            learner.label,
+            learner.features,
+            learner.bits,
+            learner.algorithm,
+            algorithms[learner.algorithm],
+            learner.parameters,
+        )
+        for name, learner in config.named_learners.items()
+    }
+    return TrainPlan(learners, config.sampling.correction)

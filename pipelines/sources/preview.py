@@ -1,0 +1,83 @@
+"""What the first records of a stream are, before anything is run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from headrace.pipelines.sources.inputs import Inputs
+from headrace.schemas.config.durations import DAY
+from headrace.schemas.errors import ConfigError
+from headrace.schemas.records.eventing import EventBuilder
+from headrace.schemas.records.events import TIME, Reason
+
+YEAR = 365 * DAY
+_HEAD_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What the first records of a stream are, read with its configuration."""
+
+    records: int
+    reasons: dict[str, int]
+    first_time: int | None
+    last_time: int | None
+    in_order: bool
+
+
+def preview(inputs: Inputs) -> tuple[Preview, ...]:
+    """Read the first records of every stream, and refuse times whose unit cannot be right.
+
+    Returns
+    -------
+    tuple
+        What they are, by number of the stream.
+
+    Raises
+    ------
+    ConfigError
+        If the first event times of a stream lie all in 1970, or nearly all after
+        2099: a unit too small or too large was declared.
+    """
+    found = []
+    for stream in inputs.streams:
+        seen = _first_records(inputs, stream.number)
+        found.append(seen)
+        time = inputs.config.streams[stream.table].time
+        unit = time.unit
+        beyond = seen.reasons.get(Reason.TIME_OUT_OF_RANGE.value, 0)
+        if seen.last_time is not None and seen.last_time < YEAR and not time.any_year:
+            raise ConfigError(
+                inputs.config.file, f"{stream.table}.time.unit",
+                f"the first {seen.records:,} event times all lie in 1970", unit,
+                f"are they {_LARGER.get(unit or '', 'of another unit')}? "
+                "If they are right, set time.any_year = true",
+            )  # fmt: skip
+        if seen.records and beyond > 0.9 * seen.records:
+            raise ConfigError(
+                inputs.config.file, f"{stream.table}.time.unit",
+                f"{beyond:,} of the first {seen.records:,} event times lie outside 1970 to 2099",
+                unit, f"are they {_SMALLER.get(unit or '', 'of another unit')}?",
+            )  # fmt: skip
+    return tuple(found)
+
+
+_LARGER = {"us": 'milliseconds ("ms") or seconds ("s")', "ms": 'seconds ("s")'}
+_SMALLER = {"s": 'milliseconds ("ms") or microseconds ("us")', "ms": 'microseconds ("us")'}
+
+
+def _first_records(inputs: Inputs, stream: int) -> Preview:
+    """Read the first records of a stream's first file as a replay would."""
+    builder = EventBuilder(inputs.streams[stream].events, 0)
+    for chunk in inputs.logs_of(stream)[0].chunks(_HEAD_ROWS):
+        events = builder.check(chunk.records)
+        time = events.batch.column(TIME).to_numpy()
+        return Preview(
+            chunk.end - chunk.begin,
+            dict(Counter(reject.reason.value for reject in events.rejects)),
+            int(time.min()) if time.size else None,
+            int(time.max()) if time.size else None,
+            bool((time[1:] >= time[:-1]).all()),
+        )
+    return Preview(0, {}, None, None, True)

@@ -1,0 +1,54 @@
+"""What the other tables of a configuration use impression columns for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.pipelines.sources.heads import Head
+from headrace.schemas.config.models import Config
+from headrace.schemas.config.predicates import Predicate
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use of an impression column.
+
+    Parameters
+    ----------
+    key
+        The key of the configuration that names the column.
+    column
+        Its name.
+    numeric, lists
+        Whether it must be a number, and whether it may hold lists.
+    """
+
+    key: str
+    column: str
+    numeric: bool = False
+    lists: bool = False
+
+
+def impression_uses(config: Config) -> list[Use]:
+    """List all uses, in the order in which columns travel."""
+    uses: list[Use] = []
+    for name, learner in config.named_learners.items():
+        features, key = learner.features, f"{config.learner_table(name)}.features"
+        uses += [Use(f"{key}.categorical", name) for name in features.categorical]
+        uses += [Use(f"{key}.multi_valued", m.column, lists=True) for m in features.multi_valued]
+        uses += [Use(f"{key}.numeric.{name}", name, numeric=True) for name in features.numeric]
+        uses += [Use(f"{key}.crosses", name) for cross in features.crosses for name in cross]
+    if config.sampling.negative_rate.column is not None:
+        uses.append(Use("sampling.negative_rate.column", config.sampling.negative_rate.column))
+    if config.sampling.keep is not None:
+        uses += [Use("sampling.keep", name) for name in Predicate(config.sampling.keep).columns]
+    uses += [Use("monitor.slices", name) for name in config.monitor.slices]
+    return uses
+
+
+def carried_columns(config: Config, head: Head, uses: list[Use]) -> tuple[str, ...]:
+    """Return the impression columns that travel besides key and time: chosen ones, then used."""
+    stream = config.impressions
+    chosen = head.columns if stream.columns is None else stream.columns
+    wanted = dict.fromkeys([*chosen, *(use.column for use in uses)])
+    return tuple(name for name in wanted if name not in {*stream.key, stream.time.column})

@@ -1,0 +1,132 @@
+"""The public interface: what docs/api.md promises."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import headrace
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+
+LOG = """
+import headrace
+headrace.generate("log", impressions=3_000)
+"""
+
+
+def run(script, folder):
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_examples_run(tmp_path):
+    """All that the page shows, in one process and in order, is so; and nothing is printed."""
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 8
+    assert run("\n".join(blocks), tmp_path) == ""
+
+
+def test_every_public_name_is_there_and_on_the_page():
+    """What ``__all__`` names can be had, says what it is, and is documented."""
+    for name in headrace.__all__:
+        there = getattr(headrace, name)
+        assert there.__doc__ or name.isupper(), name
+    functions = [name for name in headrace.__all__ if name.islower()]
+    assert len(functions) >= 8
+    for name in (*functions, "FTRLProximalClassifier"):
+        assert name in PAGE, name
+    assert set(dir(headrace)) == set(headrace.__all__)
+
+
+def test_importing_it_costs_nothing():
+    """The command line imports the package, and must start at once."""
+    heavy = "{'apache_beam', 'numba', 'pyarrow', 'pydantic', 'numpy', 'river'}"
+    run(f"import sys, headrace; assert not {heavy} & sys.modules.keys()", ROOT)
+
+
+def test_a_replay_changes_nothing_of_its_process(tmp_path):
+    """Logging, environment, signals, warnings and Beam's settings are as they were."""
+    run(
+        LOG + "import logging, os, signal, threading, warnings, numpy, pyarrow\n"
+        "from apache_beam.runners.portability.fn_api_runner import worker_handlers\n"
+        "import headrace.pipelines.jobs.replay\n"
+        "def seen():\n"
+        "    root = logging.getLogger()\n"
+        "    return (root.level, list(root.handlers), dict(os.environ), os.getcwd(),\n"
+        "            signal.getsignal(signal.SIGINT), list(warnings.filters), numpy.geterr(),\n"
+        "            pyarrow.default_memory_pool().backend_name, pyarrow.cpu_count(),\n"
+        "            worker_handlers.STATE_CACHE_SIZE_MB)\n"
+        "before = seen()\n"
+        "headrace.replay('log/headrace.toml', 'out')\n"
+        "assert seen() == before\n"
+        "try: headrace.replay('log/headrace.toml', 'log')\n"
+        "except headrace.FolderError: pass\n"
+        "else: raise AssertionError\n"
+        "assert seen() == before\n",
+        tmp_path,
+    )
+
+
+@pytest.fixture
+def tables(log):
+    """The configuration of the log as a mapping."""
+    import tomllib
+
+    tables = tomllib.loads((log / "headrace.toml").read_text())
+    tables["impressions"]["path"] = str(log / tables["impressions"]["path"])
+    tables["actions"]["click"]["path"] = str(log / tables["actions"]["click"]["path"])
+    return tables
+
+
+@pytest.mark.parametrize("correction", ["weight", "logit", "recalibrate"])
+def test_a_model_predicts_the_rate_of_the_whole_log(tables, tmp_path, correction):
+    """Whatever the correction: the negatives that sampling dropped count all the same."""
+    tables["sampling"] = {"negative_rate": 0.2, "correction": correction}
+    tables["learner"] |= {"l1": 0.0, "l2": 0.0}
+    result = headrace.replay(tables, tmp_path / "out")
+    model = headrace.load_model(tmp_path / "out")
+    assert (model.name, model.label) == ("click", "click")
+    table = result.samples.to_table()
+    weight = 1 / table["sampling_rate"].to_numpy()
+    rate = np.average(table["click"].to_numpy(), weights=weight)
+    p = np.average(model.predict_proba(table), weights=weight)
+    assert 0.1 < rate < 0.3
+    assert abs(p / rate - 1) < 0.1  # ignoring what was dropped, it would be three times as much
+    frames = (table.to_batches()[0], table.to_pandas(), pa.table(table))
+    lengths = [model.predict_proba(frame).size for frame in frames]
+    assert lengths[1:] == [table.num_rows] * 2
+    np.testing.assert_array_equal(
+        model.predict_proba(table.to_pandas()), model.predict_proba(table)
+    )
+
+
+def test_a_model_names_the_column_that_is_missing(tables, tmp_path):
+    """A table without one of its columns is refused with a sentence."""
+    headrace.replay(tables, tmp_path / "out")
+    model = headrace.load_model(tmp_path / "out")
+    with pytest.raises(headrace.HeadraceError, match="no column device in the table"):
+        model.predict_proba(pa.table({"os": ["ios"]}))
+    with pytest.raises(headrace.HeadraceError, match="expected one model"):
+        headrace.load_model(tmp_path / "elsewhere")
+
+
+def test_the_summary_on_disk_is_of_the_form_that_is_typed(tables, tmp_path):
+    """What is read back is what was returned, with everything that a summary can hold."""
+    tables["join"] |= {"joined": True, "retention": "10m"}
+    result = headrace.replay(tables, tmp_path / "out")
+    assert headrace.load_result(tmp_path / "out").summary == result.summary
+    assert result.corrections is not None
+    assert result.joined["click"].count_rows() == result.summary.joined.actions["click"]
+    with pytest.raises(headrace.FolderError, match="has no summary"):
+        headrace.load_result(tmp_path)
