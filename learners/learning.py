@@ -136,21 +136,23 @@ class LearningStep:
         rows = self.guard.admit(epoch)
         if not self.learners or not rows.size:
             return Learned(epoch, rows, dict.fromkeys(self.learners, np.empty(0)))
-        rate, weight = epoch.column(RATE)[rows], epoch.column("weight")[rows]
-        correction = self.plan.correction
-        offset = -np.log(rate) if correction == "logit" else np.zeros(rows.size)
         margins = {}
         for encoder, names in self.encodings:
             columns = list(encoder.features.columns)
+            # First, for encoding takes the most memory, and an epoch may be long.
             features = encoder.encode(
                 pa.concat_batches([part.select(columns) for part in epoch.parts])
             )
+            rate, weight = epoch.column(RATE)[rows], epoch.column("weight")[rows]
+            logit = self.plan.correction == "logit"
+            offset = -np.log(rate) if logit else np.zeros(rows.size)
             for name in names:
                 label = epoch.column(self.plan.learners[name].label)[rows].astype(np.float64)
-                margins[name] = self.learners[name].learn(features, rows, label, weight, offset)
-        if correction == "recalibrate":
-            # q = p / (p + (1 - p) / rate) is a shift of the log-odds by log(rate).
-            margins = {name: margin + np.log(rate) for name, margin in margins.items()}
+                margin = self.learners[name].learn(features, rows, label, weight, offset)
+                if self.plan.correction == "recalibrate":
+                    # q = p / (p + (1 - p) / rate) is a shift of the log-odds by log(rate).
+                    margin = margin + np.log(rate)
+                margins[name] = margin
         return Learned(epoch, rows, margins)
 
 
