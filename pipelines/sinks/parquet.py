@@ -90,9 +90,11 @@ class ParquetFolder:
     def _write_file(self, rows: int) -> None:
         table = self._rows_held()
         path = self.folder / f"part-{len(self.ledger):05d}.parquet"
+        # In one piece: where the writer ends a page depends on where a piece ends.
+        whole = table.slice(0, rows).combine_chunks()
         with writing(path):
             pq.write_table(
-                table.slice(0, rows), path, compression="lz4", row_group_size=self.file_rows,
+                whole, path, compression="lz4", row_group_size=self.file_rows,
                 use_dictionary=self.dictionary or False,
             )  # fmt: skip
             flush(path)
