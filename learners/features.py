@@ -8,9 +8,10 @@ vectors by which another language can be checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Literal
 
 import numba as nb
 import numpy as np
@@ -18,8 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.schemas.config.models import FeaturesConfig, MultiValuedConfig
 from headrace.schemas.records.hashing import Int64s, UInt64s, fmix64, hash_bytes, hash_column
+
+NumericForm = Literal["linear", "log"] | tuple[float, ...]
 
 _NULL = np.uint64(0x9AE16A3B2F90404F)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -31,6 +33,44 @@ MAX_MAGNITUDE = 1e9
 Sums of squared gradients are float32, where a sum stops growing at 2^25 times
 its greatest term: with gradients of 1e9 and weights of 1e6 it stays below 3.4e37.
 """
+
+
+@dataclass(frozen=True)
+class MultiValued:
+    """A column of several values: a list column, or text with a separator."""
+
+    column: str
+    separator: str = " "
+
+
+@dataclass(frozen=True)
+class Features:
+    """The columns that become features.
+
+    Parameters
+    ----------
+    categorical
+        Columns of which each value is a feature.
+    multi_valued
+        Columns of which each row has several such values.
+    numeric
+        Columns that are numbers: taken as they are (``linear``), by their logarithm
+        (``log``), or by the bucket between ascending bounds.
+    crosses
+        Columns of which each combination of values is a feature.
+    """
+
+    categorical: tuple[str, ...] = ()
+    multi_valued: tuple[MultiValued, ...] = ()
+    numeric: Mapping[str, NumericForm] = field(default_factory=dict)
+    crosses: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that a feature reads, each once, in order of first use."""
+        names = [*self.categorical, *(m.column for m in self.multi_valued), *self.numeric]
+        names.extend(column for cross in self.crosses for column in cross)
+        return tuple(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)
@@ -80,24 +120,24 @@ class FeatureEncoder:
 
     Parameters
     ----------
-    config
-        The features.
+    features
+        What to encode.
     bits
         Indices are below ``2^bits``.
 
     Examples
     --------
-    >>> encoder = FeatureEncoder(FeaturesConfig(categorical=("device",)), bits=10)
+    >>> encoder = FeatureEncoder(Features(categorical=("device",)), bits=10)
     >>> rows = encoder.encode(pa.RecordBatch.from_pydict({"device": ["a", "b", None]}))
     >>> rows.starts.tolist(), bool((rows.indices < 1024).all())
     ([0, 2, 4, 6], True)
     """
 
-    def __init__(self, config: FeaturesConfig, bits: int) -> None:
-        self.config = config
+    def __init__(self, features: Features, bits: int) -> None:
+        self.features = features
         self.mask = np.uint64((1 << bits) - 1)
-        self.fixed = 1 + len(config.categorical) + len(config.numeric) + len(config.crosses)
-        self.valued = any(isinstance(form, str) for form in config.numeric.values())
+        self.fixed = 1 + len(features.categorical) + len(features.numeric) + len(features.crosses)
+        self.valued = any(isinstance(form, str) for form in features.numeric.values())
 
     def encode(self, batch: pa.RecordBatch) -> FeatureRows:
         """Encode every row; a null is a value of its own.
@@ -108,7 +148,7 @@ class FeatureEncoder:
             If a declared column is missing.
         """
         rows = batch.num_rows
-        lists = [_list_column(batch.column(m.column), m) for m in self.config.multi_valued]
+        lists = [_list_column(batch.column(m.column), m) for m in self.features.multi_valued]
         lengths = [np.diff(offsets) + missing for _, offsets, missing in lists]
         widths = np.full(rows, self.fixed, np.int64)
         for length in lengths:
@@ -126,16 +166,16 @@ class FeatureEncoder:
 
         out[starts[:-1]] = np.uint32(_name_hash("intercept") & self.mask)
         place = 1
-        for name in self.config.categorical:
+        for name in self.features.categorical:
             _put(hashed(name), _name_hash(f"categorical:{name}"), self.mask, starts, place, out)
             place += 1
-        for columns in self.config.crosses:
+        for columns in self.features.crosses:
             folded = np.full(rows, _name_hash("cross:" + "*".join(columns)))
             for name in columns:
                 _fold(folded, hashed(name))
             _put(folded, np.uint64(0), self.mask, starts, place, out)
             place += 1
-        for name, form in self.config.numeric.items():
+        for name, form in self.features.numeric.items():
             code, value = _numeric(batch.column(name), form)
             _put(code, _name_hash(f"numeric:{name}"), self.mask, starts, place, out)
             if value is not None:
@@ -143,7 +183,7 @@ class FeatureEncoder:
             place += 1
         places = starts[:-1] + place
         for (items, offsets, missing), length, multi in zip(
-            lists, lengths, self.config.multi_valued, strict=True
+            lists, lengths, self.features.multi_valued, strict=True
         ):
             seed = _name_hash(f"multi_valued:{multi.column}")
             _put_lists(_hash_values(items), offsets, missing, seed, self.mask, places, out)
@@ -164,11 +204,11 @@ def _hash_values(column: pa.Array) -> UInt64s:
 
 
 def _list_column(
-    column: pa.Array, config: MultiValuedConfig
+    column: pa.Array, multi: MultiValued
 ) -> tuple[pa.Array, Int64s, npt.NDArray[np.bool_]]:
     """Return the values of all rows, where each row's begin, shape (n + 1,), and which are null."""
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
-        column = pc.split_pattern(column.cast(pa.string()), pattern=config.separator)
+        column = pc.split_pattern(column.cast(pa.string()), pattern=multi.separator)
     # `flatten` leaves out what lies under nulls, so offsets come from lengths.
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
     offsets = np.zeros(len(column) + 1, np.int64)

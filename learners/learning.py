@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.learners.features import FeatureEncoder
+from headrace.learners.features import FeatureEncoder, Features
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch
 from headrace.learners.registry import Algorithm
-from headrace.schemas.config.models import FeaturesConfig, Model
+from headrace.schemas.config.models import Model
 from headrace.schemas.records.events import RATE
 from headrace.schemas.records.hashing import Int64s
 
@@ -38,7 +38,7 @@ class LearnerPlan:
     """
 
     label: str
-    features: FeaturesConfig
+    features: Features
     bits: int
     algorithm: str
     kind: Algorithm
@@ -138,7 +138,7 @@ class LearningStep:
             return Learned(epoch, rows, dict.fromkeys(self.learners, np.empty(0)))
         margins = {}
         for encoder, names in self.encodings:
-            columns = list(encoder.config.columns)
+            columns = list(encoder.features.columns)
             # First, for encoding takes the most memory, and an epoch may be long.
             features = encoder.encode(
                 pa.concat_batches([part.select(columns) for part in epoch.parts])

@@ -117,6 +117,15 @@ def test_cores_are_pure(package):
         assert not foreign(path) & CLOCKS, path
 
 
+@pytest.mark.parametrize("package", ["joiner", "learners", "monitoring"])
+def test_cores_take_plans(package):
+    """No core knows the models of the configuration, but for the base of learners' parameters."""
+    models = "headrace.schemas.config.models."
+    for path in modules(package):
+        used = {name for name in modules_named(path) if name.startswith(models)}
+        assert used <= {f"{models}Model"}, path
+
+
 def test_beam_is_imported_in_one_folder():
     """The rest of the pipelines can be read, and mostly run, without Beam."""
     using = {path for path in modules("pipelines") if "apache_beam" in foreign(path)}

@@ -20,17 +20,13 @@ from headrace.monitoring.report.charts import (
     reliability_chart,
 )
 from headrace.monitoring.statistics import SAMPLES, Statistics
-from headrace.schemas.config.durations import format_duration
-from headrace.schemas.config.models import Config
+from headrace.schemas.config.durations import SECOND, format_duration
 
 _SLICE_ROWS = 20
 
 
 def render_report(
-    summary: dict[str, Any],
-    statistics: Mapping[str, Statistics],
-    findings: list[str],
-    config: Config,
+    summary: dict[str, Any], statistics: Mapping[str, Statistics], findings: list[str]
 ) -> str:
     """Write the report.
 
@@ -42,8 +38,6 @@ def render_report(
         Of the progressive predictions, by learner.
     findings
         What is wrong with the input.
-    config
-        Of the run.
     """
     outcomes = summary["outcomes"]
     names = list(next(iter(outcomes.values())))
@@ -61,7 +55,7 @@ def render_report(
         outcome_names=[name.replace("_", " ") for name in names],
         outcome_rows=rows,
         opened=what_stayed_open(summary),
-        window=format_duration(config.monitor.window),
+        window=format_duration(round(summary["window_s"] * SECOND)),
         learners=[
             _section(name, learner, statistics[name])
             for name, learner in summary["learners"].items()

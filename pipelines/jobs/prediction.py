@@ -15,7 +15,7 @@ from headrace.learners.features import FeatureEncoder
 from headrace.learners.learner import Learner
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.learners.snapshot import load_snapshot
-from headrace.pipelines.sources.plans import sampling_plan
+from headrace.pipelines.sources.plans import features_plan, sampling_plan
 from headrace.schemas.config.models import FeaturesConfig, SamplingConfig
 from headrace.schemas.errors import MissingColumnError, SnapshotError
 
@@ -47,7 +47,7 @@ class Model:
         self.name: str = manifest["learner"]
         table = manifest["config"]["learners"][self.name]
         self.label: str = table["label"]
-        features = FeaturesConfig.model_validate(table["features"])
+        features = features_plan(FeaturesConfig.model_validate(table["features"]))
         self.encoder = FeatureEncoder(features, learner.bits)
         sampling = SamplingConfig.model_validate(manifest["config"]["sampling"])
         self.recalibrated: SamplingPlan | None = None

@@ -133,7 +133,7 @@ def replay(
             elapsed_s = resumed.elapsed_s + time.monotonic() - started
             summary = summarize(inputs, finished, written, elapsed_s)
             findings = gather_findings(place.result, inputs, finished, summary, written)
-        report = render_report(summary, finished.statistics, findings, inputs.config)
+        report = render_report(summary, finished.statistics, findings)
         write_text(place.result / "report.html", report)
         _keep_last_models(place.result / "model", finished)
         write_text(place.result / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")

@@ -9,10 +9,11 @@ import pyarrow as pa
 from headrace.joiner.plan.emission import EmissionPlan
 from headrace.joiner.plan.plans import ActionPlan, JoinPlan
 from headrace.joiner.plan.sampling import SamplingPlan
+from headrace.learners.features import Features, MultiValued
 from headrace.learners.learning import LearnerPlan, TrainPlan
 from headrace.learners.registry import Algorithms
 from headrace.pipelines.sources.heads import Head
-from headrace.schemas.config.models import ActionConfig, Config, SamplingConfig
+from headrace.schemas.config.models import ActionConfig, Config, FeaturesConfig, SamplingConfig
 from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.records.eventing import EventPlan, TimePlan
 from headrace.schemas.records.events import FOREVER, IMPRESSIONS
@@ -121,12 +122,18 @@ def sampling_plan(config: SamplingConfig) -> SamplingPlan:
     )
 
 
+def features_plan(config: FeaturesConfig) -> Features:
+    """Plan the features of a learner."""
+    multi_valued = tuple(MultiValued(m.column, m.separator) for m in config.multi_valued)
+    return Features(config.categorical, multi_valued, config.numeric, config.crosses)
+
+
 def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
     """Plan what is learned by learners of these kinds."""
     learners = {
         name: LearnerPlan(
             learner.label,
-            learner.features,
+            features_plan(learner.features),
             learner.bits,
             learner.algorithm,
             algorithms[learner.algorithm],

@@ -261,13 +261,6 @@ class FeaturesConfig(Model):
                 raise ValueError("a cross needs at least two columns")
         return crosses
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Every column that a feature reads, each once, in order of first use."""
-        names = [*self.categorical, *(m.column for m in self.multi_valued), *self.numeric]
-        names.extend(column for cross in self.crosses for column in cross)
-        return tuple(dict.fromkeys(names))
-
 
 class LearnerConfig(Model):
     """A learner: what every one has, and the parameters of its algorithm.

@@ -41,13 +41,12 @@ def gradient(rows, label, weight):
 
 def figures(positive, devices, kept, weight):
     """Counts, click-through rate of a slice, and gradient of weighted rows."""
-    from headrace.learners.features import FeatureEncoder
-    from headrace.schemas.config.models import FeaturesConfig
+    from headrace.learners.features import FeatureEncoder, Features
 
     phone = devices == "phone"
     own = weight * kept
     ctr = own[phone & positive].sum() / own[phone].sum()
-    encoder = FeatureEncoder(FeaturesConfig(categorical=("device",)), 3)
+    encoder = FeatureEncoder(Features(categorical=("device",)), 3)
     grad = gradient(encoder, (positive[kept], devices[kept]), weight[kept])
     return np.array([own.sum(), own[phone].sum(), own[positive].sum(), ctr, *grad])
 

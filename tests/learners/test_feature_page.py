@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from headrace.learners.features import FeatureEncoder
+from headrace.pipelines.sources.plans import features_plan
 from headrace.schemas.config.models import FeaturesConfig
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "features.md"
@@ -169,7 +170,9 @@ def test_the_vectors_are_right(row):
     batch = pa.RecordBatch.from_arrays(arrays or [pa.nulls(1)], names=columns or ["any"])
     at = 0 if kind == "intercept" else 1
     for bits, expected in ((BITS, indices), (32, [of & (2**32 - 1) for of in hashes])):
-        encoded = FeatureEncoder(FeaturesConfig(**declared(kind, columns)), bits).encode(batch)
+        encoded = FeatureEncoder(
+            features_plan(FeaturesConfig(**declared(kind, columns))), bits
+        ).encode(batch)
         assert encoded.indices[at:].tolist() == expected
         if encoded.values.size:
             assert encoded.values[at:].tolist() == numbers
@@ -193,6 +196,6 @@ def test_features_lie_in_the_order_of_the_page():
         *plain("linear", ["n"], [("double", 2.0)]),
         *plain("multi_valued", ["t"], [("list<string>", ["u", "v"])]),
     ]
-    rows = FeatureEncoder(FeaturesConfig(**config), 32).encode(batch)
+    rows = FeatureEncoder(features_plan(FeaturesConfig(**config)), 32).encode(batch)
     assert rows.indices.tolist() == [of & (2**32 - 1) for of, _ in expected]
     assert rows.values.tolist() == [value for _, value in expected]

@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.learners.features import MAX_MAGNITUDE, FeatureEncoder
+from headrace.learners.features import MAX_MAGNITUDE, FeatureEncoder, Features, MultiValued
 from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
+from headrace.pipelines.sources.plans import features_plan
 from headrace.schemas.config.models import FeaturesConfig
 
 
 def encode(config, columns, bits=20):
-    return FeatureEncoder(FeaturesConfig(**config), bits).encode(
+    return FeatureEncoder(features_plan(FeaturesConfig(**config)), bits).encode(
         pa.RecordBatch.from_pydict(columns)
     )
 
@@ -64,7 +65,7 @@ def test_a_null_list_is_a_value_of_its_own():
     assert rows[3][1] == rows[4][1] == null
     assert rows[0][2] == rows[2][1] == rows[5][2] != null
     batch = pa.RecordBatch.from_pydict(columns)
-    encoder = FeatureEncoder(FeaturesConfig(**config), 20)
+    encoder = FeatureEncoder(features_plan(FeaturesConfig(**config)), 20)
     for begin in range(6):
         assert rows_of(encoder.encode(batch.slice(begin))) == rows[begin:]
     nothing = encode({"multi_valued": ({"column": "t"},)}, {"t": pa.nulls(2, lists.type)})
@@ -74,7 +75,7 @@ def test_a_null_list_is_a_value_of_its_own():
 def test_slices_of_lists_encode_as_copies():
     """Lists that start within their values are read from there."""
     batch = pa.RecordBatch.from_pydict({"t": pa.array([["a"], ["b", "c"], ["d"]])})
-    encoder = FeatureEncoder(FeaturesConfig(multi_valued=({"column": "t"},)), 20)
+    encoder = FeatureEncoder(Features(multi_valued=(MultiValued("t"),)), 20)
     assert rows_of(encoder.encode(batch.slice(1, 2))) == rows_of(encoder.encode(batch))[1:]
 
 
@@ -159,3 +160,9 @@ def test_a_column_that_is_missing_is_named():
     """There is no silent default for a declared column."""
     with pytest.raises(KeyError, match="nowhere"):
         encode({"categorical": ("nowhere",)}, {"a": [1]})
+
+
+def test_the_columns_of_features_are_named_once():
+    """In order of first use, whatever they are used for."""
+    features = Features(("a", "b"), (MultiValued("c"),), {"b": "log", "d": "linear"}, (("a", "e"),))
+    assert features.columns == ("a", "b", "c", "d", "e")

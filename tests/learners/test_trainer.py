@@ -9,14 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.joiner.plan.emission import EMISSIONS
-from headrace.learners.features import FeatureEncoder
+from headrace.learners.features import FeatureEncoder, Features
 from headrace.learners.handover import Inline
 from headrace.learners.learning import LearnerPlan, TrainPlan
 from headrace.learners.models.ftrl import FtrlParameters
 from headrace.learners.ordering import canonical_order
 from headrace.learners.registry import ALGORITHMS
 from headrace.learners.trainer import Received, Trainer
-from headrace.schemas.config.models import FeaturesConfig
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, FOREVER, KEY0, KEY1, RATE
 from tests.learners.lagging import Lagging
@@ -27,7 +26,7 @@ def plan(correction="weight"):
 
 
 def learner(bits=8, **parameters):
-    features = FeaturesConfig(categorical=("device",))
+    features = Features(categorical=("device",))
     parameters = FtrlParameters(**{"l1": 0.0, **parameters})
     return LearnerPlan("click", features, bits, "ftrl", ALGORITHMS["ftrl"], parameters)
 

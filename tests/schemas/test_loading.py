@@ -53,7 +53,10 @@ def test_a_configuration_is_read_with_its_defaults(tmp_path):
     assert config.dedup_horizon == HOUR
     assert config.sampling.negative_rate.values == {"tv": 0.5}
     features = config.learner.features
-    assert features.columns == ("device", "tags", "words", "price", "age", "os")
+    assert features.categorical == ("device",)
+    assert [multi.column for multi in features.multi_valued] == ["tags", "words"]
+    assert list(features.numeric) == ["price", "age"]
+    assert features.crosses == (("device", "os"),)
     assert features.multi_valued[1].separator == ","
     assert features.numeric == {"price": "log", "age": (18.0, 30.0, 50.0)}
 
@@ -79,7 +82,7 @@ def test_several_learners_have_tables_of_their_own(tmp_path):
     assert list(config.named_learners) == ["a", "b"]
     assert config.learners["a"].parameters.alpha == 0.1
     assert config.learners["b"].parameters.alpha == 0.5
-    assert config.learners["b"].features.columns[0] == "device"
+    assert config.learners["b"].features.categorical[0] == "device"
     assert config.epoch == 3 * SECOND
     written = config.model_dump(mode="json")["learners"]["b"]
     assert list(written) == [
