@@ -181,11 +181,14 @@ def _options(random: Random, windows: dict[str, int], tidy: bool) -> dict[str, d
         sampling["correction"] = random.choice(("weight", "logit", "recalibrate", "none"))
     options["sampling"] = sampling
     if windows and random.random() < 0.7:
-        options["learner"] = {"label": random.choice(list(windows)), "bits": 8, "l1": 0.0,
+        tables = random.choice((["learner"], ["learners.first", "learners.second"]))
+        for table in tables:
+            options[table] = {"label": random.choice(list(windows)), "bits": 8, "l1": 0.0,
                               "epoch": seconds(1, 10)}  # fmt: skip
-        options["learner.features"] = {
-            "categorical": ["device"], "multi_valued": ["tags"], "numeric": {"price": "linear"},
-            "crosses": [["device", "item"]],
-        }  # fmt: skip
+            options[f"{table}.features"] = {
+                "categorical": ["device"], "multi_valued": ["tags"],
+                "numeric": {"price": random.choice(("linear", "log"))},
+                "crosses": [["device", "item"]],
+            }  # fmt: skip
         options["monitor"] = {"slices": ["device"], "window": "1m"}
     return options

@@ -85,7 +85,10 @@ def truncate(path):
 
 def flip(path):
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    # A digit, so that what is JSON stays JSON, and one within a number or checksum.
+    middle = range(len(data) // 2, len(data))
+    at = next(i for i in middle if chr(data[i]).isdigit() and chr(data[i - 1]).isalnum())
+    data[at] ^= 1
     path.write_bytes(data)
 
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "joined, retained": ("joined = true", 'retention = "5m"'),
     "early": ("joined = true", 'emission = "window_and_immediate"'),
-    "elapsed": ('emission = "elapsed"', 'retention = "5m"'),
+    "elapsed, two learners": ('emission = "elapsed"', 'retention = "5m"'),
     "groups, no learner": ('group = ["request_id"]', 'group_span = "2m"'),
 }
 
@@ -34,6 +34,9 @@ def write_log(folder, impressions, *lines):
     if any("group" in line for line in lines):
         text = text.replace("[sampling]\n", '[sampling]\nunit = "group"\n')
         text = text[: text.index("[learner]")]
+    if any("elapsed" in line for line in lines):
+        text = text.replace("[learner", "[learners.first")
+        text += '\n[learners.second]\nlabel = "click"\nbits = 8\nfeatures.categorical = ["os"]\n'
     text = text.replace("[join]\n", "[join]\n" + "\n".join(lines) + "\n")
     text += '\n[replay]\nbatch_rows = 50\ncheckpoint = "0s"\n'
     (folder / "headrace.toml").write_text(text)
