@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import numba as nb
 import numpy as np
-import numpy.typing as npt
 
+from headrace.joiner.journal.pieces import KeptKeys
 from headrace.joiner.state.keytable import following_slot, start
 from headrace.schemas.records.events import NEVER
-from headrace.schemas.records.hashing import Int64s, UInt64s
-
-Bools = npt.NDArray[np.bool_]
+from headrace.schemas.records.hashing import Bools, Int64s, UInt64s
 
 SMALLEST = 64
 _MOST_LOAD = 0.9
@@ -139,7 +137,7 @@ class RememberedKeys:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory held, those of `known` aside."""
+        """Bytes of memory held, excluding those of `known`."""
         return self.tags.nbytes + self.low.nbytes + self.high.nbytes
 
     def keep_first(self, key1: UInt64s, time: Int64s, known: Int64s) -> Bools:
@@ -153,8 +151,8 @@ class RememberedKeys:
         """
         kept = np.empty(time.size, np.bool_)
         tag = _tags(key1)
-        late = known > time
-        tag[late] |= _FLAG
+        flagged = known > time
+        tag[flagged] |= _FLAG
         begin = 0
         while begin < time.size:
             if self._room() < self._least_room() or time[begin] >= self.base + self.span:
@@ -167,10 +165,10 @@ class RememberedKeys:
                 self.horizon, kept[here],
             )  # fmt: skip
             begin = end
-        late &= kept
-        if late.any():
-            names = (tag[late] & _TAG).tolist()
-            self.known.update(zip(names, known[late].tolist(), strict=True))
+        flagged &= kept
+        if flagged.any():
+            names = (tag[flagged] & _TAG).tolist()
+            self.known.update(zip(names, known[flagged].tolist(), strict=True))
             if len(self.known) > self.most_known:
                 bound = int(time[-1]) - self.horizon
                 self.known = {tag: when for tag, when in self.known.items() if when > bound}
@@ -202,16 +200,18 @@ class RememberedKeys:
             known[i] = self.known.get(int(tag[i] & _TAG), int(time[i]))
         return time, known
 
-    def entries(self, bound: int) -> tuple[UInt64s, Int64s, Int64s]:
-        """Return the second half of the digest, time and known of all newer than `bound`."""
+    def export(self, bound: int) -> KeptKeys:
+        """Return the kept impressions newer than `bound`, in order of event time."""
         at = np.flatnonzero(self.tags)
         time, known = self._read(at)
         newer = np.flatnonzero(time > bound)
         order = newer[np.argsort(time[newer], kind="stable")]
-        return self.tags[at[order]] & _TAG, time[order], known[order]
+        return KeptKeys(self.tags[at[order]] & _TAG, time[order], known[order])
 
-    def load(self, key1: UInt64s, time: Int64s, known: Int64s) -> None:
-        """Take over what `entries` returned."""
+    def restore(self, keys: KeptKeys) -> None:
+        """Take over what `export` returned, in any order and with more that were kept before."""
+        # In order of time, so that the last kept impression of a key stays.
+        key1, time, known = keys.select(np.argsort(keys.time, kind="stable"))
         self.keep_first(key1, time, known)
 
     def _room(self) -> int:
@@ -236,7 +236,7 @@ class RememberedKeys:
         self.base = base
 
 
-def _tags(key1: npt.NDArray[np.uint64]) -> UInt64s:
+def _tags(key1: UInt64s) -> UInt64s:
     tag = key1 & _TAG
     tag[tag == 0] = np.uint64(2)
     return tag

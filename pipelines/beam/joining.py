@@ -8,11 +8,11 @@ from typing import Any
 import apache_beam as beam
 
 from headrace.joiner.join import ShardJoin
-from headrace.joiner.journal.cells import Journal
+from headrace.joiner.journal.cells import Cells
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.recovery import describe_join, restore_join
 from headrace.joiner.samples.output import JoinOutput
-from headrace.pipelines.beam.durable import BAG_NAMES, BeamJournal, Bundle, with_cells
+from headrace.pipelines.beam.durable import BAG_NAMES, BeamCells, Bundle, with_cells
 from headrace.pipelines.run import runtime
 from headrace.pipelines.run.spill import CACHE_BYTES
 from headrace.pipelines.sources.letters import buried_letters
@@ -59,23 +59,23 @@ class JoinShards(beam.DoFn):
         self.bundle = Bundle(self.scope)
 
     @with_cells(*BAG_NAMES)
-    def process(self, element: tuple[int, EventEnvelope], *cells: Any) -> Iterator[Any]:
+    def process(self, element: tuple[int, EventEnvelope], *state: Any) -> Iterator[Any]:
         """Apply one envelope to its shard."""
         shard, sent = element
-        meta, *bags = cells
-        journal: Journal
+        meta, *bags = state
+        cells: Cells
         if self.in_process:
-            journal = runtime.lookup(self.run).resources["spill"].of(shard)
+            cells = runtime.lookup(self.run).resources["spill"].of(shard)
         else:
-            journal = BeamJournal(bags)
+            cells = BeamCells(bags)
 
-        def rebuild(known: dict[str, Any]) -> ShardJoin:
-            if not known:
+        def rebuild(committed: dict[str, Any]) -> ShardJoin:
+            if not committed:
                 return ShardJoin(self.plan, shard, self.cache_bytes)
-            return restore_join(self.plan, shard, known, journal, self.cache_bytes)
+            return restore_join(self.plan, shard, committed, cells, self.cache_bytes)
 
         join = self.bundle.touch(shard, meta.read, rebuild)
-        output: JoinOutput = join.apply(sent, journal)
+        output: JoinOutput = join.apply(sent, cells)
         envelope = join.emit(output)
         described = {} if self.in_process else describe_join(join)
         meta.write(self.bundle.sealed(shard, described))

@@ -39,7 +39,7 @@ from headrace.pipelines.run import runtime
 from headrace.pipelines.run.disk import describe, files_under, flush, flush_tree, writing
 from headrace.pipelines.run.place import CHECKPOINT, LETTERS, Place
 from headrace.pipelines.run.signing import read_signed, write_signed
-from headrace.pipelines.run.spill import FileJournal
+from headrace.pipelines.run.spill import FileCells
 from headrace.pipelines.sinks.parquet import Paused, Sink
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.sourcereader import ReaderState
@@ -166,11 +166,13 @@ class Checkpointer:
             pa.ipc.new_stream(file, _PIECES) as writer,
         ):
             for shard, join in shards.items():
-                journal = self.run.resources["spill"].of(shard)
-                described[shard], pieces = export_join(join, journal)
-                for ring, cell, data in pieces:
+                cells = self.run.resources["spill"].of(shard)
+
+                def put(ring: str, cell: int, data: bytes, shard: int = shard) -> None:
                     row = [[shard], [ring], [cell], [data]]
                     writer.write_batch(pa.record_batch(row, schema=_PIECES))
+
+                described[shard] = export_join(join, cells, put)
         return described
 
     def _write_training(self, folder: Path) -> None:
@@ -247,10 +249,10 @@ def resume(
                 piece["ring"], piece["cell"], piece["data"]
             )
     for shard, described in manifest["join"].items():
-        journal: FileJournal = run.resources["spill"].of(int(shard))
+        cells: FileCells = run.resources["spill"].of(int(shard))
         cache = run.resources["spill"].cache_bytes
-        join = restore_join(inputs.join, int(shard), described, journal, cache)
-        join.queue.warm(journal)
+        join = restore_join(inputs.join, int(shard), described, cells, cache)
+        join.warm(cells)
         CACHE.put(f"{name}/join", int(shard), INITIAL, join)
     if (folder / "train").exists():
         state = TrainingState(job)
