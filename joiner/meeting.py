@@ -14,7 +14,8 @@ from headrace.joiner.samples.labels import Labels, label
 from headrace.joiner.samples.output import JoinOutput
 from headrace.joiner.samples.sampled import emit_early
 from headrace.joiner.state.actions import PendingActions
-from headrace.joiner.state.arrivals import Arrivals, Encounters, SegmentRows
+from headrace.joiner.state.arrivals import Arrivals, SegmentRows
+from headrace.joiner.state.encounters import Encounters
 from headrace.joiner.state.finder import find_kept
 from headrace.joiner.state.hashqueue import HashQueue, SettlingSlice
 from headrace.joiner.state.impressions import Impressions

@@ -9,7 +9,7 @@ from headrace.joiner.plan.plans import ActionPlan, JoinPlan
 from headrace.joiner.samples.labels import TIMESTAMP, carried_columns, carried_fields
 from headrace.joiner.samples.rows import impression_columns, impression_fields
 from headrace.joiner.state.actions import PendingActions
-from headrace.joiner.state.arrivals import Encounters
+from headrace.joiner.state.encounters import Encounters
 from headrace.schemas.records.events import (
     ACTION_OFFSET,
     ACTION_SOURCE,

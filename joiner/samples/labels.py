@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.joiner.plan.plans import ActionPlan, JoinPlan
-from headrace.joiner.state.actions import Matches, PendingActions
+from headrace.joiner.state.actions import PendingActions
+from headrace.joiner.state.actiontable import Matches
 from headrace.schemas.records.hashing import Bools, Int64s, UInt64s
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -13,199 +11,24 @@ import pyarrow as pa
 from headrace.joiner.journal.pieces import Marks
 from headrace.joiner.journal.shardjournal import ShardJournal
 from headrace.joiner.plan.plans import JoinPlan
-from headrace.joiner.plan.rules import (
-    Durations,
-    belongs,
-    comes_before,
-    is_late,
-    is_retained,
-    is_visible,
-    known_at,
-    known_times,
+from headrace.joiner.plan.rules import Durations, is_late, is_retained, known_times
+from headrace.joiner.state.actiontable import (
+    ActionTable,
+    Matches,
+    counted_up_to,
+    insert,
+    match,
+    meet_remembered,
+    met_by,
 )
 from headrace.joiner.state.impressions import Impressions
-from headrace.joiner.state.keytable import fits, probe, slot_value, slots_for
+from headrace.joiner.state.keytable import fits, slots_for
 from headrace.joiner.state.remembered import RememberedKeys
 from headrace.schemas.records.events import ARRIVAL, ID0, ID1, KEY0, KEY1, NEVER, OFFSET, TIME
 from headrace.schemas.records.hashing import Bools, Int64s, UInt64s
 
 COMPACTED_FROM = 1024
 """Below this many entries it is not worth while to drop those that nothing asks for."""
-
-
-class ActionTable(NamedTuple):
-    """What kernels see of the actions: a hash table, and the columns of its entries.
-
-    Parameters
-    ----------
-    slots
-        Open addressing by key, see `headrace.joiner.state.keytable`.
-    following
-        The next entry of the same key, -1 after the last; shape (capacity,) like all
-        that follow.
-    key0, key1
-        The two halves of the key's digest.
-    time, arrival
-        Event time and arrival progress, microseconds.
-    stream, source, offset
-        Number of the action stream, number of the source, position in it.
-    id0, id1
-        The two halves of the id's digest, (0, 0) for none.
-    decided
-        Whether its outcome is known.
-    seen
-        Whether an impression has been visible to it without its belonging to that.
-    met
-        Event time of the impression that it belongs to, as soon as that is known, or
-        `NEVER`.
-    """
-
-    slots: UInt64s
-    following: Int64s
-    key0: UInt64s
-    key1: UInt64s
-    time: Int64s
-    arrival: Int64s
-    stream: npt.NDArray[np.int32]
-    source: npt.NDArray[np.int32]
-    offset: Int64s
-    id0: UInt64s
-    id1: UInt64s
-    decided: Bools
-    seen: Bools
-    met: Int64s
-
-
-class Matches(NamedTuple):
-    """Which actions are those of which impressions.
-
-    Parameters
-    ----------
-    row
-        Row of the impression, int64, shape (m,).
-    entry
-        Entry of the action, int64, shape (m,).
-    """
-
-    row: Int64s
-    entry: Int64s
-
-    @classmethod
-    def room(cls, size: int) -> Matches:
-        """Make room for so many."""
-        return cls(np.empty(size, np.int64), np.empty(size, np.int64))
-
-    def select(self, rows: slice | Bools) -> Matches:
-        """Return some of them."""
-        return Matches(self.row[rows], self.entry[rows])
-
-
-@nb.njit(cache=True, nogil=True)
-def _insert(slots, key0, key1, begin, end, following):
-    """Chain entries of one key, the newest first; a slot points to the chain's head."""
-    for entry in range(begin, end):
-        at, head = probe(slots, key0, key1, key0[entry], key1[entry])
-        following[entry] = head
-        slots[at] = slot_value(key0[entry], entry)
-
-
-@nb.njit(cache=True, nogil=True)
-def _match(actions, impressions, windows, durations, out, seen_out):
-    """Decide the actions that belong to impressions; return how many, and how many now see one."""
-    matched = 0
-    newly_seen = 0
-    for i in range(impressions.time.size):
-        time, known = impressions.time[i], impressions.known[i]
-        _, entry = probe(
-            actions.slots, actions.key0, actions.key1, impressions.key0[i], impressions.key1[i]
-        )
-        while entry >= 0:
-            if not actions.decided[entry] and is_visible(
-                time, known, actions.time[entry], actions.arrival[entry], durations
-            ):
-                if belongs(time, actions.time[entry], windows[actions.stream[entry]], durations):
-                    actions.decided[entry] = True
-                    actions.met[entry] = time
-                    out.row[matched] = i
-                    out.entry[matched] = entry
-                    matched += 1
-                elif not actions.seen[entry]:
-                    actions.seen[entry] = True
-                    seen_out[newly_seen] = entry
-                    newly_seen += 1
-            entry = actions.following[entry]
-    return matched, newly_seen
-
-
-@nb.njit(cache=True, nogil=True)
-def _meet_remembered(actions, begin, found, time, known, windows, durations):
-    """Let entries from `begin` on meet the remembered impressions of their keys."""
-    for i in range(found.size):
-        entry = begin + i
-        if not found[i] or not is_visible(
-            time[i], known[i], actions.time[entry], actions.arrival[entry], durations
-        ):
-            continue
-        if belongs(time[i], actions.time[entry], windows[actions.stream[entry]], durations):
-            actions.decided[entry] = True
-            actions.met[entry] = time[i]
-        else:
-            actions.seen[entry] = True
-
-
-@nb.njit(cache=True, nogil=True)
-def _met_by(actions, impressions, at, durations, out):
-    """Find who had met which impression by the time `at` and is not late; return how many."""
-    found = 0
-    for i in range(impressions.time.size):
-        _, entry = probe(
-            actions.slots, actions.key0, actions.key1, impressions.key0[i], impressions.key1[i]
-        )
-        while entry >= 0:
-            if (
-                actions.met[entry] == impressions.time[i]
-                and known_at(actions.time[entry], actions.arrival[entry]) <= at[i]
-                and not is_late(impressions.time[i], actions.arrival[entry], durations)
-            ):
-                if found < out.row.size:
-                    out.row[found] = i
-                    out.entry[found] = entry
-                found += 1
-            entry = actions.following[entry]
-    return found
-
-
-@nb.njit(cache=True, nogil=True)
-def _counted_up_to(actions, late, durations, out, repeated):
-    """Find what had counted for the impressions of late entries; return how many."""
-    found = 0
-    for i in range(late.size):
-        own = late[i]
-        met = actions.met[own]
-        repeated[i] = False
-        has_id = actions.id0[own] != np.uint64(0) or actions.id1[own] != np.uint64(0)
-        _, entry = probe(
-            actions.slots, actions.key0, actions.key1, actions.key0[own], actions.key1[own]
-        )
-        while entry >= 0:
-            if actions.met[entry] == met and (
-                entry == own
-                or not is_late(met, actions.arrival[entry], durations)
-                or comes_before(entry, own, actions)
-            ):
-                if found < out.row.size:
-                    out.row[found] = i
-                    out.entry[found] = entry
-                found += 1
-                repeated[i] |= (
-                    has_id
-                    and entry != own
-                    and actions.stream[entry] == actions.stream[own]
-                    and actions.id0[entry] == actions.id0[own]
-                    and actions.id1[entry] == actions.id1[own]
-                )
-            entry = actions.following[entry]
-    return found
 
 
 class PendingActions:
@@ -289,7 +112,7 @@ class PendingActions:
         if self.meets:
             self.unmet = np.concatenate([self.unmet, np.arange(begin, self.count)])
         found = remembered.find(self.key1[begin : self.count])
-        _meet_remembered(self.table, begin, *found, self.windows, self.durations)
+        meet_remembered(self.table, begin, *found, self.windows, self.durations)
         new = slice(begin, self.count)
         return begin + np.flatnonzero(self.decided[new]), begin + np.flatnonzero(self.seen[new])
 
@@ -317,7 +140,7 @@ class PendingActions:
         self.met[new] = NEVER
         self.batches.append(batch)
         if fits(self.slots, end):
-            _insert(self.slots, self.key0, self.key1, begin, end, self.following)
+            insert(self.slots, self.key0, self.key1, begin, end, self.following)
         else:
             self._index(end)
         return begin
@@ -336,7 +159,7 @@ class PendingActions:
         matches, seen = Matches.room(self.count), np.empty(self.count, np.int64)
         if self.count == 0:
             return matches, seen
-        matched, newly_seen = _match(
+        matched, newly_seen = match(
             self.table, impressions, self.windows, self.durations, matches, seen
         )
         return matches.select(slice(matched)), seen[:newly_seen]
@@ -344,7 +167,7 @@ class PendingActions:
     def met_by(self, impressions: Impressions, at: Int64s) -> Matches:
         """Find the actions that had met each impression by the time `at` and are not late."""
         # One impression may be asked for more than once.
-        return self._find(lambda out: _met_by(self.table, impressions, at, self.durations, out))
+        return self._find(lambda out: met_by(self.table, impressions, at, self.durations, out))
 
     def _find(self, find: Callable[[Matches], int]) -> Matches:
         """Call a kernel that returns how many it found, with room for all of them."""
@@ -404,7 +227,7 @@ class PendingActions:
         repeated = np.empty(entries.size, np.bool_)
         # An action may count for the rows of several late ones.
         matches = self._find(
-            lambda out: _counted_up_to(self.table, entries, self.durations, out, repeated)
+            lambda out: counted_up_to(self.table, entries, self.durations, out, repeated)
         )
         return matches, repeated
 
@@ -523,7 +346,7 @@ class PendingActions:
 
     def _index(self, entries: int) -> None:
         self.slots = slots_for(max(256, entries * 2))
-        _insert(self.slots, self.key0, self.key1, 0, entries, self.following)
+        insert(self.slots, self.key0, self.key1, 0, entries, self.following)
         self._show()
 
 

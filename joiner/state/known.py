@@ -113,6 +113,10 @@ class KnownImpressions:
     def _live(self, bound: int) -> Bools:
         return (self.table.tags != 0) & (self.table.times > bound)
 
+    def entered(self, count: int) -> None:
+        """Note that a kernel has entered so many impressions, for which there was room."""
+        self.count += count
+
     def export(self, clock: int) -> KeptKeys:
         """Return the entries that are within their lifetime, in no order."""
         live = self._live(clock - self.lifetime)
