@@ -59,7 +59,7 @@ class HeldRows:
 
     def __init__(self, plan: JoinPlan) -> None:
         self.span = plan.group_span
-        self.release_delay = plan.release_delay
+        self.release_delay, self.lifetime = plan.release_delay, plan.held_for
         self.labels = tuple(action.name for action in plan.actions)
         self.keep = plan.sampling.keep
         self.batches: list[pa.RecordBatch] = []
@@ -97,13 +97,13 @@ class HeldRows:
 
     def export(self, clock: int) -> tuple[list[pa.RecordBatch], Positives]:
         """Return the rows that wait, and the positives for which others may still ask."""
-        near = self.positives.time > clock - self.release_delay - self.span
+        near = self.positives.time > clock - self.lifetime
         return self.batches, self.positives.select(near)
 
     def restore(
         self, batches: Iterable[pa.RecordBatch], positives: Iterable[Positives], clock: int
     ) -> None:
-        """Take over what `export` returned, in any order, and rows that have left since."""
+        """Take over what `export` returned, in any order, and rows that have left by `clock`."""
         for batch in sorted(batches, key=lambda batch: batch.column("event_time")[0].as_py()):
             self.push(batch)
         for part in positives:

@@ -81,7 +81,7 @@ class HashQueue:
         Returns
         -------
         bool
-            Whether the rows are held until they settle; else the journal must have them.
+            Whether the cache has the rows until they settle; else the journal must.
         """
         self._expect(segment)
         if self.cached_bytes + segment.nbytes > self.cache_bytes:
