@@ -66,7 +66,7 @@ def headrace(config: Path) -> dict[str, float]:
     from headrace.joiner.join import ShardJoin
     from headrace.learners.registry import parameter_models
     from headrace.pipelines.jobs.summary import peak_rss_mb
-    from headrace.pipelines.run.spill import CACHE_BYTES, FileJournal
+    from headrace.pipelines.run.spill import CACHE_BYTES, FileCells
     from headrace.pipelines.run.threads import Prefetcher
     from headrace.pipelines.sources.inputs import resolve
     from headrace.pipelines.sources.merge import read_blocks
@@ -78,20 +78,20 @@ def headrace(config: Path) -> dict[str, float]:
     joining = 0.0
     with tempfile.TemporaryDirectory(dir=config.parent) as scratch:
         joins = [ShardJoin(inputs.join, n, CACHE_BYTES // shards) for n in range(shards)]
-        journals = [FileJournal(Path(scratch) / str(n), durable=True) for n in range(shards)]
+        stores = [FileCells(Path(scratch) / str(n), durable=True) for n in range(shards)]
         started = time.perf_counter()
         for block in Prefetcher(read_blocks(inputs, inputs.config.batch_rows, scratch)):
             began = time.perf_counter()
-            for join, journal, envelope in zip(joins, journals, block.envelopes, strict=True):
-                output = join.apply(envelope, journal)
+            for join, cells, envelope in zip(joins, stores, block.envelopes, strict=True):
+                output = join.apply(envelope, cells)
                 join.emit(output)
                 samples += sum(batch.num_rows for batch in output.samples)
             joining += time.perf_counter() - began
             events += block.end - block.begin
         seconds = time.perf_counter() - started
-        for journal in journals:
-            journal.close()
-    impressions = sum(join.position[0] for join in joins) // shards
+        for cells in stores:
+            cells.close()
+    impressions = sum(join.tally.position[0] for join in joins) // shards
     assert samples == impressions
     return {"events": events, "seconds": seconds, "joining": joining, "mb": peak_rss_mb()}
 

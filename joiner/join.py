@@ -10,42 +10,36 @@ whether its key was kept before and one whether an action waits for it.
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.joiner.journal.cells import AHEAD, Journal
-from headrace.joiner.journal.layout import DECIDED, SEEN, new_rings, record_of, ring_bounds
+from headrace.joiner.journal.cells import Cells
+from headrace.joiner.journal.pieces import KeptKeys
+from headrace.joiner.journal.rings import Rings
+from headrace.joiner.journal.shardjournal import ShardJournal
 from headrace.joiner.meeting import Meeting
 from headrace.joiner.plan.plans import JoinPlan
+from headrace.joiner.plan.rules import Durations, is_late
+from headrace.joiner.samples.corrections import corrections
 from headrace.joiner.samples.labels import Labels, label
 from headrace.joiner.samples.output import JoinOutput
 from headrace.joiner.samples.rows import labelled
 from headrace.joiner.samples.sampled import emit_held, emit_settled
-from headrace.joiner.state.actions import EXPIRED, LATE, PendingActions
+from headrace.joiner.state.actions import PendingActions
 from headrace.joiner.state.groups import HeldRows
-from headrace.joiner.state.hashqueue import HashQueue, Run, Segment, sort_by_time
+from headrace.joiner.state.hashqueue import HashQueue, SettlingSlice, sort_by_time
 from headrace.joiner.state.remembered import RememberedKeys
 from headrace.joiner.state.retained import Retained
 from headrace.joiner.state.settling import SettlingRows, gather
+from headrace.joiner.tally import Tally
 from headrace.schemas.records.envelope import (
     CORRECTIONS,
     JOINED,
     EventEnvelope,
     SampleEnvelope,
-    batch_to_bytes,
 )
-from headrace.schemas.records.events import (
-    ARRIVAL,
-    FOREVER,
-    NEVER,
-    OFFSET,
-    TIME,
-    Outcome,
-)
+from headrace.schemas.records.events import ARRIVAL, FOREVER, OFFSET, TIME, Outcome
 from headrace.schemas.records.hashing import Int64s
 
 
@@ -65,230 +59,202 @@ class ShardJoin:
     def __init__(self, plan: JoinPlan, shard: int, cache_bytes: int) -> None:
         self.plan = plan
         self.shard = shard
-        self.clock = NEVER
-        self.sequence = 0
-        self.told_epoch = NEVER
-        self.dropped = 0
-        self.position = [0] * plan.sources
-        self.progress = [NEVER] * plan.sources
-        self.rejected = [0] * plan.sources
-        self.ended = [False] * plan.sources
-        self.received = [0] * len(plan.stream_names)
-        self.outcomes: Counter[tuple[int, Outcome]] = Counter()
-        self.spans = [[FOREVER, NEVER] for _ in plan.stream_names]
+        self.durations = Durations.of(plan)
+        self.tally = Tally.empty(plan)
+        self.rings = Rings(plan)
         self.queue = HashQueue(cache_bytes, keeps_recent=plan.meets)
         self.remembered = RememberedKeys(plan.dedup_horizon)
         self.actions = PendingActions(plan)
         self.held = HeldRows(plan)
         self.retained = Retained(plan)
-        self.rings = new_rings(plan)
-        self.meeting = Meeting(plan, self.queue, self.actions, self.retained, self.rings)
+        self.meeting = Meeting(plan, self.queue, self.actions, self.retained)
         self.ahead: dict[tuple[int, int], EventEnvelope] = {}
+        """Envelopes that came ahead of their turn, by source and position."""
+
+    @property
+    def clock(self) -> int:
+        """The least progress of all sources that has had its consequences."""
+        return self.tally.clock
 
     # --- one envelope ---------------------------------------------------------------------
 
-    def apply(self, envelope: EventEnvelope, journal: Journal) -> JoinOutput:
+    def apply(self, envelope: EventEnvelope, cells: Cells) -> JoinOutput:
         """Apply an envelope; a replayed one changes nothing."""
-        output = JoinOutput()
-        if envelope.begin > self.position[envelope.source]:
+        tally, journal, output = self.tally, ShardJournal(self.rings, cells), JoinOutput()
+        if envelope.begin > tally.position[envelope.source]:
             self.ahead[envelope.source, envelope.begin] = envelope
-            if journal.durable:
-                journal.append(AHEAD, 0, envelope.encode(journal.compressed))
+            journal.ahead(envelope)
             return output
         self._apply_in_turn(envelope, journal, output)
         self._apply_ahead(envelope.source, journal, output)
-        clock = min(self.progress)
-        if clock > self.clock:
+        clock = min(tally.progress)
+        if clock > tally.clock:
             self._advance(clock, journal, output)
         elif envelope.stream:
             # A very late action may be past its deadline already.
             self._expire_actions(journal, output)
-        self.dropped += output.dropped
-        for stream, records in output.settled.items():
-            self.outcomes[stream, Outcome.SETTLED] += records
-        for dead in output.dead:
-            self.outcomes[dead.stream, dead.outcome] += dead.batch.num_rows
+        tally.add(output)
         return output
 
     def emit(self, output: JoinOutput) -> SampleEnvelope | None:
         """Make the envelope for the trainer, or None if it would tell nothing new."""
+        tally = self.tally
         beside = {f"{JOINED}{stream}": batches for stream, batches in output.joined.items()}
         if output.corrections:
             beside[CORRECTIONS] = output.corrections
         # Some rows leave only when the clock is past their time, not at it.
-        told = FOREVER if all(self.ended) else self.clock - 1
+        told = FOREVER if all(tally.ended) else tally.clock - 1
         epoch = told // self.plan.epoch
-        if not (output.samples or beside) and epoch == self.told_epoch:
+        if not (output.samples or beside) and epoch == tally.told_epoch:
             return None
-        self.told_epoch = epoch
-        self.sequence += 1
+        tally.told_epoch = epoch
+        tally.sequence += 1
         return SampleEnvelope(
             self.shard,
             self.plan.shards,
-            self.sequence - 1,
+            tally.sequence - 1,
             told,
-            [list(pair) for pair in zip(self.position, self.rejected, strict=True)],
-            self.outcome_counts(),
-            self.dropped,
-            self.spans,
-            dict(self.meeting.looked_up),
-            self.progress if told == FOREVER else [],
+            [list(pair) for pair in zip(tally.position, tally.rejected, strict=True)],
+            tally.outcome_counts(self.plan.stream_names),
+            tally.dropped,
+            tally.spans,
+            dict(tally.looked_up),
+            tally.progress if told == FOREVER else [],
             output.samples,
             beside,
         )
 
-    def outcome_counts(self) -> dict[str, dict[str, int]]:
-        """Return records by stream name and outcome so far; what has none yet is open."""
-        names = self.plan.stream_names
-        counts: dict[str, dict[str, int]] = {name: {} for name in names}
-        for (stream, outcome), count in sorted(self.outcomes.items()):
-            counts[names[stream]][outcome.value] = count
-        for name, received in zip(names, self.received, strict=True):
-            counts[name][Outcome.OPEN.value] = received - sum(counts[name].values())
-        return counts
+    def warm(self, cells: Cells) -> None:
+        """Fill the cache as it would be had it been filled as impressions came."""
+        self.queue.warm(ShardJournal(self.rings, cells))
 
-    def _apply_ahead(self, source: int, journal: Journal, output: JoinOutput) -> None:
+    def _apply_ahead(self, source: int, journal: ShardJournal, output: JoinOutput) -> None:
         due = sorted(name for name in self.ahead if name[0] == source)
         used = False
         for name in due:
-            if name[1] > self.position[source]:
+            if name[1] > self.tally.position[source]:
                 break
             self._apply_in_turn(self.ahead.pop(name), journal, output)
             used = True
-        if used and journal.durable:
-            journal.clear(AHEAD, 0)
-            for envelope in self.ahead.values():
-                journal.append(AHEAD, 0, envelope.encode(journal.compressed))
+        if used:
+            journal.still_ahead(self.ahead.values())
 
-    def _apply_in_turn(self, envelope: EventEnvelope, journal: Journal, output: JoinOutput) -> None:
-        source = envelope.source
-        expected = self.position[source]
+    def _apply_in_turn(
+        self, envelope: EventEnvelope, journal: ShardJournal, output: JoinOutput
+    ) -> None:
+        tally, source = self.tally, envelope.source
+        expected = tally.position[source]
         if envelope.end < expected:
             return
-        self.progress[source] = max(self.progress[source], envelope.progress)
-        self.ended[source] |= envelope.ended
+        tally.progress[source] = max(tally.progress[source], envelope.progress)
+        tally.ended[source] |= envelope.ended
         if envelope.end == expected:
             return
-        self.position[source] = envelope.end
-        self.rejected[source] = envelope.rejected
+        tally.position[source] = envelope.end
+        tally.rejected[source] = envelope.rejected
         batch: pa.RecordBatch = envelope.batch
         if batch is None:
             return
         if envelope.begin < expected:
             batch = batch.filter(pc.greater_equal(batch.column(OFFSET), expected))
-        self._note_times(envelope.stream, batch)
-        self.received[envelope.stream] += batch.num_rows
-        if envelope.stream == 0:
-            batch = self._without_late(source, batch, output)
-            batch = sort_by_time(batch)
-        if batch.num_rows == 0:
+        tally.receive(envelope.stream, batch)
+        if envelope.stream:
+            if batch.num_rows:
+                self._add_actions(envelope.stream - 1, source, batch, journal, output)
             return
-        if batch is not envelope.batch:
-            envelope = replace(envelope, begin=max(envelope.begin, expected), batch=batch)
-        latest = int(batch.column(TIME).to_numpy().max())
-        if envelope.stream == 0:
-            ring = self.rings["impressions"]
-            segment = Segment.of(source, envelope.begin, batch, ring.cell(latest))
-            cached = self.queue.push(segment, batch)
-            if self.plan.meets:
-                self.meeting.arrivals.push(source, envelope.begin, batch, self.clock)
-            if journal.durable or not cached:
-                ring.append(journal, latest, envelope.encode(journal.compressed))
-            if journal.durable:
-                self.rings["segments"].append(journal, latest, segment.encode())
-        else:
-            if journal.durable:
-                data = envelope.encode(journal.compressed)
-                self.rings["actions"].append(journal, latest, data)
-            self._add_actions(envelope.stream - 1, source, batch, journal, output)
-
-    def _note_times(self, stream: int, batch: pa.RecordBatch) -> None:
+        batch = sort_by_time(self._without_late(source, batch, output))
         if batch.num_rows:
-            time = batch.column(TIME).to_numpy()
-            first, last = self.spans[stream]
-            self.spans[stream] = [min(first, int(time.min())), max(last, int(time.max()))]
+            self._add_impressions(source, max(envelope.begin, expected), batch, journal)
 
     def _without_late(
         self, source: int, batch: pa.RecordBatch, output: JoinOutput
     ) -> pa.RecordBatch:
         time, arrival = batch.column(TIME).to_numpy(), batch.column(ARRIVAL).to_numpy()
-        late = arrival >= time + self.plan.settle_delay
+        late = is_late.py_func(time, arrival, self.durations)
         if not late.any():
             return batch
         output.bury(Outcome.LATE, 0, source, batch.filter(pa.array(late)))
         return batch.filter(pa.array(~late))
 
-    def _add_actions(
-        self, stream: int, source: int, batch: pa.RecordBatch, journal: Journal, output: JoinOutput
+    def _add_impressions(
+        self, source: int, begin: int, batch: pa.RecordBatch, journal: ShardJournal
     ) -> None:
-        late, seen = self.actions.add(stream, source, batch, self.remembered)
-        self._record(journal, seen, SEEN)
-        self._bury_late(journal, late, output)
+        segment = journal.segment(source, begin, batch)
+        cached = self.queue.push(segment, batch)
+        if self.plan.meets:
+            self.meeting.push(segment, batch, self.clock)
+        journal.waiting(segment, batch, in_memory=cached)
 
-    def _bury_late(self, journal: Journal, late: Int64s, output: JoinOutput) -> None:
-        self._record(journal, late, DECIDED)
+    def _add_actions(
+        self,
+        stream: int,
+        source: int,
+        batch: pa.RecordBatch,
+        journal: ShardJournal,
+        output: JoinOutput,
+    ) -> None:
+        journal.acted(stream, source, batch)
+        late, seen = self.actions.add(stream, source, batch, self.remembered)
+        self.actions.write_marks(seen, journal)
+        self.actions.write_marks(late, journal)
+        self._bury_late(late, output)
+
+    def _bury_late(self, late: Int64s, output: JoinOutput) -> None:
         output.bury_actions(Outcome.LATE, self.actions, late)
         self.actions.note_late(late)
 
     # --- the clock ------------------------------------------------------------------------
 
-    def _advance(self, clock: int, journal: Journal, output: JoinOutput) -> None:
+    def _advance(self, clock: int, journal: ShardJournal, output: JoinOutput) -> None:
         plan = self.plan
         if plan.meets:
             self.meeting.advance(self.clock, clock, journal, output)
-        self.clock = clock
-        runs = self.queue.pop_until(clock - plan.settle_delay, journal)
-        if runs:
-            self._settle(runs, journal, output)
-        self.retained.correct(output, self.actions, clock)
+        self.tally.clock = clock
+        slices = self.queue.pop_until(clock - plan.settle_delay, journal)
+        if slices:
+            self._settle(slices, journal, output)
+        corrected = corrections(plan, self.actions, self.retained, clock)
+        if corrected is not None:
+            output.corrections.append(corrected)
         if plan.sampling.by_group:
-            released = self.held.pop_until(clock - plan.release_delay)
+            released = self.held.release(clock)
             if released is not None:
                 emit_held(plan, *released, output)
         self._expire_actions(journal, output)
-        bounds = ring_bounds(plan, clock)
-        for name, ring in self.rings.items():
-            ring.expire(journal, bounds[name])
+        journal.expire(clock)
         self.actions.compact(clock)
-        self.retained.expire(bounds["retained"])
+        self.retained.expire(clock)
 
     # --- settling -------------------------------------------------------------------------
 
-    def _settle(self, runs: list[Run], journal: Journal, output: JoinOutput) -> None:
+    def _settle(
+        self, slices: list[SettlingSlice], journal: ShardJournal, output: JoinOutput
+    ) -> None:
         plan = self.plan
-        rows = gather(runs)
+        rows = gather(slices)
+        settling = rows.impressions
         if plan.meets:
-            kept = ~self.meeting.take_shadowed(runs, rows)
+            kept = ~rows.ordered(self.meeting.take_shadowed(slices))
         else:
-            kept = self.remembered.keep_first(rows.key1, rows.time, rows.known)
+            kept = self.remembered.keep_first(settling.key1, settling.time, settling.known)
             self._bury_duplicates(output, rows, np.flatnonzero(~kept))
         survivors = np.flatnonzero(kept)
         if survivors.size == 0:
             return
-        columns = (rows.key0, rows.key1, rows.time, rows.known)
-        if survivors.size < rows.time.size:
-            columns = tuple(column[survivors] for column in columns)  # type: ignore[assignment]
+        if survivors.size < rows.size:
+            settling = settling.select(survivors)
+        keys = KeptKeys(settling.key1, settling.time, settling.known)
         if plan.meets:
-            self.remembered.keep_first(*columns[1:])
-        time = columns[2]
-        if journal.durable:
-            arrays = [pa.array(column) for column in columns[1:]]
-            keys = pa.RecordBatch.from_arrays(arrays, ["key1", "time", "known"])
-            self.rings["keys"].append(journal, int(time[-1]), batch_to_bytes(keys))
+            self.remembered.keep_first(*keys)
+        journal.kept(keys)
 
-        matches, seen = self.actions.match(*columns)
-        self._record(journal, seen, SEEN)
-        late = self.actions.state[matches.entry] == LATE
-        labels = label(
-            survivors.size,
-            matches.row[~late],
-            matches.entry[~late],
-            self.actions,
-            len(plan.actions),
-        )
-        self._record(journal, matches.entry[~late], DECIDED)
+        matches, seen = self.actions.match(settling)
+        self.actions.write_marks(seen, journal)
+        self.actions.write_marks(matches.entry, journal)
+        late = self.actions.late(matches.entry)
+        labels = label(survivors.size, matches.select(~late), self.actions, len(plan.actions))
         output.bury_actions(Outcome.DUPLICATE, self.actions, labels.duplicates)
-        self._bury_late(journal, matches.entry[late], output)
+        self._bury_late(matches.entry[late], output)
         if plan.retention:
             self._retain(rows, survivors, journal)
         if plan.sampling.by_group:
@@ -304,34 +270,27 @@ class ShardJoin:
             chosen = survivors[negative]
             emit_settled(plan, rows, chosen, labels.select(negative), self.actions, output)
 
-    def _retain(self, rows: SettlingRows, survivors: Int64s, journal: Journal) -> None:
+    def _retain(self, rows: SettlingRows, survivors: Int64s, journal: ShardJournal) -> None:
         batch = pa.concat_batches(rows.take(survivors))
-        if journal.durable:
-            latest = int(rows.time[survivors[-1]])
-            data = batch_to_bytes(batch, journal.compressed)
-            self.rings["retained"].append(journal, latest, data)
+        journal.retained(batch)
         self.retained.push(batch)
 
     def _hold(
-        self, rows: SettlingRows, survivors: Int64s, labels: Labels, journal: Journal
+        self, rows: SettlingRows, survivors: Int64s, labels: Labels, journal: ShardJournal
     ) -> None:
         plan = self.plan
         impressions = pa.concat_batches(rows.take(survivors))
         observed = np.full(survivors.size, plan.release_delay)
         batch = labelled(plan, impressions, labels, self.actions, "window", observed)
-        if journal.durable:
-            latest = int(rows.time[survivors[-1]])
-            data = batch_to_bytes(batch, journal.compressed)
-            self.rings["held"].append(journal, latest, data)
-        self.held.push(batch, NEVER)
+        journal.held(batch)
+        self.held.push(batch)
 
-    def _expire_actions(self, journal: Journal, output: JoinOutput) -> None:
+    def _expire_actions(self, journal: ShardJournal, output: JoinOutput) -> None:
         actions = self.actions
-        entries = actions.expired(self.clock)
+        entries = actions.expire(self.clock)
         if entries.size == 0:
             return
-        self._record(journal, entries, DECIDED)
-        actions.state[entries] = EXPIRED
+        actions.write_marks(entries, journal)
         seen = actions.seen[entries]
         output.bury_actions(Outcome.OUTSIDE_WINDOW, actions, entries[seen])
         output.bury_actions(Outcome.ORPHAN, actions, entries[~seen])
@@ -343,11 +302,3 @@ class ShardJoin:
             of_source = duplicates[rows.source[duplicates] == source]
             for part in rows.take(of_source):
                 output.bury(Outcome.DUPLICATE, 0, int(source), part)
-
-    # --- the journal ----------------------------------------------------------------------
-
-    def _record(self, journal: Journal, entries: Int64s, what: int) -> None:
-        if entries.size == 0 or not journal.durable:
-            return
-        latest = int(self.actions.time[entries].max())
-        self.rings["actions"].append(journal, latest, record_of(self.actions, entries, what))

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import pyarrow as pa
 
-from headrace.joiner.journal.cells import Journal, Ring
-from headrace.joiner.journal.layout import MET, record_of
-from headrace.joiner.plan.emission import Scheduled
+from headrace.joiner.journal.pieces import ShadowedRows
+from headrace.joiner.journal.segments import Segment
+from headrace.joiner.journal.shardjournal import ShardJournal
 from headrace.joiner.plan.plans import JoinPlan
-from headrace.joiner.plan.sampling import Bools
-from headrace.joiner.samples.joined import Finder, Impressions, joined_rows
+from headrace.joiner.samples.joined import joined_rows
 from headrace.joiner.samples.labels import Labels, label
 from headrace.joiner.samples.output import JoinOutput
 from headrace.joiner.samples.sampled import emit_early
 from headrace.joiner.state.actions import PendingActions
-from headrace.joiner.state.arrivals import Arrivals, Fresh, Pairs
-from headrace.joiner.state.hashqueue import HashQueue, Name, Run
-from headrace.joiner.state.known import known_times
+from headrace.joiner.state.arrivals import Arrivals, SegmentRows
+from headrace.joiner.state.encounters import Encounters
+from headrace.joiner.state.finder import find_kept
+from headrace.joiner.state.hashqueue import HashQueue, SettlingSlice
+from headrace.joiner.state.impressions import Impressions
 from headrace.joiner.state.retained import Retained
-from headrace.joiner.state.settling import SettlingRows
-from headrace.schemas.records.envelope import batch_to_bytes
-from headrace.schemas.records.events import EMIT, KEY0, KEY1, OFFSET, TIME, Outcome
-from headrace.schemas.records.hashing import Int64s
+from headrace.joiner.state.scheduled import Scheduled
+from headrace.schemas.records.events import KEY0, TIME, Outcome
+from headrace.schemas.records.hashing import Bools, Int64s
 
 
 class Meeting:
@@ -34,91 +32,105 @@ class Meeting:
     ----------
     plan
         The join.
-    queue, actions, retained, rings
+    queue, actions, retained
         Those of the shard.
     """
 
     def __init__(
-        self,
-        plan: JoinPlan,
-        queue: HashQueue,
-        actions: PendingActions,
-        retained: Retained,
-        rings: dict[str, Ring],
+        self, plan: JoinPlan, queue: HashQueue, actions: PendingActions, retained: Retained
     ) -> None:
-        self.plan, self.queue, self.actions = plan, queue, actions
-        self.retained, self.rings = retained, rings
+        self.plan, self.queue, self.actions, self.retained = plan, queue, actions, retained
         self.arrivals = Arrivals(plan)
         self.scheduled = Scheduled()
-        self.shadowed: dict[Name, Bools] = {}
-        """Rows of waiting segments that are duplicates already."""
-        self.looked_up: Counter[str] = Counter()
-        """Impressions found for actions that met them, by where: memory or journal."""
 
-    def advance(self, since: int, clock: int, journal: Journal, output: JoinOutput) -> None:
+    def push(self, segment: Segment, batch: pa.RecordBatch, clock: int) -> None:
+        """Add impressions that wait to settle, to meet actions before."""
+        self.arrivals.push(segment.name, batch, clock)
+
+    def advance(self, since: int, clock: int, journal: ShardJournal, output: JoinOutput) -> None:
         """Let everything that becomes known in ``[since, clock)`` have its consequences."""
-        met = self.arrivals.meet(since, clock, self.actions)
-        for fresh in met.kept:
-            self._record_known(journal, fresh)
-        self._shadow(met.shadowed, output)
+        came = self.arrivals.meet(since, clock, self.actions)
+        journal.known(came.keys)
+        self._bury_shadowed(came.shadowed, journal, output)
         if self.plan.emission.early:
-            self._schedule(met.kept, journal)
+            self._schedule(came.kept, journal)
             self._emit_first(clock, output)
-        if met.pairs is not None and met.pairs.entry.size:
-            if journal.durable:
-                entry = met.pairs.entry
-                latest = int(self.actions.time[entry].max())
-                record = record_of(self.actions, entry, MET)
-                self.rings["actions"].append(journal, latest, record)
-            self._emit_met(met.pairs, since, journal, output)
+        if came.encounters.entry.size:
+            self.actions.write_marks(came.encounters.entry, journal)
+            self._emit_met(came.encounters, since, journal, output)
 
-    def _shadow(self, duplicates: list[Fresh], output: JoinOutput) -> None:
-        for fresh in duplicates:
-            batch = fresh.batch.take(pa.array(fresh.rows))
-            output.bury(Outcome.DUPLICATE, 0, fresh.source, batch)
-            name = (fresh.source, fresh.begin)
-            mask = self.shadowed.setdefault(name, np.zeros(fresh.batch.num_rows, np.bool_))
-            mask[fresh.rows] = True
+    def take_shadowed(self, slices: list[SettlingSlice]) -> Bools:
+        """Return which rows of slices that settle are duplicates already, shape (n,)."""
+        return self.arrivals.take_shadowed(slices)
 
-    def _schedule(self, kept: list[Fresh], journal: Journal) -> None:
+    def export(self, clock: int, journal: ShardJournal) -> None:
+        """Write down in a new journal what it has taken in and not let go of."""
+        keys, shadowed = self.arrivals.export(clock)
+        journal.known(keys)
+        for part in shadowed:
+            # What is shadowed is known, so its event time has passed too.
+            journal.shadowed(part, clock)
+        for batch, emit in self.scheduled.export():
+            journal.scheduled(batch, emit)
+
+    def restore(self, clock: int, journal: ShardJournal) -> None:
+        """Take over what a journal says; the queue has been restored before."""
+        self.arrivals.restore(*journal.read_known(), self.queue.waiting, clock)
+        found, _ = self.queue.look_up(self.queue.not_known_at(clock), journal)
+        for name, batch in found.items():
+            self.arrivals.push(name, batch, clock)
+        self.scheduled.restore(journal.read_scheduled(), clock)
+
+    def _bury_shadowed(
+        self, shadowed: list[SegmentRows], journal: ShardJournal, output: JoinOutput
+    ) -> None:
+        for part in shadowed:
+            batch = part.columns()
+            output.bury(Outcome.DUPLICATE, 0, part.name[0], batch)
+            latest = int(batch.column(TIME).to_numpy().max())
+            journal.shadowed(ShadowedRows(part.name, part.rows), latest)
+
+    def _schedule(self, kept: list[SegmentRows], journal: ShardJournal) -> None:
         plan = self.plan
-        for fresh in kept:
-            batch = fresh.batch.take(pa.array(fresh.rows))
+        for part in kept:
+            batch = part.columns()
             key0, time = batch.column(KEY0).to_numpy(), batch.column(TIME).to_numpy()
-            emit = plan.emission.first_emit(key0, time, fresh.known, plan.longest_window)
+            emit = plan.emission.first_emit(key0, time, part.known, plan.longest_window)
             order = np.argsort(emit, kind="stable")
             batch, emit = batch.take(pa.array(order)), emit[order]
             self.scheduled.push(batch, emit)
-            if journal.durable:
-                whole = batch.append_column(EMIT, pa.array(emit))
-                data = batch_to_bytes(whole, journal.compressed)
-                self.rings["scheduled"].append(journal, int(emit[-1]), data)
+            journal.scheduled(batch, emit)
 
     def _emit_first(self, clock: int, output: JoinOutput) -> None:
         due = self.scheduled.pop_before(clock)
         if due is not None:
             batch, emit = due
-            labels = self._labels_at(_names(batch), emit)
+            labels = self._labels_at(Impressions.of(batch), emit)
             emission = self.plan.emission.first
             emit_early(self.plan, batch, labels, emit, emission, self.actions, output)
 
-    def _emit_met(self, pairs: Pairs, since: int, journal: Journal, output: JoinOutput) -> None:
+    def _emit_met(
+        self, encounters: Encounters, since: int, journal: ShardJournal, output: JoinOutput
+    ) -> None:
         plan, actions = self.plan, self.actions
-        entry = pairs.entry
-        names = Impressions(actions.key0[entry], actions.key1[entry], pairs.time, pairs.known)
+        entry = encounters.entry
+        shown = Impressions(
+            actions.key0[entry], actions.key1[entry], encounters.time, encounters.known
+        )
         turns = np.zeros(entry.size, np.bool_)
         if plan.emission.early:
             first = plan.emission.first_emit(
-                names.key0, names.time, names.known, plan.longest_window
+                shown.key0, shown.time, shown.known, plan.longest_window
             )
-            in_time = actions.arrival[entry] < pairs.time + plan.settle_delay
-            turns = pairs.first & (pairs.at > first) & in_time
-        leaves = ~pairs.repeated if plan.joined else np.zeros(entry.size, np.bool_)
+            turns = encounters.first & (encounters.at > first) & ~actions.late(entry)
+        leaves = ~encounters.repeated if plan.joined else np.zeros(entry.size, np.bool_)
         wanted = np.flatnonzero(turns | leaves)
         if wanted.size == 0:
             return
-        finder = Finder(self.queue, journal, self.retained, since - plan.settle_delay)
-        batch = finder.find(names.select(wanted), self.looked_up)
+        batch = find_kept(
+            shown.select(wanted), since - plan.settle_delay,
+            self.queue, self.retained, journal, output.looked_up,
+        )  # fmt: skip
         row = np.full(entry.size, -1, np.int64)
         row[wanted] = np.arange(wanted.size)
         for stream in range(len(plan.actions)):
@@ -126,53 +138,30 @@ class Meeting:
             if chosen.size:
                 impressions = batch.take(pa.array(row[chosen]))
                 output.joined.setdefault(stream, []).append(
-                    joined_rows(plan, stream, impressions, pairs.select(chosen), actions)
+                    joined_rows(plan, stream, impressions, encounters.select(chosen), actions)
                 )
-        chosen = np.flatnonzero(turns)
+        chosen = _first_of_each(turns, shown, encounters.at)
         if chosen.size:
-            # Actions of several streams that become known together make one sample.
-            order = np.lexsort((pairs.time, names.key1, names.key0, pairs.at))
-            order = order[turns[order]]
-            same = np.ones(order.size, np.bool_)
-            same[0] = False
-            for column in (pairs.at, names.key0, names.key1, pairs.time):
-                same[1:] &= column[order[1:]] == column[order[:-1]]
-            chosen = order[~same]
-            emit = pairs.at[chosen]
-            labels = self._labels_at(names.select(chosen), emit)
+            emit = encounters.at[chosen]
+            labels = self._labels_at(shown.select(chosen), emit)
             impressions = batch.take(pa.array(row[chosen]))
             emit_early(plan, impressions, labels, emit, "positive", actions, output)
 
-    def _labels_at(self, names: Impressions, at: Int64s) -> Labels:
+    def _labels_at(self, impressions: Impressions, at: Int64s) -> Labels:
         """Return the labels that impressions have by the time `at`, before they settle."""
-        found = self.actions.met_by(names.key0, names.key1, names.time, at)
-        streams = len(self.plan.actions)
-        return label(at.size, found.row, found.entry, self.actions, streams)
-
-    def take_shadowed(self, runs: list[Run], rows: SettlingRows) -> Bools:
-        """Return which of the rows that settle are duplicates already, shape (n,)."""
-        pieces = []
-        for run in runs:
-            name = (run.source, run.begin)
-            mask = self.shadowed.get(name)
-            here = slice(run.first, run.first + run.batch.num_rows)
-            pieces.append(np.zeros(run.batch.num_rows, np.bool_) if mask is None else mask[here])
-            if name not in self.queue.waiting:
-                self.shadowed.pop(name, None)
-        shadowed = np.concatenate(pieces)
-        return shadowed if rows.order is None else shadowed[rows.order]
-
-    def _record_known(self, journal: Journal, fresh: Fresh) -> None:
-        if not journal.durable:
-            return
-        names = [KEY0, KEY1, TIME, OFFSET]
-        batch = fresh.batch.select(names).take(pa.array(fresh.rows))
-        source = pa.array(np.full(fresh.rows.size, fresh.source))
-        batch = batch.append_column("known", pa.array(fresh.known)).append_column("source", source)
-        latest = int(batch.column(TIME).to_numpy().max())
-        self.rings["known"].append(journal, latest, batch_to_bytes(batch))
+        matches = self.actions.met_by(impressions, at)
+        return label(at.size, matches, self.actions, len(self.plan.actions))
 
 
-def _names(batch: pa.RecordBatch) -> Impressions:
-    key0, key1, time = (batch.column(name).to_numpy() for name in (KEY0, KEY1, TIME))
-    return Impressions(key0, key1, time, known_times(batch))
+def _first_of_each(turns: Bools, shown: Impressions, at: Int64s) -> Int64s:
+    """List one of the encounters that turn a sample positive, for each sample, in order of time.
+
+    Actions of several streams that become known together make one sample.
+    """
+    order = np.lexsort((shown.time, shown.key1, shown.key0, at))
+    order = order[turns[order]]
+    same = np.ones(order.size, np.bool_)
+    same[:1] = False
+    for column in (at, shown.key0, shown.key1, shown.time):
+        same[1:] &= column[order[1:]] == column[order[:-1]]
+    return order[~same]

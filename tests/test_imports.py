@@ -29,9 +29,9 @@ FOLDERS = {
     "schemas": {"config": set(), "records": {"config"}},
     "joiner": {
         "plan": set(),
-        "journal": {"plan", "state"},
-        "state": {"plan", "journal", "samples"},
-        "samples": {"plan", "journal", "state"},
+        "journal": {"plan"},
+        "state": {"plan", "journal"},
+        "samples": {"plan", "state"},
     },
     "learners": {"models": set()},
     "monitoring": {"report": set()},

@@ -16,13 +16,11 @@ once more when its window has closed [3]_, true negatives outnumber false ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
-from headrace.schemas.records.events import KEY0, TIME
 from headrace.schemas.records.hashing import Int64s, UInt64s, uniform
 
 _OWN_DRAW = 0x456C6170736564
@@ -84,32 +82,3 @@ class EmissionPlan:
         part = self.low + uniform(key0, self.seed ^ _OWN_DRAW) * (self.high - self.low)
         wait: Int64s = np.floor(part * window).astype(np.int64)
         return np.maximum(time + wait, known)
-
-
-@dataclass
-class Scheduled:
-    """Impressions that wait for their first emission, a part per step of the clock."""
-
-    parts: list[tuple[pa.RecordBatch, Int64s]] = field(default_factory=list)
-
-    def push(self, batch: pa.RecordBatch, emit: Int64s) -> None:
-        """Add impressions in order of their emit times, shape (n,)."""
-        self.parts.append((batch, emit))
-
-    def pop_before(self, clock: int) -> tuple[pa.RecordBatch, Int64s] | None:
-        """Take out those that leave before `clock`, in order of emit time, key, event time."""
-        ready: list[tuple[pa.RecordBatch, Int64s]] = []
-        rest: list[tuple[pa.RecordBatch, Int64s]] = []
-        for batch, emit in self.parts:
-            count = int(np.searchsorted(emit, clock, side="left"))
-            if count:
-                ready.append((batch.slice(0, count), emit[:count]))
-            if count < emit.size:
-                rest.append((batch.slice(count), emit[count:]))
-        self.parts = rest
-        if not ready:
-            return None
-        batch = pa.concat_batches([batch for batch, _ in ready])
-        emit = np.concatenate([emit for _, emit in ready])
-        order = np.lexsort((batch.column(TIME).to_numpy(), batch.column(KEY0).to_numpy(), emit))
-        return batch.take(pa.array(order)), emit[order]

@@ -111,3 +111,26 @@ class JoinPlan:
         less than `wait_for_impression` after its own, has settled.
         """
         return self.wait_for_impression + self.settle_delay
+
+    @property
+    def remembered_for(self) -> int:
+        """From a kept impression's event time to the clock by which its key is forgotten."""
+        return self.settle_delay + self.dedup_horizon
+
+    @property
+    def retained_for(self) -> int:
+        """From a kept impression's event time to the clock by which its columns are."""
+        return self.settle_delay + self.retention
+
+    @property
+    def held_for(self) -> int:
+        """From an impression's event time to the clock by which its group does without it."""
+        return self.release_delay + self.group_span
+
+    @property
+    def asked_for(self) -> int:
+        """From an action's event time to the clock by which nothing asks for it any more."""
+        if not self.meets and not self.retention:
+            return self.action_deadline
+        # It met an impression at most `early` later, which is retained for a while.
+        return max(self.action_deadline, self.early + self.retained_for)

@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.schemas.config.predicates import Predicate
-from headrace.schemas.records.hashing import UInt64s, uniform
+from headrace.schemas.records.hashing import Bools, UInt64s, uniform
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

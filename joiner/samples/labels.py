@@ -10,9 +10,8 @@ import pyarrow as pa
 
 from headrace.joiner.plan.plans import ActionPlan, JoinPlan
 from headrace.joiner.state.actions import PendingActions
-from headrace.schemas.records.hashing import Int64s
-
-Bools = npt.NDArray[np.bool_]
+from headrace.joiner.state.actiontable import Matches
+from headrace.schemas.records.hashing import Bools, Int64s, UInt64s
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -36,31 +35,32 @@ class Labels:
     count: npt.NDArray[np.int32]
     duplicates: Int64s
 
-    def select(self, rows: slice | npt.NDArray[np.bool_] | Int64s) -> Labels:
+    def select(self, rows: slice | Bools | Int64s) -> Labels:
         """Return the labels of some impressions."""
         return Labels(self.first[:, rows], self.count[:, rows], self.duplicates)
 
     @property
-    def positive(self) -> npt.NDArray[np.bool_]:
+    def positive(self) -> Bools:
         """Whether the impression has an action of any stream, shape (n,)."""
-        positive: npt.NDArray[np.bool_] = np.logical_or.reduce(self.count > 0, axis=0)
+        positive: Bools = np.logical_or.reduce(self.count > 0, axis=0)
         return positive
 
 
-def label(rows: int, row: Int64s, entry: Int64s, actions: PendingActions, streams: int) -> Labels:
+def label(rows: int, matches: Matches, actions: PendingActions, streams: int) -> Labels:
     """Give each impression its labels.
 
     Parameters
     ----------
     rows
         Number of impressions.
-    row, entry
+    matches
         Which settled action belongs to which impression, shape (m,).
     actions
         Where the entries are.
     streams
         Number of action streams.
     """
+    row, entry = matches
     first = np.full((streams, rows), -1, np.int64)
     count = np.zeros((streams, rows), np.int32)
     if entry.size == 0:
@@ -83,9 +83,9 @@ def label(rows: int, row: Int64s, entry: Int64s, actions: PendingActions, stream
 def _repeated_ids(
     row: Int64s,
     stream: npt.NDArray[np.int32],
-    id0: npt.NDArray[np.uint64],
-    id1: npt.NDArray[np.uint64],
-) -> npt.NDArray[np.bool_]:
+    id0: UInt64s,
+    id1: UInt64s,
+) -> Bools:
     """Mark all but the first of equal ids of one impression; no id is no duplicate."""
     order = np.lexsort((np.arange(row.size), id1, id0, stream, row))
     same = np.zeros(row.size, np.bool_)

@@ -37,6 +37,8 @@ class JoinOutput:
         Records that settled, by stream.
     dropped
         Negatives that sampling left out.
+    looked_up
+        Impressions found for actions that met them, by where: ``memory`` or ``journal``.
     """
 
     samples: list[pa.RecordBatch] = field(default_factory=list)
@@ -45,6 +47,7 @@ class JoinOutput:
     dead: list[DeadRows] = field(default_factory=list)
     settled: dict[int, int] = field(default_factory=dict)
     dropped: int = 0
+    looked_up: dict[str, int] = field(default_factory=dict)
 
     def settle(self, stream: int, records: int) -> None:
         """Count records that settled."""

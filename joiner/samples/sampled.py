@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.joiner.plan.plans import JoinPlan
-from headrace.joiner.plan.sampling import Bools, Strata
+from headrace.joiner.plan.sampling import Strata
 from headrace.joiner.samples.labels import Labels
 from headrace.joiner.samples.output import JoinOutput
 from headrace.joiner.samples.rows import labelled, weighted
@@ -15,7 +15,7 @@ from headrace.joiner.state.actions import PendingActions
 from headrace.joiner.state.groups import event_times
 from headrace.joiner.state.settling import SettlingRows
 from headrace.schemas.records.events import GROUP0, KEY0, TIME
-from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.hashing import Bools, Int64s
 
 
 def emit_settled(
@@ -37,7 +37,7 @@ def emit_settled(
     else:
         rates = np.full(survivors.size, plan.sampling.rate)
         strata = Strata(rates, np.zeros(survivors.size, np.bool_))
-    selection = plan.sampling.select(rows.key0[survivors], labels.positive, strata)
+    selection = plan.sampling.select(rows.impressions.key0[survivors], labels.positive, strata)
     chosen = selection.kept
     if not chosen.all():
         output.dropped += int(chosen.size - np.count_nonzero(chosen))
@@ -49,7 +49,7 @@ def emit_settled(
         begin = here.stop
         observed = np.full(part.num_rows, plan.settle_delay)
         batch = labelled(plan, part, labels.select(here), actions, "window", observed)
-        emit = rows.time[survivors[here]] + plan.settle_delay
+        emit = rows.impressions.time[survivors[here]] + plan.settle_delay
         output.samples.append(weighted(plan, batch, emit, selection.part(here)))
 
 

@@ -2,172 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from headrace.joiner.journal.pieces import Marks
+from headrace.joiner.journal.shardjournal import ShardJournal
 from headrace.joiner.plan.plans import JoinPlan
-from headrace.joiner.plan.rules import (
-    RETENTION,
-    SETTLE_DELAY,
-    belongs,
-    comes_before,
-    is_late,
-    is_retained,
-    is_visible,
-    rule_times,
+from headrace.joiner.plan.rules import Durations, is_late, is_retained, known_times
+from headrace.joiner.state.actiontable import (
+    ActionTable,
+    Matches,
+    counted_up_to,
+    insert,
+    match,
+    meet_remembered,
+    met_by,
 )
-from headrace.joiner.state.keytable import fits, probe, slot_value, slots_for
+from headrace.joiner.state.impressions import Impressions
+from headrace.joiner.state.keytable import fits, slots_for
 from headrace.joiner.state.remembered import RememberedKeys
 from headrace.schemas.records.events import ARRIVAL, ID0, ID1, KEY0, KEY1, NEVER, OFFSET, TIME
-from headrace.schemas.records.hashing import Int64s, UInt64s
-
-Bools = npt.NDArray[np.bool_]
-
-PENDING, SETTLED, LATE, EXPIRED, RESTORED = range(5)
-"""State of an entry: undecided; counted or repeated; late; an orphan or outside of its
-window; decided before a restart, in whichever way."""
+from headrace.schemas.records.hashing import Bools, Int64s, UInt64s
 
 COMPACTED_FROM = 1024
-"""Below this many entries it is not worth while to drop those that are decided."""
-
-
-@nb.njit(cache=True, nogil=True)
-def _insert(slots, key0, key1, begin, end, following):
-    """Chain entries of one key, the newest first; a slot points to the chain's head."""
-    for entry in range(begin, end):
-        at, head = probe(slots, key0, key1, key0[entry], key1[entry])
-        following[entry] = head
-        slots[at] = slot_value(key0[entry], entry)
-
-
-@nb.njit(cache=True, nogil=True)
-def _match(
-    slots, key0, key1, following, state, seen, met, stream, a_time, a_arrival,
-    i_key0, i_key1, i_time, i_known, windows, times, row_out, entry_out, seen_out,
-):  # fmt: skip
-    matched = 0
-    newly_seen = 0
-    for i in range(i_time.size):
-        _, entry = probe(slots, key0, key1, i_key0[i], i_key1[i])
-        while entry >= 0:
-            if state[entry] == PENDING and is_visible(
-                i_time[i], i_known[i], a_time[entry], a_arrival[entry], times
-            ):
-                if belongs(i_time[i], a_time[entry], windows[stream[entry]], times):
-                    late = is_late(i_time[i], a_arrival[entry], times)
-                    state[entry] = LATE if late else SETTLED
-                    met[entry] = i_time[i]
-                    row_out[matched] = i
-                    entry_out[matched] = entry
-                    matched += 1
-                elif not seen[entry]:
-                    seen[entry] = True
-                    seen_out[newly_seen] = entry
-                    newly_seen += 1
-            entry = following[entry]
-    return matched, newly_seen
-
-
-@nb.njit(cache=True, nogil=True)
-def _meet_remembered(found, i_time, i_known, begin, stream, a_time, a_arrival, windows, times,
-                     state, seen, met):  # fmt: skip
-    for i in range(found.size):
-        entry = begin + i
-        if not found[i] or not is_visible(
-            i_time[i], i_known[i], a_time[entry], a_arrival[entry], times
-        ):
-            continue
-        if belongs(i_time[i], a_time[entry], windows[stream[entry]], times):
-            state[entry] = LATE
-            met[entry] = i_time[i]
-        else:
-            seen[entry] = True
-
-
-@nb.njit(cache=True, nogil=True)
-def _met_by(
-    slots, key0, key1, following, a_time, a_arrival, met, times,
-    i_key0, i_key1, i_time, at, row_out, entry_out,
-):  # fmt: skip
-    found = 0
-    for i in range(i_time.size):
-        _, entry = probe(slots, key0, key1, i_key0[i], i_key1[i])
-        while entry >= 0:
-            if (
-                met[entry] == i_time[i]
-                and max(a_time[entry], a_arrival[entry]) <= at[i]
-                and not is_late(i_time[i], a_arrival[entry], times)
-            ):
-                if found < row_out.size:
-                    row_out[found] = i
-                    entry_out[found] = entry
-                found += 1
-            entry = following[entry]
-    return found
-
-
-@nb.njit(cache=True, nogil=True)
-def _counted_up_to(
-    slots, key0, key1, following, stream, time, arrival, source, offset, id0, id1, met,
-    times, late, row_out, entry_out, repeated,
-):  # fmt: skip
-    found = 0
-    for i in range(late.size):
-        own = late[i]
-        repeated[i] = False
-        has_id = id0[own] != np.uint64(0) or id1[own] != np.uint64(0)
-        _, entry = probe(slots, key0, key1, key0[own], key1[own])
-        while entry >= 0:
-            if met[entry] == met[own] and (
-                entry == own
-                or not is_late(met[own], arrival[entry], times)
-                or comes_before(entry, own, time, arrival, source, offset)
-            ):
-                if found < row_out.size:
-                    row_out[found] = i
-                    entry_out[found] = entry
-                found += 1
-                repeated[i] |= (
-                    has_id
-                    and entry != own
-                    and stream[entry] == stream[own]
-                    and id0[entry] == id0[own]
-                    and id1[entry] == id1[own]
-                )
-            entry = following[entry]
-    return found
-
-
-@dataclass(frozen=True)
-class Matches:
-    """Which actions are those of which impressions.
-
-    Parameters
-    ----------
-    row
-        Row of the impression, int64, shape (m,).
-    entry
-        Entry of the action, int64, shape (m,).
-    """
-
-    row: Int64s
-    entry: Int64s
+"""Below this many entries it is not worth while to drop those that nothing asks for."""
 
 
 class PendingActions:
-    """Every action not decided yet, of all streams of a shard.
+    """The actions of a shard, of all streams, for as long as something may ask for them.
 
     An entry's number is valid until the next `compact`.
+
+    Parameters
+    ----------
+    plan
+        The join.
     """
 
     def __init__(self, plan: JoinPlan) -> None:
         self.meets = plan.meets
         self.windows = np.array([action.window for action in plan.actions], np.int64)
-        self.times = rule_times(plan)
+        self.durations = Durations.of(plan)
         self.deadline = plan.action_deadline
         self.count = 0
         self.batches: list[pa.RecordBatch] = []
@@ -176,32 +54,38 @@ class PendingActions:
         """Entries that are not known yet, if `JoinPlan.meets`."""
         self.uncorrected = np.empty(0, np.int64)
         """Late entries that may leave a correction when they are known."""
-        self._reserve(256)
         self.slots = slots_for(256)
+        self._reserve(256)
 
+    table: ActionTable
+    """What kernels see of the entries; valid until the next `add` or `compact`."""
+    slots: UInt64s
+    following: Int64s
     key0: UInt64s
     key1: UInt64s
     time: Int64s
     arrival: Int64s
+    stream: npt.NDArray[np.int32]
+    source: npt.NDArray[np.int32]
     offset: Int64s
     id0: UInt64s
     id1: UInt64s
-    stream: npt.NDArray[np.int32]
-    source: npt.NDArray[np.int32]
-    batch: npt.NDArray[np.int32]
-    row: npt.NDArray[np.int32]
-    following: Int64s
-    state: npt.NDArray[np.int8]
+    decided: Bools
     seen: Bools
     met: Int64s
-    """Event time of the impression that it belongs to, as soon as that is known, or `NEVER`."""
+    batch: npt.NDArray[np.int32]
+    row: npt.NDArray[np.int32]
 
     def _reserve(self, capacity: int) -> None:
         for name, dtype in _COLUMNS:
-            fresh = np.zeros(capacity, dtype)
+            longer = np.zeros(capacity, dtype)
             if self.count:
-                fresh[: self.count] = getattr(self, name)[: self.count]
-            setattr(self, name, fresh)
+                longer[: self.count] = getattr(self, name)[: self.count]
+            setattr(self, name, longer)
+        self._show()
+
+    def _show(self) -> None:
+        self.table = ActionTable(*(getattr(self, name) for name in ActionTable._fields))
 
     @property
     def nbytes(self) -> int:
@@ -224,6 +108,16 @@ class PendingActions:
             Entries that belong to a settled impression and are decided as late, and
             those that now see an impression without belonging to it.
         """
+        begin = self._append(stream, source, batch)
+        if self.meets:
+            self.unmet = np.concatenate([self.unmet, np.arange(begin, self.count)])
+        found = remembered.find(self.key1[begin : self.count])
+        meet_remembered(self.table, begin, *found, self.windows, self.durations)
+        new = slice(begin, self.count)
+        return begin + np.flatnonzero(self.decided[new]), begin + np.flatnonzero(self.seen[new])
+
+    def _append(self, stream: int, source: int, batch: pa.RecordBatch) -> int:
+        """Add entries of which nothing is known yet; return the first."""
         begin, end = self.count, self.count + batch.num_rows
         if end > self.time.size:
             self._reserve(max(end, self.time.size * 2))
@@ -241,70 +135,62 @@ class PendingActions:
         self.source[new] = source
         self.batch[new] = len(self.batches)
         self.row[new] = np.arange(end - begin)
-        self.state[new] = PENDING
+        self.decided[new] = False
         self.seen[new] = False
         self.met[new] = NEVER
-        if self.meets:
-            self.unmet = np.concatenate([self.unmet, np.arange(begin, end)])
         self.batches.append(batch)
         if fits(self.slots, end):
-            _insert(self.slots, self.key0, self.key1, begin, end, self.following)
+            insert(self.slots, self.key0, self.key1, begin, end, self.following)
         else:
             self._index(end)
-        found, time, known = remembered.find(self.key1[new])
-        _meet_remembered(
-            found, time, known, begin, self.stream, self.time,
-            self.arrival, self.windows, self.times, self.state, self.seen, self.met,
-        )  # fmt: skip
-        late = begin + np.flatnonzero(self.state[new] == LATE)
-        return late, begin + np.flatnonzero(self.seen[new])
+        return begin
 
-    def match(
-        self, key0: UInt64s, key1: UInt64s, time: Int64s, known: Int64s
-    ) -> tuple[Matches, Int64s]:
+    def match(self, impressions: Impressions) -> tuple[Matches, Int64s]:
         """Let kept impressions that settle now meet the actions of their keys.
 
         Returns
         -------
         matches
-            The actions that belong to one of them, decided as settled or late.
+            The actions that belong to one of them: decided from now on, as `late` or
+            as settled.
         seen
             Entries that now see an impression without belonging to it.
         """
-        row = np.empty(self.count, np.int64)
-        entry = np.empty(self.count, np.int64)
-        seen = np.empty(self.count, np.int64)
+        matches, seen = Matches.room(self.count), np.empty(self.count, np.int64)
         if self.count == 0:
-            return Matches(row, entry), seen
-        matched, newly_seen = _match(
-            self.slots, self.key0, self.key1, self.following, self.state, self.seen, self.met,
-            self.stream, self.time, self.arrival, key0, key1, time, known,
-            self.windows, self.times, row, entry, seen,
-        )  # fmt: skip
-        return Matches(row[:matched], entry[:matched]), seen[:newly_seen]
+            return matches, seen
+        matched, newly_seen = match(
+            self.table, impressions, self.windows, self.durations, matches, seen
+        )
+        return matches.select(slice(matched)), seen[:newly_seen]
 
-    def met_by(self, key0: UInt64s, key1: UInt64s, time: Int64s, at: Int64s) -> Matches:
+    def met_by(self, impressions: Impressions, at: Int64s) -> Matches:
         """Find the actions that had met each impression by the time `at` and are not late."""
-        size = self.count
-        while True:
-            row, entry = np.empty(size, np.int64), np.empty(size, np.int64)
-            found = _met_by(
-                self.slots, self.key0, self.key1, self.following, self.time, self.arrival,
-                self.met, self.times, key0, key1, time, at, row, entry,
-            )  # fmt: skip
-            if found <= size:
-                return Matches(row[:found], entry[:found])
-            size = found  # one impression may be asked for more than once
+        # One impression may be asked for more than once.
+        return self._find(lambda out: met_by(self.table, impressions, at, self.durations, out))
 
-    def expired(self, clock: int) -> Int64s:
-        """List the undecided entries whose deadline the clock has reached."""
+    def _find(self, find: Callable[[Matches], int]) -> Matches:
+        """Call a kernel that returns how many it found, with room for all of them."""
+        out = Matches.room(self.count)
+        while (found := find(out)) > out.row.size:
+            out = Matches.room(found)
+        return out.select(slice(found))
+
+    def expire(self, clock: int) -> Int64s:
+        """Decide the entries whose deadline the clock has reached; return them."""
         live = slice(0, self.count)
         due = self.time[live] <= clock - self.deadline
-        return np.flatnonzero(due & (self.state[live] == PENDING))
+        entries = np.flatnonzero(due & ~self.decided[live])
+        self.decided[entries] = True
+        return entries
 
     def known(self, entries: Int64s | slice) -> Int64s:
-        """Return when each action is known: ``max(event time, arrival progress)``."""
+        """Return when each action is known, by rule 3."""
         return np.maximum(self.time[entries], self.arrival[entries])
+
+    def late(self, entries: Int64s) -> Bools:
+        """Tell which entries are late for the impression that they have met, by rule 10."""
+        return is_late.py_func(self.met[entries], self.arrival[entries], self.durations)
 
     def take_unmet(self, clock: int) -> Int64s:
         """Take out the entries that are known before `clock`, as they become known."""
@@ -318,7 +204,7 @@ class PendingActions:
 
     def note_late(self, entries: Int64s) -> None:
         """Remember late entries whose impression is retained when they are known."""
-        retained = is_retained.py_func(self.met[entries], self.arrival[entries], self.times)
+        retained = is_retained.py_func(self.met[entries], self.arrival[entries], self.durations)
         self.uncorrected = np.concatenate([self.uncorrected, entries[retained]])
 
     def take_uncorrected(self, clock: int) -> Int64s:
@@ -339,17 +225,11 @@ class PendingActions:
             Whether one of those has the entry's stream and id, shape (n,).
         """
         repeated = np.empty(entries.size, np.bool_)
-        size = self.count
-        while True:
-            row, entry = np.empty(size, np.int64), np.empty(size, np.int64)
-            found = _counted_up_to(
-                self.slots, self.key0, self.key1, self.following, self.stream, self.time,
-                self.arrival, self.source, self.offset, self.id0, self.id1, self.met,
-                self.times, entries, row, entry, repeated,
-            )  # fmt: skip
-            if found <= size:
-                return Matches(row[:found], entry[:found]), repeated
-            size = found  # an action may count for the rows of several late ones
+        # An action may count for the rows of several late ones.
+        matches = self._find(
+            lambda out: counted_up_to(self.table, entries, self.durations, out, repeated)
+        )
+        return matches, repeated
 
     def rows(self, entries: Int64s) -> list[tuple[int, int, pa.RecordBatch]]:
         """Return the payloads of `entries` as (stream, source, rows), a batch each."""
@@ -364,7 +244,7 @@ class PendingActions:
     def wanted(self, clock: int) -> Int64s:
         """List the entries that something may still ask for."""
         live = slice(0, self.count)
-        pending = self.state[live] == PENDING
+        pending = ~self.decided[live]
         return np.flatnonzero(self.asked_for(pending, self.known(live), self.met[live], clock))
 
     def asked_for(self, pending: Bools, known: Int64s, met: Int64s, clock: int) -> Bools:
@@ -373,26 +253,81 @@ class PendingActions:
         if self.meets:
             # It may be decided, as late, and yet leave with its impression when it is known;
             # or as settled, and yet label a sample that leaves only after the settle time.
-            asked = asked | (known >= clock) | (met + self.times[SETTLE_DELAY] >= clock)
-        if self.times[RETENTION]:
+            asked = asked | (known >= clock) | (met + self.durations.settle_delay >= clock)
+        if self.durations.retention:
             # Corrections tell of it, and repetitions of its id, until its impression is forgotten.
-            asked = asked | is_retained.py_func(met, clock, self.times)
+            asked = asked | is_retained.py_func(met, clock, self.durations)
         return asked
+
+    def marks(self, entries: Int64s) -> Marks:
+        """Return what is known of entries by now, for the journal."""
+        whole = Marks(self.source, self.offset, self.decided, self.seen, self.met)
+        return whole.select(entries)
+
+    def write_marks(self, entries: Int64s, journal: ShardJournal) -> None:
+        """Write what is known of entries by now."""
+        if entries.size and journal.durable:
+            journal.marked(self.marks(entries), int(self.time[entries].max()))
+
+    def export(self, clock: int) -> tuple[list[tuple[int, int, pa.RecordBatch]], Int64s]:
+        """Return what something may still ask for.
+
+        Returns
+        -------
+        rows
+            As (stream, source, batch), each of actions of stream ``1 + stream``.
+        marked
+            The entries of which something is known.
+        """
+        entries = self.wanted(clock)
+        known = self.decided[entries] | self.seen[entries] | (self.met[entries] > NEVER)
+        return self.rows(entries), entries[known]
+
+    def restore(
+        self, rows: Iterable[tuple[int, int, pa.RecordBatch]], marks: Marks, clock: int
+    ) -> None:
+        """Take over actions and what is known of them, but for what nothing asks for.
+
+        Parameters
+        ----------
+        rows
+            As (stream, source, batch), in any order.
+        marks
+            What is known of them, put `together`.
+        clock
+            The shard's; it has decided all whose deadline it has reached.
+        """
+        for stream, source, batch in rows:
+            decided, seen, met = marks.of(source, batch.column(OFFSET).to_numpy())
+            decided |= batch.column(TIME).to_numpy() <= clock - self.deadline
+            wanted = self.asked_for(~decided, known_times(batch), met, clock)
+            if not wanted.any():
+                continue
+            begin = self._append(stream, source, batch.filter(pa.array(wanted)))
+            new = slice(begin, self.count)
+            self.decided[new], self.seen[new] = decided[wanted], seen[wanted]
+            self.met[new] = met[wanted]
+        live = np.arange(self.count)
+        unknown = live[self.known(live) >= clock]
+        if self.meets:
+            self.unmet = unknown
+        has_met = self.decided[unknown] & (self.met[unknown] > NEVER)
+        self.note_late(unknown[has_met & self.late(unknown)])
 
     def compact(self, clock: int) -> None:
         """Drop entries that nothing asks for any more, once they are more than half."""
         if self.count < COMPACTED_FROM:
             return
-        undecided = self.wanted(clock)
-        if undecided.size * 2 > self.count:
+        wanted = self.wanted(clock)
+        if wanted.size * 2 > self.count:
             return
         batches: list[pa.RecordBatch] = []
         order = []
-        for number in np.unique(self.batch[undecided]):
-            of_batch = undecided[self.batch[undecided] == number]
+        for number in np.unique(self.batch[wanted]):
+            of_batch = wanted[self.batch[wanted] == number]
             batches.append(self.batches[number].take(pa.array(self.row[of_batch])))
             order.append(of_batch)
-        keep = np.concatenate(order) if order else undecided
+        keep = np.concatenate(order) if order else wanted
         if self.unmet.size or self.uncorrected.size:
             number = np.empty(self.count, np.int64)
             number[keep] = np.arange(keep.size)
@@ -411,12 +346,13 @@ class PendingActions:
 
     def _index(self, entries: int) -> None:
         self.slots = slots_for(max(256, entries * 2))
-        _insert(self.slots, self.key0, self.key1, 0, entries, self.following)
+        insert(self.slots, self.key0, self.key1, 0, entries, self.following)
+        self._show()
 
 
 _COLUMNS = (
-    ("key0", np.uint64), ("key1", np.uint64), ("time", np.int64), ("arrival", np.int64),
-    ("offset", np.int64), ("id0", np.uint64), ("id1", np.uint64), ("stream", np.int32),
-    ("source", np.int32), ("batch", np.int32), ("row", np.int32), ("following", np.int64),
-    ("state", np.int8), ("seen", np.bool_), ("met", np.int64),
+    ("following", np.int64), ("key0", np.uint64), ("key1", np.uint64), ("time", np.int64),
+    ("arrival", np.int64), ("stream", np.int32), ("source", np.int32), ("offset", np.int64),
+    ("id0", np.uint64), ("id1", np.uint64), ("decided", np.bool_), ("seen", np.bool_),
+    ("met", np.int64), ("batch", np.int32), ("row", np.int32),
 )  # fmt: skip

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numba as nb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.joiner.journal.pieces import Positives
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.schemas.records.events import GROUP0, GROUP1
-from headrace.schemas.records.hashing import Int64s, UInt64s
+from headrace.schemas.records.hashing import Bools, Int64s, UInt64s
 
 
 @nb.njit(inline="always")
@@ -23,23 +25,24 @@ def _before(a0, a1, at, b0, b1, bt):
 
 
 @nb.njit(cache=True, nogil=True)
-def _near_positive(group0, group1, time, p_group0, p_group1, p_time, span, out):
+def _near_positive(group0, group1, time, positives, span, out):
     for i in range(time.size):
-        low, high = 0, p_time.size
+        low, high = 0, positives.time.size
         earliest = time[i] - span
         while low < high:
             middle = (low + high) // 2
             if _before(
-                p_group0[middle], p_group1[middle], p_time[middle], group0[i], group1[i], earliest
-            ):
+                positives.group0[middle], positives.group1[middle], positives.time[middle],
+                group0[i], group1[i], earliest,
+            ):  # fmt: skip
                 low = middle + 1
             else:
                 high = middle
         out[i] = (
-            low < p_time.size
-            and p_group0[low] == group0[i]
-            and p_group1[low] == group1[i]
-            and p_time[low] <= time[i] + span
+            low < positives.time.size
+            and positives.group0[low] == group0[i]
+            and positives.group1[low] == group1[i]
+            and positives.time[low] <= time[i] + span
         )
 
 
@@ -56,37 +59,27 @@ class HeldRows:
 
     def __init__(self, plan: JoinPlan) -> None:
         self.span = plan.group_span
+        self.release_delay, self.lifetime = plan.release_delay, plan.held_for
         self.labels = tuple(action.name for action in plan.actions)
         self.keep = plan.sampling.keep
         self.batches: list[pa.RecordBatch] = []
-        self.positives: tuple[UInt64s, UInt64s, Int64s] = (
-            np.empty(0, np.uint64),
-            np.empty(0, np.uint64),
-            np.empty(0, np.int64),
-        )
+        self.positives = Positives.none()
+        """Of the rows that wait and of those that have left, in order of group and time."""
 
-    def push(self, batch: pa.RecordBatch, released_up_to: int) -> None:
-        """Add settled rows, ordered by event time; those released count as positives only."""
-        time = event_times(batch)
+    def push(self, batch: pa.RecordBatch) -> None:
+        """Add settled rows, in order of event time."""
         positive = self._positive(batch)
         group0, group1 = _groups(batch)
-        self.remember_positives(group0[positive], group1[positive], time[positive])
-        waiting = batch.filter(pa.array(time > released_up_to))
-        if waiting.num_rows:
-            self.batches.append(waiting)
+        new = Positives(group0, group1, event_times(batch)).select(positive)
+        self.positives = self.positives.ordered_with(new)
+        self.batches.append(batch)
 
-    def remember_positives(self, group0: UInt64s, group1: UInt64s, time: Int64s) -> None:
-        """Add positives whose rows have left."""
-        new = (group0, group1, time)
-        together = [np.concatenate(pair) for pair in zip(self.positives, new, strict=True)]
-        order = np.lexsort((together[2], together[1], together[0]))
-        self.positives = (together[0][order], together[1][order], together[2][order])
-
-    def pop_until(self, bound: int) -> tuple[pa.RecordBatch, npt.NDArray[np.bool_]] | None:
-        """Take out the rows with event time up to `bound`, and whether their unit is positive."""
+    def release(self, clock: int) -> tuple[pa.RecordBatch, Bools] | None:
+        """Take out the rows whose group can be judged, and whether their unit is positive."""
         out, rest = [], []
+        released_until = clock - self.release_delay
         for batch in self.batches:
-            ready = int(np.searchsorted(event_times(batch), bound, side="right"))
+            ready = int(np.searchsorted(event_times(batch), released_until, side="right"))
             if ready:
                 out.append(batch.slice(0, ready))
             if ready < batch.num_rows:
@@ -97,12 +90,30 @@ class HeldRows:
         rows = pa.concat_batches(out)
         group0, group1 = _groups(rows)
         positive = np.empty(rows.num_rows, np.bool_)
-        _near_positive(group0, group1, event_times(rows), *self.positives, self.span, positive)
-        near = self.positives[2] > bound - self.span
-        self.positives = tuple(column[near] for column in self.positives)  # type: ignore[assignment]
+        _near_positive(group0, group1, event_times(rows), self.positives, self.span, positive)
+        near = self.positives.time > released_until - self.span
+        self.positives = self.positives.select(near)
         return rows, positive
 
-    def _positive(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    def export(self, clock: int) -> tuple[list[pa.RecordBatch], Positives]:
+        """Return the rows that wait, and the positives for which others may still ask."""
+        near = self.positives.time > clock - self.lifetime
+        return self.batches, self.positives.select(near)
+
+    def restore(
+        self, batches: Iterable[pa.RecordBatch], positives: Iterable[Positives], clock: int
+    ) -> None:
+        """Take over what `export` returned, in any order, and rows that have left by `clock`."""
+        for batch in sorted(batches, key=lambda batch: batch.column("event_time")[0].as_py()):
+            self.push(batch)
+        for part in positives:
+            self.positives = self.positives.ordered_with(part)
+        # What has left counts for its group alone.
+        released_until = clock - self.release_delay
+        waiting = (b.filter(pa.array(event_times(b) > released_until)) for b in self.batches)
+        self.batches = [batch for batch in waiting if batch.num_rows]
+
+    def _positive(self, batch: pa.RecordBatch) -> Bools:
         positive = np.zeros(batch.num_rows, np.bool_)
         for name in self.labels:
             positive |= batch.column(name).to_numpy(zero_copy_only=False)

@@ -8,81 +8,39 @@ actions ask for, lie in a bounded cache as well.
 from __future__ import annotations
 
 import heapq
-import struct
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from headrace.joiner.journal.cells import Journal
-from headrace.joiner.state.known import known_times
-from headrace.schemas.records.envelope import EventEnvelope
+from headrace.joiner.journal.segments import Name, Segment
+from headrace.joiner.journal.shardjournal import ShardJournal
 from headrace.schemas.records.events import OFFSET, TIME
-
-_SEGMENT = struct.Struct("<8q")
-
-Name = tuple[int, int]
-"""Source, and position of the envelope in it."""
-
-
-@dataclass(eq=False, slots=True)
-class Segment:
-    """The impressions of one envelope, ordered by (event time, offset).
-
-    Parameters
-    ----------
-    source, begin
-        Source, and position of the envelope in it: the segment's name.
-    first_time, last_time
-        Rows from `first_time` on still wait; event time of the last row.
-    last_known
-        When the last of its rows is known.
-    cell
-        The journal cell that holds the rows.
-    rows, nbytes
-        Size of the whole segment.
-    """
-
-    source: int
-    begin: int
-    first_time: int
-    last_time: int
-    last_known: int
-    cell: int
-    rows: int
-    nbytes: int
-
-    @classmethod
-    def of(cls, source: int, begin: int, batch: pa.RecordBatch, cell: int) -> Segment:
-        """Describe an envelope's rows, ordered by `sort_by_time`."""
-        time = batch.column(TIME).to_numpy()
-        first, last, known = int(time[0]), int(time[-1]), int(known_times(batch).max())
-        return cls(source, begin, first, last, known, cell, batch.num_rows, batch.nbytes)
-
-    def encode(self) -> bytes:
-        """Write the description as bytes."""
-        return _SEGMENT.pack(*(getattr(self, name) for name in self.__slots__))
-
-    @classmethod
-    def decode(cls, data: bytes) -> Segment:
-        """Read what `encode` wrote."""
-        return cls(*_SEGMENT.unpack(data))
-
-    @property
-    def name(self) -> Name:
-        """Its name."""
-        return self.source, self.begin
+from headrace.schemas.records.hashing import Int64s
 
 
 @dataclass(frozen=True)
-class Run:
-    """Rows of one segment that settle together; `first` is the number of the first."""
+class SettlingSlice:
+    """Neighbouring rows of one segment that settle together.
 
-    source: int
-    begin: int
+    Parameters
+    ----------
+    name
+        Name of the segment.
+    first
+        Number of the slice's first row in the segment.
+    batch
+        The rows.
+    is_last
+        Whether no row of the segment waits any longer.
+    """
+
+    name: Name
     first: int
     batch: pa.RecordBatch
+    is_last: bool
 
 
 def sort_by_time(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -123,9 +81,9 @@ class HashQueue:
         Returns
         -------
         bool
-            Whether the rows are held until they settle; else the journal must have them.
+            Whether the cache has the rows until they settle; else the journal must.
         """
-        self.expect(segment)
+        self._expect(segment)
         if self.cached_bytes + segment.nbytes > self.cache_bytes:
             self._remember_recent(segment, batch)
             return False
@@ -133,10 +91,35 @@ class HashQueue:
         self.cached_bytes += segment.nbytes
         return True
 
-    def expect(self, segment: Segment) -> None:
-        """Add impressions whose rows the journal has."""
+    def _expect(self, segment: Segment) -> None:
         heapq.heappush(self.heap, (segment.first_time, *segment.name))
         self.waiting[segment.name] = segment
+
+    def restore(self, segments: Iterable[Segment], settled_until: int) -> None:
+        """Add impressions whose rows the journal has, but for those that have settled.
+
+        Parameters
+        ----------
+        segments
+            Their segments.
+        settled_until
+            Event times up to and including this one have settled.
+        """
+        for segment in segments:
+            if segment.last_time > settled_until:
+                segment.first_time = max(segment.first_time, settled_until + 1)
+                self._expect(segment)
+
+    def export(self, journal: ShardJournal) -> Iterator[tuple[Segment, pa.RecordBatch]]:
+        """Return each segment with all of its rows, which the queue or `journal` has."""
+        # A cell may lie on disk, and is read as a whole: once for all its segments.
+        by_cell = defaultdict(list)
+        for segment in self.waiting.values():
+            by_cell[segment.cell].append(segment)
+        for segments in by_cell.values():
+            found, _ = self.look_up(segments, journal)
+            for segment in segments:
+                yield segment, found[segment.name]
 
     def _remember_recent(self, segment: Segment, batch: pa.RecordBatch) -> None:
         if segment.nbytes > self.recent_bytes:
@@ -147,24 +130,26 @@ class HashQueue:
             _, oldest = self.recent.popitem(last=False)
             self.recent_cached -= oldest.nbytes
 
-    def pop_until(self, bound: int, journal: Journal) -> list[Run]:
+    def pop_until(self, bound: int, journal: ShardJournal) -> list[SettlingSlice]:
         """Take out all rows with event time up to and including `bound`."""
-        runs = []
+        slices = []
         while self.heap and self.heap[0][0] <= bound:
             _, source, begin = heapq.heappop(self.heap)
             segment = self.waiting[source, begin]
             batch = self.payload(segment, journal)
             time = batch.column(TIME).to_numpy()
-            head = int(np.searchsorted(time, segment.first_time))
+            first = int(np.searchsorted(time, segment.first_time))
             end = int(np.searchsorted(time, bound, side="right"))
-            if end > head:  # `first_time` of a restored segment may lie before its first row
-                runs.append(Run(source, begin, head, batch.slice(head, end - head)))
-            if end < segment.rows:
-                segment.first_time = int(time[end])
-                heapq.heappush(self.heap, (segment.first_time, source, begin))
-            else:
+            is_last = end == segment.rows
+            if end > first:  # `first_time` of a restored segment may lie before its first row
+                rows = batch.slice(first, end - first)
+                slices.append(SettlingSlice(segment.name, first, rows, is_last))
+            if is_last:
                 self._forget(segment)
-        return runs
+            else:
+                segment.first_time = int(time[end])
+                heapq.heappush(self.heap, (segment.first_time, *segment.name))
+        return slices
 
     def _forget(self, segment: Segment) -> None:
         del self.waiting[segment.name], self.payloads[segment.name]
@@ -172,20 +157,20 @@ class HashQueue:
         if self.recent.pop(segment.name, None) is not None:
             self.recent_cached -= segment.nbytes
 
-    def payload(self, segment: Segment, journal: Journal) -> pa.RecordBatch:
+    def payload(self, segment: Segment, journal: ShardJournal) -> pa.RecordBatch:
         """Return all rows of a segment, from the cache or from the journal into it."""
         if segment.name not in self.payloads:
             self._load(segment, journal)
         return self.payloads[segment.name]
 
-    def warm(self, journal: Journal) -> None:
+    def warm(self, journal: ShardJournal) -> None:
         """Fill the cache from the journal, as it would be had it been filled as rows came."""
         for segment in sorted(self.waiting.values(), key=lambda s: (s.first_time, s.name)):
             if self.cached_bytes + segment.nbytes > self.cache_bytes:
                 return
             self.payload(segment, journal)
 
-    def _load(self, wanted: Segment, journal: Journal) -> None:
+    def _load(self, wanted: Segment, journal: ShardJournal) -> None:
         """Cache a segment, and as many of its cell's next ones as there is room for."""
         room = self.cache_bytes - self.cached_bytes - wanted.nbytes
         names = {wanted.name}
@@ -197,12 +182,12 @@ class HashQueue:
                 if room < 0:
                     break
                 names.add(segment.name)
-        for name, batch in _read_back(journal, wanted.cell, names):
+        for name, batch in journal.read_rows(wanted.cell, names):
             self.payloads[name] = batch
             self.cached_bytes += self.waiting[name].nbytes
 
     def look_up(
-        self, segments: list[Segment], journal: Journal
+        self, segments: list[Segment], journal: ShardJournal
     ) -> tuple[dict[Name, pa.RecordBatch], set[Name]]:
         """Return the rows of some segments without caching them, and which were read back."""
         found = {}
@@ -213,16 +198,22 @@ class HashQueue:
         missing = [segment for segment in segments if segment.name not in found]
         for cell in {segment.cell for segment in missing}:
             names = {segment.name for segment in missing if segment.cell == cell}
-            found.update(_read_back(journal, cell, names))
+            found.update(journal.read_rows(cell, names))
         return found, {segment.name for segment in missing}
 
+    def overlapping(self, times: Int64s) -> list[Segment]:
+        """List the segments, by name, that may have waiting rows of some event times."""
+        times = np.sort(times)
+        return sorted(
+            (
+                segment
+                for segment in self.waiting.values()
+                if np.searchsorted(times, segment.last_time, side="right")
+                > np.searchsorted(times, segment.first_time)
+            ),
+            key=lambda segment: segment.name,
+        )
 
-def _read_back(journal: Journal, cell: int, names: set[Name]) -> list[tuple[Name, pa.RecordBatch]]:
-    found = []
-    for data in journal.read("impressions", cell):
-        envelope = EventEnvelope.decode(data)
-        name = (envelope.source, envelope.begin)
-        if name in names:
-            names.remove(name)  # what a journal holds twice is read once
-            found.append((name, envelope.batch))
-    return found
+    def not_known_at(self, clock: int) -> list[Segment]:
+        """List the segments of which the last row is known at `clock` or later."""
+        return [segment for segment in self.waiting.values() if segment.last_known >= clock]

@@ -7,73 +7,71 @@ one of its key whose event time is less than `dedup_horizon` away on either side
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numba as nb
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
+from headrace.joiner.journal.pieces import KeptKeys
 from headrace.joiner.state.keytable import following_slot, start
-from headrace.schemas.records.events import ARRIVAL, TIME
-from headrace.schemas.records.hashing import Int64s, UInt64s
+from headrace.schemas.records.hashing import Bools, Int64s, UInt64s
 
 _MOST_LOAD = 0.8
 _GROWTH = 1.25
 SMALLEST = 64
 
 
-def known_times(batch: pa.RecordBatch) -> Int64s:
-    """Return when each event is known: the later of event time and arrival progress."""
-    known: Int64s = np.maximum(batch.column(TIME).to_numpy(), batch.column(ARRIVAL).to_numpy())
-    return known
+class KnownTable(NamedTuple):
+    """A hash table of impressions by key, by open addressing; each column of shape (slots,).
+
+    Parameters
+    ----------
+    tags
+        Second half of the key's digest, 0 for an empty slot.
+    times, knowns
+        Event time of the impression, and when it was known, microseconds.
+    """
+
+    tags: UInt64s
+    times: Int64s
+    knowns: Int64s
+
+    @classmethod
+    def empty(cls, slots: int) -> KnownTable:
+        """Allocate empty slots."""
+        return cls(np.zeros(slots, np.uint64), np.empty(slots, np.int64), np.empty(slots, np.int64))
+
+
+@nb.njit(inline="always")
+def _put(table, at, tag, time, known):
+    table.tags[at] = tag
+    table.times[at] = time
+    table.knowns[at] = known
 
 
 @nb.njit(cache=True, nogil=True)
-def _insert(tags, times, knowns, tag, time, known):
-    at = start(tag, tags.size)
-    while tags[at] != np.uint64(0):
-        at = following_slot(at, tags.size)
-    tags[at] = tag
-    times[at] = time
-    knowns[at] = known
-
-
-@nb.njit(cache=True, nogil=True)
-def _insert_all(tags, times, knowns, tag, time, known):
-    for i in range(tag.size):
-        _insert(tags, times, knowns, tag[i], time[i], known[i])
-
-
-@nb.njit(cache=True, nogil=True)
-def keep(tags, times, knowns, tag, time, known, horizon):
+def keep(table, tag, time, known, horizon):
     """Enter an impression unless it is shadowed; tell whether it was entered."""
-    at = start(tag, tags.size)
-    while tags[at] != np.uint64(0):
-        if tags[at] == tag and -horizon < time - times[at] < horizon:
+    at = start(tag, table.tags.size)
+    while table.tags[at] != np.uint64(0):
+        if table.tags[at] == tag and -horizon < time - table.times[at] < horizon:
             return False
-        at = following_slot(at, tags.size)
-    tags[at] = tag
-    times[at] = time
-    knowns[at] = known
+        at = following_slot(at, table.tags.size)
+    _put(table, at, tag, time, known)
     return True
 
 
 @nb.njit(cache=True, nogil=True)
-def _rebuild(tags, times, knowns, bound, new_tags, new_times, new_knowns):
+def _enter(entries, bound, table):
+    """Enter those of another table, or of its columns, that are newer than `bound`."""
     count = 0
-    for i in range(tags.size):
-        if tags[i] != np.uint64(0) and times[i] > bound:
-            _insert(new_tags, new_times, new_knowns, tags[i], times[i], knowns[i])
+    for i in range(entries.tags.size):
+        if entries.tags[i] != np.uint64(0) and entries.times[i] > bound:
+            at = start(entries.tags[i], table.tags.size)
+            while table.tags[at] != np.uint64(0):
+                at = following_slot(at, table.tags.size)
+            _put(table, at, entries.tags[i], entries.times[i], entries.knowns[i])
             count += 1
-    return count
-
-
-@nb.njit(cache=True, nogil=True)
-def _keep_all(tags, times, knowns, tag, time, known, horizon):
-    count = 0
-    for i in range(tag.size):
-        count += keep(tags, times, knowns, tag[i], time[i], known[i], horizon)
     return count
 
 
@@ -95,42 +93,45 @@ class KnownImpressions:
     def __init__(self, horizon: int, lifetime: int) -> None:
         self.horizon, self.lifetime = horizon, lifetime
         self.count = 0
-        self._allocate(SMALLEST)
-
-    def _allocate(self, slots: int) -> None:
-        self.tags = np.zeros(slots, np.uint64)
-        self.times = np.empty(slots, np.int64)
-        self.knowns = np.empty(slots, np.int64)
+        self.table = KnownTable.empty(SMALLEST)
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory held."""
-        return self.tags.nbytes + self.times.nbytes + self.knowns.nbytes
+        return sum(column.nbytes for column in self.table)
 
     def make_room(self, more: int, clock: int) -> None:
         """Make room for so many entries; those that are past their lifetime go."""
-        if self.count + more <= self.tags.size * _MOST_LOAD:
+        if self.count + more <= self.table.tags.size * _MOST_LOAD:
             return
         bound = clock - self.lifetime
-        old = self.tags, self.times, self.knowns
-        live = int(np.count_nonzero((self.tags != 0) & (self.times > bound)))
-        self._allocate(max(SMALLEST, int((live + more) / _MOST_LOAD * _GROWTH) + 1))
-        self.count = _rebuild(*old, bound, self.tags, self.times, self.knowns)
+        old = self.table
+        live = int(np.count_nonzero(self._live(bound)))
+        self.table = KnownTable.empty(max(SMALLEST, int((live + more) / _MOST_LOAD * _GROWTH) + 1))
+        self.count = _enter(old, bound, self.table)
 
-    def load(self, tags: UInt64s, times: Int64s, knowns: Int64s, clock: int) -> None:
-        """Take over the entries of another table."""
-        self.make_room(tags.size, clock)
-        _insert_all(self.tags, self.times, self.knowns, tags, times, knowns)
-        self.count += tags.size
+    def _live(self, bound: int) -> Bools:
+        return (self.table.tags != 0) & (self.table.times > bound)
 
-    def restore(self, key1: UInt64s, time: Int64s, known: Int64s, clock: int) -> None:
-        """Enter impressions that were entered before, in the order of becoming known."""
-        self.make_room(key1.size, clock)
-        self.count += _keep_all(
-            self.tags, self.times, self.knowns, tags_of(key1), time, known, self.horizon
-        )
+    def entered(self, count: int) -> None:
+        """Note that a kernel has entered so many impressions, for which there was room."""
+        self.count += count
+
+    def export(self, clock: int) -> KeptKeys:
+        """Return the entries that are within their lifetime, in no order."""
+        live = self._live(clock - self.lifetime)
+        return KeptKeys(*self.table).select(live)
+
+    def restore(self, entries: KeptKeys, clock: int) -> None:
+        """Enter impressions that were kept before, in any order.
+
+        Kept ones of a key are a horizon apart, so none of them shadows another.
+        """
+        self.make_room(entries.key1.size, clock)
+        columns = KnownTable(tags_of(entries.key1), entries.time, entries.known)
+        self.count += _enter(columns, clock - self.lifetime, self.table)
 
 
-def tags_of(key1: npt.NDArray[Any]) -> UInt64s:
+def tags_of(key1: UInt64s) -> UInt64s:
     """Return the table's tags; 0 stands for an empty slot."""
     return np.where(key1 == 0, np.uint64(1), key1)

@@ -12,15 +12,16 @@ shard, one impression in ``2^63 / n``, at ten million one in 10^12.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from headrace.joiner.journal.pieces import KeptKeys
 from headrace.joiner.state.keytable import following_slot, start
 from headrace.schemas.records.events import NEVER
-from headrace.schemas.records.hashing import Int64s, UInt64s
-
-Bools = npt.NDArray[np.bool_]
+from headrace.schemas.records.hashing import Bools, Int64s, UInt64s
 
 SMALLEST = 64
 _MOST_LOAD = 0.9
@@ -33,34 +34,51 @@ _FLAG = np.uint64(1)
 _LOW32 = np.int64(0xFFFFFFFF)
 
 
-@nb.njit(inline="always")
-def _time(low, high, at):
-    return np.int64(low[at]) | (np.int64(high[at]) << 32)
+class KeySlots(NamedTuple):
+    """A hash table of keys by open addressing; each column of shape (slots,).
+
+    Parameters
+    ----------
+    tags
+        63 bits of the key's digest, and whether its impression was known after its
+        event time; 0 for an empty slot.
+    low, high
+        Event time since the table's base in 40 or 48 bits, microseconds.
+    """
+
+    tags: UInt64s
+    low: npt.NDArray[np.uint32]
+    high: npt.NDArray[Any]
 
 
 @nb.njit(inline="always")
-def _put(tags, low, high, at, tag, time):
-    tags[at] = tag
-    low[at] = np.uint32(time & _LOW32)
-    high[at] = time >> 32
+def _time(slots, at):
+    return np.int64(slots.low[at]) | (np.int64(slots.high[at]) << 32)
+
+
+@nb.njit(inline="always")
+def _put(slots, at, tag, time):
+    slots.tags[at] = tag
+    slots.low[at] = np.uint32(time & _LOW32)
+    slots.high[at] = time >> 32
 
 
 @nb.njit(cache=True, nogil=True)
-def _keep_first(tags, low, high, tag, time, horizon, kept):
+def _keep_first(slots, tag, time, horizon, kept):
     """Settle impressions in order of time; return how many slots were taken anew."""
-    size = tags.size
+    size = slots.tags.size
     taken = 0
     for i in range(tag.size):
         at = start(tag[i], size)
         free = np.int64(-1)
         kept[i] = True
-        while tags[at] != np.uint64(0):
-            then = _time(low, high, at)
+        while slots.tags[at] != np.uint64(0):
+            then = _time(slots, at)
             if then <= time[i] - horizon:
                 # Nothing that comes from here on can ask for it any more.
-                if free < 0 or tags[at] & _TAG == tag[i] & _TAG:
+                if free < 0 or slots.tags[at] & _TAG == tag[i] & _TAG:
                     free = at
-            elif tags[at] & _TAG == tag[i] & _TAG:
+            elif slots.tags[at] & _TAG == tag[i] & _TAG:
                 kept[i] = False
                 break
             at = following_slot(at, size)
@@ -68,44 +86,44 @@ def _keep_first(tags, low, high, tag, time, horizon, kept):
             if free < 0:
                 free = at
                 taken += 1
-            _put(tags, low, high, free, tag[i], time[i])
+            _put(slots, free, tag[i], time[i])
     return taken
 
 
 @nb.njit(cache=True, nogil=True)
-def _find(tags, low, high, tag, out):
+def _find(slots, tag, out):
     """Find the newest entry of each key, -1 for none."""
-    size = tags.size
+    size = slots.tags.size
     for i in range(tag.size):
         at = start(tag[i], size)
         out[i] = -1
         newest = np.int64(-1)
-        while tags[at] != np.uint64(0):
-            if tags[at] & _TAG == tag[i] & _TAG and _time(low, high, at) > newest:
-                newest = _time(low, high, at)
+        while slots.tags[at] != np.uint64(0):
+            if slots.tags[at] & _TAG == tag[i] & _TAG and _time(slots, at) > newest:
+                newest = _time(slots, at)
                 out[i] = at
             at = following_slot(at, size)
 
 
 @nb.njit(cache=True, nogil=True)
-def _count_newer(tags, low, high, bound):
+def _count_newer(slots, bound):
     count = 0
-    for i in range(tags.size):
-        count += tags[i] != np.uint64(0) and _time(low, high, i) > bound
+    for i in range(slots.tags.size):
+        count += slots.tags[i] != np.uint64(0) and _time(slots, i) > bound
     return count
 
 
 @nb.njit(cache=True, nogil=True)
-def _move(tags, low, high, bound, shift, new_tags, new_low, new_high):
+def _move(slots, bound, shift, new):
     """Enter what is newer than `bound` into another table, times less `shift`."""
-    size = new_tags.size
+    size = new.tags.size
     count = 0
-    for i in range(tags.size):
-        if tags[i] != np.uint64(0) and _time(low, high, i) > bound:
-            at = start(tags[i], size)
-            while new_tags[at] != np.uint64(0):
+    for i in range(slots.tags.size):
+        if slots.tags[i] != np.uint64(0) and _time(slots, i) > bound:
+            at = start(slots.tags[i], size)
+            while new.tags[at] != np.uint64(0):
                 at = following_slot(at, size)
-            _put(new_tags, new_low, new_high, at, tags[i], _time(low, high, i) - shift)
+            _put(new, at, slots.tags[i], _time(slots, i) - shift)
             count += 1
     return count
 
@@ -133,14 +151,15 @@ class RememberedKeys:
         self._allocate(SMALLEST)
 
     def _allocate(self, slots: int) -> None:
-        self.tags = np.zeros(slots, np.uint64)
-        self.low = np.empty(slots, np.uint32)
-        self.high = np.empty(slots, np.uint8 if self.span == _SHORT_SPAN else np.uint16)
+        high = np.uint8 if self.span == _SHORT_SPAN else np.uint16
+        self.slots = KeySlots(
+            np.zeros(slots, np.uint64), np.empty(slots, np.uint32), np.empty(slots, high)
+        )
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory held, those of `known` aside."""
-        return self.tags.nbytes + self.low.nbytes + self.high.nbytes
+        """Bytes of memory held, excluding those of `known`."""
+        return sum(column.nbytes for column in self.slots)
 
     def keep_first(self, key1: UInt64s, time: Int64s, known: Int64s) -> Bools:
         """Settle impressions in their order: true for the kept, false for duplicates.
@@ -153,8 +172,8 @@ class RememberedKeys:
         """
         kept = np.empty(time.size, np.bool_)
         tag = _tags(key1)
-        late = known > time
-        tag[late] |= _FLAG
+        flagged = known > time
+        tag[flagged] |= _FLAG
         begin = 0
         while begin < time.size:
             if self._room() < self._least_room() or time[begin] >= self.base + self.span:
@@ -163,14 +182,13 @@ class RememberedKeys:
             end = min(end, begin + self._room())
             here = slice(begin, end)
             self.taken += _keep_first(
-                self.tags, self.low, self.high, tag[here], time[here] - self.base,
-                self.horizon, kept[here],
-            )  # fmt: skip
+                self.slots, tag[here], time[here] - self.base, self.horizon, kept[here]
+            )
             begin = end
-        late &= kept
-        if late.any():
-            names = (tag[late] & _TAG).tolist()
-            self.known.update(zip(names, known[late].tolist(), strict=True))
+        flagged &= kept
+        if flagged.any():
+            names = (tag[flagged] & _TAG).tolist()
+            self.known.update(zip(names, known[flagged].tolist(), strict=True))
             if len(self.known) > self.most_known:
                 bound = int(time[-1]) - self.horizon
                 self.known = {tag: when for tag, when in self.known.items() if when > bound}
@@ -188,55 +206,59 @@ class RememberedKeys:
         """
         tag = _tags(key1)
         at = np.empty(tag.size, np.int64)
-        _find(self.tags, self.low, self.high, tag, at)
+        _find(self.slots, tag, at)
         found = at >= 0
         return (found, *self._read(at))
 
     def _read(self, at: Int64s) -> tuple[Int64s, Int64s]:
         """Return time and known of some slots."""
-        time = self.base + (self.low[at].astype(np.int64) | (self.high[at].astype(np.int64) << 32))
+        low, high = (column[at].astype(np.int64) for column in self.slots[1:])
+        time = self.base + (low | (high << 32))
         known = time.copy()
-        tag = self.tags[at]
+        tag = self.slots.tags[at]
         for i in np.flatnonzero(tag & _FLAG):
             # Of one that is past its horizon it may be forgotten; nothing sees it any more.
             known[i] = self.known.get(int(tag[i] & _TAG), int(time[i]))
         return time, known
 
-    def entries(self, bound: int) -> tuple[UInt64s, Int64s, Int64s]:
-        """Return the second half of the digest, time and known of all newer than `bound`."""
-        at = np.flatnonzero(self.tags)
+    def export(self, bound: int) -> KeptKeys:
+        """Return the kept impressions newer than `bound`, in order of event time."""
+        at = np.flatnonzero(self.slots.tags)
         time, known = self._read(at)
         newer = np.flatnonzero(time > bound)
         order = newer[np.argsort(time[newer], kind="stable")]
-        return self.tags[at[order]] & _TAG, time[order], known[order]
+        return KeptKeys(self.slots.tags[at[order]] & _TAG, time[order], known[order])
 
-    def load(self, key1: UInt64s, time: Int64s, known: Int64s) -> None:
-        """Take over what `entries` returned."""
+    def restore(self, keys: KeptKeys) -> None:
+        """Take over what `export` returned, in any order and with more that were kept before."""
+        # In order of time, so that the last kept impression of a key stays.
+        key1, time, known = keys.select(np.argsort(keys.time, kind="stable"))
         self.keep_first(key1, time, known)
 
     def _room(self) -> int:
-        return int(self.tags.size * _MOST_LOAD) - self.taken
+        return int(self.slots.tags.size * _MOST_LOAD) - self.taken
 
     def _least_room(self) -> int:
-        return max(SMALLEST // 8, self.tags.size // 64) if self.base > NEVER else self.tags.size
+        slots = self.slots.tags.size
+        return max(SMALLEST // 8, slots // 64) if self.base > NEVER else slots
 
     def _rebuild(self, more: int, time: int) -> None:
         """Drop what rows from `time` on have left behind, and make room for some of them."""
         base = time if self.base == NEVER else max(self.base, time - self.horizon)
         bound = time - self.horizon - self.base
-        old = self.tags, self.low, self.high
-        live = int(_count_newer(*old, bound))
+        old = self.slots
+        live = int(_count_newer(old, bound))
         if live < _LARGE:
             slots = 2 * int((live + min(more, _LARGE)) / _MOST_LOAD)
         else:
             slots = int(live / _MOST_LOAD * _GROWTH)
         self._allocate(max(SMALLEST, slots))
         shift = 0 if self.base == NEVER else base - self.base
-        self.taken = _move(*old, bound, shift, self.tags, self.low, self.high)
+        self.taken = _move(old, bound, shift, self.slots)
         self.base = base
 
 
-def _tags(key1: npt.NDArray[np.uint64]) -> UInt64s:
+def _tags(key1: UInt64s) -> UInt64s:
     tag = key1 & _TAG
     tag[tag == 0] = np.uint64(2)
     return tag

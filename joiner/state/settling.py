@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from headrace.joiner.state.hashqueue import Run
-from headrace.joiner.state.known import known_times
+from headrace.joiner.plan.rules import known_times
+from headrace.joiner.state.columns import as_one, column
+from headrace.joiner.state.hashqueue import SettlingSlice
+from headrace.joiner.state.impressions import Impressions
 from headrace.schemas.records.events import KEY0, KEY1, OFFSET, TIME
-from headrace.schemas.records.hashing import Int64s, UInt64s
+from headrace.schemas.records.hashing import Int64s
 
 _FEW_ROWS = 1_024
 
@@ -25,18 +27,26 @@ class SettlingRows:
     parts
         All columns, in one or more parts.
     order
-        Where each row is in the parts together; None if they are in order.
-    time, known, key0, key1, source
-        Shape (n,); `known` is ``max(time, arrival progress)``.
+        Where each row is in the parts together, shape (n,); None if they are in order.
+    impressions
+        Keys and times of the rows, shape (n,).
+    source
+        Number of the source of each, int64, shape (n,).
     """
 
     parts: list[pa.RecordBatch]
     order: Int64s | None
-    time: Int64s
-    known: Int64s
-    key0: UInt64s
-    key1: UInt64s
+    impressions: Impressions
     source: Int64s
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return self.source.size
+
+    def ordered(self, values: Any) -> Any:
+        """Put what was said of the rows of the slices, shape (n,), into the order of these."""
+        return values if self.order is None else values[self.order]
 
     def take(self, rows: Int64s) -> list[pa.RecordBatch]:
         """Return all columns of some rows, by ascending row number, in one or more parts."""
@@ -45,8 +55,8 @@ class SettlingRows:
         if rows.size < _FEW_ROWS * len(self.parts):
             # Many small parts cost more by their number than one copy by its size.
             whole = pa.concat_batches(self.parts)
-            return [whole if rows.size == self.time.size else whole.take(pa.array(rows))]
-        if rows.size == self.time.size:
+            return [whole if rows.size == self.size else whole.take(pa.array(rows))]
+        if rows.size == self.size:
             return self.parts
         ends = np.cumsum([part.num_rows for part in self.parts])
         pieces = np.split(rows, np.searchsorted(rows, ends[:-1]))
@@ -57,37 +67,16 @@ class SettlingRows:
         ]
 
 
-def gather(runs: list[Run]) -> SettlingRows:
-    """Put runs together in order of (event time, source, offset)."""
-    parts = [run.batch for run in runs]
-    time = column(parts, TIME)
-    source = np.repeat(np.array([run.source for run in runs]), [part.num_rows for part in parts])
-    order = None
-    if len(runs) > 1:
-        ends = np.cumsum([part.num_rows for part in parts])
-        firsts, lasts = time[ends[:-1]], time[ends[:-1] - 1]
-        if (firsts <= lasts).any():
-            order = np.lexsort((column(parts, OFFSET), source, time))
-
-    def ordered(values: Any) -> Any:
-        return values if order is None else values[order]
-
-    return SettlingRows(
-        parts,
-        order,
-        ordered(time),
-        ordered(joined([known_times(part) for part in parts])),
-        ordered(column(parts, KEY0)),
-        ordered(column(parts, KEY1)),
-        ordered(source),
-    )
-
-
-def column(parts: list[pa.RecordBatch], name: str) -> Any:
-    """Return a column of several parts as one array."""
-    return joined([part.column(name).to_numpy() for part in parts])
-
-
-def joined(pieces: list[Any]) -> Any:
-    """Return arrays as one, without a copy if it is one."""
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+def gather(slices: list[SettlingSlice]) -> SettlingRows:
+    """Put slices together in order of (event time, source, offset)."""
+    parts = [part.batch for part in slices]
+    sizes = [batch.num_rows for batch in parts]
+    key0, key1, time = (column(parts, name) for name in (KEY0, KEY1, TIME))
+    known = as_one([known_times(batch) for batch in parts])
+    impressions = Impressions(key0, key1, time, known)
+    source = np.repeat(np.array([part.name[0] for part in slices]), sizes)
+    ends = np.cumsum(sizes)[:-1]
+    if (time[ends] > time[ends - 1]).all():
+        return SettlingRows(parts, None, impressions, source)
+    order = np.lexsort((column(parts, OFFSET), source, time))
+    return SettlingRows(parts, order, impressions.select(order), source[order])

@@ -21,7 +21,7 @@ import apache_beam as beam
 from apache_beam.coders import BytesCoder
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 
-from headrace.joiner.journal.cells import AHEAD, CELLS, RINGS
+from headrace.joiner.journal.rings import AHEAD, CELLS, RINGS
 
 META = "meta"
 BAG_NAMES = (*(f"{ring}_{cell}" for ring in RINGS for cell in range(CELLS)), f"{AHEAD}_0")
@@ -53,8 +53,8 @@ def with_cells(*bags: str) -> Callable[[Any], Any]:
     return decorate
 
 
-class BeamJournal:
-    """A `headrace.joiner.journal.cells.Journal` on bag cells.
+class BeamCells:
+    """The cells of a journal (`headrace.joiner.journal.cells`) on Beam's bags.
 
     Parameters
     ----------

@@ -8,13 +8,13 @@ from typing import Any
 import apache_beam as beam
 
 from headrace.joiner.join import ShardJoin
-from headrace.joiner.journal.cells import Journal
+from headrace.joiner.journal.cells import Cells
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.recovery import describe_join, restore_join
 from headrace.joiner.samples.output import JoinOutput
 from headrace.pipelines.beam.durable import (
     BAG_NAMES,
-    BeamJournal,
+    BeamCells,
     Bundle,
     StepStates,
     with_cells,
@@ -64,19 +64,19 @@ class JoinShards(beam.DoFn):
         self.bundle = Bundle(self.states)
 
     @with_cells(*BAG_NAMES)
-    def process(self, element: tuple[int, EventEnvelope], *cells: Any) -> Iterator[Any]:
+    def process(self, element: tuple[int, EventEnvelope], *state: Any) -> Iterator[Any]:
         """Apply one envelope to its shard."""
         shard, sent = element
-        meta, *bags = cells
-        journal: Journal = BeamJournal(bags) if self.run is None else self.run.journals.of(shard)
+        meta, *bags = state
+        cells: Cells = BeamCells(bags) if self.run is None else self.run.journals.of(shard)
 
-        def rebuild(known: dict[str, Any]) -> ShardJoin:
-            if not known:
+        def rebuild(committed: dict[str, Any]) -> ShardJoin:
+            if not committed:
                 return ShardJoin(self.plan, shard, self.cache_bytes)
-            return restore_join(self.plan, shard, known, journal, self.cache_bytes)
+            return restore_join(self.plan, shard, committed, cells, self.cache_bytes)
 
         join = self.bundle.touch(shard, meta.read, rebuild)
-        output: JoinOutput = join.apply(sent, journal)
+        output: JoinOutput = join.apply(sent, cells)
         envelope = join.emit(output)
         described = describe_join(join) if self.run is None else {}
         meta.write(self.bundle.sealed(shard, described))

@@ -167,11 +167,13 @@ class Checkpointer:
             pa.ipc.new_stream(file, _PIECES) as writer,
         ):
             for shard, join in shards.items():
-                journal = self.run.journals.of(shard)
-                described[shard], pieces = export_join(join, journal)
-                for ring, cell, data in pieces:
+                cells = self.run.journals.of(shard)
+
+                def put(ring: str, cell: int, data: bytes, shard: int = shard) -> None:
                     row = [[shard], [ring], [cell], [data]]
                     writer.write_batch(pa.record_batch(row, schema=_PIECES))
+
+                described[shard] = export_join(join, cells, put)
         return described
 
     def _write_training(self, folder: Path) -> None:
@@ -260,9 +262,9 @@ def _read_joins(
     joins = {}
     for number, of_shard in described.items():
         shard = int(number)
-        journal = journals.of(shard)
-        joins[shard] = restore_join(plan, shard, of_shard, journal, journals.cache_bytes)
-        joins[shard].queue.warm(journal)
+        cells = journals.of(shard)
+        joins[shard] = restore_join(plan, shard, of_shard, cells, journals.cache_bytes)
+        joins[shard].warm(cells)
     return joins
 
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from headrace.joiner.recovery import LAYOUT_VERSION
+from headrace.joiner.journal.shardjournal import LAYOUT_VERSION
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.training.state import TRAINING_LAYOUT
 from headrace.schemas.errors import UnreadableInputError

@@ -1,4 +1,4 @@
-"""A journal on local disk, for payloads that memory has no room for."""
+"""Cells of a journal on local disk, for payloads that memory has no room for."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CACHE_BYTES = 256 << 20
 _LENGTH = struct.Struct("<Q")
 
 
-class FileJournal:
-    """A journal (`headrace.joiner.journal.cells`) of files, one a cell, of this process alone.
+class FileCells:
+    """Cells of a journal (`headrace.joiner.journal.cells`) in files, for this process alone.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class FileJournal:
     def _open(self, path: Path, ring: str, cell: int) -> BinaryIO:
         # A thread that outlives an interrupted run must not bring its folder back.
         if self.closed:
-            raise ValueError(f"{path}: the journal is closed")
+            raise ValueError(f"{path}: the cells are closed")
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.files[ring, cell] = path.open("w+b")
         return file
@@ -78,7 +78,7 @@ class FileJournal:
 
 
 class Spill:
-    """The file journals of all shards of a run.
+    """The cells of all shards of a run.
 
     Parameters
     ----------
@@ -90,15 +90,15 @@ class Spill:
 
     def __init__(self, folder: Path, cache_bytes: int) -> None:
         self.folder, self.cache_bytes = folder, cache_bytes
-        self.journals: dict[int, FileJournal] = {}
+        self.cells: dict[int, FileCells] = {}
 
-    def of(self, shard: int) -> FileJournal:
-        """Return a shard's journal."""
-        if shard not in self.journals:
-            self.journals[shard] = FileJournal(self.folder / str(shard))
-        return self.journals[shard]
+    def of(self, shard: int) -> FileCells:
+        """Return a shard's cells."""
+        if shard not in self.cells:
+            self.cells[shard] = FileCells(self.folder / str(shard))
+        return self.cells[shard]
 
     def close(self) -> None:
         """Delete everything."""
-        for journal in self.journals.values():
-            journal.close()
+        for cells in self.cells.values():
+            cells.close()

@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 
 UInt64s = npt.NDArray[np.uint64]
 Int64s = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 TEXT_SEED = 0
 INTEGER_SEED = 1

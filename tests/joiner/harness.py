@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.joiner.join import ShardJoin
-from headrace.joiner.journal.cells import MemoryJournal
+from headrace.joiner.journal.cells import MemoryCells
 from headrace.joiner.plan.emission import EmissionPlan
 from headrace.joiner.plan.plans import ActionPlan, JoinPlan
 from headrace.joiner.plan.sampling import SamplingPlan
@@ -222,31 +222,29 @@ def _play_shard(
     cache_bytes: int,
     played: Played,
 ) -> None:
-    journal = MemoryJournal()
+    cells = MemoryCells()
     join = ShardJoin(plan, shard, cache_bytes)
     last: SampleEnvelope | None = None
     for data in feed:
         while True:
-            before = copy.deepcopy(journal.cells)
+            before = copy.deepcopy(cells.contents)
             meta = json.dumps(describe_join(join))
-            output = join.apply(EventEnvelope.decode(data), journal)
+            output = join.apply(EventEnvelope.decode(data), cells)
             envelope = join.emit(output)
             if roughness.random() >= crashes:
                 break
             # The attempt fails before its commit: all it did is gone.
-            journal.cells = before
-            join = restore_join(plan, shard, json.loads(meta), journal, cache_bytes)
+            cells.contents = before
+            join = restore_join(plan, shard, json.loads(meta), cells, cache_bytes)
         if roughness.random() < crashes:
             # Shut down in order: all is written down anew.
-            described, pieces = export_join(join, journal)
-            meta, moved = json.dumps(described), MemoryJournal()
-            for ring, cell, piece in pieces:
-                moved.append(ring, cell, piece)
-            journal = moved
-            join = restore_join(plan, shard, json.loads(meta), journal, cache_bytes)
+            moved = MemoryCells()
+            meta = json.dumps(export_join(join, cells, moved.append))
+            cells = moved
+            join = restore_join(plan, shard, json.loads(meta), cells, cache_bytes)
         elif roughness.random() < crashes:
             meta = json.dumps(describe_join(join))
-            join = restore_join(plan, shard, json.loads(meta), journal, cache_bytes)
+            join = restore_join(plan, shard, json.loads(meta), cells, cache_bytes)
         if envelope is not None:
             last = SampleEnvelope.decode(envelope.encode())
         _collect(plan, output, played)
@@ -257,7 +255,7 @@ def _play_shard(
             total[outcome] = total.get(outcome, 0) + count
     assert last.progress == FOREVER
     if join.clock == FOREVER:
-        leftover = {name: cell for name, cell in journal.cells.items() if cell}
+        leftover = {name: cell for name, cell in cells.contents.items() if cell}
         assert not leftover, "the journal must be empty when all windows have closed"
 
 

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from headrace.joiner.join import ShardJoin
-from headrace.joiner.journal.cells import MemoryJournal
+from headrace.joiner.journal.cells import MemoryCells
 from headrace.joiner.state import actions
 from headrace.schemas.records.envelope import EventEnvelope
 from tests.joiner.harness import Rows, envelopes, make_plan, play
@@ -218,13 +218,13 @@ def test_two_windows_label_one_impression():
 def test_an_idle_source_tells_its_progress_in_an_envelope_of_its_own():
     """Without a row, and without having ended, a source lets windows close."""
     plan = make_plan(sources=2)
-    join, journal = ShardJoin(plan, 0, 1 << 20), MemoryJournal()
+    join, cells = ShardJoin(plan, 0, 1 << 20), MemoryCells()
     sources = [Rows(0, [(5, "g/1"), (100, "g/2")]), Rows(1, [])]
     for _, data in envelopes(plan, sources, 0, Random(0))[0][:-1]:
-        assert not join.apply(EventEnvelope.decode(data), journal).samples
+        assert not join.apply(EventEnvelope.decode(data), cells).samples
     idle = EventEnvelope(1, 1, 2, 0, 0, 14)
-    assert not join.apply(idle, journal).samples
-    assert [b.num_rows for b in join.apply(replace(idle, progress=15), journal).samples] == [1]
+    assert not join.apply(idle, cells).samples
+    assert [b.num_rows for b in join.apply(replace(idle, progress=15), cells).samples] == [1]
 
 
 @pytest.mark.parametrize("mode", ["window", "immediate", "elapsed", "window_and_immediate"])
@@ -235,7 +235,7 @@ def test_state_does_not_grow_with_the_log(mode, monkeypatch):
     rows = [(t, f"g/{t}") for t in range(4_000)]
     clicks = [(t + 3, f"g/{t}", "x") for t in range(0, 4_000, 3)]
     sources = [Rows(0, rows), Rows(1, clicks)]
-    join, journal = ShardJoin(plan, 0, 1 << 20), MemoryJournal()
+    join, cells = ShardJoin(plan, 0, 1 << 20), MemoryCells()
     blocks = envelopes(plan, sources, 0, Random(5))
     feed = sorted(
         (EventEnvelope.decode(data) for source in blocks for _, data in source[:-1]),
@@ -243,14 +243,14 @@ def test_state_does_not_grow_with_the_log(mode, monkeypatch):
     )
     sizes = []
     for envelope in feed:
-        join.apply(envelope, journal)
-        held = sum(len(data) for cell in journal.cells.values() for data in cell)
+        join.apply(envelope, cells)
+        held = sum(len(data) for cell in cells.contents.values() for data in cell)
         memory = join.actions.nbytes + join.remembered.nbytes + join.meeting.arrivals.index.nbytes
         parts = (
             join.meeting.scheduled.parts,
             join.retained.batches,
-            join.meeting.arrivals.fresh,
-            join.meeting.shadowed,
+            join.meeting.arrivals.unknown,
+            join.meeting.arrivals.shadowed,
         )
         sizes.append((held, memory, len(join.queue.waiting) + sum(map(len, parts))))
     early, late = sizes[len(sizes) // 10 : len(sizes) // 5], sizes[-len(sizes) // 5 :]

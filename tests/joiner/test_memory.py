@@ -8,9 +8,13 @@ import pyarrow as pa
 import pytest
 
 from headrace.joiner.join import ShardJoin
-from headrace.joiner.journal.cells import MemoryJournal
+from headrace.joiner.journal.cells import MemoryCells
+from headrace.joiner.journal.pieces import KeptKeys
+from headrace.joiner.journal.rings import Rings
+from headrace.joiner.journal.segments import Segment
+from headrace.joiner.journal.shardjournal import ShardJournal
 from headrace.joiner.recovery import export_join
-from headrace.joiner.state.hashqueue import HashQueue, Segment
+from headrace.joiner.state.hashqueue import HashQueue
 from headrace.joiner.state.known import KnownImpressions
 from headrace.joiner.state.remembered import RememberedKeys
 from headrace.schemas.records.envelope import EventEnvelope
@@ -52,17 +56,17 @@ def test_impressions_of_joined_actions_are_found_in_memory_or_in_the_journal(cac
         Rows(1, [(t, f"g/{t - 10}", "") for t in range(10, 300)]),
     ]
     blocks = envelopes(plan, sources, 0, Random(1))
-    join, journal, rows = ShardJoin(plan, 0, cache_bytes), MemoryJournal(), []
+    join, cells, rows = ShardJoin(plan, 0, cache_bytes), MemoryCells(), []
     feed = sorted(
         (EventEnvelope.decode(data) for source in blocks for _, data in source),
         key=lambda envelope: (envelope.progress, envelope.source),
     )
     for envelope in feed:
-        for batch in join.apply(envelope, journal).joined.get(0, []):
+        for batch in join.apply(envelope, cells).joined.get(0, []):
             rows += batch.column("number").to_pylist()
     assert sorted(rows) == list(range(290))
-    assert join.meeting.looked_up.keys() == places
-    assert sum(join.meeting.looked_up.values()) == 290
+    assert join.tally.looked_up.keys() == places
+    assert sum(join.tally.looked_up.values()) == 290
 
 
 def test_the_index_of_known_impressions_takes_at_most_forty_bytes_each():
@@ -72,26 +76,24 @@ def test_the_index_of_known_impressions_takes_at_most_forty_bytes_each():
         batch = rows(begin, begin + 5_000)
         index.make_room(5_000, begin)
         columns = (batch.column(name).to_numpy() for name in (KEY0, TIME, TIME))
-        index.restore(*columns, clock=begin)
+        index.restore(KeptKeys(*columns), clock=begin)
         if begin >= 200_000:
             assert index.nbytes / 200_000 <= 40
 
 
 def test_payload_beyond_the_cache_is_read_back_from_the_journal():
     """Rows come back whole and in order, and the cache ends empty."""
-    journal = MemoryJournal()
+    journal = ShardJournal(Rings(make_plan()), MemoryCells())
     queue = HashQueue(cache_bytes=1_500_000)
     for begin in range(0, 40_000, 5_000):
         batch = rows(begin, begin + 5_000)
-        journal.append(
-            "impressions", 0,
-            EventEnvelope(0, 0, 1, begin, begin + 5_000, 0, 0, batch).encode(),
-        )  # fmt: skip
-        queue.push(Segment.of(0, begin, batch, 0), batch)
+        segment = journal.segment(0, begin, batch)
+        journal.waiting(segment, batch)
+        queue.push(segment, batch)
     got = []
     for bound in (2_000, 17_000, 39_999):
-        for run in queue.pop_until(bound, journal):
-            got += run.batch.column(OFFSET).to_pylist()
+        for part in queue.pop_until(bound, journal):
+            got += part.batch.column(OFFSET).to_pylist()
     assert got == list(range(40_000))
     assert (queue.cached_bytes, queue.payloads, queue.waiting) == (0, {}, {})
 
@@ -152,7 +154,7 @@ def test_times_beyond_what_a_table_holds_at_once():
 def test_writing_a_join_down_reads_each_cell_once(mode):
     """However many segments lie in a cell, which on disk is read as a whole."""
 
-    class Counting(MemoryJournal):
+    class Counting(MemoryCells):
         def read(self, ring, cell):
             reads[ring, cell] += 1
             return super().read(ring, cell)
@@ -160,13 +162,13 @@ def test_writing_a_join_down_reads_each_cell_once(mode):
     reads = Counter()
     plan = make_plan(windows=(300,), mode=mode)
     sources = [Rows(0, [(t, f"g/{t}") for t in range(300)]), Rows(1, [])]
-    join, journal = ShardJoin(plan, 0, 0), Counting()
+    join, cells = ShardJoin(plan, 0, 0), Counting()
     for _, data in envelopes(plan, sources, 0, Random(1))[0][:-1]:
-        join.apply(EventEnvelope.decode(data), journal)
+        join.apply(EventEnvelope.decode(data), cells)
     assert len(join.queue.waiting) > 20
     reads.clear()
-    _, pieces = export_join(join, journal)
-    written = [ring for ring, _, _ in pieces]
+    written = []
+    export_join(join, cells, lambda ring, cell, data: written.append(ring))
     assert written.count("impressions") == len(join.queue.waiting)
     assert set(reads.values()) == {1}
 
@@ -208,7 +210,7 @@ def test_a_hot_key_costs_no_more_than_others():
 def test_a_join_that_need_not_survive_journals_only_what_its_cache_cannot_hold():
     """With room in the cache nothing is written, without it payloads alone are."""
 
-    class Brief(MemoryJournal):
+    class Brief(MemoryCells):
         durable = False
 
     plan = make_plan(sources=2)
@@ -219,11 +221,11 @@ def test_a_join_that_need_not_survive_journals_only_what_its_cache_cannot_hold()
     blocks = envelopes(plan, sources, 0, Random(1))
     expected = play(plan, blocks, Random(2))
     for cache_bytes, written in ((1 << 20, set()), (0, {"impressions"})):
-        journal, join, samples = Brief(), ShardJoin(plan, 0, cache_bytes), []
+        cells, join, samples = Brief(), ShardJoin(plan, 0, cache_bytes), []
         rings = set()
         for source in blocks:
             for _, data in source:
-                samples += join.apply(EventEnvelope.decode(data), journal).samples
-                rings |= {name for (name, _), cell in journal.cells.items() if cell}
+                samples += join.apply(EventEnvelope.decode(data), cells).samples
+                rings |= {name for (name, _), cell in cells.contents.items() if cell}
         assert rings == written
         assert sum(batch.num_rows for batch in samples) == len(expected.samples) == 50

@@ -1,0 +1,166 @@
+"""Actions and the impressions they meet, in the order in which both become known.
+
+A record is known at ``max(event time, arrival progress)``: the event time from
+which on it can have a consequence. When a shard's clock is past that time, all
+that was known by then has been applied, so the order of becoming known, with
+ties broken by event time, source and offset, is a function of the log.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba as nb
+import numpy as np
+
+from headrace.joiner.plan.rules import belongs, comes_before, in_time, is_retained, known_at
+from headrace.joiner.state.keytable import following_slot, probe, start
+from headrace.joiner.state.known import keep
+from headrace.schemas.records.events import NEVER
+from headrace.schemas.records.hashing import Bools, Int64s
+
+
+class Encounters(NamedTuple):
+    """Actions and the impressions they met, as they met; each column of shape (n,).
+
+    Parameters
+    ----------
+    entry
+        The action.
+    time, known
+        Event time of the impression, and when it was known.
+    at
+        When both were known.
+    first
+        Whether it is the impression's first action of its stream.
+    repeated
+        Whether an action of the same id had met the impression.
+    """
+
+    entry: Int64s
+    time: Int64s
+    known: Int64s
+    at: Int64s
+    first: Bools
+    repeated: Bools
+
+    @classmethod
+    def room(cls, size: int) -> Encounters:
+        """Make room for so many."""
+        return cls(
+            np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64),
+            np.empty(size, np.int64), np.empty(size, np.bool_), np.empty(size, np.bool_),
+        )  # fmt: skip
+
+    def select(self, rows: Int64s | slice) -> Encounters:
+        """Return some of them."""
+        return Encounters(
+            self.entry[rows], self.time[rows], self.known[rows],
+            self.at[rows], self.first[rows], self.repeated[rows],
+        )  # fmt: skip
+
+
+@nb.njit(inline="always")
+def _has_met(actions, entry, shown):
+    """Whether an action of the entry's stream met the impression before, and one of its id."""
+    _, other = probe(
+        actions.slots, actions.key0, actions.key1, actions.key0[entry], actions.key1[entry]
+    )
+    has_id = actions.id0[entry] != np.uint64(0) or actions.id1[entry] != np.uint64(0)
+    any_other = False
+    while other >= 0:
+        if (
+            actions.stream[other] == actions.stream[entry]
+            and actions.met[other] == shown
+            and comes_before(other, entry, actions)
+        ):
+            any_other = True
+            if not has_id:
+                return True, False
+            if (
+                actions.id0[other] == actions.id0[entry]
+                and actions.id1[other] == actions.id1[entry]
+            ):
+                return True, True
+        other = actions.following[other]
+    return any_other, False
+
+
+@nb.njit(inline="always")
+def _can_meet(actions, entry, time, known, windows, durations):
+    """Whether an action may meet a kept impression of its key."""
+    return (
+        is_retained(time, actions.arrival[entry], durations)
+        and in_time(known, actions.time[entry], durations)
+        and belongs(time, actions.time[entry], windows[actions.stream[entry]], durations)
+    )
+
+
+@nb.njit(inline="always")
+def _write(out, at, actions, entry, time, known, when):
+    """Let an action meet an impression, and write the encounter down."""
+    first, repeated = _has_met(actions, entry, time)
+    actions.met[entry] = time
+    out.entry[at] = entry
+    out.time[at] = time
+    out.known[at] = known
+    out.at[at] = when
+    out.first[at] = not first
+    out.repeated[at] = repeated
+
+
+@nb.njit(cache=True, nogil=True)
+def meet(impressions, tags, due, actions, index, horizon, windows, durations, out, shadowed):
+    """Let impressions and due actions, each as they become known, meet.
+
+    Returns how many encounters there are, and how many impressions were kept.
+    """
+    encounters = 0
+    entered = 0
+    i = 0
+    a = 0
+    while i < tags.size or a < due.size:
+        if a < due.size:
+            entry = due[a]
+            a_known = known_at(actions.time[entry], actions.arrival[entry])
+        if i < tags.size and (a == due.size or impressions.known[i] <= a_known):
+            time, known = impressions.time[i], impressions.known[i]
+            kept = keep(index, tags[i], time, known, horizon)
+            shadowed[i] = not kept
+            entered += kept
+            if kept:
+                found = encounters
+                _, entry = probe(
+                    actions.slots, actions.key0, actions.key1,
+                    impressions.key0[i], impressions.key1[i],
+                )  # fmt: skip
+                while entry >= 0:
+                    if (
+                        actions.met[entry] == NEVER
+                        and known_at(actions.time[entry], actions.arrival[entry]) < known
+                        and _can_meet(actions, entry, time, known, windows, durations)
+                    ):
+                        # Into its place among those found, in the order of becoming known.
+                        at = found
+                        while at > encounters and comes_before(entry, out.entry[at - 1], actions):
+                            out.entry[at] = out.entry[at - 1]
+                            at -= 1
+                        out.entry[at] = entry
+                        found += 1
+                    entry = actions.following[entry]
+                while encounters < found:
+                    _write(out, encounters, actions, out.entry[encounters], time, known, known)
+                    encounters += 1
+            i += 1
+            continue
+        a += 1
+        tag = actions.key1[entry] if actions.key1[entry] != np.uint64(0) else np.uint64(1)
+        at = start(tag, index.tags.size)
+        while index.tags[at] != np.uint64(0):
+            time, known = index.times[at], index.knowns[at]
+            if index.tags[at] == tag and _can_meet(actions, entry, time, known, windows, durations):
+                _write(out, encounters, actions, entry, time, known, a_known)
+                encounters += 1
+                break  # kept ones are a horizon apart: it belongs to no other
+            at = following_slot(at, index.tags.size)
+    return encounters, entered

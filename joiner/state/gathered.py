@@ -1,0 +1,78 @@
+"""Columns of given impressions, gathered from the batches in which they may be."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+import pyarrow as pa
+
+from headrace.joiner.plan.rules import known_at
+from headrace.joiner.state.impressions import Impressions
+from headrace.schemas.records.events import ARRIVAL, KEY0, KEY1, TIME
+from headrace.schemas.records.hashing import Bools, Int64s
+
+
+@nb.njit(cache=True, nogil=True)
+def _locate(time, key0, key1, arrival, wanted, has_copies, out):
+    """Find each impression among rows ordered by event time and position: the first of equals."""
+    for i in range(out.size):
+        row = np.searchsorted(time, wanted.time[i])
+        while row < time.size and time[row] == wanted.time[i]:
+            if (
+                key0[row] == wanted.key0[i]
+                and key1[row] == wanted.key1[i]
+                and (not has_copies or known_at(time[row], arrival[row]) == wanted.known[i])
+            ):
+                out[i] = row
+                break
+            row += 1
+
+
+class Gathered:
+    """Impressions of which the columns are sought.
+
+    Parameters
+    ----------
+    wanted
+        Which; shape (n,).
+    """
+
+    def __init__(self, wanted: Impressions) -> None:
+        self.wanted = wanted
+        self._where = np.full(wanted.time.size, -1, np.int64)
+        self._parts: list[pa.RecordBatch] = []
+        self._found = 0
+
+    def missing(self, among: Bools) -> Int64s:
+        """List those of some, given as a mask of shape (n,), that are not found yet."""
+        return np.flatnonzero(among & (self._where < 0))
+
+    def take_from(self, batch: pa.RecordBatch, numbers: Int64s, has_copies: bool) -> int:
+        """Take what is found of the impressions with some numbers; return how many are.
+
+        Parameters
+        ----------
+        batch
+            Impressions in order of (event time, offset).
+        numbers
+            Which are sought in it.
+        has_copies
+            Whether rows of the batch may have one key and event time. Then those are
+            meant that were known when the wanted one was; of several the first is.
+        """
+        time, *columns = (batch.column(name).to_numpy() for name in (TIME, KEY0, KEY1, ARRIVAL))
+        sought = self.wanted.time[numbers]
+        numbers = numbers[(sought >= time[0]) & (sought <= time[-1])]
+        row = np.full(numbers.size, -1, np.int64)
+        _locate(time, *columns, self.wanted.select(numbers), has_copies, row)
+        here = row >= 0
+        count = int(np.count_nonzero(here))
+        if count:
+            self._parts.append(batch.take(pa.array(row[here])))
+            self._where[numbers[here]] = self._found + np.arange(count)
+            self._found += count
+        return count
+
+    def rows(self) -> pa.RecordBatch:
+        """Return all columns of the impressions, a row each; all must have been found."""
+        return pa.concat_batches(self._parts).take(pa.array(self._where))

@@ -1,0 +1,99 @@
+"""How far a shard is, and what it has counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import pyarrow as pa
+
+from headrace.joiner.plan.plans import JoinPlan
+from headrace.joiner.samples.output import JoinOutput
+from headrace.schemas.records.events import FOREVER, NEVER, TIME, Outcome
+
+
+@dataclass
+class Tally:
+    """How far a shard is, and what it has counted.
+
+    Parameters
+    ----------
+    position, progress, rejected, ended
+        Per source: the position of the next row, its progress, invalid records so far,
+        and whether it has ended.
+    received, spans
+        Per stream: records so far, and the least and greatest of their event times.
+    outcomes
+        Records that are decided, by stream and outcome.
+    dropped
+        Negatives that sampling left out.
+    looked_up
+        Impressions found for actions that met them, by where: ``memory`` or ``journal``.
+    clock
+        The least progress that has had its consequences.
+    sequence, told_epoch
+        Number of the next envelope for the trainer, and the epoch that the last told.
+    """
+
+    position: list[int]
+    progress: list[int]
+    rejected: list[int]
+    ended: list[bool]
+    received: list[int]
+    spans: list[list[int]]
+    outcomes: Counter[tuple[int, Outcome]] = field(default_factory=Counter)
+    dropped: int = 0
+    looked_up: Counter[str] = field(default_factory=Counter)
+    clock: int = NEVER
+    sequence: int = 0
+    told_epoch: int = NEVER
+
+    @classmethod
+    def empty(cls, plan: JoinPlan) -> Tally:
+        """Return that of a shard that has seen nothing."""
+        sources, streams = plan.sources, len(plan.stream_names)
+        return cls(
+            [0] * sources, [NEVER] * sources, [0] * sources, [False] * sources,
+            [0] * streams, [[FOREVER, NEVER] for _ in range(streams)],
+        )  # fmt: skip
+
+    def receive(self, stream: int, batch: pa.RecordBatch) -> None:
+        """Count records that came."""
+        self.received[stream] += batch.num_rows
+        if batch.num_rows:
+            time = batch.column(TIME).to_numpy()
+            first, last = self.spans[stream]
+            self.spans[stream] = [min(first, int(time.min())), max(last, int(time.max()))]
+
+    def add(self, output: JoinOutput) -> None:
+        """Count what an envelope brought about."""
+        self.dropped += output.dropped
+        for place, found in output.looked_up.items():
+            self.looked_up[place] += found
+        for stream, records in output.settled.items():
+            self.outcomes[stream, Outcome.SETTLED] += records
+        for dead in output.dead:
+            self.outcomes[dead.stream, dead.outcome] += dead.batch.num_rows
+
+    def outcome_counts(self, names: tuple[str, ...]) -> dict[str, dict[str, int]]:
+        """Return records by stream name and outcome; what has none yet is open."""
+        counts: dict[str, dict[str, int]] = {name: {} for name in names}
+        for (stream, outcome), count in sorted(self.outcomes.items()):
+            counts[names[stream]][outcome.value] = count
+        for name, received in zip(names, self.received, strict=True):
+            counts[name][Outcome.OPEN.value] = received - sum(counts[name].values())
+        return counts
+
+    def describe(self) -> dict[str, Any]:
+        """Return all of it as JSON types."""
+        described = {part.name: getattr(self, part.name) for part in fields(self)}
+        outcomes = [[stream, o.value, n] for (stream, o), n in sorted(self.outcomes.items())]
+        return {**described, "outcomes": outcomes}
+
+    @classmethod
+    def restore(cls, described: dict[str, Any]) -> Tally:
+        """Return that of which `describe` returned `described`."""
+        outcomes = Counter({(s, Outcome(o)): n for s, o, n in described["outcomes"]})
+        looked_up = Counter(described["looked_up"])
+        return cls(**{**described, "outcomes": outcomes, "looked_up": looked_up})
