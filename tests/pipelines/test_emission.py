@@ -35,7 +35,7 @@ def fingerprint(out):
         for path in sorted((out / folder).rglob("*.parquet")):
             digest.update(str(path.relative_to(out)).encode() + path.read_bytes())
     learners = json.loads((out / "summary.json").read_text())["learners"]
-    return digest.hexdigest(), [learner["model"]["sha256"] for learner in learners.values()]
+    return digest.hexdigest(), *(learner["model"]["sha256"] for learner in learners.values())
 
 
 def test_joined_actions_are_the_clicks_with_their_impressions(log, tmp_path, capsys):

@@ -33,7 +33,7 @@ def fingerprint(out):
     for path in sorted((out / "samples").iterdir()):
         digest.update(path.name.encode() + path.read_bytes())
     learners = json.loads((out / "summary.json").read_text())["learners"]
-    return digest.hexdigest(), [learner["model"]["sha256"] for learner in learners.values()]
+    return digest.hexdigest(), *(learner["model"]["sha256"] for learner in learners.values())
 
 
 @pytest.fixture(scope="module")
