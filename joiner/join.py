@@ -92,7 +92,7 @@ class ShardJoin:
             self._advance(clock, journal, output)
         elif envelope.stream:
             # A very late action may be past its deadline already.
-            self._expire_actions(journal, output)
+            self._expire_actions(output)
         tally.add(output)
         return output
 
@@ -220,7 +220,7 @@ class ShardJoin:
             released = self.held.release(clock)
             if released is not None:
                 emit_held(plan, *released, output)
-        self._expire_actions(journal, output)
+        self._expire_actions(output)
         journal.expire(clock)
         self.actions.compact(clock)
         self.retained.expire(clock)
@@ -285,12 +285,12 @@ class ShardJoin:
         journal.held(batch)
         self.held.push(batch)
 
-    def _expire_actions(self, journal: ShardJournal, output: JoinOutput) -> None:
+    def _expire_actions(self, output: JoinOutput) -> None:
+        # The journal need not be told: the clock says as much.
         actions = self.actions
         entries = actions.expire(self.clock)
         if entries.size == 0:
             return
-        actions.write_marks(entries, journal)
         seen = actions.seen[entries]
         output.bury_actions(Outcome.OUTSIDE_WINDOW, actions, entries[seen])
         output.bury_actions(Outcome.ORPHAN, actions, entries[~seen])
