@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from headrace.joiner.plan.emission import EmissionPlan
 from headrace.joiner.plan.sampling import SamplingPlan
+from headrace.schemas.config import delays
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,12 @@ class JoinPlan:
     @property
     def longest_window(self) -> int:
         """The longest action window, 0 without actions."""
-        return max((action.window for action in self.actions), default=0)
+        return delays.longest_window(action.window for action in self.actions)
 
     @property
     def settle_delay(self) -> int:
-        """From an impression's event time to its settling.
-
-        At least a microsecond: when the clock is at its event time, others with the
-        same may still come.
-        """
-        return max(self.longest_window + self.group_span, 1)
+        """From an impression's event time to its settling."""
+        return delays.settle_delay((action.window for action in self.actions), self.group_span)
 
     @property
     def release_delay(self) -> int:

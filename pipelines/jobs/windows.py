@@ -18,6 +18,7 @@ from headrace.monitoring.ending import Ending
 from headrace.pipelines.run.spill import CACHE_BYTES, Spill
 from headrace.pipelines.sources.inputs import Inputs, resolve
 from headrace.pipelines.sources.merge import read_blocks
+from headrace.schemas.config.delays import settle_delay
 from headrace.schemas.config.durations import HOUR, SECOND
 from headrace.schemas.config.models import Config, MonitorConfig, SamplingConfig
 from headrace.schemas.records.events import IMPRESSIONS, NEVER
@@ -139,7 +140,8 @@ def _only_keys(config: Config, longest: int) -> Config:
         update={
             "end_of_log": "close",
             "dedup_horizon": max(
-                config.dedup_horizon, longest + config.group_span + config.join.early
+                config.dedup_horizon,
+                settle_delay([longest], config.group_span) + config.join.early,
             ),
             "wait_for_impression": None, "retention": 0, "joined": False, "emission": "window",
         }
@@ -187,7 +189,8 @@ def _choices(
     total = sum(by_hour.values())
     choices = []
     for window in sorted(windows):
-        delay = (window + full.join.group_span) / SECOND
+        settling = settle_delay([window], full.join.group_span)
+        delay = settling / SECOND
         waiting = min(round(busiest * delay), total)
         remembered = min(round(busiest * max(delay, full.join.dedup_horizon / SECOND)), total)
         note = "recommended" if window == recommended else ""
@@ -200,7 +203,7 @@ def _choices(
         choices.append(
             Choice(
                 window, survival.coverage(window),
-                seen.unwatched(ending.clock - window - full.join.group_span),
+                seen.unwatched(ending.clock - settling),
                 waiting, state_mb, memory / 1e6,
                 max(1, math.ceil(state_mb / SHARD_STATE_MB)), note,
             )

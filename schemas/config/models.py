@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from headrace.schemas.config import delays
 from headrace.schemas.config.durations import (
     DAY,
     HOUR,
@@ -390,7 +391,7 @@ class Config(Model):
     @property
     def longest_window(self) -> int:
         """The longest action window, 0 without actions."""
-        return max((action.window for action in self.actions.values()), default=0)
+        return delays.longest_window(action.window for action in self.actions.values())
 
     @property
     def group_span(self) -> int:
@@ -401,8 +402,9 @@ class Config(Model):
 
     @property
     def settle_delay(self) -> int:
-        """How long after its event time an impression settles, see `JoinPlan`."""
-        return max(self.longest_window + self.group_span, 1)
+        """How long after its event time an impression settles."""
+        windows = (action.window for action in self.actions.values())
+        return delays.settle_delay(windows, self.group_span)
 
     @property
     def wait_for_impression(self) -> int:
