@@ -241,7 +241,7 @@ def test_a_learner_does_not_depend_on_those_beside_it(config, tmp_path):
          "learners.slow.rate: input should be greater than 0 (got 0.0); "
          "rates lie in (0, 1], other parameters above 0"),
         ("rate = 0.01", "alpha = 0.1",
-         "learners.slow.alpha: unknown key (got 0.1); known here: algorithm, bits, epoch, "
+         "learners.slow.alpha: unknown key (got 0.1); use one of algorithm, bits, epoch, "
          "features, label, rate"),
         ("rate = 0.01", "rates = 0.1",
          "learners.slow.rates: unknown key (got 0.1); did you mean rate?"),
