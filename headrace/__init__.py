@@ -1,7 +1,7 @@
 """Streaming sample joining and online learning with exact, replayable results.
 
-What is named in ``__all__`` is the public interface; docs/api.md shows it at work. It is
-loaded when it is asked for, so that the command line starts at once.
+The names in ``__all__`` are the public interface; docs/api.md shows it at work. Each is
+loaded on first use, so that the command line starts without delay.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Feature hashing, online learners, and the trainer that feeds them in event-time order."""
+"""Feature hashing, online learners, and the trainer that feeds them in order of emit time."""

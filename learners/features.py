@@ -2,8 +2,8 @@
 
 A feature's index is the low bits of its 64-bit hash: ``fmix64(code ^ name)``,
 where ``name`` is the hash of kind and column, such as ``categorical:device``.
-``docs/features.md`` says how each kind comes by its code and value, and has
-vectors by which another language can be checked.
+``docs/features.md`` says how each kind of feature gets its code and value, and has
+vectors to check an implementation in another language.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _VALUE_OF_CATEGORY = np.float32(1.0)
 MAX_MAGNITUDE = 1e9
 """Values of numeric features are clipped to plus or minus this.
 
-Sums of squared gradients are float32, where a sum stops growing at 2^25 times
+Sums of squared gradients are float32, in which a sum stops growing at 2^25 times
 its greatest term: with gradients of 1e9 and weights of 1e6 it stays below 3.4e37.
 """
 
@@ -52,12 +52,12 @@ class Features:
     categorical
         Columns of which each value is a feature.
     multi_valued
-        Columns of which each row has several such values.
+        Columns with several such values in each row.
     numeric
-        Columns that are numbers: taken as they are (``linear``), by their logarithm
-        (``log``), or by the bucket between ascending bounds.
+        Columns of numbers: used as they are (``linear``), by their logarithm (``log``),
+        or by the bucket between ascending bounds.
     crosses
-        Columns of which each combination of values is a feature.
+        Lists of columns of which each combination of values is a feature.
     """
 
     categorical: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Features:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every column that a feature reads, each once, in order of first use."""
+        """Every column that some feature needs, each once, in order of first use."""
         names = [*self.categorical, *(m.column for m in self.multi_valued), *self.numeric]
         names.extend(column for cross in self.crosses for column in cross)
         return tuple(dict.fromkeys(names))
@@ -116,12 +116,12 @@ def _fold(folded, hashes):
 
 
 class FeatureEncoder:
-    """Encode sample columns as declared.
+    """Encode sample columns as hashed features.
 
     Parameters
     ----------
     features
-        What to encode.
+        The columns that become features, and how.
     bits
         Indices are below ``2^bits``.
 
@@ -206,10 +206,10 @@ def _hash_values(column: pa.Array) -> UInt64s:
 def _list_column(
     column: pa.Array, multi: MultiValued
 ) -> tuple[pa.Array, Int64s, npt.NDArray[np.bool_]]:
-    """Return the values of all rows, where each row's begin, shape (n + 1,), and which are null."""
+    """Return the values of all rows, where each row's begin, shape (n + 1,), and the null rows."""
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
         column = pc.split_pattern(column.cast(pa.string()), pattern=multi.separator)
-    # `flatten` leaves out what lies under nulls, so offsets come from lengths.
+    # `flatten` omits the values under null lists, so offsets are computed from lengths.
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
     offsets = np.zeros(len(column) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
@@ -227,10 +227,10 @@ def _numeric(
 ) -> tuple[UInt64s, npt.NDArray[np.float32] | None]:
     """Return each row's code and, unless it is a bucket, its value.
 
-    A null or not finite number has the code of a null and the value 1; others are
-    clipped to `MAX_MAGNITUDE` after the transform.
+    A number that is null or not finite has the code of a null and the value 1; others
+    are clipped to `MAX_MAGNITUDE` after the transform.
     """
-    # Unsafe, for an integer past 2^53 is to be rounded, not refused.
+    # A safe cast would refuse integers beyond 2^53; they are to be rounded.
     numbers = column.cast(pa.float64(), safe=False)
     numbers = pc.fill_null(numbers, np.nan).to_numpy(zero_copy_only=False)
     missing = ~np.isfinite(numbers)

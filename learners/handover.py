@@ -12,35 +12,41 @@ Learn = Callable[[Epoch], Learned]
 
 
 class Handover(Protocol):
-    """Passes epochs on to be learned, in their order, and what was learned back.
+    """Passes epochs to the learning step in order, and returns what was learned.
 
-    The learning may lag behind, by a bounded number of epochs. What was learned comes
-    back in order, each epoch once.
+    Learning may lag behind by a bounded number of epochs. What was learned is returned in
+    order, each epoch once.
     """
 
     def put(self, epoch: Epoch) -> list[Learned]:
-        """Hand an epoch over, waiting if too many are; return what was learned since."""
+        """Hand over an epoch, waiting if too many are pending.
+
+        Returns
+        -------
+        list
+            What was learned since the last call of `put` or `flush`.
+        """
 
     def flush(self) -> list[Learned]:
-        """Wait until all that was handed over is learned; return what was learned since."""
+        """Wait until every epoch handed over is learned; return those not returned before."""
 
 
 class Inline:
-    """A `Handover` that learns at once.
+    """A `Handover` that learns each epoch immediately.
 
     Parameters
     ----------
     learn
-        The learning step.
+        Learns one epoch.
     """
 
     def __init__(self, learn: Learn) -> None:
         self.learn = learn
 
     def put(self, epoch: Epoch) -> list[Learned]:
-        """Learn it."""
+        """Learn the epoch now, and return it alone."""
         return [self.learn(epoch)]
 
     def flush(self) -> list[Learned]:
-        """Nothing lags behind."""
+        """Return an empty list: nothing is ever pending."""
         return []

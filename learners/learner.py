@@ -1,4 +1,4 @@
-"""What a learner is: anything that learns hashed features row by row, and says what it is."""
+"""What a learner is: anything that learns hashed features row by row and exports its state."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class Learner(Protocol):
     """A model of the log-odds of a label, and how it learns.
 
     It is made from its parameters and ``bits``: its state may grow with ``2^bits``,
-    and not with what it has seen. What it does is a function of parameters, ``bits``
-    and the rows it learned, in their order; where calls are cut changes no bit.
-    ``tests/learners/conformance.py`` checks all that is promised here.
+    but not with the number of rows. Its state and its predictions are a function of
+    parameters, ``bits`` and the rows it learned, in order; how rows are split over
+    calls changes no bit. ``tests/learners/conformance.py`` checks all of this contract.
     """
 
     version: ClassVar[int]
-    """Of what its arrays mean. Raised when arrays of before would be understood wrongly."""
+    """Version of its arrays. Raised when older arrays would be misread."""
 
     weight: ClassVar[Literal["gradient", "repetition"]]
-    """What a row's weight w does: it multiplies the gradient of the row's loss, or the row
-    counts as w rows that come one after another. A row of weight 0 changes nothing."""
+    """Effect of a row's weight w: it multiplies the gradient of the row's loss, or the row
+    counts as w consecutive rows. A row of weight 0 changes nothing."""
 
     @property
     def parameters(self) -> Model:
-        """What it was made with."""
+        """The parameters it was made with, an instance of its algorithm's model."""
 
     @property
     def bits(self) -> int:
@@ -42,7 +42,7 @@ class Learner(Protocol):
 
     @property
     def state_bytes(self) -> int:
-        """The most bytes that its arrays take in memory, a function of parameters and bits."""
+        """The most bytes that its arrays take in memory; depends on parameters and bits alone."""
 
     def learn(
         self,
@@ -67,22 +67,22 @@ class Learner(Protocol):
         Returns
         -------
         array
-            Log-odds before learning the row, as `predict` gives them, offset left
-            out; float64, shape (m,), in visiting order.
+            Log-odds before learning the row, without the offset, as `predict` returns
+            them; float64, shape (m,), in visiting order.
         """
 
     def predict(self, rows: FeatureRows) -> Floats:
-        """Return the log-odds of each row, float64, shape (n,); nothing is changed by it."""
+        """Return the log-odds of each row, float64, shape (n,), without changing anything."""
 
     def export(self) -> dict[str, npt.NDArray[Any]]:
         """Return the whole state as arrays of one dimension, each of any length and number type.
 
-        A table of which little is in use is best exported as the indices in use and
-        what lies there.
+        A table that is mostly unused is best exported as the indices in use and their
+        values.
         """
 
     def restore(self, arrays: Arrays) -> None:
-        """Take over what `export` of a learner of equal parameters and bits returned."""
+        """Replace the state by what `export` of a learner of equal parameters and bits returned."""
 
     def figures(self) -> dict[str, int]:
-        """Return counts that tell of the model's size, for manifest and summary."""
+        """Return counts that describe the model's size, for manifest and summary."""

@@ -30,9 +30,9 @@ class LearnerPlan:
     label
         Name of the label column.
     features, bits
-        What it learns from.
+        The columns it learns from, hashed to indices below ``2^bits``.
     algorithm, kind
-        The kind of learner: its name, and what that stands for.
+        Name of the algorithm, and the entry of the registry under it.
     parameters
         Of the learner, an instance of ``kind.parameters``.
     """
@@ -45,7 +45,7 @@ class LearnerPlan:
     parameters: Model
 
     def make(self) -> Learner:
-        """Make a learner that has learned nothing."""
+        """Make a learner that has not learned anything."""
         return self.kind.learner(self.parameters, self.bits)
 
 
@@ -56,7 +56,7 @@ class TrainPlan:
     Parameters
     ----------
     learners
-        By name; without any, samples are only put in order.
+        The learners by name; if there are none, samples are only put in order.
     correction
         How learners are corrected for dropped negatives.
     """
@@ -74,11 +74,11 @@ class Learned:
     epoch
         The samples.
     rows
-        The rows that were learned, in order, int64, shape (m,): all of ``epoch.order``, but
-        for what a `Guard` held back.
+        The rows that were learned, in order, int64, shape (m,): ``epoch.order`` except for
+        the rows that a `Guard` held back.
     margins
-        By learner, progressive log-odds of ``rows``, corrected for sampling, float64,
-        each of shape (m,).
+        By learner, the progressive log-odds of ``rows``, corrected for sampling; each
+        float64, shape (m,).
     """
 
     epoch: Epoch
@@ -91,38 +91,38 @@ class Learned:
 
 
 class Guard(Protocol):
-    """Stands between order and learning, and can hold samples back."""
+    """Decides, between ordering and learning, which samples may be learned."""
 
     def admit(self, epoch: Epoch) -> Int64s:
         """Return the rows of an epoch that may be learned.
 
-        It is asked once an epoch, in their order, so that what it returns may depend
-        on the epochs before. What it holds back is a sample all the same.
+        Called once for each epoch, in order, so the answer may depend on earlier epochs.
+        A row that is held back is still written as a sample.
 
         Returns
         -------
         array
-            The whole of ``epoch.order``, or what is left of it, int64, shape (m,).
+            ``epoch.order``, without the rows that are held back, int64, shape (m,).
         """
 
 
-class Everything:
+class AdmitAll:
     """A `Guard` that holds nothing back."""
 
     def admit(self, epoch: Epoch) -> Int64s:
-        """Return all rows."""
+        """Return ``epoch.order`` unchanged."""
         return epoch.order
 
 
 class LearningStep:
-    """Have every learner learn the samples, each in the same order.
+    """Makes the learners, and has each of them learn all samples in the same order.
 
     Parameters
     ----------
     plan
         The learners.
     guard
-        What stands before them.
+        Decides which samples they learn.
     """
 
     def __init__(self, plan: TrainPlan, guard: Guard) -> None:
@@ -132,14 +132,14 @@ class LearningStep:
         self.encodings = _encodings(plan)
 
     def learn(self, epoch: Epoch) -> Learned:
-        """Learn what the guard admits of an epoch."""
+        """Predict, then learn, the rows of an epoch that the guard admits."""
         rows = self.guard.admit(epoch)
         if not self.learners or not rows.size:
             return Learned(epoch, rows, dict.fromkeys(self.learners, np.empty(0)))
         margins = {}
         for encoder, names in self.encodings:
             columns = list(encoder.features.columns)
-            # First, for encoding takes the most memory, and an epoch may be long.
+            # Encoding comes first: it takes the most memory, and an epoch may be long.
             features = encoder.encode(
                 pa.concat_batches([part.select(columns) for part in epoch.parts])
             )
@@ -157,7 +157,7 @@ class LearningStep:
 
 
 def _encodings(plan: TrainPlan) -> list[tuple[FeatureEncoder, list[str]]]:
-    """Return encoders with the learners that share them: those of equal features and bits."""
+    """Return each encoder with the learners that share it: those of equal features and bits."""
     found: list[tuple[LearnerPlan, list[str]]] = []
     for name, learner in plan.learners.items():
         for first, names in found:

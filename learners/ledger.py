@@ -1,4 +1,4 @@
-"""What all shards have told of their part of the log, and what it sums up to."""
+"""The latest counts of every shard, and their totals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headrace.schemas.records.envelope import SampleEnvelope
 
 @dataclass(frozen=True)
 class Totals:
-    """The figures of all shards together.
+    """The counts of all shards together.
 
     Parameters
     ----------
@@ -20,15 +20,15 @@ class Totals:
     positions
         Per source, records read and records rejected.
     outcomes
-        Records by stream and outcome, but for rejected ones.
+        Records by stream and outcome, without rejected ones.
     dropped
-        Negatives that sampling left out.
+        Negatives that sampling dropped.
     spans
-        Per stream the least and greatest event time seen, microseconds.
+        Per stream the least and greatest event time, microseconds.
     looked_up
         Impressions found for joined actions, by where they were.
     ends
-        Per source the progress that it told last.
+        Per source its last progress.
     """
 
     samples: int
@@ -41,12 +41,12 @@ class Totals:
 
 
 class Ledger:
-    """The newest word of every shard; figures of a shard are of all its part so far.
+    """Keeps the latest counts of every shard; each covers the shard's part of the log so far.
 
     Parameters
     ----------
     shards
-        How many there are.
+        How many shards there are.
     """
 
     def __init__(self, shards: int) -> None:
@@ -59,18 +59,18 @@ class Ledger:
         self.ends: list[int] = []
 
     def note(self, envelope: SampleEnvelope) -> None:
-        """Take down what an envelope says, which must be the newest of its shard."""
+        """Record the counts of an envelope, which must be the latest of its shard."""
         # Every shard reads all sources, and none is behind its own clock.
         self.positions = envelope.positions
         self.outcomes[envelope.shard] = envelope.outcomes
         self.dropped[envelope.shard] = envelope.dropped
         self.spans[envelope.shard] = envelope.spans
         self.looked_up[envelope.shard] = envelope.looked_up
-        # Every shard tells the same.
+        # All shards send the same.
         self.ends = envelope.ends or self.ends
 
     def totals(self) -> Totals:
-        """Sum up; every shard must have sent an envelope."""
+        """Return the totals; every shard must have sent an envelope."""
         outcomes: dict[str, dict[str, int]] = {}
         for of_shard in self.outcomes:
             for stream, counts in of_shard.items():
@@ -95,7 +95,7 @@ class Ledger:
         return dict(vars(self))
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `export` returned."""
+        """Replace the state by what `export` returned."""
         self.samples = state["samples"]
         self.positions = state["positions"]
         self.outcomes = state["outcomes"]

@@ -1,9 +1,9 @@
-"""From what shards send, as it comes, to whole epochs in one order.
+"""From the envelopes of all shards, in any order, to whole epochs in canonical order.
 
-The order of samples is canonical and total: by emit time, join key, emission and
-event time. An epoch is released when every shard has told that it is past it, so
-that what follows is a function of the log alone. What leaves beside the samples is
-put in an order of its own in the same way.
+The order of samples is total: by emit time, join key, emission and event time. An
+epoch is released when the progress of every shard is past it, so that what follows
+is a function of the log alone. Rows that leave beside the samples are released in
+the same way, in their own order.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from headrace.schemas.records.hashing import Int64s
 
 @dataclass(frozen=True)
 class Epoch:
-    """Samples that belong together, and their order.
+    """The samples of an epoch, and their order.
 
     Parameters
     ----------
     parts
-        The samples, in the order in which shards sent them; at least one.
+        The samples in order of receipt; at least one part.
     order
         Canonical order of the rows of all parts together, int64, shape (n,).
     """
@@ -44,7 +44,7 @@ class Epoch:
     order: Int64s
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """Return a column of the rows of all parts as they lie, shape (n,)."""
+        """Return a column of all parts, not put in order, shape (n,)."""
         return _column(self.parts, name)
 
     def in_order(self) -> pa.Table:
@@ -55,14 +55,14 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Ordered:
-    """What an envelope came to.
+    """What an envelope released.
 
     Parameters
     ----------
     repeated
-        Whether it had come before; then it changed nothing.
+        Whether it had been received before; then it changed nothing.
     epoch
-        The samples that it completed, None for none.
+        The samples that it completed, None without any.
     beside
         The rows beside the samples that it completed, by their name.
     """
@@ -73,7 +73,7 @@ class Ordered:
 
 
 class EpochOrder:
-    """Wait until an epoch is complete, and put it in order.
+    """Holds samples until their epoch is complete, and puts them in order.
 
     Parameters
     ----------
@@ -94,16 +94,16 @@ class EpochOrder:
 
     @property
     def received(self) -> int:
-        """How many envelopes came, repeated ones aside."""
+        """How many envelopes were received, not counting repeated ones."""
         return sum(self.sequence)
 
     @property
     def ended(self) -> bool:
-        """Whether every shard has sent all it will."""
+        """Whether every shard has sent its last samples."""
         return self.released >= FOREVER
 
     def receive(self, envelope: SampleEnvelope) -> Ordered:
-        """Take in an envelope and release what it completes.
+        """Receive an envelope and release what it completes.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class EpochOrder:
         self.waiting += envelope.batches
         for name, batches in envelope.beside.items():
             self.beside.setdefault(name, []).extend(batches)
-        # Progress includes its own instant, so an epoch ends one after it.
+        # Progress is inclusive: samples are complete before the next microsecond.
         complete = min(self.progress) + 1
         bound = FOREVER if complete > FOREVER else complete // self.epoch * self.epoch
         if bound <= self.released:
@@ -138,11 +138,11 @@ class EpochOrder:
         return Ordered(epoch=Epoch(ready, canonical_order(ready)) if ready else None, beside=beside)
 
     def unreleased(self) -> SampleEnvelope:
-        """Return the rows that wait for their epoch to be complete."""
+        """Return the rows that wait for their epoch to be complete, as one envelope."""
         return SampleEnvelope(0, self.shards, 0, NEVER, batches=self.waiting, beside=self.beside)
 
     def export(self) -> dict[str, Any]:
-        """Return the state but for `unreleased`, as JSON types."""
+        """Return the state without the rows of `unreleased`, as JSON types."""
         return {
             "sequence": self.sequence,
             "progress": self.progress,
@@ -150,7 +150,7 @@ class EpochOrder:
         }
 
     def restore(self, state: dict[str, Any], unreleased: SampleEnvelope) -> None:
-        """Take over what `export` and `unreleased` returned."""
+        """Replace the state by what `export` and `unreleased` returned."""
         self.sequence = list(state["sequence"])
         self.progress = list(state["progress"])
         self.released = state["released"]
@@ -159,15 +159,15 @@ class EpochOrder:
 
 
 def canonical_order(parts: list[pa.RecordBatch]) -> Int64s:
-    """Order the samples of all parts together; shape (n,).
+    """Return the canonical order of the samples of all parts together, shape (n,).
 
-    They go by emit time, first and second half of the key's digest, emission (as in
+    They are ordered by emit time, first and second half of the key's digest, emission (as in
     `headrace.joiner.plan.emission.EMISSIONS`) and event time. No two samples are equal in all of
-    these: the kept impressions of a key differ in event time, and each leaves once an
-    instant and emission.
+    these: the kept impressions of a key differ in event time, and each leaves at most once
+    for an emit time and emission.
     """
     emit = _column(parts, EMIT)
-    # Shards send sorted runs, which a stable sort merges; ties are sorted apart.
+    # Parts are sorted by emit time, so a stable sort merges them; ties are sorted separately.
     order = np.argsort(emit, kind="stable")
     ordered = emit[order]
     tied = np.zeros(emit.size, np.bool_)

@@ -1,4 +1,4 @@
-"""The learners that there are, by the names that configurations give them."""
+"""The algorithms that a configuration can name."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from headrace.schemas.config.models import Model
 
 @dataclass(frozen=True)
 class Algorithm:
-    """A kind of learner.
+    """A kind of learner, as a registry holds it.
 
     Parameters
     ----------
     parameters
-        Model of its parameters: keys of the learner's table in a configuration.
+        Model of its parameters, whose fields are keys of a learner's table.
     learner
         Makes a learner from parameters and bits.
     """
@@ -38,5 +38,5 @@ ALGORITHMS: Algorithms = MappingProxyType(
 
 
 def parameter_models(algorithms: Algorithms = ALGORITHMS) -> dict[str, type[Model]]:
-    """Return the parameters' models by algorithm, as reading a configuration asks for them."""
+    """Return the model of the parameters of each algorithm, for reading a configuration."""
     return {name: algorithm.parameters for name, algorithm in algorithms.items()}

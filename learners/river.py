@@ -20,10 +20,10 @@ from headrace.schemas.records.hashing import hash_bytes
 class FTRLProximalClassifier(base.MiniBatchClassifier):
     """Logistic regression by FTRL-Proximal over hashed features.
 
-    A number is a feature with that value; text, a boolean or anything else is
-    a feature of its own for each value; what is None or not a number is left out.
-    A constant feature carries the intercept. Rows of a table are learned as they
-    would be one by one, to the same bits.
+    A number is a feature with that value; of text, booleans or anything else each
+    value is a feature of its own; None and NaN are left out. A constant feature
+    carries the intercept. Learning a table gives the same bits as learning its rows
+    one by one.
 
     Parameters
     ----------
@@ -101,11 +101,11 @@ class FTRLProximalClassifier(base.MiniBatchClassifier):
         Parameters
         ----------
         X
-            A table of pandas, Arrow or polars, a column a feature, shape (n, d).
+            A table of pandas, Arrow or polars, one feature per column, shape (n, d).
         y
             Labels, true or false, shape (n,).
         w
-            Weights of the gradients, shape (n,); None weighs all alike.
+            Weights of the gradients, shape (n,); None is 1 for all.
         """
         rows = self._encode_table(X)
         count = rows.starts.size - 1
@@ -119,8 +119,8 @@ class FTRLProximalClassifier(base.MiniBatchClassifier):
         Returns
         -------
         table
-            Of the kind that `X` is. In pandas the columns are ``False`` and ``True`` and
-            the index is that of `X`; where names are text they are ``"False"`` and ``"True"``.
+            Of the same kind as `X`. In pandas the columns are ``False`` and ``True``, and
+            the index is that of `X`; else the columns are ``"False"`` and ``"True"``.
         """
         p = self._probability(X)
         if nw.dependencies.is_pandas_dataframe(X):
@@ -129,7 +129,7 @@ class FTRLProximalClassifier(base.MiniBatchClassifier):
         return nw.from_dict({"False": 1.0 - p, "True": p}, backend=table.implementation).to_native()
 
     def predict_many(self, X: Any) -> Any:  # noqa: N803
-        """Return whether the label of each row is probably true, as a column of `X`'s kind."""
+        """Return whether each label is probably true (p > 0.5), as a column of `X`'s kind."""
         likely = self._probability(X) > 0.5
         if nw.dependencies.is_pandas_dataframe(X):
             return X.iloc[:, 0].__class__(likely, index=X.index)
@@ -147,7 +147,7 @@ class FTRLProximalClassifier(base.MiniBatchClassifier):
         return int(hash_bytes(text.encode())[0]) & ((1 << self.bits) - 1)
 
     def _feature(self, name: Any, value: Any) -> tuple[int, float]:
-        """Return index and value of a feature; one whose value is not a number is left out."""
+        """Return index and value of a feature; the value NaN marks one to leave out."""
         if value is None:
             return 0, np.nan
         if isinstance(value, int | float | np.number) and not isinstance(value, bool):
@@ -180,7 +180,7 @@ class FTRLProximalClassifier(base.MiniBatchClassifier):
             return self._index(name), pc.fill_null(number, np.nan).to_numpy(zero_copy_only=False)
         if not pa.types.is_dictionary(kind):
             column = column.dictionary_encode()
-        # Of each value once, and of what is missing last.
+        # Each distinct value once, then one entry for missing values.
         distinct = column.dictionary.to_pylist()
         found = [*(self._feature(name, value) for value in distinct), (0, np.nan)]
         index, value = (np.array(part) for part in zip(*found, strict=True))

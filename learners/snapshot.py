@@ -1,8 +1,9 @@
-"""Model snapshots: complete, checked, and refused if not understood.
+"""Model snapshots: complete, checked, and refused if unknown or damaged.
 
-A snapshot is a folder with ``manifest.json`` and ``arrays.arrow``: all that the
-learner exports, so that learning can go on from it bit by bit. The second is an
-Arrow IPC file of one row, in which each column is a list that holds one array.
+A snapshot is a folder with ``manifest.json`` and ``arrays.arrow``, which hold all
+that the learner exports, so that learning can continue from it bit for bit. The
+second is an Arrow IPC file of one row, in which each column is a list that holds
+one array.
 """
 
 from __future__ import annotations
@@ -29,31 +30,31 @@ _MANIFEST = "manifest.json"
 def save_snapshot(
     folder: Path, algorithm: str, learner: Learner, about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write a snapshot aside and rename it to `folder`.
+    """Write a snapshot under a temporary name, then rename it to `folder`.
 
     Parameters
     ----------
     folder
-        Its final name; one that is there already is replaced.
+        Its final name; a snapshot of this name is replaced.
     algorithm, learner
-        The learner, and the name of its kind.
+        Name of the algorithm, and the learner.
     about
-        Further entries of the manifest: configuration, source positions, counts.
+        More entries of the manifest: configuration, source positions, counts.
 
     Returns
     -------
     dict
         The manifest. Its ``sha256`` covers algorithm, version, bits, parameters and
-        arrays, and neither compression nor `about`.
+        arrays, but neither compression nor `about`.
 
     Raises
     ------
     SnapshotError
-        If the model is not finite; nothing is written then, nor replaced.
+        If the model is not finite; then nothing is written or replaced.
     """
     arrays = learner.export()
     _refuse_not_finite(
-        folder, arrays, "no model was written: lower sampling weights or the learner's rate"
+        folder, arrays, "lower sampling weights or the learner's rate; no model was written"
     )
     what = {
         "algorithm": algorithm,
@@ -68,18 +69,18 @@ def save_snapshot(
         "sha256": _digest(what, arrays),
         **about,
     }
-    aside = folder.with_name(folder.name + ".partial")
-    if aside.exists():
-        shutil.rmtree(aside)
-    aside.mkdir(parents=True)
+    partial = folder.with_name(folder.name + ".partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
     row = pa.record_batch({name: _as_row(array) for name, array in arrays.items()})
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.ipc.new_file(str(aside / _ARRAYS), row.schema, options=options) as writer:
+    with pa.ipc.new_file(str(partial / _ARRAYS), row.schema, options=options) as writer:
         writer.write_batch(row)
-    (aside / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    (partial / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     if folder.exists():
         shutil.rmtree(folder)
-    os.replace(aside, folder)
+    os.replace(partial, folder)
     return manifest
 
 
@@ -91,8 +92,8 @@ def load_snapshot(
     Raises
     ------
     SnapshotError
-        If it is of another format, of a learner or a version of it that is not
-        known, damaged, not finite, or not there.
+        If it is missing, damaged or not finite, or if its format, algorithm or the
+        version of its arrays is not one of those that this version reads.
     """
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
@@ -106,8 +107,8 @@ def load_snapshot(
     name = manifest.get("algorithm")
     if name not in algorithms:
         raise SnapshotError(
-            f"{folder}: expected a learner of {sorted(algorithms)} (got {name!r}); "
-            "load it where that learner is registered"
+            f"{folder}: expected an algorithm of {sorted(algorithms)} (got {name!r}); "
+            "load it with a registry that has this algorithm"
         )
     try:
         with pa.ipc.open_file(str(folder / _ARRAYS)) as reader:
@@ -121,8 +122,8 @@ def load_snapshot(
     found = _digest(what, arrays)
     if found != manifest.get("sha256"):
         raise SnapshotError(
-            f"{folder}: checksum is {manifest.get('sha256')}, what it covers has {found}; "
-            "the snapshot is damaged: use an older one"
+            f"{folder}: is damaged: expected checksum {manifest.get('sha256')} (got {found}); "
+            "use an older snapshot"
         )
     algorithm = algorithms[name]
     learner = algorithm.learner(
@@ -133,13 +134,13 @@ def load_snapshot(
             f"{folder}: expected version {learner.version} of {name} "
             f"(got {manifest['version']}); load it with the version of Headrace that wrote it"
         )
-    _refuse_not_finite(folder, arrays, "nothing can be learned from there: use an older one")
+    _refuse_not_finite(folder, arrays, "use an older snapshot")
     learner.restore(arrays)
     return learner, manifest
 
 
 def schema_fingerprint(schema: pa.Schema) -> str:
-    """Return a digest of column names and types, in order."""
+    """Return 16 hexadecimal digits that identify column names and types, in order."""
     text = "\n".join(f"{field.name}:{field.type}" for field in schema)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -1,8 +1,8 @@
-"""The trainer: puts what all shards send in order, and has it learned.
+"""The trainer: puts the samples of all shards in order, and has them learned.
 
 Its parts are the ordering (`headrace.learners.ordering`), a guard and the learning
 step (`headrace.learners.learning`), a hand-over between the two
-(`headrace.learners.handover`), and a ledger of what shards tell
+(`headrace.learners.handover`), and a ledger of the shards' counts
 (`headrace.learners.ledger`).
 """
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from headrace.learners.handover import Handover, Inline, Learn
 from headrace.learners.learner import Learner
-from headrace.learners.learning import Everything, Guard, Learned, LearningStep, TrainPlan
+from headrace.learners.learning import AdmitAll, Guard, Learned, LearningStep, TrainPlan
 from headrace.learners.ledger import Ledger
 from headrace.learners.ordering import EpochOrder
 from headrace.learners.snapshot import load_snapshot, save_snapshot
@@ -26,15 +26,15 @@ from headrace.schemas.records.envelope import SampleEnvelope
 
 @dataclass(frozen=True)
 class Received:
-    """What an envelope came to.
+    """What receiving an envelope returned.
 
     Parameters
     ----------
     repeated
-        Whether it had come before; then it changed nothing.
+        Whether it had been received before; then it changed nothing.
     samples
-        Epochs that have been learned since the last envelope, in order. They may be of
-        envelopes before this one, for the hand-over may lag behind.
+        Epochs that were learned since the last envelope, in order. An earlier envelope may
+        have completed them, because the hand-over may lag behind.
     beside
         The rows beside the samples that it completed, by their name, each in
         `headrace.schemas.records.events.ACTION_ORDER`.
@@ -46,7 +46,7 @@ class Received:
 
 
 class Trainer:
-    """Order samples and learn them.
+    """Orders samples and learns them.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Trainer:
     plan
         What to learn.
     guard
-        What may hold samples back from the learners.
+        Decides which samples are learned; None admits all.
     handover
         Makes the hand-over to the learning step.
     """
@@ -71,22 +71,22 @@ class Trainer:
         handover: Callable[[Learn], Handover] = Inline,
     ) -> None:
         self.order = EpochOrder(shards, epoch)
-        self.step = LearningStep(plan, Everything() if guard is None else guard)
+        self.step = LearningStep(plan, AdmitAll() if guard is None else guard)
         self.handover = handover(self.step.learn)
         self.ledger = Ledger(shards)
 
     @property
     def learners(self) -> dict[str, Learner]:
-        """The learners by name."""
+        """The learners by name, with what they have learned so far."""
         return self.step.learners
 
     @property
     def ended(self) -> bool:
-        """Whether every shard has sent all it will."""
+        """Whether every shard has sent its last samples."""
         return self.order.ended
 
     def receive(self, envelope: SampleEnvelope) -> Received:
-        """Take in an envelope and hand over the epochs that it completes.
+        """Receive an envelope and hand over the epochs that it completes.
 
         Raises
         ------
@@ -104,15 +104,15 @@ class Trainer:
         return Received(samples=samples, beside=ordered.beside)
 
     def flush(self) -> list[Learned]:
-        """Have all that was received learned; return what was not returned before."""
+        """Learn all complete epochs; return those not returned before."""
         return self.handover.flush()
 
     def unlearned(self) -> SampleEnvelope:
-        """Return what waits for its epoch to be complete."""
+        """Return the samples that wait for their epoch to be complete, as one envelope."""
         return self.order.unreleased()
 
-    # The state is that of the parts. Nothing may be on its way to the learning step: whoever
-    # saves must have taken what `flush` returns.
+    # The state is that of the parts. No epoch may be pending in the hand-over: call `flush`
+    # and use what it returns before saving.
 
     def save(self, folder: Path, about: dict[str, Any]) -> dict[str, Any]:
         """Write a snapshot of every learner below a folder; return the rest as JSON types.
@@ -122,25 +122,30 @@ class Trainer:
         folder
             Each snapshot has the name of its learner there.
         about
-            Further entries of the manifests.
+            More entries of the manifests.
+
+        Raises
+        ------
+        RuntimeError
+            If an epoch was pending in the hand-over; it would be lost.
         """
         if self.handover.flush():
-            raise RuntimeError("samples were on their way to the learners: flush before saving")
+            raise RuntimeError("samples were pending in the hand-over; flush before saving")
         self.save_models(lambda name: folder / name, about)
         return {"order": self.order.export(), "ledger": self.ledger.export()}
 
     def load(self, folder: Path, state: dict[str, Any], unlearned: SampleEnvelope) -> None:
-        """Take over what `save` wrote and returned, and what `unlearned` returned then."""
+        """Replace the state by what `save` wrote and returned, and `unlearned` returned then."""
         self.order.restore(state["order"], unlearned)
         self.ledger.restore(state["ledger"])
         for name, plan in self.step.plan.learners.items():
-            known = {plan.algorithm: plan.kind}
-            self.step.learners[name], _ = load_snapshot(folder / name, known)
+            algorithms = {plan.algorithm: plan.kind}
+            self.step.learners[name], _ = load_snapshot(folder / name, algorithms)
 
     def save_models(
         self, folder_of: Callable[[str], Path], about: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
-        """Write a snapshot of every learner; return the manifests by learner."""
+        """Write a snapshot of every learner, each to its folder; return the manifests by name."""
         counted = {"samples": self.ledger.samples, "positions": self.ledger.positions}
         return {
             name: save_snapshot(

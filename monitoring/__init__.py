@@ -1,1 +1,1 @@
-"""Watching labels and predictions: additive statistics, ratios, the report."""
+"""Monitoring of labels and predictions: additive statistics, ratios, diagnosis, the report."""

@@ -1,11 +1,11 @@
-"""How long actions come after their impressions, and what a window would catch.
+"""How long after their impressions actions come, and what part of them a window catches.
 
-An impression near the end of a log has been watched for a short while only: it
-is *censored*, and counting it as never clicked would make delays look shorter
-than they are. The share of impressions without an action after a delay is
-therefore estimated by Kaplan and Meier's product [1]_: over the delays at which
-first actions came, the product of ``1 - actions / impressions at risk``, those
-at risk being still watched and without an action just before.
+An impression near the end of a log was watched only briefly: it is *censored*, and
+counting it as never clicked would make delays look shorter than they are. The share
+of impressions without an action after a delay is therefore estimated by Kaplan and
+Meier's product [1]_: over the delays at which first actions came, the product of
+``1 - actions / impressions at risk``. At risk are the impressions that are still
+watched and have no action just before that delay.
 
 .. [1] Kaplan and Meier 1958, Nonparametric estimation from incomplete
    observations, section 2, equation 1b.
@@ -45,9 +45,9 @@ class Survival:
     actions, at_risk
         First actions at each, and impressions at risk just before, int64, shape (n,).
     share
-        Share of impressions still without an action after each, shape (n,).
+        Share of impressions still without an action after each, float64, shape (n,).
     longest
-        The longest delay looked at, microseconds.
+        Delays are considered up to this, exclusive; microseconds.
     """
 
     delay: Int64s
@@ -57,17 +57,24 @@ class Survival:
     longest: int
 
     def caught(self, window: int) -> float:
-        """Return the share of impressions with an action before `window` (open end)."""
+        """Return the share of impressions with an action at a delay less than `window`."""
         before = int(np.searchsorted(self.delay, window, side="left"))
         return 0.0 if before == 0 else 1.0 - float(self.share[before - 1])
 
     def coverage(self, window: int) -> float | None:
-        """Return the part of the actions within `longest` that a window catches."""
+        """Return the part of the actions within `longest` that a window catches.
+
+        None if there is no action.
+        """
         all_of_them = self.caught(self.longest)
         return None if all_of_them == 0 else self.caught(window) / all_of_them
 
     def window_for(self, coverage: float) -> int | None:
-        """Return the shortest window that catches this part; it ends after the last of them."""
+        """Return the shortest window with at least this coverage, microseconds.
+
+        A window excludes its end, so it is a microsecond longer than the last delay in it.
+        None if there is no action.
+        """
         caught = 1.0 - self.share
         if caught.size == 0:
             return None
@@ -81,10 +88,10 @@ class Delays:
     Parameters
     ----------
     longest
-        Delays from here on are not looked at, microseconds.
+        Delays are considered up to this, exclusive; microseconds.
     resolution
-        Event times are counted by this step, microseconds; it blurs how long
-        impressions at the end of the log were watched, not the delays.
+        Event times are rounded down to multiples of this, microseconds. That blurs how
+        long impressions at the end of the log were watched, not the delays.
     """
 
     def __init__(self, longest: int, resolution: int = SECOND) -> None:
@@ -94,7 +101,15 @@ class Delays:
         self.all: Counter[int] = Counter()
 
     def add(self, event_time: Int64s, delay: Int64s) -> None:
-        """Add impressions: event times, and delays to the first action, negative for none."""
+        """Add impressions.
+
+        Parameters
+        ----------
+        event_time
+            int64 microseconds, shape (n,).
+        delay
+            Delay to the first action, negative without one; int64 microseconds, shape (n,).
+        """
         has = delay >= 0
         self._count(self.all, event_time)
         self._count(self.clicked, event_time[has])
@@ -106,23 +121,23 @@ class Delays:
             counter[step] += count
 
     def impressions_by_hour(self) -> dict[int, int]:
-        """Return how many impressions each hour of event time had, by its start."""
+        """Return the number of impressions in each hour of event time, by the hour's start."""
         by_hour: Counter[int] = Counter()
         for step, count in self.all.items():
             by_hour[step * self.resolution // HOUR * HOUR] += count
         return dict(by_hour)
 
     def unwatched(self, after: int) -> int:
-        """Return how many impressions have an event time after this."""
+        """Return how many impressions have an event time greater than `after`."""
         return sum(n for step, n in self.all.items() if step * self.resolution > after)
 
     def survival(self, watched_until: int) -> Survival:
-        """Estimate survival.
+        """Estimate the share of impressions without an action, by delay.
 
         Parameters
         ----------
         watched_until
-            Event time up to which actions are in the log.
+            Event time until which the log of the actions is complete, microseconds.
         """
         delays = np.sort(np.concatenate([np.empty(0, np.int64), *self.delays]))
         delay, actions = np.unique(delays, return_counts=True)
@@ -131,7 +146,7 @@ class Delays:
         followed = watched_until - steps * self.resolution
         order = np.argsort(followed)
         followed, alone = followed[order], alone[order].astype(np.int64)
-        # At risk: all, less those that had an action before, less those not watched so long.
+        # At risk: all, minus those with an earlier action, minus those not watched so long.
         gone = np.concatenate([[0], np.cumsum(alone)])
         unwatched = gone[np.searchsorted(followed, delay, side="left")]
         acted = np.cumsum(actions) - actions
@@ -141,5 +156,5 @@ class Delays:
 
 
 def nice_window(window: int) -> int:
-    """Return the shortest usual window that is no shorter."""
+    """Round a window up to one of `USUAL_WINDOWS`; a longer one is returned as it is."""
     return next((usual for usual in USUAL_WINDOWS if usual >= window), window)

@@ -1,4 +1,4 @@
-"""What the counts of a run say is wrong with its input, and which setting to change."""
+"""What the counts of a run show to be wrong with its input, and which setting to change."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from headrace.schemas.config.durations import DAY, format_duration
 from headrace.schemas.records.events import Outcome, Reason
 
 WORTH_SAYING = 0.01
-"""Share of a stream from which a loss is reported."""
+"""A loss is reported if its share of a stream is greater than this."""
 
 
 @dataclass(frozen=True)
 class StreamResult:
-    """What a diagnosis looks at, for one stream.
+    """What detectors look at, for one stream.
 
     Parameters
     ----------
@@ -48,14 +48,14 @@ class StreamResult:
 
 @dataclass(frozen=True)
 class LogResult:
-    """What a diagnosis looks at, for a whole log.
+    """What detectors look at, for a whole log.
 
     Parameters
     ----------
     streams
         The impressions, then the actions.
     longest_window
-        Microseconds.
+        The longest action window, microseconds.
     """
 
     streams: tuple[StreamResult, ...]
@@ -63,17 +63,17 @@ class LogResult:
 
     @property
     def impressions(self) -> StreamResult:
-        """The impression stream."""
+        """The impression stream, always the first."""
         return self.streams[0]
 
 
 Detector = Callable[[StreamResult, LogResult], Iterator[str]]
-"""Looks at one stream of a log; what it finds is a sentence with its likely cause, and the
-setting to change."""
+"""Looks at one stream of a log; a finding is a sentence with a likely cause and the setting to
+change."""
 
 
 def times_in_1970(stream: StreamResult, log: LogResult) -> Iterator[str]:
-    """Find times of a unit that is too small."""
+    """Find a stream all of whose times lie in 1970: its unit is too small."""
     if stream.last_time is not None and stream.last_time < 365 * DAY:
         yield (
             f"{stream.name}: all event times lie in 1970; are seconds read as milliseconds? "
@@ -82,7 +82,7 @@ def times_in_1970(stream: StreamResult, log: LogResult) -> Iterator[str]:
 
 
 def invalid_records(stream: StreamResult, log: LogResult) -> Iterator[str]:
-    """Find records that are not valid, and say why most of them are not."""
+    """Find invalid records, and name the most frequent reason."""
     share = share_of(stream, Outcome.INVALID)
     if share is None:
         return
@@ -93,8 +93,8 @@ def invalid_records(stream: StreamResult, log: LogResult) -> Iterator[str]:
         Reason.NULL_KEY: f"Check that {stream.table}.key names the right columns.",
         Reason.NULL_TIME: f"Check {stream.table}.time.column.",
         Reason.TIME_JUMP: (
-            "They are far ahead of the rows around them. Is the file not sorted by time "
-            f'({stream.table}.order = "sort"), or are clocks wrong? See join.max_jump.'
+            "They are far ahead of the rows around them. If the file is not sorted by time, set "
+            f'{stream.table}.order = "sort"; if clocks are wrong, see join.max_jump.'
         ),
         Reason.TIME_OUT_OF_RANGE: (
             f"Is the unit wrong (milliseconds read as seconds)? Check {stream.table}.time."
@@ -105,30 +105,30 @@ def invalid_records(stream: StreamResult, log: LogResult) -> Iterator[str]:
 
 
 def late_records(stream: StreamResult, log: LogResult) -> Iterator[str]:
-    """Find records that came too late."""
+    """Find records that came after what they would change had settled."""
     share = share_of(stream, Outcome.LATE)
     if share is not None:
         yield (
-            f"{share} are late: they came after what they touch had settled. Is the file not "
-            f'sorted by time? Set {stream.table}.order = "sort", or join.out_of_orderness to the '
-            "disorder that is usual."
+            f"{share} are late: they came after what they would change had settled. If the file is "
+            f'not sorted by time, set {stream.table}.order = "sort"; else set '
+            "join.out_of_orderness to the usual disorder."
         )
 
 
 def orphans(stream: StreamResult, log: LogResult) -> Iterator[str]:
-    """Find actions without an impression."""
+    """Find actions for which no impression of their key is visible."""
     share = share_of(stream, Outcome.ORPHAN)
     if share is not None:
         why = _why(stream, log.impressions)
-        yield f"{share} are orphans: they know no impression of their key. {why}"
+        yield f"{share} are orphans: they have no impression of their key. {why}"
 
 
 def outside_window(stream: StreamResult, log: LogResult) -> Iterator[str]:
-    """Find actions whose impression was too long ago."""
+    """Find actions that lie outside the window of every impression of their key."""
     share = share_of(stream, Outcome.OUTSIDE_WINDOW)
     if share is not None:
         yield (
-            f"{share} lie outside the window of their impression. Is {stream.table}.window "
+            f"{share} are outside the window of their impression. Is {stream.table}.window "
             f"too short, or do the clocks of the two streams disagree (join.early)? "
             f"The longest window is {format_duration(log.longest_window)}."
         )
@@ -140,7 +140,7 @@ DETECTORS: tuple[Detector, ...] = (
 
 
 def diagnose(log: LogResult, detectors: Sequence[Detector] = DETECTORS) -> list[str]:
-    """List what is wrong, stream by stream, in the order of detectors; empty if nothing is."""
+    """Return all findings, stream by stream, in the order of detectors."""
     return [
         finding
         for stream in log.streams
@@ -150,7 +150,10 @@ def diagnose(log: LogResult, detectors: Sequence[Detector] = DETECTORS) -> list[
 
 
 def share_of(stream: StreamResult, outcome: Outcome) -> str | None:
-    """Say how many of a stream's records ended so; None if they are not worth a word."""
+    """Return, in words, the share of a stream's records with an outcome.
+
+    None if it is not greater than `WORTH_SAYING`.
+    """
     count = stream.outcomes.get(outcome, 0)
     if not stream.records or count / stream.records <= WORTH_SAYING:
         return None

@@ -1,4 +1,4 @@
-"""Until when the streams of a log are complete, and what that leaves open."""
+"""Until when the streams of a log are complete, and what stays open because of that."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headrace.schemas.config.durations import SECOND, format_duration
 from headrace.schemas.records.events import FOREVER, NEVER, Outcome
 
 _WORTH_SAYING_OF_DELAY = 0.1
-"""Part of the settle delay by which a stream must end before the others to be named."""
+"""A stream is named if it ends before the others by more than this part of the settle delay."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Ending:
     ----------
     complete_until
         By stream the event time (microseconds UTC) until which its log is complete:
-        `FOREVER` if all of it is known to be, `NEVER` if it has no event.
+        `FOREVER` if the whole log is declared complete, `NEVER` if it has no event.
     """
 
     complete_until: Mapping[str, int]
@@ -35,14 +35,14 @@ class Ending:
 
     @property
     def held_back_by(self) -> str | None:
-        """The stream that ends first, if others are complete for longer."""
+        """The stream that ends first; None if all end at the same time."""
         least = self.clock
         if all(until == least for until in self.complete_until.values()):
             return None
         return next(name for name, until in self.complete_until.items() if until == least)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON types; a time is null if there is none."""
+        """Return the entry ``end_of_log`` of the summary; a time is None if there is none."""
         return {
             "mode": "close" if self.clock == FOREVER else "open",
             "complete_until": {name: _moment(until) for name, until in self.complete_until.items()},
@@ -51,12 +51,12 @@ class Ending:
         }
 
     def findings(self, summary: Mapping[str, Any], settle_delay: int, declared: bool) -> list[str]:
-        """Say which setting decides about what stayed open, if much did.
+        """Return findings that name the setting to change, if records stayed open.
 
         Parameters
         ----------
         summary
-            Of the run.
+            The summary of the run, as JSON types.
         settle_delay
             How long after its event time an impression settles, microseconds.
         declared
@@ -67,7 +67,7 @@ class Ending:
             return []
         findings = []
         held_open, holder = opened["impressions"], self.held_back_by
-        # Actions go on after the last impression; a log of them that ends before is short.
+        # Actions follow the last impression; a log of them that ends before it was cut short.
         if holder is not None and holder != "impressions":
             ahead = (
                 min(end for end in self.complete_until.values() if end > self.clock) - self.clock
@@ -95,7 +95,7 @@ class Ending:
 
 
 def what_stayed_open(summary: Mapping[str, Any]) -> str:
-    """Say what stayed open in a run, by its summary; empty if nothing did."""
+    """Return, in words, what stayed open in a run with this summary; empty if nothing did."""
     opened = _open_records(summary)
     if not any(opened.values()):
         return ""

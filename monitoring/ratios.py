@@ -26,7 +26,7 @@ from headrace.monitoring.statistics import (
 
 
 def entropy(rate: float) -> float:
-    """Return the entropy of a Bernoulli variable in nats.
+    """Return the entropy of a Bernoulli variable in nats, 0 if the rate is not inside (0, 1).
 
     Examples
     --------
@@ -39,7 +39,7 @@ def entropy(rate: float) -> float:
 
 
 def ratios(sums: Floats) -> dict[str, float | int | None]:
-    """Return the ratios of one row of sums; None where one is not defined.
+    """Return the ratios of one row of sums, shape (6,); None where one is undefined.
 
     ``calibration`` is the sum of predictions over the weight of positives.
     """
@@ -61,16 +61,21 @@ def ratios(sums: Floats) -> dict[str, float | int | None]:
 def auc(bins: Floats) -> float | None:
     """Return the area under the ROC curve from counts by predicted log-odds.
 
-    A pair of a positive and a negative in one bin counts half, in whatever order
-    the two are. So this is off the exact area by at most half the share of such
+    A pair of a positive and a negative in one bin counts half, whatever the order of
+    the two. So this differs from the exact area by at most half the share of such
     pairs, ``(negative * positive).sum() / 2`` over all pairs: with bins of 1/512,
-    3e-4 / s for log-odds of standard deviation s, and in practice far less, for
-    most errors cancel. Beyond log-odds of ±16 all lie in one bin.
+    3e-4 / s for log-odds of standard deviation s, and in practice far less, because
+    most errors cancel. Log-odds beyond ±16 are all in the outermost bin.
 
     Parameters
     ----------
     bins
         Weight of negatives and of positives by bin, shape (2, bins).
+
+    Returns
+    -------
+    float
+        In [0, 1]; None without positives or without negatives.
     """
     negative, positive = bins
     pairs = negative.sum() * positive.sum()

@@ -1,8 +1,8 @@
 """Additive statistics of labels and progressive predictions, by window and slice.
 
 Only sums are kept; every ratio is computed from them when it is shown. Sums
-run sample by sample in canonical order, so they too are the same on replay, to
-the last bit.
+are built sample by sample in canonical order, so they are the same in every
+replay, to the last bit.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ LOGIT_BINS = 1 << 14
 LOGIT_RANGE = 16.0
 """Log-odds are counted in `LOGIT_BINS` equal bins over ``[-16, 16)``, clipped.
 
-They are 240 kB and 5 ms of a checkpoint; 1,024 bins were less, but put the AUC
-of predictions that differ little off by as much as 0.004.
+They take 240 kB and 5 ms of a checkpoint. With 1,024 bins the AUC of predictions
+that differ little was off by as much as 0.004.
 """
 
 MOST_VALUES = 1000
@@ -66,7 +66,7 @@ def _count_bins(label, weight, margin, bins):
 
 @nb.njit(cache=True, nogil=True)
 def _running_rate_loss(label, weight, state):
-    """Log loss of always predicting the rate so far (Laplace's rule at the start)."""
+    """Add the log loss of always predicting the rate so far (Laplace's rule at the start)."""
     for i in range(label.size):
         p = (state[1] + 1.0) / (state[0] + 2.0)
         state[2] -= weight[i] * (np.log(p) if label[i] > 0 else np.log(1.0 - p))
@@ -97,7 +97,7 @@ class Observation:
 
 
 class Statistics:
-    """Sums by (window, slice column, value); the column ``""`` is all samples.
+    """Sums by (window, slice column, value); the column ``""`` stands for all samples.
 
     Parameters
     ----------
@@ -116,39 +116,39 @@ class Statistics:
         self.baseline = np.zeros(3)
         self.values: dict[str, set[str]] = {name: set() for name in slices}
 
-    def observe(self, seen: Observation) -> None:
-        """Add samples; they must come in canonical order."""
+    def observe(self, observed: Observation) -> None:
+        """Add samples, which must come in canonical order over all calls."""
         with np.errstate(over="ignore"):
-            p = 1.0 / (1.0 + np.exp(-seen.margin))
+            p = 1.0 / (1.0 + np.exp(-observed.margin))
         loss = np.empty(p.size)
-        _log_loss(seen.label, p, loss)
-        number = pa.array(seen.event_time // self.window).dictionary_encode()
+        _log_loss(observed.label, p, loss)
+        number = pa.array(observed.event_time // self.window).dictionary_encode()
         starts = [n * self.window for n in number.dictionary.to_pylist()]
         window = number.indices.to_numpy().astype(np.int64)
-        self._add(window, [(s, "", "") for s in starts], seen, p, loss)
+        self._add(window, [(s, "", "") for s in starts], observed, p, loss)
         for name in self.slices:
-            encoded = seen.slices[name].cast(pa.string()).fill_null(NULL).dictionary_encode()
+            encoded = observed.slices[name].cast(pa.string()).fill_null(NULL).dictionary_encode()
             values = [self._admit(name, value) for value in encoded.dictionary.to_pylist()]
             cell = window * len(values) + encoded.indices.to_numpy()
             keys = [(s, name, value) for s in starts for value in values]
-            self._add(cell, keys, seen, p, loss)
-        _count_bins(seen.label, seen.weight, seen.margin, self.bins)
-        _running_rate_loss(seen.label, seen.weight, self.baseline)
+            self._add(cell, keys, observed, p, loss)
+        _count_bins(observed.label, observed.weight, observed.margin, self.bins)
+        _running_rate_loss(observed.label, observed.weight, self.baseline)
 
     def _admit(self, name: str, value: str) -> str:
-        known = self.values[name]
-        if value in known:
+        values = self.values[name]
+        if value in values:
             return value
-        if len(known) >= MOST_VALUES:
+        if len(values) >= MOST_VALUES:
             return OTHER
-        known.add(value)
+        values.add(value)
         return value
 
     def _add(
         self,
         cell: Int64s,
         keys: list[tuple[int, str, str]],
-        seen: Observation,
+        observed: Observation,
         p: Floats,
         loss: Floats,
     ) -> None:
@@ -157,10 +157,10 @@ class Statistics:
             places[i] = self.rows.setdefault(keys[i], len(self.rows))
         while len(self.rows) > len(self.sums):
             self.sums = np.concatenate([self.sums, np.zeros_like(self.sums)])
-        _accumulate(cell, places, seen.label, seen.weight, p, loss, self.sums)
+        _accumulate(cell, places, observed.label, observed.weight, p, loss, self.sums)
 
     def windows(self, column: str = "", value: str = "") -> list[tuple[int, Floats]]:
-        """Return (start, sums) of every window of a slice, by time."""
+        """Return (start, sums) of every window of a slice, by time; sums have shape (6,)."""
         found = [
             (start, self.sums[row])
             for (start, name, text), row in self.rows.items()
@@ -186,18 +186,18 @@ class Statistics:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `export` returned.
+        """Replace the state by what `export` returned.
 
         Raises
         ------
         StateVersionError
-            If log-odds were counted in other bins.
+            If log-odds were counted in another number of bins.
         """
         bins = np.array(state["bins"])
         if bins.shape != (2, LOGIT_BINS):
             raise StateVersionError(
                 f"log-odds must be counted in {LOGIT_BINS} bins (got {bins.shape[-1]}); "
-                "go on with the version that wrote the state, or start anew"
+                "continue with the version that wrote the state, or start over"
             )
         self.rows = {(start, name, value): i for i, (start, name, value, *_) in
                      enumerate(state["rows"])}  # fmt: skip

@@ -1,1 +1,1 @@
-"""What data looks like: configuration, columns, hashes, envelopes, decoding."""
+"""The shape of data: configuration, columns, hashes, envelopes, decoding."""

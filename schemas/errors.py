@@ -9,11 +9,11 @@ from pathlib import Path
 
 
 class HeadraceError(Exception):
-    """Base of every error that Headrace raises on purpose."""
+    """Base of all errors that Headrace raises deliberately; catch it to catch any of them."""
 
 
 class ConfigError(HeadraceError):
-    """A configuration that cannot be run; names file, key, value and a hint.
+    """A configuration that cannot be used; names file, key, value and a hint.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class ConfigError(HeadraceError):
     key
         Dotted path of the offending key, ``""`` for the file as a whole.
     fact
-        What holds instead of what was expected.
+        What is the case instead of what was expected.
     value
         The offending value; left out of the message when None.
     hint
@@ -48,11 +48,11 @@ class ConfigError(HeadraceError):
 
 
 class UnreadableInputError(HeadraceError):
-    """An input file that stops being readable part way (truncated, corrupt)."""
+    """An input file that can be read only in part (truncated, corrupt)."""
 
     @classmethod
     def at(cls, source: str, offset: int, cause: BaseException) -> UnreadableInputError:
-        """Say where in which file reading broke off."""
+        """Name the file and the last record that could be read."""
         return cls(
             f"{source}: unreadable after record {offset} ({cause}); "
             "the file is truncated or corrupt: restore it and run the same command again"
@@ -64,7 +64,7 @@ class MissingColumnError(HeadraceError):
 
     @classmethod
     def among(cls, name: str, there: Iterable[str], needed: Iterable[str]) -> MissingColumnError:
-        """Say which column is missing, and which are needed."""
+        """Name the missing column, those that are there, and those that are needed."""
         return cls(
             f"no column {name} in the table (got {', '.join(there)}); "
             f"the model needs {', '.join(needed)}"
@@ -72,7 +72,7 @@ class MissingColumnError(HeadraceError):
 
 
 class EnvelopeError(HeadraceError):
-    """Bytes that are not an envelope this version understands."""
+    """Bytes that are not an envelope of this version."""
 
 
 class SnapshotError(HeadraceError):
@@ -80,7 +80,7 @@ class SnapshotError(HeadraceError):
 
 
 class StateVersionError(HeadraceError):
-    """Durable state written by a version that this one can neither read nor migrate."""
+    """Durable state of a version that this one can neither read nor migrate."""
 
 
 class PathError(HeadraceError):
@@ -91,7 +91,7 @@ class PathError(HeadraceError):
     path
         The file or folder.
     fact
-        What is so instead of what was expected.
+        What is the case instead of what was expected.
     hint
         What to do about it.
     """
@@ -102,28 +102,28 @@ class PathError(HeadraceError):
 
 
 class FolderError(PathError):
-    """A folder that a run must not write to, or cannot go on in; nothing in it was touched."""
+    """A folder that a run must not write to, or cannot continue in; nothing in it was changed."""
 
 
 class CheckpointError(FolderError):
-    """A checkpoint that is damaged, or whose finished outputs are."""
+    """A checkpoint that is damaged, or of which a finished output is."""
 
 
 class SealError(FolderError):
-    """A ``seal.json`` that cannot be read, is damaged, or is of another version."""
+    """A ``seal.json`` that cannot be read, is damaged, or has another version."""
 
 
 class OutputError(PathError):
-    """An output that cannot be written, or is not what was written."""
+    """An output that cannot be written, or was changed after it was written."""
 
     @classmethod
     def unwritable(cls, path: str | Path, cause: OSError) -> OutputError:
-        """Say which file the operating system would not write, and why."""
-        # Arrow puts a sentence of its own around the number.
+        """Name the file that the operating system refused to write, and its reason."""
+        # Arrow wraps the system's error number in its own sentence.
         why = str(cause) if cause.errno is None else os.strerror(cause.errno)
-        hint = "see to it and run the same command again"
+        hint = "fix this and run the same command again"
         if cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "free some space and run the same command again, with --resume to go on"
+            hint = "free some space and run the same command again, with --resume to continue"
         elif cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             hint = "choose a folder that you may write to"
         return cls(path, f"cannot be written ({why})", hint)

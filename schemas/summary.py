@@ -1,4 +1,4 @@
-"""The form of ``summary.json``: what a replay read, made of it, and learned."""
+"""The form of ``summary.json``: what a replay read, wrote and learned."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 
 class Part(BaseModel):
-    """Base of the summary's models: frozen, and nothing but what is named."""
+    """Base of the summary's models: frozen, and other keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class EndOfLog(Part):
-    """Until when the log is complete; times are null where there is none.
+    """Until when the log is complete; a time is null if there is none.
 
     Parameters
     ----------
     mode
-        ``close`` if the whole log is known to be complete.
+        ``close`` if the whole log is declared complete.
     complete_until
         By stream.
     labels_complete_until
-        The least of them: labels are those of a log that ends there.
+        The earliest of these: labels are those of a log that ends there.
     held_back_by
-        The stream that ends first, if others are complete for longer.
+        The stream that ends first, if others are complete until later.
     """
 
     mode: Literal["open", "close"]
@@ -35,18 +35,18 @@ class EndOfLog(Part):
 
 
 class Samples(Part):
-    """The samples that were written.
+    """Counts of the samples that were written.
 
     Parameters
     ----------
     rows
-        How many.
+        All samples.
     emissions
-        How many of each kind of emission.
+        Samples by emission.
     positives
-        How many have an action, by stream.
+        Samples with a true label, by action stream.
     negatives_dropped
-        Negatives that sampling left out.
+        Negatives that sampling dropped.
     weight_sum
         Sum of the column ``weight``.
     """
@@ -59,19 +59,19 @@ class Samples(Part):
 
 
 class Joined(Part):
-    """Joined actions by stream, and where impressions were found, by place."""
+    """Counts of joined actions by stream, and of where their impressions were found."""
 
     actions: dict[str, int]
     found_in: dict[str, int]
 
 
 class Figures(Part):
-    """Progressive figures of a learner; null where they are not defined.
+    """Progressive figures of a learner; null where undefined.
 
     Parameters
     ----------
     samples
-        Samples that were predicted, then learned.
+        How many samples were predicted, then learned.
     log_loss, normalized_entropy, calibration
         See ``docs/glossary.md``.
     """
@@ -90,9 +90,9 @@ class WindowFigures(Figures):
     start
         Where it begins; it is `Summary.window_s` long and open at its end.
     positives
-        Samples whose label is true.
+        How many samples have a true label.
     weight
-        Samples by inverse probability of having been kept.
+        Sum of 1 / sampling rate over the samples.
     label_rate
         Weight of positives over `weight`.
     """
@@ -104,16 +104,16 @@ class WindowFigures(Figures):
 
 
 class PublishedModel(Part):
-    """The model that a learner ended with.
+    """The model of a learner at the end of a run.
 
     Parameters
     ----------
     path
-        Its folder, from that of the result.
+        Its folder, relative to that of the result.
     sha256
-        Of parameters and arrays.
+        Checksum of algorithm, version, bits, parameters and arrays.
     figures
-        What the learner says of its size, such as ``nonzero_weights``.
+        Counts that describe its size, such as ``nonzero_weights``.
     """
 
     path: str
@@ -122,7 +122,7 @@ class PublishedModel(Part):
 
 
 class LearnerSummary(Figures):
-    """What one learner came to.
+    """The results of one learner.
 
     Parameters
     ----------
@@ -133,9 +133,9 @@ class LearnerSummary(Figures):
     running_rate_log_loss
         Log loss of always predicting the rate so far.
     windows
-        By event time.
+        Figures by window of event time, in order.
     model
-        What is left of it.
+        The model as published.
     """
 
     label: str
@@ -147,24 +147,24 @@ class LearnerSummary(Figures):
 
 
 class Summary(Part):
-    """A whole summary.
+    """The whole of ``summary.json``.
 
     Parameters
     ----------
     input
         Records read, by stream.
     outcomes
-        Where they ended: by stream, how many of each outcome. They add up to `input`.
+        Records by stream and outcome; they add up to `input`.
     end_of_log, samples, joined
-        See there; `joined` is null without ``join.joined``.
+        See their classes; `joined` is null without ``join.joined``.
     window_s
         Length of the windows of learners' figures, seconds.
     learners
-        By name.
+        Results by name of the learner.
     elapsed_s, events_per_s, peak_rss_mb
-        What the run took, in MB of 10^6 bytes.
+        Time and memory of the run; an MB is 10^6 bytes.
     versions
-        Of Python and of packages that results depend on.
+        Versions of Python and of the packages that results depend on.
     """
 
     input: dict[str, int]

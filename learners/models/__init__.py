@@ -1,1 +1,1 @@
-"""The learners' kernels, one module each."""
+"""The algorithms, one module each: parameters, kernels, state."""

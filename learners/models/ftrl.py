@@ -32,7 +32,7 @@ class FtrlParameters(Model):
     l2: float = Field(default=1.0, ge=0)
 
     def as_array(self) -> npt.NDArray[np.float32]:
-        """Return (alpha, beta, l1, l2) as float32."""
+        """Return (alpha, beta, l1, l2) as float32, shape (4,)."""
         return np.array([self.alpha, self.beta, self.l1, self.l2], np.float32)
 
 
@@ -103,7 +103,7 @@ class FtrlModel:
     Parameters
     ----------
     parameters
-        Of Algorithm 1.
+        Those of Algorithm 1.
     bits
         Size of the table, ``2^bits`` coordinates.
 
@@ -143,7 +143,7 @@ class FtrlModel:
         return margins
 
     def predict(self, rows: FeatureRows) -> Floats:
-        """Return the log-odds of each row, float64, shape (n,)."""
+        """Return the log-odds of each row without learning it, float64, shape (n,)."""
         margins = np.empty(rows.starts.size - 1)
         _predict(
             self.zn, rows.starts, rows.indices, rows.values, self.parameters.as_array(), margins
@@ -156,7 +156,7 @@ class FtrlModel:
         return {"index": touched, "z": self.zn[touched, 0], "n": self.zn[touched, 1]}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take over what `export` returned."""
+        """Replace the state by what `export` returned; other coordinates become zero."""
         self.zn = np.zeros((1 << self.bits, 2), np.float32)
         self.zn[arrays["index"], 0] = arrays["z"]
         self.zn[arrays["index"], 1] = arrays["n"]
@@ -170,7 +170,7 @@ class FtrlModel:
         }
 
     def _touched(self) -> Int64s:
-        # A gradient may be too small for its square: look at both halves at once.
+        # The square of a small gradient may be zero: a coordinate is touched if z or n is not.
         return np.flatnonzero(self.zn.view(np.uint64))
 
     def weights(self) -> npt.NDArray[np.float32]:

@@ -25,7 +25,7 @@ _COLOURS = ["#2f6db5", "#d9822b"]
 
 
 def rate_chart(statistics: Statistics) -> str:
-    """Draw label rate and mean prediction by window."""
+    """Draw label rate and mean prediction by window of event time, as SVG."""
     values = []
     for start, sums in statistics.windows():
         found = ratios(sums)
@@ -38,7 +38,7 @@ def rate_chart(statistics: Statistics) -> str:
 
 
 def entropy_chart(statistics: Statistics) -> str:
-    """Draw normalised entropy by window; 1 is no better than the label rate."""
+    """Draw normalised entropy by window of event time; 1 is no better than the label rate."""
     values = []
     for start, sums in statistics.windows():
         entropy = ratios(sums)["normalized_entropy"]
@@ -53,7 +53,10 @@ def entropy_chart(statistics: Statistics) -> str:
 
 
 def reliability_chart(statistics: Statistics, groups: int = 20) -> str:
-    """Draw the label rate against the prediction, over about equal weights."""
+    """Draw the label rate against the prediction, in groups of about equal weight.
+
+    Empty text if there is nothing to draw.
+    """
     negative, positive = statistics.bins
     weight = negative + positive
     total = weight.sum()
@@ -150,7 +153,7 @@ def coverage_chart(survival: Survival, marks: dict[str, int]) -> str:
     Parameters
     ----------
     survival
-        Of one action stream.
+        Estimate for one action stream; it must have an action.
     marks
         Windows to mark, microseconds, by name.
     """
@@ -176,7 +179,7 @@ def delay_chart(survival: Survival, marks: dict[str, int], bins: int = 60) -> st
 
 
 def _by_delay(values: list[dict[str, Any]], field: str, title: str, marks: dict[str, int]) -> str:
-    # Labels are the lengths that people name, whatever the scale would choose.
+    # Ticks are the durations that people use, not those that the scale would choose.
     ticks = [1e-3, 1, 10, 60, 600, 3600, 6 * 3600, 86_400, 7 * 86_400, 30 * 86_400]
     words = ["1 ms", "1 s", "10 s", "1 min", "10 min", "1 h", "6 h", "1 d", "7 d", "30 d"]
     label = " : ".join(

@@ -28,16 +28,16 @@ _SLICE_ROWS = 20
 def render_report(
     summary: dict[str, Any], statistics: Mapping[str, Statistics], findings: list[str]
 ) -> str:
-    """Write the report.
+    """Return the report as HTML.
 
     Parameters
     ----------
     summary
         Contents of ``summary.json``.
     statistics
-        Of the progressive predictions, by learner.
+        Statistics of the progressive predictions, by learner.
     findings
-        What is wrong with the input.
+        What is wrong with the input, a sentence each.
     """
     outcomes = summary["outcomes"]
     names = list(next(iter(outcomes.values())))
@@ -102,7 +102,7 @@ class WindowsOf:
     configured, recommended
         Windows to mark, microseconds.
     sentence
-        What is recommended, in words; empty for nothing.
+        The recommendation in words; empty without one.
     rows
         The table: window, coverage, open, waiting, state, memory, shards, note.
     """
@@ -116,7 +116,7 @@ class WindowsOf:
 
 
 def render_windows(streams: list[WindowsOf]) -> str:
-    """Write the page on which windows are chosen."""
+    """Return the page that helps to choose windows, as HTML."""
     shown = []
     for stream in streams:
         marks = {"configured": stream.configured}

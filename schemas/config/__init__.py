@@ -1,1 +1,1 @@
-"""The configuration file: its model, how it is read, and the little languages in it."""
+"""The configuration file: its model, its reading, its notations of durations and conditions."""

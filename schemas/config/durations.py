@@ -31,7 +31,7 @@ def parse_duration(text: str) -> int:
     Raises
     ------
     ValueError
-        If the text is anything else; a negative duration is anything else.
+        If the text is anything else, a negative duration included.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(microseconds: int) -> str:
-    """Write microseconds as the shortest exact text that `parse_duration` reads.
+    """Write microseconds as the shortest exact text that `parse_duration` reads back.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Reading a configuration file: one clear line for whatever is wrong with it."""
+"""Reading a configuration file: one clear line for anything wrong with it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def parse_config(tree: dict[str, Any], file: str | Path, algorithms: Algorithms)
     tree
         Its tables.
     file
-        Where it is from: errors name it, and paths are relative to its folder.
+        Where it came from: errors name it, and paths are relative to its folder.
     algorithms
         See `load_config`.
     """
@@ -80,7 +80,7 @@ def _first_error(
     value = detail["input"] if not isinstance(detail["input"], dict) else None
     kind = detail["type"]
     if kind == "extra_forbidden":
-        hint = _near_misses(str(detail["loc"][-1]), _known_keys(detail["loc"], tree, algorithms))
+        hint = _key_hint(str(detail["loc"][-1]), _allowed_keys(detail["loc"], tree, algorithms))
         return ConfigError(file, key, "unknown key", value, hint)
     if kind == "missing":
         return ConfigError(file, key, "is missing", hint="add this key")
@@ -91,7 +91,7 @@ def _first_error(
 _RANGES = {
     "greater_than": "rates lie in (0, 1], other parameters above 0",
     "less_than_equal": "rates lie in (0, 1]",
-    "literal_error": "use one of the values named",
+    "literal_error": "use one of these values",
 }
 
 
@@ -99,26 +99,26 @@ def _as_written(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys of the file that lead to a place in the models."""
     parts = [str(part) for part in location]
     at = _parameters(location)
-    # Parameters stand beside the other keys of a learner, and what is wrong with a table's
-    # name has `[key]` after it.
+    # Parameters stand beside the other keys of a learner, and an error in a table's name
+    # ends in `[key]`.
     return [part for i, part in enumerate(parts) if i != at and part != "[key]"]
 
 
 def _parameters(location: tuple[int | str, ...]) -> int | None:
-    """Return where a location goes on in the parameters of a learner, if it does."""
+    """Return the index of ``parameters`` in a location inside a learner's parameters, else None."""
     if location[:2] == ("learner", "parameters"):
         return 1
     return 2 if location[:1] == ("learners",) and location[2:3] == ("parameters",) else None
 
 
-def _near_misses(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
+def _key_hint(key: str, allowed: list[str]) -> str:
+    near = difflib.get_close_matches(key, allowed, n=1)
     if near:
         return f"did you mean {near[0]}?"
-    return "known here: " + ", ".join(sorted(known)) if known else ""
+    return "use one of " + ", ".join(sorted(allowed)) if allowed else ""
 
 
-def _known_keys(
+def _allowed_keys(
     location: tuple[int | str, ...], tree: dict[str, Any], algorithms: Algorithms
 ) -> list[str]:
     """List the keys of the model that holds `location`, walking annotations by name."""

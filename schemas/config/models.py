@@ -1,8 +1,8 @@
 """The configuration file as one frozen model.
 
 Everything below the command line receives these models, with durations in
-microseconds. What a file alone cannot tell (does the column exist, can the
-file be read) is checked by `headrace.pipelines.sources.inputs`.
+microseconds. What the file alone cannot show (does the column exist, can the
+log be read) is checked by `headrace.pipelines.sources.inputs`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _stream_name(name: str) -> str:
 
 
 def _moment(value: object) -> object:
-    """Read a moment, of TOML's own types or as text, as microseconds UTC."""
+    """Convert a moment, as a TOML date and time or as text, to microseconds UTC."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -101,7 +101,7 @@ ColumnType = Literal["string", "bytes", "int64", "float64", "bool"]
 
 
 class Model(BaseModel):
-    """Base of the configuration models: frozen, and no key that is not known."""
+    """Base of the configuration models: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
@@ -111,7 +111,7 @@ class TimeConfig(Model):
 
     Give ``unit`` for integers (since 1970-01-01 UTC), ``format`` and ``zone``
     for text, neither for Arrow timestamps (taken as UTC if they have no zone).
-    Times that all lie in 1970 are refused as a wrong unit unless ``any_year``.
+    If all times lie in 1970, the unit is refused as wrong, unless ``any_year``.
     """
 
     column: str
@@ -128,7 +128,7 @@ class TimeConfig(Model):
 
     @field_validator("zone")
     @classmethod
-    def _known_zone(cls, zone: str) -> str:
+    def _existing_zone(cls, zone: str) -> str:
         from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
         try:
@@ -139,7 +139,7 @@ class TimeConfig(Model):
 
 
 class StreamConfig(Model):
-    """One input stream: its files, join key, event time."""
+    """One input stream: its files, join key and event time."""
 
     path: Names = Field(min_length=1)
     key: Names = Field(min_length=1)
@@ -152,13 +152,13 @@ class StreamConfig(Model):
 
 
 class ImpressionsConfig(StreamConfig):
-    """The impression stream; ``columns`` restricts what is carried (default: all)."""
+    """The impression stream; ``columns`` limits what is carried (default: all)."""
 
     columns: tuple[str, ...] | None = None
 
 
 class ActionConfig(StreamConfig):
-    """One action stream; a table's name is the name of its label."""
+    """One action stream; the name of its table is the name of its label."""
 
     window: Duration
     id: str | None = None
@@ -202,7 +202,7 @@ class JoinConfig(Model):
 
 
 class RateConfig(Model):
-    """A negative rate, or one a value of an impression column."""
+    """A negative rate, or one for each value of an impression column."""
 
     default: float = Field(default=1.0, gt=0, le=1)
     column: str | None = None
@@ -264,12 +264,12 @@ class FeaturesConfig(Model):
 
 
 class LearnerConfig(Model):
-    """A learner: what every one has, and the parameters of its algorithm.
+    """A learner: the keys that all learners have, and the parameters of its algorithm.
 
-    In a file the parameters stand beside the other keys. Which ones there are is
-    told by the context of the validation, which maps the names of algorithms to the
-    models of their parameters (`headrace.schemas.config.loading.parse_config`): they
-    belong to the learners, of which this package knows nothing.
+    In a file the parameters stand beside the other keys. The context of the validation
+    maps the names of algorithms to the models of their parameters
+    (`headrace.schemas.config.loading.parse_config`): they belong to the learners, of
+    which this package knows nothing.
     """
 
     label: str
@@ -282,7 +282,7 @@ class LearnerConfig(Model):
     @model_validator(mode="before")
     @classmethod
     def _gathered(cls, table: Any) -> Any:
-        """Set what is no key of every learner apart, for its algorithm to check."""
+        """Gather the keys that not all learners have, for its algorithm to check."""
         if not isinstance(table, dict):
             return table
         common = {name: table[name] for name in cls.common() if name in table}
@@ -291,7 +291,7 @@ class LearnerConfig(Model):
 
     @field_validator("algorithm")
     @classmethod
-    def _known(cls, algorithm: str, info: ValidationInfo) -> str:
+    def _registered(cls, algorithm: str, info: ValidationInfo) -> str:
         if algorithm not in (info.context or ()):
             raise ValueError(
                 f"there is no learner of this name; use one of {sorted(info.context or ())}"
@@ -302,7 +302,7 @@ class LearnerConfig(Model):
     @classmethod
     def _of_algorithm(cls, parameters: Any, info: ValidationInfo) -> Model:
         if "algorithm" not in info.data:
-            return Model()  # what is wrong is said of the algorithm
+            return Model()  # the error is reported for the algorithm
         model: type[Model] = (info.context or {})[info.data["algorithm"]]
         return model.model_validate(parameters, context=info.context)
 
@@ -327,7 +327,7 @@ class LearnerConfig(Model):
 
 
 class MonitorConfig(Model):
-    """What is watched: overall, and by the values of the slice columns."""
+    """What is monitored: overall, and by the values of the slice columns."""
 
     slices: tuple[str, ...] = ()
     window: Duration = HOUR
@@ -364,7 +364,7 @@ class Config(Model):
 
     @property
     def file(self) -> str:
-        """The file that it was read from: paths are relative to its folder, errors name it."""
+        """The file it was read from: paths are relative to its folder, errors name it."""
         return self._file
 
     @property
@@ -384,13 +384,13 @@ class Config(Model):
 
     @property
     def epoch(self) -> int:
-        """How much emit time is put in order at once: the shortest that a learner asks for."""
+        """The shortest epoch of any learner, microseconds: it holds for all of them."""
         epochs = [learner.epoch for learner in self.named_learners.values()]
         return min(epochs, default=10 * SECOND)
 
     @property
     def longest_window(self) -> int:
-        """The longest action window, 0 without actions."""
+        """The longest action window, microseconds; 0 without actions."""
         return delays.longest_window(action.window for action in self.actions.values())
 
     @property
@@ -414,10 +414,10 @@ class Config(Model):
 
     @property
     def dedup_horizon(self) -> int:
-        """The resolved ``dedup_horizon``: the longest of what it must be and 1 h unless set.
+        """The resolved ``dedup_horizon``: unless set, the longest of 1 h and what is required.
 
-        At least ``settle_delay`` plus ``early``, so that an action belongs to one
-        kept impression at most, and ``retention``, for a key can only be corrected
+        Required is at least ``settle_delay`` plus ``early``, so that an action belongs to
+        at most one kept impression, and ``retention``, because a key can be corrected only
         while it is remembered.
         """
         horizon = self.join.dedup_horizon
@@ -427,7 +427,7 @@ class Config(Model):
     @property
     def batch_rows(self) -> int:
         """The resolved ``batch_rows``: 8,192 for each shard, between 2^16 and 2^19 in all."""
-        # Every block is an envelope a shard, and an envelope costs most by its being one.
+        # A block is one envelope for each shard, and most of an envelope's cost is fixed.
         wanted = min(max(8_192 * self.join.shards, 65_536), 524_288)
         return wanted if self.replay.batch_rows is None else self.replay.batch_rows
 
@@ -450,7 +450,7 @@ class Config(Model):
                 "learner",
                 "is given beside learners",
                 None,
-                "name it as well: [learners.NAME]",
+                "name it too: [learners.NAME]",
             )
         for name, learner in self.named_learners.items():
             if learner.label not in self.actions:
@@ -466,7 +466,7 @@ class Config(Model):
                     "join.group",
                     "a group column must be part of impressions.key",
                     column,
-                    f"actions are routed by it too; use columns of {list(self.impressions.key)}",
+                    f"use columns of {list(self.impressions.key)}: actions are routed by it too",
                 )
         if self.join.group_span is not None and not self.join.group:
             yield ("join.group_span", "is set without join.group", None, "set join.group as well")
@@ -477,7 +477,7 @@ class Config(Model):
                 "is shorter than the longest window plus group_span plus early "
                 f"({format_duration(least)})",
                 format_duration(self.dedup_horizon),
-                "a key must be remembered until no action can belong to its impression any more",
+                "raise it: a key must be remembered until no action can belong to its impression",
             )
         for key, stream in self.streams.items():
             if stream.complete_until is not None and self.join.end_of_log == "close":
@@ -485,7 +485,7 @@ class Config(Model):
                     f"{key}.complete_until",
                     'has no meaning with join.end_of_log = "close"',
                     None,
-                    "a log that is known to be complete closes every window; leave one of them out",
+                    "leave one of them out: a complete log closes every window",
                 )
         if self.join.retention > self.dedup_horizon:
             yield (
@@ -500,7 +500,7 @@ class Config(Model):
                 "is not shorter than wait_for_impression "
                 f"({format_duration(self.wait_for_impression)})",
                 format_duration(self.join.early),
-                "an early action would be given up before its impression comes",
+                "shorten it: an early action would be given up before its impression comes",
             )
         if self.join.elapsed != (0.0, 1.0) and self.join.emission != "elapsed":
             yield (
@@ -522,7 +522,7 @@ class Config(Model):
                 "sampling.unit",
                 f'cannot be group with join.emission = "{self.join.emission}"',
                 "group",
-                "a group is judged when its windows have closed, but samples leave before",
+                'use "row": a group is judged after its windows close, but samples leave before',
             )
         rates = self.sampling.negative_rate
         highest = max([rates.default, *rates.values.values()])
@@ -532,11 +532,16 @@ class Config(Model):
                     f"sampling.publish.{name}",
                     f"is above every negative_rate ({highest:g})",
                     rate,
-                    "what was dropped cannot be published; raise negative_rate",
+                    "raise negative_rate: what was dropped cannot be published",
                 )
         if self.sampling.unit == "group":
             if not self.join.group:
-                yield ("sampling.unit", "is group, but join.group is not set", "group", "set it")
+                yield (
+                    "sampling.unit",
+                    "is group, but join.group is not set",
+                    "group",
+                    "set join.group",
+                )
             if self.sampling.correction in ("logit", "recalibrate"):
                 yield (
                     "sampling.correction",

@@ -1,9 +1,9 @@
 """Conditions on the columns of a row, as people write them.
 
-``price >= 100 and device in ["tv", "console"] or not known``: comparisons of
+``price >= 100 and device in ["tv", "console"] or not paid``: comparisons of
 columns with literals, ``in`` and ``not in`` a list, ``and``, ``or``, ``not``,
-parentheses, and Boolean columns by name. The grammar is Python's own; whatever
-compares with a null is not true.
+parentheses, and Boolean columns by name. The grammar is Python's; a comparison
+with a null is not true.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _COMPARISONS = {
 
 @dataclass(frozen=True)
 class Predicate:
-    """A condition.
+    """A condition on the columns of a row, checked when it is made.
 
     Parameters
     ----------
     text
-        As it was written.
+        The condition as written.
 
     Raises
     ------
     ValueError
-        If it is not one.
+        If the text is not a condition.
 
     Examples
     --------
@@ -59,12 +59,12 @@ class Predicate:
             raise ValueError(f"is not a valid condition ({error.msg}); {_HINT}") from error
 
     def evaluate(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
-        """Tell which rows meet the condition, shape (n,).
+        """Return which rows meet the condition, bool, shape (n,).
 
         Raises
         ------
         ValueError
-            If a column's type does not go with what it is compared with.
+            If a column has another type than the value it is compared with.
         """
         try:
             found = _evaluate(self._tree(), batch)
@@ -94,16 +94,16 @@ def _check(node: ast.expr, names: list[str]) -> None:
             if isinstance(op, ast.In | ast.NotIn) != isinstance(value, list | tuple):
                 raise ValueError(f"compares {name} wrongly with {ast.unparse(right)}; {_HINT}")
             if not isinstance(op, (ast.In, ast.NotIn, *_COMPARISONS)):
-                raise ValueError(f"has a comparison that is not known; {_HINT}")
+                raise ValueError(f"has an unknown comparison; {_HINT}")
         case _:
-            raise ValueError(f"holds {ast.unparse(node)}, which is no comparison; {_HINT}")
+            raise ValueError(f"holds {ast.unparse(node)}, which is not a comparison; {_HINT}")
 
 
 def _literal(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError as error:
-        raise ValueError(f"holds {ast.unparse(node)}, which is no value; {_HINT}") from error
+        raise ValueError(f"holds {ast.unparse(node)}, which is not a literal; {_HINT}") from error
 
 
 def _evaluate(node: ast.expr, batch: pa.RecordBatch) -> pa.Array:

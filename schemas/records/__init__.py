@@ -1,1 +1,1 @@
-"""Records as columns: decoding, event times, hashes, and the envelopes they travel in."""
+"""Records as columns: decoding, event times, hashes, and the envelopes that carry them."""

@@ -1,4 +1,4 @@
-"""From lines of text to typed columns, with the lines that do not fit set aside.
+"""From lines of text to typed columns; lines that do not fit become rejects.
 
 A record is a line, for CSV too: a line break inside quotes is not supported,
 so that one broken line cannot swallow its neighbours.
@@ -32,7 +32,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Reject:
-    """A record that is no event: its number in the source, why, and what it says."""
+    """A record that is not an event: its number in the source, why, and its text."""
 
     number: int
     reason: Reason
@@ -42,16 +42,16 @@ class Reject:
 
 @dataclass
 class Records:
-    """Decoded records.
+    """The valid records of a part of a source as columns, and the rejected ones.
 
     Parameters
     ----------
     batch
-        The good ones, shape (n, ...).
+        The valid records, n rows.
     numbers
         Their numbers in the source, int64, shape (n,).
     rejects
-        The others.
+        The other records.
     """
 
     batch: pa.RecordBatch
@@ -66,22 +66,22 @@ class Lines:
     Parameters
     ----------
     first
-        Number of the first line's record.
+        Record number of the first line.
     lines
-        The lines.
+        The lines in order; record numbers rise by one from line to line.
     """
 
     first: int
     lines: list[bytes]
 
     def reject(self, at: int, reason: Reason, detail: str) -> Reject:
-        """Set a line aside."""
+        """Make a reject of the line with index `at`, counted from 0."""
         text = self.lines[at].decode("utf-8", "backslashreplace")
         return Reject(self.first + at, reason, detail, text)
 
 
 class CsvDecoder:
-    """Decode comma- or otherwise separated lines.
+    """Decode lines of separated values, such as CSV.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class CsvDecoder:
     schema
         The columns to decode, and their types. Empty fields are null.
     delimiter
-        One character.
+        One character between fields.
     """
 
     def __init__(self, header: Sequence[str], schema: pa.Schema, delimiter: str = ",") -> None:
@@ -99,7 +99,7 @@ class CsvDecoder:
         self.delimiter = delimiter
 
     def decode(self, lines: Lines) -> Records:
-        """Decode lines; one with a wrong number of fields or an unfit value is a reject."""
+        """Decode lines; one with a wrong number of fields or a mistyped value is a reject."""
         rejects = []
         good = []
         for at, line in enumerate(lines.lines):
@@ -132,7 +132,7 @@ class CsvDecoder:
     def _parse(self, lines: list[bytes]) -> _Rows:
         """Parse lines; where the parser takes several for one, find out which."""
         try:
-            rows = self._parse_at_once(lines)
+            rows = self._parse_together(lines)
         except pa.ArrowInvalid:
             rows = None
         if rows is not None and rows.table.num_rows + len(rows.invalid) == len(lines):
@@ -145,7 +145,7 @@ class CsvDecoder:
         table = pa.concat_tables([first.table, second.table])
         return _Rows(table, first.invalid + moved)
 
-    def _parse_at_once(self, lines: list[bytes]) -> _Rows:
+    def _parse_together(self, lines: list[bytes]) -> _Rows:
         invalid: list[tuple[int, str]] = []
 
         def on_invalid(row: pa_csv.InvalidRow) -> str:
@@ -184,7 +184,7 @@ class _Rows:
 
 
 def _unsplittable(line: bytes) -> str | None:
-    """Say what the parser could not take as one line of text, if anything."""
+    """Return why the parser could not read this as one line of text, None if it can."""
     if not line:
         return "empty line"
     if line.count(b'"') % 2:
@@ -205,8 +205,8 @@ def parse_text(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, npt.NDArr
     Returns
     -------
     values, bad
-        The converted column, null where bad; and where a value did not fit,
-        bool, shape (n,).
+        The converted column, null where bad; and where a value is not of the
+        type, bool, shape (n,).
     """
     column = pc.if_else(pc.equal(pc.binary_length(column), 0), None, column)
     none_bad = np.zeros(len(column), np.bool_)
@@ -254,8 +254,8 @@ class JsonDecoder:
     Parameters
     ----------
     schema
-        The columns to decode. A key that is missing is null; a key that is
-        not a column is passed over.
+        The columns to decode. A missing key is null; a key that is not a
+        column is ignored.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -266,7 +266,7 @@ class JsonDecoder:
         self.decoder = msgspec.json.Decoder(struct)
 
     def decode(self, lines: Lines) -> Records:
-        """Decode lines; one that is no object or has an unfit value is a reject."""
+        """Decode lines; one that is not an object or has a mistyped value is a reject."""
         records: list[Any] = []
         rejects: list[Reject] = []
         numbers = np.arange(len(lines.lines), dtype=np.int64)
@@ -275,7 +275,7 @@ class JsonDecoder:
                 raise msgspec.DecodeError("empty line")
             records = [self.decoder.decode(line) for line in lines.lines]
         except (msgspec.DecodeError, UnicodeDecodeError):
-            # Something is broken: find out which lines.
+            # At least one line is broken: find out which.
             good = []
             records = []
             for at, line in enumerate(lines.lines):
@@ -318,9 +318,9 @@ def _json_type(kind: pa.DataType) -> Any:
 
 
 def infer_json_schema(lines: Sequence[bytes]) -> pa.Schema:
-    """Infer columns from the first lines of a file; broken ones are passed over.
+    """Infer columns from the first lines of a file; broken lines are ignored.
 
-    A column has the type that most of its values have, for a log has broken
+    A column has the type of most of its values, because a log can have wrong
     lines at its head too. Numbers are int64 unless one has a fraction; a column
     of nulls is text; nested objects are left out.
     """
@@ -332,14 +332,14 @@ def infer_json_schema(lines: Sequence[bytes]) -> pa.Schema:
             continue
         if isinstance(record, dict):
             for name, value in record.items():
-                seen = kinds.setdefault(name, Counter())
+                counts = kinds.setdefault(name, Counter())
                 if value is not None:
-                    seen[type(value).__name__] += 1
+                    counts[type(value).__name__] += 1
     fields = []
-    for name, seen in kinds.items():
-        if "float" in seen:
-            seen["float"] += seen.pop("int", 0)
-        most = seen.most_common(1)[0][0] if seen else "str"
+    for name, counts in kinds.items():
+        if "float" in counts:
+            counts["float"] += counts.pop("int", 0)
+        most = counts.most_common(1)[0][0] if counts else "str"
         if most != "dict":
             fields.append(pa.field(name, _JSON_TYPES[most]))
     return pa.schema(fields)

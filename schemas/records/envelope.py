@@ -1,7 +1,7 @@
-"""Envelopes: what travels between Beam steps and lies in the journal.
+"""Envelopes: what travels between Beam steps and is stored in the journal.
 
 An envelope is four bytes of magic that carry the version, the length of a
-JSON header, the header, and Arrow IPC streams of batches, perhaps compressed by LZ4.
+JSON header, the header, and Arrow IPC streams of batches, plain or compressed by LZ4.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
 JOINED, CORRECTIONS = "joined", "corrections"
-"""Names of the rows that leave a join beside its samples, in order of emit time; that of
-joined actions is followed by the number of their action stream."""
+"""Names of the rows that leave a join beside its samples, in order of emit time. `JOINED` is
+followed by the number of the action stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class EventEnvelope:
         Number of the source, and how many there are over all streams.
     begin, end
         The block's positions in its source, ``[begin, end)``, counting
-        rejected records too. Equal where only progress is told.
+        rejected records too. Equal if the envelope carries progress alone.
     progress
         Event time (microseconds UTC) before which the source has no further row.
     rejected
@@ -62,7 +62,7 @@ class EventEnvelope:
     ended: bool = False
 
     def encode(self, compress: bool = False) -> bytes:
-        """Write the envelope as bytes."""
+        """Return the envelope as bytes that `decode` reads, its batch compressed if asked for."""
         header = [
             self.stream,
             self.source,
@@ -78,12 +78,18 @@ class EventEnvelope:
 
     @staticmethod
     def recognizes(data: bytes) -> bool:
-        """Tell an event envelope from other bytes."""
+        """Return whether bytes are an event envelope of this version."""
         return data[:4] == _EVENTS
 
     @classmethod
     def decode(cls, data: bytes) -> EventEnvelope:
-        """Read an envelope; and its batch."""
+        """Read an envelope with its batch.
+
+        Raises
+        ------
+        EnvelopeError
+            If the bytes are not an event envelope of this version.
+        """
         (*header, ended), sections = _unpack(_EVENTS, data)
         batch = sections[_ROWS][0] if sections else None
         return replace(cls(*header), ended=ended, batch=batch)
@@ -100,23 +106,23 @@ class SampleEnvelope:
     sequence
         Number of the envelope within its shard, from 0 without gaps.
     progress
-        Emit time up to and including which the shard has sent every sample.
+        The shard has sent every sample up to and including this emit time.
     positions
         Per source, records read and records rejected so far.
     outcomes
         Records of this shard so far, by stream and outcome.
     dropped
-        Negatives of this shard that sampling left out so far.
+        Negatives of this shard that sampling dropped so far.
     spans
-        Per stream the least and greatest event time seen, microseconds.
+        Per stream the least and greatest event time, microseconds.
     looked_up
         Impressions found for joined actions so far, by where they were.
     ends
-        Per source the progress that it told last; empty while one goes on.
+        Per source its last progress; empty until all sources have ended.
     batches
         The samples, in each batch in order of emit time.
     beside
-        What leaves beside the samples, by `JOINED` and a number, or `CORRECTIONS`, in
+        Rows that leave beside the samples, by `JOINED` and a number, or `CORRECTIONS`; in
         each batch in order of emit time.
     """
 
@@ -134,7 +140,7 @@ class SampleEnvelope:
     beside: dict[str, list[pa.RecordBatch]] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """Write the envelope as bytes."""
+        """Return the envelope as bytes that `decode` reads."""
         header = [
             self.shard,
             self.shards,
@@ -151,7 +157,13 @@ class SampleEnvelope:
 
     @classmethod
     def decode(cls, data: bytes) -> SampleEnvelope:
-        """Read an envelope; and its batches."""
+        """Read an envelope with its batches.
+
+        Raises
+        ------
+        EnvelopeError
+            If the bytes are not a sample envelope of this version.
+        """
         header, sections = _unpack(_SAMPLES, data)
         batches = sections.pop(_ROWS, [])
         return replace(cls(*header), batches=batches, beside=sections)
@@ -177,8 +189,8 @@ def _pack(
     bodies = [(name, _stream(batches, compress)) for name, batches in sections.items() if batches]
     sizes = [[name, len(body)] for name, body in bodies]
     text = json.dumps([*header, sizes], separators=(",", ":")).encode()
-    # Arrow wants its buffers aligned to 8 bytes; a copy would follow otherwise. Streams
-    # have a length that is a multiple of 8.
+    # Arrow copies buffers that are not aligned to 8 bytes. The length of a stream is a
+    # multiple of 8.
     text += b" " * (-(len(text) + _LENGTH.size) % 8)
     return b"".join((_LENGTH.pack(magic, len(text)), text, *(body for _, body in bodies)))
 

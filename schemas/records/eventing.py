@@ -1,7 +1,7 @@
 """From decoded records to events: time, arrival progress, digests.
 
-Pure: what becomes of a record depends on it and on the running maximum of the
-event times before it.
+Pure: the event depends on the record and on the running maximum of the event
+times before it.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class TimePlan:
     Parameters
     ----------
     column
-        Its column.
+        Name of the column.
     unit
         Of integers since 1970-01-01 UTC: ``us``, ``ms`` or ``s``.
     format, zone
-        Of text: for `strptime`, or `ISO_FORMAT`; and the zone of times that name none.
+        Of text: a format of `strptime`, or `ISO_FORMAT`; and the zone of times without one.
     """
 
     column: str
@@ -96,7 +96,7 @@ class EventPlan:
 
 @dataclass
 class Events:
-    """Events of one source in its order, and the records that are none."""
+    """Events of one source in its order, and the records that are not events."""
 
     batch: pa.RecordBatch
     rejects: list[Reject]
@@ -110,13 +110,13 @@ def parse_times(
     Returns
     -------
     time, null, bad
-        int64 microseconds; where the value is null; where it is no time at
-        all, or outside ``[EARLIEST, LATEST)``. Each of shape (n,).
+        int64 microseconds; where the value is null; where it is not a time,
+        or is outside ``[EARLIEST, LATEST)``. Each of shape (n,).
 
     Raises
     ------
     TypeError
-        If the column's type does not go with the declared notation.
+        If the column's type does not fit the declared notation.
     """
     null = column.is_null().to_numpy(zero_copy_only=False)
     unreadable = np.zeros(len(column), np.bool_)
@@ -132,7 +132,7 @@ def parse_times(
     elif pa.types.is_integer(kind):
         time = _int64(column)
         unit = _UNITS[plan.unit]
-        # Out of range before it is multiplied, or it might wrap around into range.
+        # Checked before it is multiplied: the product might wrap around into range.
         unreadable = (time < EARLIEST) | (time >= LATEST // unit)
         time = np.where(unreadable, 0, time * unit)
     elif pa.types.is_floating(kind):
@@ -159,7 +159,8 @@ def _parse_text_times(column: pa.Array, plan: TimePlan) -> pa.Array:
         except pa.ArrowInvalid:
             return pa.array([_iso(value) for value in text.to_pylist()], pa.timestamp("us", "UTC"))
     naive = pc.strptime(text, format=plan.format, unit="us", error_is_null=True)
-    # In the hour that a zone repeats the first pass is meant, in the one it skips, its end.
+    # A time in an hour that the zone repeats is of the first pass; one in an hour that it
+    # skips is the end of the gap.
     return pc.assume_timezone(naive, plan.zone, ambiguous="earliest", nonexistent="latest")
 
 
@@ -179,7 +180,7 @@ class EventBuilder:
     Parameters
     ----------
     plan
-        How.
+        How the stream's records become events.
     out_of_orderness
         The source's progress is its greatest event time minus this, microseconds.
     """
@@ -191,13 +192,13 @@ class EventBuilder:
 
     @property
     def progress(self) -> int:
-        """Event time before which no further row counts as in order."""
+        """Event time (microseconds UTC) before which a further row is out of order."""
         return NEVER if self.greatest == NEVER else self.greatest - self.out_of_orderness
 
     def check(self, records: Records) -> Events:
-        """Set aside records without key or valid time, and add event times.
+        """Reject records without key or valid time, and add event times.
 
-        The events still lack what `finish` adds.
+        `finish` must follow, to add arrival progress and digests.
         """
         plan, batch = self.plan, records.batch
         time, null_time, bad_time = parse_times(batch.column(plan.time.column), plan.time)
@@ -237,8 +238,8 @@ class EventBuilder:
         batch
             Events from `check`, in the order of the source.
         offsets
-            Their positions in that order, shape (n,); None if those are the
-            record numbers, which then need no column of their own.
+            Their positions in that order, shape (n,); None if these equal the
+            record numbers, which then need no separate column.
         """
         keep_record = offsets is not None
         if offsets is None:
@@ -289,13 +290,13 @@ def _hash_ids(column: pa.Array) -> tuple[pa.Array, pa.Array]:
 
 
 def with_event_time(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return events as the user knows them, their time as the column ``event_time``."""
+    """Return events without internal columns, with their time as the column ``event_time``."""
     times = batch.column(TIME).cast(pa.timestamp("us", tz="UTC"))
     return without_reserved(batch).append_column("event_time", times)
 
 
 def record_text(batch: pa.RecordBatch, row: int) -> str:
-    """Write one row as a JSON object."""
+    """Return one row as a JSON object; bytes as text, with escapes where they are not UTF-8."""
     values = {name: batch.column(name)[row].as_py() for name in batch.schema.names}
     return json.dumps(values, default=_plain, ensure_ascii=False)
 

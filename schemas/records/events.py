@@ -1,6 +1,6 @@
 """The columns that Headrace adds to an event on its way to the join.
 
-They start with two underscores, which no input column may do.
+Their names start with two underscores; names of input columns must not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ EMIT = "__emit"
 ACTION_TIME = "__action_time"
 """Event time of the action for which a row left, int64 microseconds."""
 ACTION_SOURCE, ACTION_OFFSET = "__action_source", "__action_offset"
-"""Where that action came from: number of the source, int32, and offset, int64."""
+"""Source of that action: its number, int32, and the action's position in it, int64."""
 PLACE = "__place"
 """Place of a dead letter's record: number of the source times 2^43, and position, int64."""
 RATE = "__rate"
@@ -42,9 +42,9 @@ IMPRESSIONS = 0
 """Number of the impression stream; those of action streams follow."""
 
 NEVER = -(2**62)
-"""A time before every event: the progress of a source that showed nothing yet."""
+"""A time before every event: the progress of a source without an event so far."""
 FOREVER = 2**62
-"""A time after every event: the progress of a source that ended."""
+"""A time after every event: the progress of a source that has ended."""
 
 EARLIEST = 0
 LATEST = 47_482 * DAY
@@ -52,7 +52,7 @@ LATEST = 47_482 * DAY
 
 
 class Outcome(StrEnum):
-    """Where an input record ended; each ends in exactly one."""
+    """What became of an input record; each has exactly one outcome."""
 
     SETTLED = "settled"
     DUPLICATE = "duplicate"
@@ -64,7 +64,7 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a record is a dead letter: an outcome, or what makes it invalid."""
+    """Why a record is a dead letter: an outcome, or what is invalid about it."""
 
     DUPLICATE = "duplicate"
     LATE = "late"
@@ -97,10 +97,10 @@ DEAD_LETTER_SCHEMA = pa.schema(
 
 
 ACTION_ORDER = (EMIT, KEY0, KEY1, ACTION_TIME, ACTION_SOURCE, ACTION_OFFSET)
-"""The order of joined actions and of corrections; total, for an action has one place."""
+"""The order of joined actions and of corrections; total, because an action has one place."""
 
 
 def without_reserved(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the batch as the user knows it, without the columns named here."""
+    """Return the batch without internal columns, those whose names start with `RESERVED_PREFIX`."""
     names = [name for name in batch.schema.names if not name.startswith(RESERVED_PREFIX)]
     return batch.select(names)

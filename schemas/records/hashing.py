@@ -5,12 +5,12 @@ keys has a probability of 1e-24), features by the first 64. The digest of
 
 - text and bytes is that of their bytes with seed 0,
 - integers, booleans and timestamps that of 8 little-endian bytes with seed 1,
-  integers from 2^63 on with seed 3, for as signed ones their bytes are taken,
+  but of integers from 2^63 on with seed 3, because their bytes are those of negative ones,
 - floats that of their 8 IEEE 754 bytes with seed 2,
-- several columns that of the concatenated 16-byte digests of each, seed 0.
+- several columns that of the concatenated 16-byte digests of each, with seed 0.
 
-So the integer 5 and the text "5" differ, as keys and as features; text and bytes of
-equal bytes do not.
+So the integer 5 and the text "5" differ, as keys and as features; text and bytes that
+hold the same bytes do not.
 
 References
 ----------
@@ -116,7 +116,7 @@ def _hash_words(words, seed, out1, out2):
 
 
 def hash_bytes(data: bytes, seed: int = TEXT_SEED) -> tuple[int, int]:
-    """Hash one byte string.
+    """Return both halves of the digest of one byte string.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def hash_column(column: pa.Array) -> tuple[UInt64s, UInt64s]:
     ----------
     column
         Text, bytes, integers, booleans, timestamps or floats, shape (n,).
-        What a null hashes to is not defined.
+        The hash of a null is undefined.
 
     Returns
     -------
@@ -183,16 +183,16 @@ def _hash_large(words: UInt64s) -> tuple[UInt64s, UInt64s]:
 
 
 def hash_columns(columns: Sequence[pa.Array]) -> tuple[UInt64s, UInt64s]:
-    """Hash each row of one or more columns, as `hash_column` does if it is one."""
+    """Hash each row of one or more columns; of a single column as `hash_column` does."""
     digests = [hash_column(column) for column in columns]
     if len(digests) == 1:
         return digests[0]
     rows = len(columns[0])
-    joined = np.ascontiguousarray(np.stack([half for pair in digests for half in pair], axis=1))
-    width = joined.shape[1] * 8
+    halves = np.ascontiguousarray(np.stack([half for pair in digests for half in pair], axis=1))
+    width = halves.shape[1] * 8
     offsets = np.arange(rows + 1, dtype=np.int64) * width
     out1, out2 = np.empty(rows, np.uint64), np.empty(rows, np.uint64)
-    _hash_bytes(joined.reshape(-1).view(np.uint8), offsets, TEXT_SEED, out1, out2)
+    _hash_bytes(halves.reshape(-1).view(np.uint8), offsets, TEXT_SEED, out1, out2)
     return out1, out2
 
 
@@ -218,12 +218,12 @@ def assign_shards(hashes: UInt64s, shards: int) -> npt.NDArray[np.int32]:
 @nb.njit(cache=True, nogil=True)
 def _uniform(hashes, salt, out):
     for i in range(hashes.size):
-        # 53 bits are the most that a float64 compares exactly.
+        # A float64 holds integers of up to 53 bits exactly.
         out[i] = np.float64(fmix64(hashes[i] ^ salt) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
 def uniform(hashes: UInt64s, seed: int) -> npt.NDArray[np.float64]:
-    """Return a number in [0, 1) for each hash, evenly spread; another seed draws anew."""
+    """Return a uniform number in [0, 1) for each hash; other seeds give independent numbers."""
     salt = np.uint64(hash_bytes(seed.to_bytes(8, "little"), INTEGER_SEED)[0])
     out = np.empty(hashes.size, np.float64)
     _uniform(hashes, salt, out)

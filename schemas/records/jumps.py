@@ -1,18 +1,18 @@
-"""Events whose clock cannot be right: far ahead of their source, and alone with it.
+"""Events whose clock cannot be right: far ahead of their source, with no other row there.
 
 The progress of a source is its greatest event time. One event from a device
 whose clock says 2099 would raise it past everything, and every later event
 would be late. So an event more than `max_jump` ahead of the greatest time
 believed before it in its source is believed only if the rows after it agree: of
 the next `WITNESSES` at least half, five of nine, must be no more than `max_jump`
-before it. Otherwise it is rejected, and counts for nothing after. Near the end
-of a source those that are left judge, so its last row is always believed, having
-none. But fewer than five that agree do not confirm it: it is an event, and yet the
-log is not taken to be complete until then. Nothing comes before the first row, so it
-is judged too, and so is every row until one is believed; believed, it is confirmed.
+before it. Otherwise it is rejected, and has no further effect. Near the end of a
+source the remaining rows decide, so its last row, having none after it, is always
+believed. But fewer than five rows that agree do not confirm an event: it counts, but
+the log is not considered complete until its time. The first row has none before it,
+so it is judged too, and so is every row until one is believed; that one is confirmed.
 
 The rule looks at rows alone, so it does not depend on how blocks are cut, and a
-real gap in a log passes it. So does a run of six or more wrong rows that agree.
+real gap in a log passes it. So do six or more wrong rows in sequence that agree.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _MOST_OF_THEM = 5
 
 @dataclass(frozen=True)
 class Judged:
-    """What is known of the next rows of a source.
+    """The verdict on the next rows of a source.
 
     Parameters
     ----------
     rows
-        How many could be judged: the others wait for rows to follow.
+        How many could be judged; the others wait for rows to follow.
     refuted, doubtful
-        Which of those are no events, and which are events that nothing confirms,
+        Which of these are rejected, and which are events that no other row confirms,
         bool, shape (rows,).
     greatest
-        The greatest confirmed event time after them.
+        The greatest confirmed event time up to and including these rows.
     """
 
     rows: int
@@ -72,7 +72,7 @@ def _judge(time, greatest, max_jump, ended, refuted, doubtful):
 
 
 def judge_jumps(time: Int64s, greatest: int, max_jump: int, ended: bool) -> Judged:
-    """Judge the next rows of a source.
+    """Judge which of the next rows of a source to believe.
 
     Parameters
     ----------
@@ -81,10 +81,9 @@ def judge_jumps(time: Int64s, greatest: int, max_jump: int, ended: bool) -> Judg
     greatest
         Greatest event time confirmed before them, `NEVER` without one.
     max_jump
-        In microseconds.
+        How far an event may be ahead without agreeing rows, inclusive; microseconds.
     ended
         Whether no row follows.
-
     """
     refuted, doubtful = np.zeros((2, time.size), np.bool_)
     rows, greatest = _judge(time, greatest, max_jump, ended, refuted, doubtful)

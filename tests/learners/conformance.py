@@ -1,7 +1,7 @@
-"""What every learner must hold to: one suite, whatever learns.
+"""What every learner must fulfil: one suite for all of them.
 
-`CHECKS` are functions of a `Subject`; ``test_conformance.py`` runs all of them over all
-that is registered, and a learner from elsewhere can be put through them in the same way.
+`CHECKS` are functions of a `Subject`; ``test_conformance.py`` runs each of them for every
+registered learner, and a learner from elsewhere can be checked in the same way.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ ROWS = 240
 
 @dataclass(frozen=True)
 class Subject:
-    """A learner to be put through the checks.
+    """A learner to check.
 
     Parameters
     ----------
     name, algorithm
-        Its kind.
+        Name of its algorithm, and the entry of a registry under it.
     parameters
-        Of the kind's model.
+        An instance of ``algorithm.parameters``.
     scratch
         A folder to write to.
     """
@@ -50,7 +50,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Lesson:
-    """Rows to learn, with all that `Learner.learn` takes."""
+    """Rows to learn, with all arguments of `Learner.learn`."""
 
     rows: FeatureRows
     order: np.ndarray
@@ -59,14 +59,14 @@ class Lesson:
     offset: np.ndarray
 
     def cut(self, begin: int, end: int) -> Lesson:
-        """Visit a stretch of the order alone."""
+        """Return the part of the lesson that visits ``order[begin:end]``."""
         here = slice(begin, end)
         return Lesson(
             self.rows, self.order[here], self.label[here], self.importance[here], self.offset[here]
         )
 
     def weighing(self, importance: float) -> Lesson:
-        """Visit the same rows, each with this weight."""
+        """Return the same lesson with this weight for every row."""
         return Lesson(
             self.rows, self.order, self.label, np.full(self.order.size, importance), self.offset
         )
@@ -76,7 +76,7 @@ class Lesson:
 
 
 def lesson(seed: int, rows: int = ROWS, bits: int = BITS, valued: bool = True) -> Lesson:
-    """Rows of one to six features, some of them twice, in an order that is not theirs."""
+    """Make rows of one to six features, some of them repeated, to be visited in random order."""
     random = np.random.default_rng(seed)
     widths = random.integers(1, 7, rows)
     starts = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
@@ -92,7 +92,7 @@ def lesson(seed: int, rows: int = ROWS, bits: int = BITS, valued: bool = True) -
 
 
 def state(learner: Learner) -> dict[str, Any]:
-    """Return the whole state, in a form that can be compared to the last bit."""
+    """Return the whole state in a form that compares bit for bit."""
     return {name: (a.dtype.str, a.tobytes()) for name, a in learner.export().items()}
 
 
@@ -101,7 +101,7 @@ def bits_of(margins: np.ndarray) -> bytes:
 
 
 def same_rows_same_bits(subject: Subject) -> None:
-    """Two learners that learn the same are the same, with numeric values and without."""
+    """Two learners that learn the same rows have the same state, with and without values."""
     for valued in (True, False):
         one, other = subject.make(), subject.make()
         taught = lesson(1, valued=valued)
@@ -109,8 +109,8 @@ def same_rows_same_bits(subject: Subject) -> None:
         assert state(one) == state(other)
 
 
-def learning_changes_something(subject: Subject) -> None:
-    """What was learned shows in the state and in predictions."""
+def learning_changes_state_and_predictions(subject: Subject) -> None:
+    """A learner that ignores its rows fails here."""
     learner = subject.make()
     before, taught = state(learner), lesson(1)
     margins = [bits_of(learner.predict(taught.rows))]
@@ -122,7 +122,7 @@ def learning_changes_something(subject: Subject) -> None:
 
 
 def cuts_change_nothing(subject: Subject) -> None:
-    """However the rows come in calls, margins and state are the same; empty calls too."""
+    """However rows are split over calls, margins and state are the same; empty calls included."""
     whole, parts, taught = subject.make(), subject.make(), lesson(2)
     expected = taught.taught(whole)
     edges = [0, 0, 1, 2, 50, 51, 133, ROWS]
@@ -132,7 +132,7 @@ def cuts_change_nothing(subject: Subject) -> None:
 
 
 def margins_are_those_of_predict(subject: Subject) -> None:
-    """Each row is predicted before it is learned, and without its offset."""
+    """The margin of a row is its prediction just before, without its offset."""
     learner, taught = subject.make(), lesson(3, rows=40)
     for at in range(40):
         expected = learner.predict(taught.rows)[taught.order[at]]
@@ -141,7 +141,7 @@ def margins_are_those_of_predict(subject: Subject) -> None:
 
 
 def predict_is_pure(subject: Subject) -> None:
-    """Asking changes nothing, neither state nor what is answered next nor what is learned."""
+    """Predicting changes nothing: neither state nor later predictions nor what is learned."""
     asked, left, taught = subject.make(), subject.make(), lesson(4)
     for begin in range(0, ROWS, 60):
         here = taught.cut(begin, begin + 60)
@@ -152,22 +152,22 @@ def predict_is_pure(subject: Subject) -> None:
         assert bits_of(here.taught(asked)) == bits_of(here.taught(left))
 
 
-def what_it_is_given_stays(subject: Subject) -> None:
-    """Features, labels, weights and offsets are not written to."""
+def arguments_are_not_changed(subject: Subject) -> None:
+    """Features, labels, weights and offsets are only read."""
     given = lesson(5)
     before = pickle.dumps(given)
     given.taught(subject.make())
     assert pickle.dumps(given) == before
 
 
-def snapshots_go_on_bit_by_bit(subject: Subject) -> None:
-    """At every point, also before anything was learned, one that is loaded goes on the same."""
+def learning_continues_from_a_snapshot_bit_for_bit(subject: Subject) -> None:
+    """At every point, also before the first row, a loaded learner continues as the saved one."""
     learner, taught = subject.make(), lesson(6)
-    known = {subject.name: subject.algorithm}
+    algorithms = {subject.name: subject.algorithm}
     for begin in range(0, ROWS, 60):
         folder = subject.scratch / f"snapshot-{begin}"
         manifest = save_snapshot(folder, subject.name, learner, {})
-        again, read = load_snapshot(folder, known)
+        again, read = load_snapshot(folder, algorithms)
         assert read == manifest
         assert (again.parameters, again.bits) == (learner.parameters, learner.bits)
         assert state(again) == state(learner)
@@ -180,18 +180,18 @@ def snapshots_go_on_bit_by_bit(subject: Subject) -> None:
         assert state(through) == state(again)
 
 
-def it_restores_over_what_it_knew(subject: Subject) -> None:
-    """Nothing of what a learner knew before shows after `restore`."""
-    known, other = subject.make(), subject.make()
-    lesson(7).taught(known)
+def restoring_replaces_the_whole_state(subject: Subject) -> None:
+    """Nothing that a learner learned before `restore` shows after it."""
+    one, other = subject.make(), subject.make()
+    lesson(7).taught(one)
     lesson(8).taught(other)
-    other.restore(known.export())
-    assert state(other) == state(known)
-    assert bits_of(lesson(9).taught(other)) == bits_of(lesson(9).taught(known))
+    other.restore(one.export())
+    assert state(other) == state(one)
+    assert bits_of(lesson(9).taught(other)) == bits_of(lesson(9).taught(one))
 
 
-def its_arrays_can_be_stored(subject: Subject) -> None:
-    """Plain arrays of one dimension, finite, whose names and types are always the same."""
+def exported_arrays_can_be_stored(subject: Subject) -> None:
+    """They have one dimension, are finite, and always have the same names and types."""
     learner = subject.make()
     empty = learner.export()
     lesson(10).taught(learner)
@@ -204,7 +204,7 @@ def its_arrays_can_be_stored(subject: Subject) -> None:
         assert np.isfinite(array).all(), name
 
 
-def it_pickles(subject: Subject) -> None:
+def learner_and_parameters_pickle(subject: Subject) -> None:
     """Learners travel to workers; parameters are part of plans."""
     learner = subject.make()
     lesson(11).taught(learner)
@@ -215,17 +215,17 @@ def it_pickles(subject: Subject) -> None:
 
 
 def memory_is_bounded(subject: Subject) -> None:
-    """State takes no more than is declared, however much is learned."""
+    """State takes no more than `state_bytes`, however much is learned."""
     learner = subject.make()
     for seed in range(30):
         lesson(seed, rows=1_000).taught(learner)
-    # A pickle has all that an object holds, and some hundred bytes of names.
+    # A pickle has the whole object, and some hundred bytes of names.
     assert len(pickle.dumps(learner)) <= learner.state_bytes + 4_096
     assert learner.state_bytes == subject.make().state_bytes
 
 
 def figures_are_counts(subject: Subject) -> None:
-    """What manifest and summary say are numbers of things."""
+    """Figures for manifest and summary are integers, zero or more."""
     learner = subject.make()
     lesson(12).taught(learner)
     for name, figure in learner.figures().items():
@@ -234,7 +234,7 @@ def figures_are_counts(subject: Subject) -> None:
 
 
 def a_weight_of_zero_changes_nothing(subject: Subject) -> None:
-    """Neither at the start nor later; the margin is that of any other row."""
+    """Neither at the start nor later; such a row has a margin like any other."""
     learner = subject.make()
     for seed in (13, 14):
         before = state(learner)
@@ -245,8 +245,8 @@ def a_weight_of_zero_changes_nothing(subject: Subject) -> None:
         lesson(seed).taught(learner)
 
 
-def a_weight_is_what_it_is_said_to_be(subject: Subject) -> None:
-    """The factor of a gradient, or so many rows one after another."""
+def a_weight_has_its_declared_effect(subject: Subject) -> None:
+    """It is a factor of the gradient, or the row counts as so many rows in sequence."""
     learner = subject.make()
     assert learner.weight in ("gradient", "repetition")
     lesson(16).taught(learner)
@@ -258,7 +258,7 @@ def a_weight_is_what_it_is_said_to_be(subject: Subject) -> None:
             for _ in range(3):
                 row.weighing(1.0).taught(other)
         else:
-            # The gradient of log loss is p - y: half of it is that of a label half way to p.
+            # The gradient of log loss is p - y; a label half way to p halves it.
             p = 1 / (1 + np.exp(-(other.predict(row.rows)[row.order] + row.offset)))
             row.weighing(0.5).taught(one)
             half = Lesson(row.rows, row.order, (p + row.label) / 2, np.ones(1), row.offset)
@@ -283,18 +283,18 @@ def the_label_raises_the_margin(subject: Subject) -> None:
 
 CHECKS: list[Callable[[Subject], None]] = [
     same_rows_same_bits,
-    learning_changes_something,
+    learning_changes_state_and_predictions,
     cuts_change_nothing,
     margins_are_those_of_predict,
     predict_is_pure,
-    what_it_is_given_stays,
-    snapshots_go_on_bit_by_bit,
-    it_restores_over_what_it_knew,
-    its_arrays_can_be_stored,
-    it_pickles,
+    arguments_are_not_changed,
+    learning_continues_from_a_snapshot_bit_for_bit,
+    restoring_replaces_the_whole_state,
+    exported_arrays_can_be_stored,
+    learner_and_parameters_pickle,
     memory_is_bounded,
     figures_are_counts,
     a_weight_of_zero_changes_nothing,
-    a_weight_is_what_it_is_said_to_be,
+    a_weight_has_its_declared_effect,
     the_label_raises_the_margin,
 ]

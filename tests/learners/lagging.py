@@ -1,4 +1,4 @@
-"""A hand-over that lags behind, as one with a thread would, but always by as much."""
+"""A hand-over that lags behind, as one with a thread would, but by a fixed number of epochs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BEHIND = 2
 
 
 class Lagging:
-    """Learns an epoch when `BEHIND` further ones have come, or at a flush."""
+    """Learns an epoch when `BEHIND` later ones have been put, or at a flush."""
 
     def __init__(self, learn: Learn) -> None:
         self.learn = learn

@@ -9,13 +9,13 @@ from river.datasets import Phishing
 from headrace.learners.river import FTRLProximalClassifier
 
 
-def test_it_passes_the_checks_of_river():
+def test_the_classifier_passes_the_checks_of_river():
     """Every check that river has for a classifier holds."""
     checks.check_estimator(FTRLProximalClassifier(l1=0.0, bits=10))
 
 
-def test_it_learns_a_real_set():
-    """Progressive accuracy on river's phishing set is that of a sound logistic regression."""
+def test_the_classifier_learns_phishing():
+    """Progressive accuracy on river's set is that of a sound logistic regression."""
     model = preprocessing.StandardScaler() | FTRLProximalClassifier(alpha=0.5, l1=0.0, bits=14)
     accuracy = metrics.Accuracy()
     for x, y in Phishing():
@@ -24,8 +24,8 @@ def test_it_learns_a_real_set():
     assert accuracy.get() > 0.87
 
 
-def test_a_weight_counts_as_often_as_it_says():
-    """A sample of weight 0 changes nothing."""
+def test_a_sample_of_weight_zero_changes_nothing_and_one_of_weight_two_does():
+    """Before any sample both probabilities are a half."""
     model = FTRLProximalClassifier(l1=0.0, bits=8)
     before = model.predict_proba_one({"a": 1.0})
     model.learn_one({"a": 1.0}, True, w=0.0)
@@ -49,9 +49,11 @@ def arrow(rows):
     return pa.Table.from_pandas(rows, preserve_index=False)
 
 
-@pytest.mark.parametrize("table", [pd.DataFrame, arrow, pl.from_pandas])
-def test_a_table_is_learned_as_its_rows_are(table):
-    """One by one or all at once, to the same bits; what is missing is left out."""
+@pytest.mark.parametrize(
+    "table", [pd.DataFrame, arrow, pl.from_pandas], ids=["pandas", "Arrow", "polars"]
+)
+def test_learning_a_table_equals_learning_its_rows(table):
+    """To the same bits; missing values are left out."""
     rows = frame(500)
     rows["kind"] = rows["ad"].map(str).astype("category")
     label = rows["new"] ^ (rows["ad"] > 5)
@@ -72,8 +74,8 @@ def test_a_table_is_learned_as_its_rows_are(table):
     np.testing.assert_array_equal(many.predict_many(table(rows)), np.array(expected) > 0.5)
 
 
-def test_many_keep_their_index():
-    """Probabilities lie beside the rows that they are of."""
+def test_probabilities_keep_the_index_of_a_pandas_table():
+    """So they can be put beside the rows that they belong to."""
     rows = frame(4).set_index(pd.Index([7, 5, 3, 1]))
     p = FTRLProximalClassifier(bits=8).predict_proba_many(rows)
     assert list(p.index) == [7, 5, 3, 1]

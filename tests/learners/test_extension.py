@@ -1,4 +1,4 @@
-"""A learner from elsewhere: a class, an entry in a registry, and everything else holds."""
+"""A learner from elsewhere: a class and an entry in a registry are enough."""
 
 from __future__ import annotations
 
@@ -67,20 +67,20 @@ EXTENDED = {**ALGORITHMS, "sgd": Algorithm(SgdParameters, Sgd)}
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_it_passes_the_checks_of_all_learners(check, tmp_path):
-    """The suite asks for nothing but the protocol."""
+def test_a_learner_from_elsewhere_passes_the_checks_of_all_learners(check, tmp_path):
+    """The suite uses nothing but the protocol."""
     check(Subject("sgd", EXTENDED["sgd"], SgdParameters(), tmp_path))
 
 
 class Forgetful(Sgd):
-    """Does not go on from a snapshot with all that it had."""
+    """Loses precision when it is restored."""
 
     def restore(self, arrays):
         self.w = arrays["w"].astype(np.float32).astype(np.float64)
 
 
 class Curious(Sgd):
-    """Learns from being asked."""
+    """Changes its state when it predicts."""
 
     def predict(self, rows):
         self.w[0] += 1e-9
@@ -88,7 +88,7 @@ class Curious(Sgd):
 
 
 class Batchwise(Sgd):
-    """Learns each call's rows from the weights at its beginning."""
+    """Learns all rows of a call from the weights at its beginning."""
 
     def learn(self, rows, order, *given):
         margins, start, step = [], self.w.copy(), np.zeros_like(self.w)
@@ -103,22 +103,22 @@ class Batchwise(Sgd):
 
 
 class Hoarder(Sgd):
-    """Keeps all that it saw."""
+    """Keeps all rows that it learned."""
 
     def learn(self, rows, *given):
-        self.seen = [*getattr(self, "seen", []), rows.indices]
+        self.hoard = [*getattr(self, "hoard", []), rows.indices]
         return super().learn(rows, *given)
 
 
 class Deaf(Sgd):
-    """Takes no heed of weights."""
+    """Ignores weights."""
 
     def learn(self, rows, order, label, importance, offset):
         return super().learn(rows, order, label, np.ones(order.size), offset)
 
 
 class Repetitive(Sgd):
-    """Says that a weight counts rows, which no gradient step does."""
+    """Declares that a weight repeats a row, which a gradient step does not do."""
 
     weight = "repetition"
 
@@ -126,17 +126,19 @@ class Repetitive(Sgd):
 @pytest.mark.parametrize(
     ("broken", "checks"),
     [
-        (Forgetful, {"snapshots_go_on_bit_by_bit", "it_restores_over_what_it_knew"}),
+        (Forgetful, {"learning_continues_from_a_snapshot_bit_for_bit",
+                     "restoring_replaces_the_whole_state"}),
         (Curious, {"predict_is_pure", "a_weight_of_zero_changes_nothing"}),
-        (Batchwise, {"cuts_change_nothing", "snapshots_go_on_bit_by_bit"}),
+        (Batchwise, {"cuts_change_nothing", "learning_continues_from_a_snapshot_bit_for_bit"}),
         (Hoarder, {"memory_is_bounded"}),
-        (Deaf, {"a_weight_of_zero_changes_nothing", "a_weight_is_what_it_is_said_to_be"}),
-        (Repetitive, {"a_weight_is_what_it_is_said_to_be"}),
+        (Deaf, {"a_weight_of_zero_changes_nothing", "a_weight_has_its_declared_effect"}),
+        (Repetitive, {"a_weight_has_its_declared_effect"}),
     ],
-    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+    ids=["loses precision on restoring", "changes on predicting", "learns a call as one batch",
+         "keeps all rows", "ignores weights", "declares the wrong effect of weights"],
 )  # fmt: skip
-def test_the_checks_bite(broken, checks, tmp_path):
-    """A learner that is wrong in one way fails the checks that are about it, and no others."""
+def test_a_learner_with_one_fault_fails_the_checks_of_that_fault(broken, checks, tmp_path):
+    """And no others."""
     failed = set()
     for check in CHECKS:
         try:
@@ -148,7 +150,7 @@ def test_the_checks_bite(broken, checks, tmp_path):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> Path:
-    """A small log, and a configuration that has three learners on it."""
+    """A small log, and a configuration with three learners."""
     quiet_beam()
     folder = tmp_path_factory.mktemp("log")
     write_traffic(Traffic(impressions=1_500, rate=1, seed=3, click_rate=0.2), folder)
@@ -191,8 +193,8 @@ def replay(config: Path, out: Path) -> dict:
         return replay(inputs, place).summary
 
 
-def test_it_learns_in_a_whole_replay(config, tmp_path):
-    """Beside others, with a snapshot of its own that a registry with it can load."""
+def test_a_learner_from_elsewhere_learns_in_a_replay(config, tmp_path):
+    """Beside others, with a snapshot that can be loaded by a registry with its algorithm."""
     summary = replay(config, tmp_path / "out")
     learners = summary["learners"]
     assert {name: learner["algorithm"] for name, learner in learners.items()} == {
@@ -208,14 +210,14 @@ def test_it_learns_in_a_whole_replay(config, tmp_path):
     assert manifest["sha256"] == learners["slow"]["model"]["sha256"]
     assert manifest["parameters"] == {"rate": 0.01}
     assert learner.parameters == SgdParameters(rate=0.01)
-    with pytest.raises(SnapshotError, match=r"expected a learner of \['ftrl'\] \(got 'sgd'\)"):
+    with pytest.raises(SnapshotError, match=r"expected an algorithm of \['ftrl'\] \(got 'sgd'\)"):
         load_snapshot(folder)
     report = (tmp_path / "out" / "report.html").read_text()
     assert [f"Learner {name}: " in report for name in learners] == [True] * 3
 
 
-def test_a_learner_does_not_depend_on_those_beside_it(config, tmp_path):
-    """Alone, in the short form and with an epoch of its own, it comes to the same model."""
+def test_a_model_does_not_depend_on_other_learners(config, tmp_path):
+    """Alone, in the short form and with another epoch, the model is the same."""
     among = replay(config, tmp_path / "among")["learners"]["click"]
     text = config.read_text()
     alone = config.with_name("alone.toml")
@@ -241,14 +243,16 @@ def test_a_learner_does_not_depend_on_those_beside_it(config, tmp_path):
          "learners.slow.rate: input should be greater than 0 (got 0.0); "
          "rates lie in (0, 1], other parameters above 0"),
         ("rate = 0.01", "alpha = 0.1",
-         "learners.slow.alpha: unknown key (got 0.1); known here: algorithm, bits, epoch, "
+         "learners.slow.alpha: unknown key (got 0.1); use one of algorithm, bits, epoch, "
          "features, label, rate"),
         ("rate = 0.01", "rates = 0.1",
          "learners.slow.rates: unknown key (got 0.1); did you mean rate?"),
     ],
+    ids=["an unknown algorithm", "a parameter out of range", "a parameter of another algorithm",
+         "a misspelt parameter"],
 )  # fmt: skip
-def test_what_is_wrong_with_its_table_is_said_as_of_any_other(config, old, new, message):
-    """File, key path, value and hint, by its own parameters."""
+def test_an_error_in_the_table_of_a_learner_from_elsewhere_is_named(config, old, new, message):
+    """With file, key path, value and hint, by the model of its parameters."""
     wrong = config.with_name("wrong.toml")
     wrong.write_text(config.read_text().replace(old, new))
     with pytest.raises(ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""The vectors of docs/features.md, by the encoder and by plain Python."""
+"""The vectors of docs/features.md, computed by the encoder and by plain Python."""
 
 import datetime
 import json
@@ -50,7 +50,7 @@ def parsed(text):
 
 
 def declared(kind, columns):
-    """Return the features that a row of the table is about."""
+    """Return the configuration of the features in a row of the table."""
     form, _, more = kind.partition(" ")
     if form == "cross":
         return {"crosses": (tuple(columns),)}
@@ -64,7 +64,7 @@ def declared(kind, columns):
     return {} if form == "intercept" else {"numeric": {columns[0]: form}}
 
 
-# What follows knows nothing of the encoder: it is the page's words in plain integers.
+# What follows does not use the encoder: it follows the text of the page, in plain integers.
 
 ALL = 2**64 - 1
 NULL = 0x9AE16A3B2F90404F
@@ -142,8 +142,8 @@ def listed(cell):
     return [] if cell == "none" else cell.split(", ")
 
 
-def test_the_page_has_vectors_of_every_kind():
-    """Each kind, and each type of value, is there."""
+def test_the_page_has_vectors_of_every_kind_and_type():
+    """At least one of each."""
     rows = vectors()
     assert len(rows) >= 20
     assert {row[0].partition(" ")[0] for row in rows} == {
@@ -154,8 +154,8 @@ def test_the_page_has_vectors_of_every_kind():
 
 
 @pytest.mark.parametrize("row", vectors(), ids=lambda row: f"{row[0]} {row[2]}")
-def test_the_vectors_are_right(row):
-    """Each is what the encoder gives, and what plain Python makes of the page's words."""
+def test_a_vector_of_the_page_is_right(row):
+    """The encoder and plain Python that follows the page's text both give it."""
     kind, columns, values = row[0], listed(row[1]), [parsed(v) for v in row[2].split(" ; ") if v]
     hashes = [int(text, 16) for text in listed(row[3])]
     indices, numbers = [int(text) for text in listed(row[4])], [float(n) for n in listed(row[5])]
@@ -180,7 +180,7 @@ def test_the_vectors_are_right(row):
             assert numbers == [1.0] * len(hashes)
 
 
-def test_features_lie_in_the_order_of_the_page():
+def test_features_are_encoded_in_the_order_of_the_page():
     """Intercept, categorical, crosses, numeric, multi-valued, each as declared."""
     batch = pa.RecordBatch.from_pydict({"a": ["x"], "b": ["y"], "n": [2.0], "t": [["u", "v"]]})
     config = {

@@ -22,8 +22,8 @@ def rows_of(rows):
     ]
 
 
-def test_equal_values_share_an_index_and_columns_do_not():
-    """A value of one column is another feature than the same value of another."""
+def test_equal_values_share_an_index_within_a_column_only():
+    """The same value in two columns is two features."""
     rows = rows_of(
         encode({"categorical": ("a", "b")}, {"a": ["x", "y", "x"], "b": ["x", "x", "x"]})
     )
@@ -34,14 +34,14 @@ def test_equal_values_share_an_index_and_columns_do_not():
     assert rows[0][1] != rows[0][2]
 
 
-def test_null_and_empty_are_different_values():
+def test_null_and_empty_text_are_different_values():
     """A null is a value of its own."""
     rows = rows_of(encode({"categorical": ("a",)}, {"a": ["", None, "0"]}))
     assert len({row[1] for row in rows}) == 3
 
 
-def test_lists_give_a_feature_for_each_of_their_values():
-    """Lists and separated text mean the same; an empty list gives none."""
+def test_each_item_of_a_list_is_a_feature():
+    """Lists and separated text give the same features; an empty list gives none."""
     lists = pa.array([["x", "y"], [], None, ["y"]])
     text = pa.array(["x y", "", None, "y"])
     whole = encode({"multi_valued": ({"column": "t"},)}, {"t": lists})
@@ -53,8 +53,8 @@ def test_lists_give_a_feature_for_each_of_their_values():
     assert len(parts[1]) == 2  # a text has one part at least, here the empty one
 
 
-def test_a_null_list_is_a_value_of_its_own():
-    """It is one feature, that of a null in a list, wherever slices and other columns lie."""
+def test_a_null_list_is_one_feature():
+    """It is that of a null item, whatever slices and other columns there are."""
     lists = pa.array([["x"], None, [], [None, "y"], None, ["z"]])
     columns = {"t": lists, "u": pa.array([None, "a b", None, "", "c", None])}
     config = {"multi_valued": ({"column": "t"}, {"column": "u"})}
@@ -73,14 +73,14 @@ def test_a_null_list_is_a_value_of_its_own():
 
 
 def test_slices_of_lists_encode_as_copies():
-    """Lists that start within their values are read from there."""
+    """A slice of lists starts in the middle of their values."""
     batch = pa.RecordBatch.from_pydict({"t": pa.array([["a"], ["b", "c"], ["d"]])})
     encoder = FeatureEncoder(Features(multi_valued=(MultiValued("t"),)), 20)
     assert rows_of(encoder.encode(batch.slice(1, 2))) == rows_of(encoder.encode(batch))[1:]
 
 
-def test_numbers_are_values_logs_or_buckets():
-    """The form decides; what is no finite number is a feature of value 1."""
+def test_a_number_is_a_value_a_logarithm_or_a_bucket():
+    """As its form says; what is not a finite number is a feature of value 1."""
     numeric = {"x": "linear", "y": "log", "z": (0.0, 10.0)}
     columns = {
         "x": [2.0, None, float("nan"), 3.0],
@@ -98,7 +98,7 @@ def test_numbers_are_values_logs_or_buckets():
 
 
 def test_numbers_are_clipped_after_the_transform():
-    """A finite number of any size is a value that float32 sums can bear."""
+    """So that float32 sums stay finite, whatever the number."""
     numbers = [1.797e308, -1.797e308, 1.1e9, -1e9, 0.9e9, 5e-324]
     columns = {"x": numbers, "y": numbers}
     values = encode({"numeric": {"x": "linear", "y": "log"}}, columns).values.reshape(6, 3)
@@ -107,8 +107,8 @@ def test_numbers_are_clipped_after_the_transform():
     assert MAX_MAGNITUDE == 1e9
 
 
-def test_integers_past_two_to_the_53_are_rounded():
-    """An integer that no float64 holds exactly is a number like others."""
+def test_integers_beyond_two_to_the_53_are_rounded():
+    """An integer that float64 cannot hold exactly is accepted all the same."""
     columns = {"x": pa.array([2**53 + 1, -(2**63)]), "y": pa.array([2**64 - 1, None], pa.uint64())}
     rows = encode({"numeric": {"x": (0.0,), "y": "log"}}, columns)
     assert rows.values.reshape(2, 3)[:, 2].tolist() == pytest.approx([64 * np.log(2), 1])
@@ -127,8 +127,8 @@ ANY_NUMBER = st.none() | st.floats(width=64) | st.sampled_from(
     ),
     st.integers(1, 200),
 )  # fmt: skip
-def test_no_number_destroys_a_model(samples, times):
-    """Whatever numbers come, however often, z, n and predictions stay finite."""
+def test_a_model_stays_finite_whatever_the_numbers(samples, times):
+    """However often they come: z, n and predictions."""
     x, y, z, label, weight = zip(*samples, strict=True)
     columns = {name: pa.array(c, pa.float64()) for name, c in (("x", x), ("y", y), ("z", z))}
     numeric = {"x": "linear", "y": "log", "z": (-1.0, 0.0, 1e300)}
@@ -143,7 +143,7 @@ def test_no_number_destroys_a_model(samples, times):
     assert np.isfinite(margin).all()
 
 
-def test_crosses_depend_on_all_their_columns_in_order():
+def test_a_cross_depends_on_all_its_columns_and_their_order():
     """Equal pairs share an index, others do not."""
     rows = rows_of(
         encode(
@@ -156,13 +156,13 @@ def test_crosses_depend_on_all_their_columns_in_order():
     assert rows[0][1] != rows[0][2]
 
 
-def test_a_column_that_is_missing_is_named():
+def test_a_missing_feature_column_is_named():
     """There is no silent default for a declared column."""
     with pytest.raises(KeyError, match="nowhere"):
         encode({"categorical": ("nowhere",)}, {"a": [1]})
 
 
-def test_the_columns_of_features_are_named_once():
-    """In order of first use, whatever they are used for."""
+def test_the_columns_of_features_are_listed_once_in_order_of_first_use():
+    """Whatever they are used for."""
     features = Features(("a", "b"), (MultiValued("c"),), {"b": "log", "d": "linear"}, (("a", "e"),))
     assert features.columns == ("a", "b", "c", "d", "e")

@@ -1,4 +1,4 @@
-"""FTRL-Proximal against Vowpal Wabbit's, and what Algorithm 1 promises."""
+"""FTRL-Proximal compared with Vowpal Wabbit's, and the properties of Algorithm 1."""
 
 import numpy as np
 import pytest
@@ -23,9 +23,11 @@ def samples(rows, width, features, seed, valued=False):
     return FeatureRows(starts, indices.reshape(-1), values), label
 
 
-@pytest.mark.parametrize("valued", [False, True])
+@pytest.mark.parametrize("valued", [False, True], ids=["all values 1", "numeric values"])
 @pytest.mark.parametrize(
-    "parameters", [FtrlParameters(), FtrlParameters(alpha=0.5, beta=0.1, l1=0.0, l2=0.0)]
+    "parameters",
+    [FtrlParameters(), FtrlParameters(alpha=0.5, beta=0.1, l1=0.0, l2=0.0)],
+    ids=["default parameters", "no regularisation"],
 )
 def test_predictions_agree_with_vowpal_wabbit(parameters, valued):
     """Progressive predictions on equal features and weights agree to about 1e-6."""
@@ -58,7 +60,7 @@ def test_predictions_agree_with_vowpal_wabbit(parameters, valued):
 
 
 def test_weights_are_exactly_zero_within_l1():
-    """Where ``|z| <= l1`` the weight is 0, elsewhere it is not."""
+    """Where ``|z| <= l1`` the weight is 0; elsewhere it is not."""
     rows, label = samples(500, 5, 300, seed=2)
     model = FtrlModel(FtrlParameters(l1=2.0), bits=9)
     model.learn(rows, np.arange(500), label, np.ones(500), np.zeros(500))
@@ -66,7 +68,7 @@ def test_weights_are_exactly_zero_within_l1():
     assert (weights[np.abs(z) <= 2.0] == 0.0).all()
     assert (weights[np.abs(z) > 2.0] != 0.0).all()
     assert 0 < np.count_nonzero(weights) < 300
-    # Prediction uses the same weights as are reported.
+    # Predictions use the weights that `weights` returns.
     expected = [weights[rows.indices[i * 5 : i * 5 + 5]].sum(dtype=np.float64) for i in range(500)]
     assert np.allclose(model.predict(rows), expected, atol=1e-6)
 
@@ -88,7 +90,7 @@ def test_learning_in_parts_equals_learning_at_once():
 
 
 def test_the_offset_moves_training_but_not_the_prediction():
-    """A log-odds offset is part of the gradient only: the model learns what is left."""
+    """An offset of the log-odds counts in the gradient only: the model learns the rest."""
     rows = FeatureRows(np.arange(4001, dtype=np.int64), np.zeros(4000, np.uint32), NONE)
     random = np.random.default_rng(5)
     # Negatives of a rate of 0.1 are kept with probability 0.1: odds are ten times too high.

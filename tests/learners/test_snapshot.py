@@ -18,8 +18,8 @@ def model():
     return model
 
 
-def test_a_snapshot_comes_back_bit_by_bit(tmp_path, model):
-    """Z and n are complete, so learning goes on as if nothing had happened."""
+def test_a_loaded_model_equals_the_saved_one_bit_for_bit(tmp_path, model):
+    """Learning continues from it as from the original."""
     manifest = save_snapshot(tmp_path / "s", "ftrl", model, {"samples": 300})
     again, read = load_snapshot(tmp_path / "s")
     assert np.array_equal(again.zn, model.zn)
@@ -33,7 +33,7 @@ def test_a_snapshot_comes_back_bit_by_bit(tmp_path, model):
 
 
 def test_the_checksum_depends_on_the_model_alone(tmp_path, model):
-    """Other words about a model leave its checksum; another model changes it."""
+    """Other entries of the manifest leave it as it is; another model changes it."""
     first = save_snapshot(tmp_path / "a", "ftrl", model, {"samples": 1})
     second = save_snapshot(tmp_path / "b", "ftrl", model, {"samples": 2})
     assert first["sha256"] == second["sha256"]
@@ -41,17 +41,17 @@ def test_the_checksum_depends_on_the_model_alone(tmp_path, model):
     assert save_snapshot(tmp_path / "c", "ftrl", model, {})["sha256"] != first["sha256"]
 
 
-def test_what_is_damaged_or_not_understood_is_refused(tmp_path, model):
-    """A reader says what is wrong instead of guessing."""
+def test_a_snapshot_that_is_damaged_or_unknown_is_refused(tmp_path, model):
+    """The error says what is wrong and what to do."""
     folder = tmp_path / "s"
     save_snapshot(folder, "ftrl", model, {})
     manifest = json.loads((folder / "manifest.json").read_text())
     for change, said in (
         ({"format": 1}, r"expected format 2 \(got 1\); load it with the version of Headrace that"),
-        ({"algorithm": "adagrad"}, r"expected a learner of \['ftrl'\] \(got 'adagrad'\)"),
-        ({"bits": 11}, "checksum is .*, what it covers has .*; the snapshot is damaged"),
-        ({"parameters": {"alpha": "much"}}, "the snapshot is damaged"),
-        ({"sha256": "0"}, "checksum is 0, what it covers has .*; the snapshot is damaged"),
+        ({"algorithm": "adagrad"}, r"expected an algorithm of \['ftrl'\] \(got 'adagrad'\)"),
+        ({"bits": 11}, r"is damaged: expected checksum .* \(got .*\); use an older snapshot"),
+        ({"parameters": {"alpha": "much"}}, "is damaged"),
+        ({"sha256": "0"}, r"is damaged: expected checksum 0 \(got .*\); use an older snapshot"),
     ):
         (folder / "manifest.json").write_text(json.dumps({**manifest, **change}))
         with pytest.raises(SnapshotError, match=said):
@@ -68,7 +68,7 @@ def test_what_is_damaged_or_not_understood_is_refused(tmp_path, model):
         load_snapshot(tmp_path / "none")
 
 
-def test_another_version_of_a_learner_is_refused(tmp_path, model, monkeypatch):
+def test_a_snapshot_of_another_version_of_the_learner_is_refused(tmp_path, model, monkeypatch):
     """Its arrays may mean something else."""
     save_snapshot(tmp_path / "s", "ftrl", model, {})
     monkeypatch.setattr(FtrlModel, "version", 2)
@@ -81,7 +81,7 @@ def test_another_version_of_a_learner_is_refused(tmp_path, model, monkeypatch):
 
 
 def test_a_model_that_is_not_finite_is_never_written(tmp_path, model):
-    """It is refused with the number of its broken values, and the one before stays."""
+    """The error has the number of broken values, and the older snapshot stays."""
     folder = tmp_path / "s"
     save_snapshot(folder, "ftrl", model, {"n": 1})
     touched = np.flatnonzero(model.zn[:, 1])
@@ -91,14 +91,14 @@ def test_a_model_that_is_not_finite_is_never_written(tmp_path, model):
         save_snapshot(folder, "ftrl", model, {"n": 2})
     assert str(refused.value) == (
         f"{folder}: every value of z must be finite (got 2 of {touched.size} that are not); "
-        "no model was written: lower sampling weights or the learner's rate"
+        "lower sampling weights or the learner's rate; no model was written"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
     assert load_snapshot(folder)[1]["n"] == 1
 
 
 def test_a_snapshot_that_is_not_finite_is_refused(tmp_path, model, monkeypatch):
-    """One that was written all the same, by whatever means, is not loaded."""
+    """However it came to be written."""
     folder = tmp_path / "s"
     model.zn[3] = [np.nan, 1.0]
     with monkeypatch.context() as without:
@@ -108,12 +108,12 @@ def test_a_snapshot_that_is_not_finite_is_refused(tmp_path, model, monkeypatch):
         load_snapshot(folder)
     assert str(refused.value) == (
         f"{folder}: every value of z must be finite (got 1 of {touched} that are not); "
-        "nothing can be learned from there: use an older one"
+        "use an older snapshot"
     )
 
 
-def test_a_snapshot_is_written_aside(tmp_path, model):
-    """Nothing half-written stays under the final name, and an old one is replaced."""
+def test_a_snapshot_gets_its_name_only_when_complete(tmp_path, model):
+    """Left-overs of an interrupted write are removed, and an older snapshot is replaced."""
     (tmp_path / "s.partial").mkdir()
     (tmp_path / "s.partial" / "junk").write_text("junk")
     save_snapshot(tmp_path / "s", "ftrl", model, {"n": 1})

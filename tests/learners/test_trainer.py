@@ -60,7 +60,7 @@ ROWS = st.lists(
 
 @given(ROWS, st.permutations(range(40)), st.integers(1, 5))
 def test_the_canonical_order_is_total(rows, shuffle, cut):
-    """Ties in emit time go by key, emission and event time, however rows come in parts."""
+    """Ties in emit time are ordered by key, emission and event time, however parts are cut."""
     rows = [rows[i] for i in shuffle if i < len(rows)]
     parts = [batch(rows[i : i + cut]) for i in range(0, len(rows), cut)]
     if parts:
@@ -71,7 +71,7 @@ def test_the_canonical_order_is_total(rows, shuffle, cut):
 @settings(deadline=None)
 @given(ROWS, st.integers(1, 4), st.randoms(use_true_random=False))
 def test_the_model_does_not_depend_on_shards_or_arrival(rows, shards, random):
-    """Any split into shards, any cuts and any interleaving give the same bits."""
+    """Any number of shards, any cuts and any interleaving give the same bits."""
 
     def train(shards, random):
         trainer = Trainer(shards, 10, plan())
@@ -113,8 +113,8 @@ def test_the_model_does_not_depend_on_shards_or_arrival(rows, shards, random):
 
 @settings(deadline=None)
 @given(ROWS, st.integers(1, 5))
-def test_learning_may_lag_behind(rows, cut):
-    """What comes back, and the state after a flush, are those of learning at once."""
+def test_a_hand_over_that_lags_behind_changes_nothing(rows, cut):
+    """What is returned, and the state after a flush, equal those of the inline hand-over."""
     rows = sorted(rows)
     parts = [rows[i : i + cut] for i in range(0, len(rows), cut)]
 
@@ -135,19 +135,21 @@ def test_learning_may_lag_behind(rows, cut):
     assert train(Lagging) == train(Inline)
 
 
-def test_what_is_on_its_way_is_not_saved(tmp_path):
-    """The samples would be lost: whoever saves takes them out before."""
+def test_saving_with_pending_samples_is_refused(tmp_path):
+    """They would be lost: flush first."""
     trainer = Trainer(1, 10, plan(), handover=Lagging)
     sent = SampleEnvelope(0, 1, 0, 25, batches=[batch([(3, 1, 0, 3, True)])])
     assert trainer.receive(sent) == Received()
-    with pytest.raises(RuntimeError, match="flush before saving"):
+    with pytest.raises(
+        RuntimeError, match="samples were pending in the hand-over; flush before saving"
+    ):
         trainer.save(tmp_path, {})
 
 
 @settings(deadline=None, max_examples=20)
 @given(ROWS, st.integers(1, 5), st.integers(0, 8))
-def test_a_trainer_goes_on_from_what_it_saved(rows, cut, stop):
-    """At every envelope: order, ledger and learners come back to the last bit."""
+def test_a_loaded_trainer_continues_bit_for_bit(rows, cut, stop):
+    """Saved after any envelope: order, ledger and learners are the same to the last bit."""
     rows = sorted(rows)
     parts = [rows[i : i + cut] for i in range(0, len(rows), cut)]
     sent = [
@@ -179,7 +181,7 @@ def test_a_trainer_goes_on_from_what_it_saved(rows, cut, stop):
 
 
 def test_learners_of_equal_features_share_an_encoding(monkeypatch):
-    """Features are encoded once an epoch for each kind of them, and each learner learns alone."""
+    """Equal features are encoded once per epoch, and the learners stay independent."""
     encoded = []
     encode = FeatureEncoder.encode
     monkeypatch.setattr(
@@ -200,7 +202,7 @@ def test_learners_of_equal_features_share_an_encoding(monkeypatch):
 
 
 class Until:
-    """A guard that lets nothing through from an emit time on."""
+    """A guard that admits only rows before an emit time."""
 
     def __init__(self, emit):
         self.emit = emit
@@ -209,8 +211,8 @@ class Until:
         return epoch.order[epoch.column(EMIT)[epoch.order] < self.emit]
 
 
-def test_what_a_guard_holds_back_is_a_sample_but_is_not_learned():
-    """All samples leave; the learner is as if those held back had never been."""
+def test_a_row_that_a_guard_holds_back_is_a_sample_but_is_not_learned():
+    """All samples leave; the model is the same as without the rows held back."""
     rows = [(n, n, 0, n, n % 3 == 0) for n in range(60)]
     ends = []
     for guard, shown in ((Until(25), rows), (None, rows[:25])):
@@ -229,7 +231,7 @@ def test_what_a_guard_holds_back_is_a_sample_but_is_not_learned():
 
 
 def test_an_epoch_waits_for_every_shard():
-    """Nothing is learned before all shards are past the epoch's end."""
+    """Nothing is learned before all shards are past the end of the epoch."""
     trainer = Trainer(2, 10, plan())
     first = SampleEnvelope(0, 2, 0, 25, batches=[batch([(3, 1, 0, 3, True)])])
     assert trainer.receive(first) == Received()
@@ -241,15 +243,15 @@ def test_an_epoch_waits_for_every_shard():
 
 
 def test_a_missing_envelope_is_an_error():
-    """A gap in a shard's sequence means that the runner lost data: never learn past it."""
+    """A gap in a shard's sequence means that the runner lost data; learning stops there."""
     trainer = Trainer(1, 10, TrainPlan({}, "none"))
     with pytest.raises(ValueError, match="shard 0 sent envelope 1 where 0 was due"):
         trainer.receive(SampleEnvelope(0, 1, 1, 5))
 
 
 @pytest.mark.parametrize("correction", ["weight", "logit", "recalibrate", "none"])
-def test_corrections_undo_downsampling(correction):
-    """After training on a tenth of the negatives, all corrections but none are calibrated."""
+def test_every_correction_but_none_is_calibrated_after_downsampling(correction):
+    """Trained on a tenth of the negatives."""
     random = np.random.default_rng(1)
     rows, weights = [], []
     for i in range(60_000):

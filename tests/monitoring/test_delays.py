@@ -15,7 +15,7 @@ def survival_of(rows, longest, watched_until, resolution=1):
 
 
 def test_survival_is_the_product_over_impressions_at_risk():
-    """By hand: of five, one acts after 2 (5 at risk), one is censored, one acts after 6 (3)."""
+    """By hand, of five: one action after 2 (5 at risk), one is censored, one action after 6 (3)."""
     rows = [(0, 2), (0, 6), (0, -1), (6, -1), (0, -1)]
     survival = survival_of(rows, longest=100, watched_until=10)
     assert survival.delay.tolist() == [2, 6]
@@ -30,22 +30,23 @@ def test_survival_is_the_product_over_impressions_at_risk():
 
 
 def test_censored_impressions_do_not_shorten_delays():
-    """With half of the log too young, the estimate is that of a log watched to the end."""
+    """With half of the log too young, the estimate equals that of a log watched to the end."""
     random = np.random.default_rng(5)
     count, span = 200_000, 4 * HOUR
     time = np.sort(random.integers(0, span, count))
     delay = np.where(random.random(count) < 0.3, random.exponential(HOUR, count), -1).astype(int)
     longest = 2 * HOUR
     whole = np.where(delay >= longest, -1, delay)
-    seen = np.where(time + whole < span, whole, -1)
+    observed = np.where(time + whole < span, whole, -1)
     truth = survival_of(zip(time, whole, strict=True), longest, 10 * span, SECOND)
-    estimate = survival_of(zip(time, seen, strict=True), longest, span, SECOND)
-    naive = np.count_nonzero((seen >= 0) & (seen < HOUR)) / np.count_nonzero(seen >= 0)
+    estimate = survival_of(zip(time, observed, strict=True), longest, span, SECOND)
+    came = observed >= 0
+    naive = np.count_nonzero(came & (observed < HOUR)) / np.count_nonzero(came)
     assert estimate.coverage(HOUR) == pytest.approx(truth.coverage(HOUR), abs=0.005)
     assert abs(naive - truth.coverage(HOUR)) > 0.02
 
 
-def test_batches_add_up():
+def test_delays_do_not_depend_on_batch_cuts():
     """However the impressions are cut, the estimate is the same."""
     rows = [(t, t % 7 if t % 3 else -1) for t in range(100)]
     whole = survival_of(rows, 50, 120)
@@ -59,13 +60,13 @@ def test_batches_add_up():
 
 
 def test_without_actions_no_window_is_recommended():
-    """There is nothing to catch."""
+    """Coverage is undefined then."""
     survival = survival_of([(0, -1), (5, -1)], 10, 100)
     assert survival.window_for(0.9) is None
     assert survival.coverage(5) is None
 
 
 def test_windows_are_rounded_up_to_usual_ones():
-    """People say ten minutes, not nine and a half."""
+    """Nine and a half minutes become ten; ten stay ten."""
     assert nice_window(9 * MINUTE + 30 * SECOND) == 10 * MINUTE
     assert nice_window(10 * MINUTE) == 10 * MINUTE

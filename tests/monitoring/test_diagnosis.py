@@ -15,9 +15,9 @@ def stream(
 SHOWN = stream("impressions", settled=1000)
 
 CASES = [
-    (stream(late=11), 'click: 1.1 % of 1,000 records are late: they came after what they touch had '
-     'settled. Is the file not sorted by time? Set actions.click.order = "sort", or '
-     "join.out_of_orderness to the disorder that is usual."),
+    (stream(late=11), "click: 1.1 % of 1,000 records are late: they came after what they would "
+     'change had settled. If the file is not sorted by time, set actions.click.order = "sort"; '
+     "else set join.out_of_orderness to the usual disorder."),
     (stream(invalid=50, reasons={"null_key": 10, "wrong_type": 40}),
      "click: 5.0 % of 1,000 records are invalid, most for wrong_type. Declare the columns' types "
      "in actions.click.types."),
@@ -25,28 +25,34 @@ CASES = [
      "click: 90.0 % of 1,000 records are invalid, most for time_out_of_range. Is the unit wrong "
      "(milliseconds read as seconds)? Check actions.click.time."),
     (stream(orphan=990, key=("int64",)),
-     "click: 99.0 % of 1,000 records are orphans: they know no impression of their key. The key is "
+     "click: 99.0 % of 1,000 records are orphans: they have no impression of their key. The key is "
      "int64 here and string in the impressions, and values of different types never match: "
      "declare one type in actions.click.types or impressions.types."),
     (stream(orphan=990, span=(T + 2 * DAY, T + 3 * DAY)),
-     "click: 99.0 % of 1,000 records are orphans: they know no impression of their key. The two "
+     "click: 99.0 % of 1,000 records are orphans: they have no impression of their key. The two "
      "streams do not overlap in time: check the units (actions.click.time, impressions.time) and "
      "the zone."),
     (stream(outside_window=20),
-     "click: 2.0 % of 1,000 records lie outside the window of their impression. Is "
+     "click: 2.0 % of 1,000 records are outside the window of their impression. Is "
      "actions.click.window too short, or do the clocks of the two streams disagree (join.early)? "
      "The longest window is 10m."),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("click", "said"), CASES, ids=[case[1][:40] for case in CASES])
+IDS = [
+    "late", "mistyped values", "times of another unit", "keys of different types",
+    "streams that do not overlap", "outside the window",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("click", "said"), CASES, ids=IDS)
 def test_a_loss_is_named_with_its_likely_cause_and_setting(click, said):
-    """More than one in a hundred is worth a sentence."""
+    """If it is more than one record in a hundred."""
     assert diagnose(LogResult((SHOWN, click), 10 * MINUTE)) == [said]
 
 
-def test_seconds_read_as_milliseconds_land_in_1970():
-    """Times that are all in 1970 are told, whatever their outcome."""
+def test_times_that_all_lie_in_1970_are_named():
+    """Whatever the outcome of the records; the finding asks for the unit."""
     early = stream("impressions", span=(19 * DAY, 20 * DAY), settled=1000)
     (said,) = diagnose(LogResult((early,), MINUTE))
     assert said == (
@@ -55,8 +61,8 @@ def test_seconds_read_as_milliseconds_land_in_1970():
     )
 
 
-def test_one_in_a_hundred_is_not_worth_a_word():
-    """Nothing is said of a sound log."""
+def test_a_loss_of_one_in_a_hundred_is_not_reported():
+    """A sound log has no findings."""
     sound = stream(late=10, orphan=10, outside_window=10, invalid=10, duplicate=500)
     assert diagnose(LogResult((SHOWN, sound), MINUTE)) == []
 
@@ -67,8 +73,8 @@ def repeated(stream, log):
         yield f"{stream.name}: a fifth came twice; is a file in {stream.table}.path too many?"
 
 
-def test_a_detector_of_ones_own_finds_what_it_looks_for():
-    """It is asked beside the others, and of every stream."""
+def test_a_detector_can_be_added():
+    """It is called after the others, for every stream."""
     log = LogResult((SHOWN, stream(duplicate=300, late=20)), MINUTE)
     late, own = diagnose(log, (*DETECTORS, repeated))
     assert "are late" in late

@@ -31,30 +31,31 @@ def observation(rows, seed=0, devices=3):
     )
 
 
-def cut(seen, begin, end):
+def cut(observed, begin, end):
     here = slice(begin, end)
     return Observation(
-        seen.event_time[here], seen.label[here], seen.weight[here], seen.margin[here],
-        {name: column.slice(begin, end - begin) for name, column in seen.slices.items()},
+        observed.event_time[here], observed.label[here], observed.weight[here],
+        observed.margin[here],
+        {name: column.slice(begin, end - begin) for name, column in observed.slices.items()},
     )  # fmt: skip
 
 
 def test_sums_are_the_plain_sums():
     """Samples, positives, weights, predictions and losses add up by window and slice."""
-    seen = observation(1_000)
+    observed = observation(1_000)
     statistics = Statistics(100, ("device",))
-    statistics.observe(seen)
-    p = 1 / (1 + np.exp(-seen.margin))
-    loss = -np.where(seen.label > 0, np.log(p), np.log(1 - p))
-    devices = np.array(seen.slices["device"].to_pylist())
+    statistics.observe(observed)
+    p = 1 / (1 + np.exp(-observed.margin))
+    loss = -np.where(observed.label > 0, np.log(p), np.log(1 - p))
+    devices = np.array(observed.slices["device"].to_pylist())
     for column, value, where in (
         ("", "", np.ones(1_000, bool)), ("device", "d1", devices == "d1"),
     ):  # fmt: skip
         windows = statistics.windows(column, value)
         assert [start for start, _ in windows] == [0, 100, 200, 300, 400]
         for start, sums in windows:
-            here = where & (seen.event_time // 100 * 100 == start)
-            w, y = seen.weight[here], seen.label[here]
+            here = where & (observed.event_time // 100 * 100 == start)
+            w, y = observed.weight[here], observed.label[here]
             expected = [here.sum(), y.sum(), w.sum(), w @ y, w @ p[here], w @ loss[here]]
             assert sums == pytest.approx(expected)
     assert set(statistics.totals("device")) == {"d0", "d1", "d2"}
@@ -62,13 +63,13 @@ def test_sums_are_the_plain_sums():
 
 @given(st.lists(st.integers(0, 300), max_size=6))
 def test_batch_cuts_change_no_bit(cuts):
-    """Sums run sample by sample, so cuts do not show even in the last bit."""
-    seen = observation(300)
+    """Sums are built sample by sample, so cuts do not show even in the last bit."""
+    observed = observation(300)
     whole, parts = Statistics(100, ("device",)), Statistics(100, ("device",))
-    whole.observe(seen)
+    whole.observe(observed)
     edges = sorted({0, 300, *cuts})
     for begin, end in itertools.pairwise(edges):
-        parts.observe(cut(seen, begin, end))
+        parts.observe(cut(observed, begin, end))
     for column in ("", "device"):
         for value, sums in whole.totals(column).items():
             for (_, a), (_, b) in zip(
@@ -80,8 +81,8 @@ def test_batch_cuts_change_no_bit(cuts):
     assert whole.baseline.tolist() == parts.baseline.tolist()
 
 
-def test_the_state_survives_json():
-    """What is restored goes on as if nothing had happened."""
+def test_restored_statistics_continue_bit_for_bit():
+    """The state is written as JSON in between."""
     first, second = observation(200, seed=1), observation(200, seed=2)
     statistics = Statistics(100, ("device",))
     statistics.observe(first)
@@ -92,18 +93,18 @@ def test_the_state_survives_json():
     assert again.export() == statistics.export()
 
 
-def test_a_slice_of_very_many_values_is_bounded():
-    """Past a thousand values the rest are summed as others, and nothing is lost."""
-    seen = observation(5_000, devices=3_000)
+def test_a_slice_keeps_a_thousand_values_and_sums_the_rest():
+    """The other values are summed as `OTHER`, and no sample is lost."""
+    observed = observation(5_000, devices=3_000)
     statistics = Statistics(1_000, ("device",))
-    statistics.observe(seen)
+    statistics.observe(observed)
     totals = statistics.totals("device")
     assert len(totals) == MOST_VALUES + 1
     assert OTHER in totals
     assert sum(sums[0] for sums in totals.values()) == 5_000
 
 
-def test_ratios_come_from_sums():
+def test_ratios_are_computed_from_sums():
     """Rate, log loss, normalised entropy and calibration of a hand-made row."""
     found = ratios(np.array([10.0, 2.0, 34.0, 2.0, 4.0, 6.8]))
     assert found["label_rate"] == pytest.approx(2 / 34)
@@ -114,20 +115,20 @@ def test_ratios_come_from_sums():
     assert (empty["label_rate"], empty["log_loss"], empty["calibration"]) == (None, None, None)
 
 
-def test_state_of_other_bins_is_refused():
-    """Coarser counts cannot be made finer, so they are not gone on with."""
+def test_statistics_with_another_number_of_bins_are_refused():
+    """Coarser counts cannot be made finer."""
     state = Statistics(100, ()).export()
     state["bins"] = np.zeros((2, 1024)).tolist()
     with pytest.raises(StateVersionError) as refused:
         Statistics(100, ()).restore(state)
     assert str(refused.value) == (
         "log-odds must be counted in 16384 bins (got 1024); "
-        "go on with the version that wrote the state, or start anew"
+        "continue with the version that wrote the state, or start over"
     )
 
 
 def test_log_odds_of_any_size_are_counted():
-    """A sure prediction that is wrong costs its clipped log loss, without a warning."""
+    """A certain prediction that is wrong costs the clipped log loss, without a warning."""
     statistics = Statistics(100, ())
     one = np.ones(2)
     margin = np.array([-1e12, 1e12])
@@ -146,8 +147,8 @@ def counted(label, margin):
     return auc(statistics.bins), roc_auc_score(label, margin), shared / 2
 
 
-def test_auc_is_off_by_half_the_pairs_of_a_bin_at_most():
-    """Predictions in order within each of ten bins: the bound is met, and not passed."""
+def test_auc_is_off_by_at_most_half_the_pairs_that_share_a_bin():
+    """With predictions in order within each of ten bins the error is exactly that."""
     middle = (np.arange(10) + 0.5) * 2 * LOGIT_RANGE / LOGIT_BINS
     margin = np.concatenate([middle - 1e-4, middle + 1e-4])
     found, exact, bound = counted(np.repeat([0.0, 1.0], 10), margin)
@@ -155,8 +156,12 @@ def test_auc_is_off_by_half_the_pairs_of_a_bin_at_most():
     assert exact - found == pytest.approx(bound)
 
 
-@pytest.mark.parametrize(("spread", "bound"), [(1.0, 3e-4), (0.1, 3e-3), (0.02, 1.5e-2)])
-def test_auc_of_predictions_that_differ_little(spread, bound):
+@pytest.mark.parametrize(
+    ("spread", "bound"),
+    [(1.0, 3e-4), (0.1, 3e-3), (0.02, 1.5e-2)],
+    ids=["standard deviation 1", "standard deviation 0.1", "standard deviation 0.02"],
+)
+def test_auc_is_nearly_exact_even_if_predictions_differ_little(spread, bound):
     """The bound is 3e-4 / spread, the error far less: 1,024 bins were off by 0.0036."""
     random = np.random.default_rng(0)
     margin = random.normal(-4, spread, 200_000)
@@ -167,11 +172,13 @@ def test_auc_of_predictions_that_differ_little(spread, bound):
 
 
 def test_auc_equals_the_share_of_pairs_in_order():
-    """Over bins, ties counted half: within a bin's width of the exact figure."""
-    seen = observation(400)
+    """Pairs that share a bin count half."""
+    observed = observation(400)
     statistics = Statistics(100, ())
-    statistics.observe(Observation(seen.event_time, seen.label, np.ones(400), seen.margin, {}))
-    positive, negative = seen.margin[seen.label > 0], seen.margin[seen.label == 0]
+    statistics.observe(
+        Observation(observed.event_time, observed.label, np.ones(400), observed.margin, {})
+    )
+    positive, negative = observed.margin[observed.label > 0], observed.margin[observed.label == 0]
     pairs = positive[:, None] - negative[None, :]
     exact = ((pairs > 0) + 0.5 * (pairs == 0)).mean()
     assert auc(statistics.bins) == pytest.approx(exact, abs=2e-4)

@@ -190,7 +190,7 @@ def test_an_unsorted_file_says_so_and_sorting_mends_it(log, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["replay", str(tmp_path / "headrace.toml"), "--out", str(out)]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert 'Is the file not sorted by time? Set impressions.order = "sort"' in printed
+    assert 'If the file is not sorted by time, set impressions.order = "sort"' in printed
     late = json.loads((out / "summary.json").read_text())["outcomes"]["impressions"]["late"]
     assert late > 3_000
     (tmp_path / "headrace.toml").write_text(

@@ -13,8 +13,8 @@ def csv(*lines: bytes, first: int = 0):
     return decoder.decode(Lines(first, list(lines)))
 
 
-def test_csv_decodes_columns_with_their_types():
-    """Fields are converted, unused columns skipped, empty fields null, quotes respected."""
+def test_csv_fields_become_values_of_their_types():
+    """Unused columns are skipped, empty fields are null, quotes are respected."""
     records = csv(b"a,-,1,0.5,true", b'"b, c",-,-7,1e3,0', b",-,,,")
     assert records.batch.to_pylist() == [
         {"id": "a", "n": 1, "x": 0.5, "b": True},
@@ -25,8 +25,8 @@ def test_csv_decodes_columns_with_their_types():
     assert records.rejects == []
 
 
-def test_csv_sets_broken_lines_aside_and_keeps_their_neighbours():
-    """A broken line costs itself alone, and is told with number, reason and text."""
+def test_a_broken_csv_line_is_rejected_and_its_neighbours_are_kept():
+    """Each reject has the line's number, a reason and the text."""
     records = csv(
         b"a,-,1,0.5,true",
         b"too,few",
@@ -63,8 +63,8 @@ BYTES = st.binary(max_size=12) | st.text('ab1,."\r\\ ', max_size=12).map(str.enc
 
 @settings(deadline=None, max_examples=300)
 @given(st.lists(BYTES.map(lambda line: line.replace(b"\n", b"")), max_size=8))
-def test_any_bytes_are_rows_or_rejects(lines):
-    """Whatever the lines hold, each ends as one row or one reject, CSV and JSON."""
+def test_every_line_becomes_one_row_or_one_reject(lines):
+    """Whatever bytes it holds, of CSV and of JSON."""
     schema = pa.schema([("a", pa.string()), ("b", pa.int64())])
     for decoder in (CsvDecoder(["a", "b"], schema), JsonDecoder(schema)):
         records = decoder.decode(Lines(5, lines))
@@ -80,8 +80,8 @@ def json(*lines: bytes):
     return JsonDecoder(JSON_SCHEMA).decode(Lines(0, list(lines)))
 
 
-def test_json_decodes_objects():
-    """Missing keys are null, unknown ones passed over."""
+def test_json_objects_become_rows():
+    """Missing keys are null, unknown ones are ignored."""
     records = json(b'{"id": "a", "n": 1, "tags": ["x", "y"]}', b'{"other": {}, "id": null}')
     assert records.batch.to_pylist() == [
         {"id": "a", "n": 1, "tags": ["x", "y"]},
@@ -89,7 +89,7 @@ def test_json_decodes_objects():
     ]
 
 
-def test_json_sets_broken_lines_aside():
+def test_a_broken_json_line_is_rejected_and_its_neighbours_are_kept():
     """Blank, cut, doubled and mistyped lines are rejects; the others keep their numbers."""
     records = json(
         b'{"id": "a"}', b"", b'{"id": "b"', b'{"id": "c"}{"id": "d"}', b'{"n": "1"}',
@@ -121,7 +121,14 @@ def test_json_sets_broken_lines_aside():
         ([b'{"a": true}'], pa.schema([("a", pa.bool_())])),
         ([b'{"a": 1}', b'{"a": 2}', b'{"a": "x"}'], pa.schema([("a", pa.int64())])),
     ],
+    ids=[
+        "one fraction makes floats",
+        "nulls do not count",
+        "objects and broken lines are ignored",
+        "booleans",
+        "the majority decides",
+    ],
 )
-def test_json_columns_are_inferred_from_the_head(lines, schema):
+def test_json_columns_are_inferred_from_the_first_lines(lines, schema):
     """A column has the type of most of its values."""
     assert infer_json_schema(lines) == schema

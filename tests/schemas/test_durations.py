@@ -6,8 +6,8 @@ from headrace.schemas.config.durations import format_duration, parse_duration
 
 
 @given(st.integers(0, 10**15))
-def test_format_and_parse_are_inverse(microseconds):
-    """What is written is read back."""
+def test_a_formatted_duration_is_parsed_back(microseconds):
+    """Any whole number of microseconds survives being written and read."""
     assert parse_duration(format_duration(microseconds)) == microseconds
 
 
@@ -20,14 +20,17 @@ def test_format_and_parse_are_inverse(microseconds):
         ("250 ms", 250_000),
         ("7d", 604_800_000_000),
     ],
+    ids=["minutes", "a fraction of an hour", "zero", "a blank before the unit", "days"],
 )
-def test_durations_read(text, microseconds):
-    """Numbers with a unit are read."""
+def test_a_number_with_a_unit_is_a_duration(text, microseconds):
+    """Fractions, blanks and zero included."""
     assert parse_duration(text) == microseconds
 
 
-@pytest.mark.parametrize("text", ["", "10", "m", "-5m", "10 minutes", "10m!", "1h and 2m"])
-def test_other_text_is_refused(text):
-    """Anything else is refused, a negative duration too."""
+@pytest.mark.parametrize(
+    "text", ["", "10", "m", "-5m", "10 minutes", "10m!", "1h and 2m"], ids=repr
+)
+def test_text_that_is_not_a_duration_is_refused(text):
+    """Anything else is refused, negative durations included."""
     with pytest.raises(ValueError, match="expected a duration such as 10s, 30m"):
         parse_duration(text)

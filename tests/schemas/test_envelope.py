@@ -8,7 +8,7 @@ from headrace.schemas.records.events import FOREVER, NEVER
 ROWS = pa.RecordBatch.from_pydict({"key": ["a", "b"], "n": [1, 2]})
 
 
-def test_event_envelopes_come_back_as_they_were():
+def test_a_decoded_event_envelope_equals_the_encoded_one():
     """Header and rows survive, with and without rows."""
     full = EventEnvelope(1, 2, 3, 10, 12, 99, 4, ROWS)
     assert EventEnvelope.decode(full.encode()) == full
@@ -16,7 +16,7 @@ def test_event_envelopes_come_back_as_they_were():
     assert EventEnvelope.decode(empty.encode()) == empty
 
 
-def test_sample_envelopes_come_back_as_they_were():
+def test_a_decoded_sample_envelope_equals_the_encoded_one():
     """Counts, positions and several batches survive."""
     full = SampleEnvelope(
         1, 8, 5, NEVER, [[3, 0]], {"impressions": {"late": 1}}, 2, [[0, 9]], {"memory": 1},
@@ -25,8 +25,8 @@ def test_sample_envelopes_come_back_as_they_were():
     assert SampleEnvelope.decode(full.encode()) == full
 
 
-def test_other_bytes_are_refused():
-    """Bytes of another step or version are named and refused."""
+def test_an_envelope_of_another_step_or_version_is_refused():
+    """The error names the magic that was expected and the one that was found."""
     data = EventEnvelope(0, 0, 1, 0, 0, 0).encode()
     with pytest.raises(EnvelopeError, match=r"expected an envelope HRS3 \(got b'HRE3'\)"):
         SampleEnvelope.decode(data)

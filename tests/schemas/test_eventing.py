@@ -18,15 +18,17 @@ MAY_1 = 1_777_593_600_000_000  # 2026-05-01 00:00 UTC
         (pa.array([MAY_1 // 1000], pa.timestamp("ms")), {}, MAY_1),
         (pa.array(["2026-05-01 02:00:00"]), BERLIN, MAY_1),
         (pa.array(["2026-05-01T02:00:00.5+02:00"]), {"format": "iso8601"}, MAY_1 + 500_000),
-        # The hour that comes twice is its first pass; the hour that is left out is its end.
+        # In an hour that comes twice the first pass counts, in a skipped one the gap's end.
         (pa.array(["2026-10-25 02:30:00"]), BERLIN,
          1_792_888_200_000_000),
         (pa.array(["2026-03-29 02:30:00"]), BERLIN,
          1_774_746_000_000_000),
     ],
+    ids=["integers with a unit", "floats with a unit", "Arrow timestamps", "text in a zone",
+         "ISO text with an offset", "the hour that a zone repeats", "the hour that a zone skips"],
 )  # fmt: skip
-def test_times_of_every_notation_are_microseconds_utc(column, config, time):
-    """Unit, zone and format are declared; inside there are microseconds UTC."""
+def test_times_of_every_notation_become_microseconds_utc(column, config, time):
+    """Unit, format and zone are as declared."""
     got, null, bad = parse_times(column, TimePlan(column="t", **config))
     assert (got.tolist(), null.tolist(), bad.tolist()) == ([time], [False], [False])
 
@@ -34,7 +36,7 @@ def test_times_of_every_notation_are_microseconds_utc(column, config, time):
 @pytest.mark.parametrize(
     ("column", "config"),
     [
-        (pa.array([MAY_1]), {"unit": "s"}),  # microseconds read as seconds
+        (pa.array([MAY_1]), {"unit": "s"}),
         (pa.array([MAY_1]), {"unit": "ms"}),
         (pa.array([-1]), {"unit": "us"}),
         (pa.array([2**63 - 1]), {"unit": "s"}),
@@ -42,15 +44,24 @@ def test_times_of_every_notation_are_microseconds_utc(column, config, time):
         (pa.array(["yesterday"]), {"format": "%Y-%m-%d"}),
         (pa.array(["yesterday"]), {"format": "iso8601"}),
     ],
+    ids=[
+        "microseconds read as seconds",
+        "microseconds read as milliseconds",
+        "before 1970",
+        "beyond 64 bits once multiplied",
+        "not a number",
+        "text of another format",
+        "text that is not ISO",
+    ],
 )
-def test_times_out_of_range_are_bad(column, config):
-    """What is no time of 1970 to 2099 is told, and never wraps around."""
+def test_what_is_not_a_time_of_1970_to_2099_is_bad(column, config):
+    """It is marked as bad, and never wraps around."""
     _, null, bad = parse_times(column, TimePlan(column="t", **config))
     assert (null.tolist(), bad.tolist()) == ([False], [True])
 
 
-def test_a_type_that_does_not_go_with_the_notation_is_refused():
-    """Integers without a unit are not guessed."""
+def test_integer_times_without_a_unit_are_refused():
+    """The unit is never guessed."""
     with pytest.raises(TypeError, match="column t is int64 and needs a unit or a format"):
         parse_times(pa.array([1]), TimePlan(column="t"))
 
@@ -72,7 +83,11 @@ def build(cuts, times=(5, 3, 9, 7, 20), out_of_orderness=2):
     return builder, pa.concat_batches(out)
 
 
-@pytest.mark.parametrize("cuts", [[(0, 5)], [(0, 1), (1, 2), (2, 5)], [(0, 3), (3, 3), (3, 5)]])
+@pytest.mark.parametrize(
+    "cuts",
+    [[(0, 5)], [(0, 1), (1, 2), (2, 5)], [(0, 3), (3, 3), (3, 5)]],
+    ids=["one block", "three blocks", "an empty block between"],
+)
 def test_arrival_progress_is_the_running_maximum_before_the_row(cuts):
     """It does not depend on where blocks are cut."""
     builder, events = build(cuts)
@@ -82,14 +97,14 @@ def test_arrival_progress_is_the_running_maximum_before_the_row(cuts):
     assert builder.progress == 18
 
 
-def test_a_null_id_is_no_id():
-    """A null id has the digest (0, 0), which is compared with nothing."""
+def test_a_null_action_id_has_the_digest_zero():
+    """The digest (0, 0) is compared with nothing."""
     _, events = build([(0, 5)])
     assert (events.column(ID0)[0].as_py(), events.column(ID1)[0].as_py()) == (0, 0)
     assert len(set(events.column(ID0).to_pylist())) == 5
 
 
-def test_records_without_key_or_time_are_set_aside():
+def test_records_without_key_or_valid_time_are_rejected():
     """Null and empty keys, null times and times out of range are rejects with their reason."""
     plan = EventPlan(0, ("k", "g"), TimePlan(column="t", unit="us"), ("x",))
     rows = pa.RecordBatch.from_pydict(

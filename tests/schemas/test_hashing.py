@@ -22,7 +22,7 @@ def digests(column):
 
 @settings(deadline=None)  # kernels are compiled on the way
 @given(st.lists(st.binary(max_size=70), max_size=20), st.integers(0, 2**31))
-def test_bytes_hash_as_murmur3_does(values, seed):
+def test_bytes_hash_as_in_murmurhash3(values, seed):
     """Digests are those of MurmurHash3_x64_128, whatever the length."""
     assert digests(pa.array(values, pa.binary())) == [
         mmh3.hash64(v, 0, signed=False) for v in values
@@ -53,7 +53,7 @@ def test_slices_hash_as_copies():
     assert digests(whole.slice(4)) == []
 
 
-def test_several_columns_hash_as_joined_digests():
+def test_several_columns_hash_as_their_concatenated_digests():
     """A key of two columns is the hash of both 16-byte digests, so ("ab","c") is not ("a","bc")."""
     first, second = hash_columns([pa.array(["ab", "a"]), pa.array(["c", "bc"])])
     parts = [mmh3.hash_bytes(text, 0) for text in ("ab", "c")]
@@ -61,8 +61,8 @@ def test_several_columns_hash_as_joined_digests():
     assert first[0] != first[1]
 
 
-def test_other_types_hash_or_refuse():
-    """Floats, booleans and timestamps have digests; structs have none."""
+def test_floats_booleans_and_timestamps_have_digests_and_structs_are_refused():
+    """The error names the type."""
     moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     for column in (
         pa.array([1.5]),
@@ -74,16 +74,16 @@ def test_other_types_hash_or_refuse():
         hash_column(pa.array([{"a": 1}]))
 
 
-def test_shards_are_even_and_in_range():
-    """Shards come from the high bits and get equal shares."""
+def test_shards_are_in_range_and_get_equal_shares():
+    """A shard is taken from the high bits of the hash."""
     hashes, _ = hash_column(pa.array(range(80_000)))
     counts = np.bincount(assign_shards(hashes, 8), minlength=8)
     assert counts.size == 8
     assert abs(counts - 10_000).max() < 500
 
 
-def test_uniform_is_even_and_independent_of_other_seeds():
-    """Shares below a bound are those of chance, alone and under two seeds together."""
+def test_uniform_numbers_of_two_seeds_are_even_and_independent():
+    """Shares below a bound are those of chance, for one seed and for both together."""
     hashes, _ = hash_column(pa.array(range(100_000)))
     one, other = uniform(hashes, 7), uniform(hashes, 8)
     assert ((one >= 0) & (one < 1)).all()
@@ -92,7 +92,7 @@ def test_uniform_is_even_and_independent_of_other_seeds():
     assert abs(((one < 0.1) & (other < 0.1)).mean() - 0.01) < 0.002
 
 
-def test_large_unsigned_integers_are_no_negative_ones():
+def test_large_unsigned_integers_do_not_equal_negative_ones():
     """Equal values of any width and sign match; equal bytes of different values do not."""
     signed, _ = hash_column(pa.array([-1, 5, 2**63 - 1], pa.int64()))
     unsigned, _ = hash_column(pa.array([2**64 - 1, 5, 2**63 - 1], pa.uint64()))

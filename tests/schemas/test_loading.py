@@ -61,14 +61,14 @@ def test_a_configuration_is_read_with_its_defaults(tmp_path):
     assert features.numeric == {"price": "log", "age": (18.0, 30.0, 50.0)}
 
 
-SEVERAL = GOOD.replace("[learner]", "[learners.a]").replace(
+SEVERAL_LEARNERS = GOOD.replace("[learner]", "[learners.a]").replace(
     "[learner.features]",
     '[learners.b]\nlabel = "click"\nepoch = "3s"\nalpha = 0.5\n\n[learners.b.features]',
 )
 
 
-def test_one_learner_is_named_after_its_label(tmp_path):
-    """The short form differs from `[learners.LABEL]` in nothing but how it is written."""
+def test_a_single_learner_is_named_after_its_label(tmp_path):
+    """The short form means exactly what `[learners.LABEL]` does."""
     short = load(tmp_path, GOOD)
     long = load(tmp_path, GOOD.replace("[learner", "[learners.click"))
     assert short.named_learners == long.named_learners == {"click": short.learner}
@@ -76,9 +76,9 @@ def test_one_learner_is_named_after_its_label(tmp_path):
     assert long.learner_table("click") == "learners.click"
 
 
-def test_several_learners_have_tables_of_their_own(tmp_path):
-    """With parameters beside the other keys, and the shortest epoch for all."""
-    config = load(tmp_path, SEVERAL)
+def test_several_learners_each_have_a_table(tmp_path):
+    """Parameters stand beside the other keys, and the shortest epoch holds for all."""
+    config = load(tmp_path, SEVERAL_LEARNERS)
     assert list(config.named_learners) == ["a", "b"]
     assert config.learners["a"].parameters.alpha == 0.1
     assert config.learners["b"].parameters.alpha == 0.5
@@ -95,7 +95,7 @@ def test_several_learners_have_tables_of_their_own(tmp_path):
     ("old", "new", "message"),
     [
         ("[learners.a]", "[learner]",
-         "learner: is given beside learners; name it as well: [learners.NAME]"),
+         "learner: is given beside learners; name it too: [learners.NAME]"),
         ("[learners.a]", '[learners."a/b"]',
          "learners.a/b: names a label, columns and folders (got 'a/b'); use letters, digits, _ "
          "and -, such as click"),
@@ -105,7 +105,7 @@ def test_several_learners_have_tables_of_their_own(tmp_path):
          "learners.b.alpha: input should be greater than 0 (got 0.0); "
          "rates lie in (0, 1], other parameters above 0"),
         ("alpha = 0.5", "parameters = 0.5",
-         "learners.b.parameters: unknown key (got 0.5); known here: algorithm, alpha, beta, bits, "
+         "learners.b.parameters: unknown key (got 0.5); use one of algorithm, alpha, beta, bits, "
          "epoch, features, l1, l2, label"),
         ("alpha = 0.5", 'algorithm = "adagrad"\neta = 1',
          "learners.b.algorithm: there is no learner of this name (got 'adagrad'); "
@@ -120,12 +120,15 @@ def test_several_learners_have_tables_of_their_own(tmp_path):
          "learners.b.features.categorial: unknown key (got ['device']); "
          "did you mean categorical?"),
     ],
+    ids=["both forms", "a name with a slash", "a misspelt parameter", "a parameter out of range",
+         "an unknown key", "an unknown algorithm", "an epoch of zero", "an unknown label",
+         "no label", "a misspelt kind of feature"],
 )  # fmt: skip
-def test_what_is_wrong_with_a_learner_names_its_table(tmp_path, old, new, message):
+def test_an_error_in_a_learner_names_its_table(tmp_path, old, new, message):
     """The key path is that of the file, whatever the models look like."""
-    assert old in SEVERAL
+    assert old in SEVERAL_LEARNERS
     with pytest.raises(ConfigError) as caught:
-        load(tmp_path, SEVERAL.replace(old, new, 1))
+        load(tmp_path, SEVERAL_LEARNERS.replace(old, new, 1))
     assert str(caught.value) == f"{tmp_path / 'c.toml'}: {message}"
 
 
@@ -154,7 +157,7 @@ def test_what_is_wrong_with_a_learner_names_its_table(tmp_path, old, new, messag
          "rates lie in (0, 1]"),
         ('unit = "us" }\n\n[actions', 'unit = "min" }\n\n[actions',
          "impressions.time.unit: input should be 'us', 'ms' or 's' (got 'min'); "
-         "use one of the values named"),
+         "use one of these values"),
         ('unit = "us" }\n\n[actions', 'format = "%Y", zone = "Mars" }\n\n[actions',
          "impressions.time.zone: unknown time zone (got 'Mars'); use an IANA name such as \"UTC\""),
         ('label = "click"', 'label = "clik"',
@@ -162,11 +165,11 @@ def test_what_is_wrong_with_a_learner_names_its_table(tmp_path, old, new, messag
          "use one of ['click'], or add [actions.clik]"),
         ('group = ["request_id"]', 'group = ["session"]',
          "join.group: a group column must be part of impressions.key (got 'session'); "
-         "actions are routed by it too; use columns of ['request_id']"),
+         "use columns of ['request_id']: actions are routed by it too"),
         ('group = ["request_id"]', 'dedup_horizon = "1m"',
          "join.dedup_horizon: is shorter than the longest window plus group_span plus early (10m) "
-         "(got '1m'); a key must be remembered until no action can belong to its impression any "
-         "more"),
+         "(got '1m'); raise it: a key must be remembered until no action can belong to its "
+         "impression"),
         ('group = ["request_id"]', 'dedup_horizon = "10m"\nretention = "1h"',
          "join.retention: is longer than dedup_horizon (10m) (got '1h'); "
          "raise join.dedup_horizon to at least the retention"),
@@ -183,6 +186,12 @@ def test_what_is_wrong_with_a_learner_names_its_table(tmp_path, old, new, messag
          "actions.click.window: is longer than a hundred years (got '40000d'); is the unit right?"),
         ("[join]", "[join", "is not valid TOML: Expected"),
     ],
+    ids=["a misspelt key", "a misspelt table", "a window of zero", "a negative window",
+         "a window without quotes", "no window", "no key", "a rate of zero", "a rate above one",
+         "an unknown unit", "an unknown zone", "an unknown label", "a group outside the key",
+         "a horizon below the window", "a retention beyond the horizon", "groups with logit",
+         "a stream name with a slash", "a reserved stream name", "a window longer than a century",
+         "not TOML"],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(tmp_path, old, new, message):
     """File, key path, value and hint are all in the one line."""
@@ -197,8 +206,8 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, old, new, message):
     assert "\n" not in said
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    """The system's reason is passed on."""
+def test_a_configuration_that_cannot_be_read_is_named(tmp_path):
+    """The error has the reason that the operating system gives."""
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path / "none.toml", {})
     assert (
