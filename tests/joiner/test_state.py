@@ -366,18 +366,19 @@ PLANS = {
 def busy_log(seed):
     """Make five sources of a few keys, out of order, with repetitions and stragglers."""
     random = Random(seed)
-    keys = [f"{group}/{item}" for group in "gh" for item in range(4)]
+    keys = [f"{group}/{item}" for group in "ghij" for item in range(3)]
 
     def times():
         return sorted(range(150), key=lambda time: time + random.choice((0, 0, 0, 4, 9, 60)))
 
     impressions = [
-        Rows(0, [(t, random.choice(keys)) for t in times() if random.random() < 0.3])
+        Rows(0, [(t, random.choice(keys)) for t in times() if random.random() < 0.4])
         for _ in range(2)
     ]
+    ids = ("", "", "x", "y")
     actions = [
-        Rows(1 + i % 2, [(t, random.choice(keys), random.choice("  xy").strip()) for t in times()])
-        for i in range(3)
+        Rows(1 + number % 2, [(t, random.choice(keys), random.choice(ids)) for t in times()[::5]])
+        for number in range(3)
     ]
     return impressions + sorted(actions, key=lambda rows: rows.stream)
 
