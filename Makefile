@@ -16,7 +16,7 @@ $(READY): setup.py constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[test,bench,check]'
 	@touch $@
 
-setup: $(READY) ## make .venv with all that the other targets need
+setup: $(READY) ## create .venv with all that the other targets need
 
 demo: $(READY) ## generate a small log, replay it, and write a report to demo-out/
 	$(BIN)/headrace generate --out demo-out/log --impressions 200000 --format text
@@ -34,14 +34,14 @@ check: $(READY) ## lint, format, types, import rules
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_imports.py
 
-format: $(READY) ## put the code into its form
+format: $(READY) ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## measure speed and memory of a whole replay against its rivals
+bench: $(READY) ## compare speed and memory of a whole replay with its rivals
 	$(BIN)/python -m benchmarks.replay
 
-bench-join: $(READY) ## measure the join alone against an offline left join
+bench-join: $(READY) ## compare the join alone with an offline left join
 	$(BIN)/python -m benchmarks.join
 
 bench-windows: $(READY) ## measure memory with twenty million waiting impressions
@@ -50,8 +50,8 @@ bench-windows: $(READY) ## measure memory with twenty million waiting impression
 floors: $(READY) ## measure the learner on real data (DATA=folder of the data sets)
 	$(BIN)/python -m benchmarks.floors $(DATA)
 
-clean-kernels: ## forget compiled kernels: they do not notice a change in what they inline
+clean-kernels: ## remove compiled kernels, which do not notice changes in what they inline
 	find schemas joiner learners monitoring -name '*.nb[ic]' -delete
 
-clean: ## remove what the targets made
+clean: ## remove everything that the targets create
 	rm -rf $(VENV) demo-out bench-out build *.egg-info

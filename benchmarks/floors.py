@@ -1,9 +1,9 @@
 """What the learner reaches on real data: progressive, second half of the rows.
 
 Usage: ``python -m benchmarks.floors FOLDER_OF_DATA_SETS``. Each set is
-converted and replayed; its samples, which lie in the order in which they were
-learned, are then learned once more to score the second half alone. The rival
-always predicts the rate so far.
+converted and replayed; its samples, in the order in which they were learned,
+are then learned again to score the second half alone. The rival always
+predicts the rate so far.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def score(name: str, data: Path, work: Path) -> tuple[float, float, int]:
     rows = FeatureEncoder(plan.features, plan.bits).encode(batch)
     ones = np.ones(label.size)
     margin = plan.make().learn(rows, np.arange(label.size), label, ones, np.zeros(label.size))
-    seen = np.arange(label.size)
-    rate = (np.cumsum(label) - label + 1) / (seen + 2)
+    before = np.arange(label.size)
+    rate = (np.cumsum(label) - label + 1) / (before + 2)
     half = slice(label.size // 2, None)
     ours = _log_loss(label[half], 1 / (1 + np.exp(-margin[half])))
     theirs = _log_loss(label[half], rate[half])
@@ -64,7 +64,7 @@ def _auc(label: np.ndarray, score: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Print a line a data set."""
+    """Print a line for each data set."""
     data = Path(sys.argv[1])
     print(f"{'set':<12} {'lower log loss':>14} {'AUC':>6} {'positives':>9}  floor")
     for name in CONVERTERS:

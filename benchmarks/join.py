@@ -1,14 +1,14 @@
-"""The join alone, without learner and files written, beside an offline left join.
+"""The join alone, without learners and output files, compared with an offline left join.
 
 Usage: ``python -m benchmarks.join`` (``make bench-join``). Prints, for one and two
 action streams, windows of ten minutes and a day, 8 and 64 shards:
 
 - events a second of reading Parquet, hashing, partitioning and joining with a
   durable journal on local disk, and of the join with its journal alone;
-- the same files joined by polars, in memory, all at once;
+- the same files joined by polars, all in memory;
 - whether an event costs the same in a log sixteen times as long.
 
-Every row runs in a process of its own. Machines are noisy: compare within a run.
+Every row is measured in a separate process. Machines are noisy: compare within one table.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.replay import OUT
 
 IMPRESSIONS = 2_000_000
 WINDOWS = {"10m": 1_000, "24h": 20}
-"""Window, and impressions a second such that the log is longer than it."""
+"""Window, and impressions per second that make the log longer than the window."""
 
 
 def make_log(folder: Path, impressions: int, rate: int) -> Path:
@@ -62,7 +62,7 @@ def configure(folder: Path, window: str, actions: int, shards: int) -> Path:
 
 
 def headrace(config: Path) -> dict[str, float]:
-    """Join a log with the pure core, journal and all; samples are counted and dropped."""
+    """Join a log with the pure core and its journal; samples are counted and dropped."""
     from headrace.joiner.join import ShardJoin
     from headrace.learners.registry import parameter_models
     from headrace.pipelines.jobs.summary import peak_rss_mb
@@ -106,7 +106,7 @@ def offline(config: Path) -> dict[str, float]:
 
     loaded = load_config(config, parameter_models())
     started = time.perf_counter()
-    joined = shown = pl.read_parquet(config.parent / "impressions.parquet")
+    labelled = shown = pl.read_parquet(config.parent / "impressions.parquet")
     events = shown.height
     for name, action in loaded.actions.items():
         came = pl.read_parquet(config.parent / action.path[0])
@@ -119,8 +119,8 @@ def offline(config: Path) -> dict[str, float]:
             .group_by("request_id")
             .agg(pl.col("action_time").min().alias(f"{name}_time"), pl.len().alias(f"{name}_count"))
         )
-        joined = joined.join(first, on="request_id", how="left")
-    assert joined.height == shown.height
+        labelled = labelled.join(first, on="request_id", how="left")
+    assert labelled.height == shown.height
     return {"events": events, "seconds": time.perf_counter() - started, "mb": peak_rss_mb()}
 
 

@@ -1,15 +1,15 @@
-"""A whole replay against its rivals, in one run on one machine.
+"""A whole replay compared with its rivals, on one machine.
 
 Usage: ``python -m benchmarks.replay`` (``make bench``). Prints events a second
 and peak memory of
 
 - headrace: Parquet in, join, FTRL on 8 features and one cross, statistics,
   samples and model out; of all negatives, and of a tenth of them;
-- headrace on a log twice as long: what a further event costs, start-up aside;
-- the naive Beam join: one state cell and one timer a request id, on a slice;
-- the offline way: a polars left join, a text file, and VW ``--ftrl`` on it.
+- headrace on a log twice as long: what another event costs, without start-up;
+- the naive Beam join: one state cell and one timer per request id, on a part of the log;
+- the offline pipeline: a polars left join, a text file, and VW ``--ftrl`` on it.
 
-Every row runs in a process of its own. Machines are noisy: compare within a run.
+Every row is measured in a separate process. Machines are noisy: compare within one table.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def headrace(config: Path) -> dict[str, float]:
 
 
 def naive_beam(folder: Path) -> dict[str, float]:
-    """Join with one state cell and one timer a request id."""
+    """Join with one state cell and one timer per request id."""
     import apache_beam as beam
     import pyarrow.parquet as pq
     from apache_beam.coders import PickleCoder
@@ -106,16 +106,16 @@ def naive_beam(folder: Path) -> dict[str, float]:
     shown = next(
         pq.ParquetFile(folder / "impressions.parquet").iter_batches(NAIVE_EVENTS)
     ).to_pylist()
-    known = {event["request_id"] for event in shown}
-    slice_ = sorted(
-        shown + [event for event in clicks if event["request_id"] in known],
+    shown_ids = {event["request_id"] for event in shown}
+    log = sorted(
+        shown + [event for event in clicks if event["request_id"] in shown_ids],
         key=lambda event: event["time"],
     )
     started = time.monotonic()
     with beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"])) as pipeline:
         samples = (
             pipeline
-            | beam.Create(slice_)
+            | beam.Create(log)
             | beam.Map(
                 lambda e: beam.window.TimestampedValue((e["request_id"], e), e["time"] / 1e6)
             )
@@ -127,12 +127,12 @@ def naive_beam(folder: Path) -> dict[str, float]:
             | beam.Map(lambda count: _expect(count, len(shown)))
         )
     seconds = time.monotonic() - started
-    return {"events": len(slice_), "seconds": seconds, "wall": seconds, "mb": peak_rss_mb()}
+    return {"events": len(log), "seconds": seconds, "wall": seconds, "mb": peak_rss_mb()}
 
 
 def _expect(got: int, wanted: int) -> None:
     if got != wanted:
-        raise AssertionError(f"{got} samples, {wanted} were due")
+        raise AssertionError(f"expected {wanted} samples (got {got})")
 
 
 def offline(folder: Path) -> dict[str, float]:
@@ -146,13 +146,13 @@ def offline(folder: Path) -> dict[str, float]:
     shown = pl.read_parquet(folder / "impressions.parquet")
     clicks = pl.read_parquet(folder / "clicks.parquet")
     first = clicks.group_by("request_id").agg(pl.col("time").min().alias("click_time"))
-    joined = shown.join(first, on="request_id", how="left").sort("time")
+    labelled = shown.join(first, on="request_id", how="left").sort("time")
     delay = pl.col("click_time") - pl.col("time")
     label = pl.when((delay >= 0) & (delay < 600_000_000)).then(pl.lit("1")).otherwise(pl.lit("-1"))
     named = [pl.concat_str(pl.lit(f"{name}="), pl.col(name)) for name in FEATURES[:-1]]
     price = pl.concat_str(pl.lit("price:"), (pl.col("price") + 1).log())
     cross = pl.concat_str(pl.lit("x="), pl.col("device"), pl.lit("*"), pl.col("os"))
-    text = joined.select(
+    text = labelled.select(
         pl.concat_str(label.alias("label"), pl.lit("|"), *named, price, cross, separator=" ")
     )
     text.write_csv(folder / "samples.vw", include_header=False, quote_style="never")
@@ -204,7 +204,7 @@ def main() -> None:
         )
     twice = rows["headrace, twice the log"]
     further = (twice["events"] - ours["events"]) / (twice["seconds"] - ours["seconds"])
-    print(f"a further event, start-up aside: {further:,.0f} events/s")
+    print(f"another event, without start-up: {further:,.0f} events/s")
     print(f"headrace with the start of Python and Beam: {ours['wall']:.2f} s")
 
 

@@ -2,8 +2,8 @@
 
 Usage: ``python -m benchmarks.windows`` (``make bench-windows``). Replays 22 M
 impressions over 7.7 days with a conversion window of seven days: twenty million
-impressions wait at once, their columns on local disk. Prints peak memory, how
-much of it the index takes, and what an event costs beside a window of ten minutes.
+impressions wait at the same time, their columns on local disk. Prints speed, peak
+memory and bytes on disk, for that window and for one of ten minutes.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Usage::
     headrace replay OUT_FOLDER/headrace.toml --out OUT_FOLDER/result
 
 ``NAME`` is one of talkingdata, mind, taobao, obd, avazu. The configuration
-``examples/NAME.toml`` is put beside the logs.
+``examples/NAME.toml`` is copied to the folder of the logs.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def _numbered(table: pa.Table, name: str) -> pa.Table:
 
 
 def _simulated_delay(rows: int, seed: int) -> np.ndarray:
-    """Return click delays in microseconds: the sets say that a click came, not when."""
+    """Return click delays in microseconds: the data sets say that a click came, not when."""
     return (np.random.default_rng(seed).exponential(30.0, rows) * 1e6).astype(np.int64)
 
 
 def talkingdata(source: Path) -> Logs:
-    """Ad clicks, and the installs that some of them led to; both times are real."""
+    """Ad clicks, and the installs that followed some of them; both times are real."""
     table = _numbered(_read(source / "clicks_before_2017-11-09.csv.gz"), "click_id")
     hour = pc.utf8_slice_codeunits(table.column("click_time"), 11, 13)
     installed = table.filter(pc.equal(table.column("is_attributed"), "1"))
@@ -87,7 +87,7 @@ def mind(source: Path) -> Logs:
 
 
 def taobao(source: Path) -> Logs:
-    """Read views, carts, favourites and purchases: four truly separate streams."""
+    """Read views, carts, favourites and purchases: four separate streams."""
     table = _read(source / "UserBehavior.csv.gz", ["user", "item", "category", "kind", "time"])
     table = table.set_column(4, "time", table.column("time").cast(pa.int64()))
     logs = {}

@@ -1,1 +1,1 @@
-"""Beam transforms, sources, sinks, jobs and the command line; all that is not pure."""
+"""Sources, sinks, Beam steps, jobs and the command line: everything that does input or output."""

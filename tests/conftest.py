@@ -1,4 +1,4 @@
-"""Logs that tests of several packages replay."""
+"""Logs that the tests of several packages use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _quiet():
 
 @pytest.fixture(scope="session")
 def log(tmp_path_factory):
-    """A log of 6,000 impressions over ten hours, with every fault that a log can have."""
+    """A log of 6,000 impressions over a hundred minutes, with every fault that a log can have."""
     folder = tmp_path_factory.mktemp("log")
     write_traffic(Traffic(impressions=6_000, rate=1, seed=7, click_rate=0.2), folder)
     text = (folder / "headrace.toml").read_text()

@@ -1,4 +1,4 @@
-"""The public interface: what docs/api.md promises."""
+"""The public interface, as docs/api.md describes it."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def run(script, folder):
     return done.stdout
 
 
-def test_the_examples_run(tmp_path):
-    """All that the page shows, in one process and in order, is so; and nothing is printed."""
+def test_the_examples_of_the_page_run(tmp_path):
+    """In one process and in order; all assertions hold and nothing is printed."""
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 8
     assert run("\n".join(blocks), tmp_path) == ""
 
 
-def test_every_public_name_is_there_and_on_the_page():
-    """What ``__all__`` names can be had, says what it is, and is documented."""
+def test_every_public_name_exists_and_is_documented():
+    """Each has a docstring, and the functions are on the page."""
     for name in headrace.__all__:
-        there = getattr(headrace, name)
-        assert there.__doc__ or name.isupper(), name
+        public = getattr(headrace, name)
+        assert public.__doc__ or name.isupper(), name
     functions = [name for name in headrace.__all__ if name.islower()]
     assert len(functions) >= 8
     for name in (*functions, "FTRLProximalClassifier"):
@@ -49,31 +49,31 @@ def test_every_public_name_is_there_and_on_the_page():
     assert set(dir(headrace)) == set(headrace.__all__)
 
 
-def test_importing_it_costs_nothing():
-    """The command line imports the package, and must start at once."""
+def test_importing_headrace_loads_no_large_package():
+    """The command line imports it, and must start without delay."""
     heavy = "{'apache_beam', 'numba', 'pyarrow', 'pydantic', 'numpy', 'river'}"
     run(f"import sys, headrace; assert not {heavy} & sys.modules.keys()", ROOT)
 
 
-def test_a_replay_changes_nothing_of_its_process(tmp_path):
-    """Logging, environment, signals, warnings and Beam's settings are as they were."""
+def test_a_replay_leaves_its_process_as_it_was(tmp_path):
+    """Logging, environment, signals, warnings and Beam's settings, also after an error."""
     run(
         LOG + "import logging, os, signal, threading, warnings, numpy, pyarrow\n"
         "from apache_beam.runners.portability.fn_api_runner import worker_handlers\n"
         "import headrace.pipelines.jobs.replay\n"
-        "def seen():\n"
+        "def settings():\n"
         "    root = logging.getLogger()\n"
         "    return (root.level, list(root.handlers), dict(os.environ), os.getcwd(),\n"
         "            signal.getsignal(signal.SIGINT), list(warnings.filters), numpy.geterr(),\n"
         "            pyarrow.default_memory_pool().backend_name, pyarrow.cpu_count(),\n"
         "            worker_handlers.STATE_CACHE_SIZE_MB)\n"
-        "before = seen()\n"
+        "before = settings()\n"
         "headrace.replay('log/headrace.toml', 'out')\n"
-        "assert seen() == before\n"
+        "assert settings() == before\n"
         "try: headrace.replay('log/headrace.toml', 'log')\n"
         "except headrace.FolderError: pass\n"
         "else: raise AssertionError\n"
-        "assert seen() == before\n",
+        "assert settings() == before\n",
         tmp_path,
     )
 
@@ -91,7 +91,7 @@ def tables(log):
 
 @pytest.mark.parametrize("correction", ["weight", "logit", "recalibrate"])
 def test_a_model_predicts_the_rate_of_the_whole_log(tables, tmp_path, correction):
-    """Whatever the correction: the negatives that sampling dropped count all the same."""
+    """With every correction, the negatives that sampling dropped are accounted for."""
     tables["sampling"] = {"negative_rate": 0.2, "correction": correction}
     tables["learner"] |= {"l1": 0.0, "l2": 0.0}
     result = headrace.replay(tables, tmp_path / "out")
@@ -111,8 +111,8 @@ def test_a_model_predicts_the_rate_of_the_whole_log(tables, tmp_path, correction
     )
 
 
-def test_a_model_names_the_column_that_is_missing(tables, tmp_path):
-    """A table without one of its columns is refused with a sentence."""
+def test_a_model_names_a_missing_column_and_a_folder_without_a_model(tables, tmp_path):
+    """Both are a `HeadraceError`."""
     headrace.replay(tables, tmp_path / "out")
     model = headrace.load_model(tmp_path / "out")
     with pytest.raises(headrace.HeadraceError, match="no column device in the table"):
@@ -121,8 +121,8 @@ def test_a_model_names_the_column_that_is_missing(tables, tmp_path):
         headrace.load_model(tmp_path / "elsewhere")
 
 
-def test_the_summary_on_disk_is_of_the_form_that_is_typed(tables, tmp_path):
-    """What is read back is what was returned, with everything that a summary can hold."""
+def test_the_summary_that_is_read_back_equals_the_one_returned(tables, tmp_path):
+    """With corrections and joined actions; a folder without a summary is refused."""
     tables["join"] |= {"joined": True, "retention": "10m"}
     result = headrace.replay(tables, tmp_path / "out")
     assert headrace.load_result(tmp_path / "out").summary == result.summary

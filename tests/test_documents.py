@@ -1,4 +1,4 @@
-"""What the documents say of the code is so."""
+"""The documents agree with the code."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ JOIN = (ROOT / "docs" / "join.md").read_text(encoding="utf-8")
 STREAMS = ("impressions", "click", "buy")
 
 
-def test_the_tests_that_the_rules_name_are_there():
-    """A rule whose test was renamed or deleted shows."""
+def test_the_tests_that_the_rules_of_the_join_name_exist():
+    """A rule whose test was renamed or deleted fails here."""
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
     defined = set(re.findall(r"^def (test_\w+)", "\n".join(sources), re.MULTILINE))
     cases = set(re.findall(r'^    "(.+)": \($', "\n".join(sources), re.MULTILINE))
@@ -28,7 +28,7 @@ def test_the_tests_that_the_rules_name_are_there():
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_every_learner_has_its_page(name):
+def test_every_learner_has_a_page(name):
     """It is linked, and its table has the parameters with their defaults."""
     page = (ROOT / "docs" / "learners" / f"{name}.md").read_text(encoding="utf-8")
     assert f"(learners/{name}.md)" in (ROOT / "docs" / "learners.md").read_text(encoding="utf-8")
@@ -38,7 +38,7 @@ def test_every_learner_has_its_page(name):
 
 
 def table(heading: str) -> list[list[str]]:
-    """Return the rows of the table of the page that has this heading row."""
+    """Return the rows of the table of join.md with this heading row."""
     lines = JOIN[JOIN.index(heading) :].splitlines()[2:]
     rows = []
     for line in lines:
@@ -49,7 +49,7 @@ def table(heading: str) -> list[list[str]]:
 
 
 def test_the_worked_example_is_right():
-    """Each record ends as the page says, and what leaves is what it shows."""
+    """Each record of join.md has the outcome in its table, and the samples are those shown."""
     records = table("| stream | position | time | key | id | p | outcome |")
     sources = [Rows(stream, []) for stream in range(len(STREAMS))]
     outcomes = {}
@@ -96,8 +96,8 @@ def played_time(moment) -> int:
     return round(moment.timestamp() * 1_000_000)
 
 
-def test_the_code_of_extending_is_that_of_tests():
-    """Classes and functions on the page are run by tests, word for word."""
+def test_the_code_on_the_page_about_extending_is_tested():
+    """Its classes and functions occur in tests, word for word."""
     page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     defined = [block for block in blocks if re.search(r"^(class|def) ", block, re.MULTILINE)]
@@ -108,8 +108,8 @@ def test_the_code_of_extending_is_that_of_tests():
         assert block.count("\n") < 40
 
 
-def test_what_documents_name_is_there():
-    """Modules and files that a page names in code exist, so that a move or a new name shows."""
+def test_modules_files_and_links_in_documents_exist():
+    """A move or a new name that the documents missed fails here."""
     pages = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
     folders = "schemas|joiner|learners|monitoring|pipelines"
     for page in pages:
@@ -120,7 +120,7 @@ def test_what_documents_name_is_there():
                 path.with_suffix(".py").exists()
                 or path.is_dir()
                 or (
-                    # a name inside of a module
+                    # a name inside a module
                     path.parent.with_suffix(".py").exists()
                 )
             ), f"{page.name}: {name}"

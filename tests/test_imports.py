@@ -1,4 +1,4 @@
-"""The folders are the architecture: who may import whom."""
+"""The folders are the architecture: what each may import."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ FOLDERS = {
         "app": {"run", "sources", "sinks", "jobs"},
     },
 }
-"""Which other folders a folder inside a package may import; what lies beside the folders
-may import all of them, and they may import what they are listed with in `BELOW`."""
+"""Which other folders a folder inside a package may import. Modules beside the folders may
+import all of them; of these modules the folders may import those in `BELOW`."""
 BELOW = {
     "schemas": {"errors"},
     "joiner": set(),
@@ -58,7 +58,7 @@ CLOCKS = {"time", "random", "socket", "secrets", "uuid"}
 
 
 def modules_named(path: Path) -> set[str]:
-    """Return the dotted names of all that a module imports, at its top or later."""
+    """Return the dotted names of everything that a module imports, anywhere in it."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -70,7 +70,7 @@ def modules_named(path: Path) -> set[str]:
 
 
 def own(path: Path) -> set[tuple[str, str]]:
-    """Return (package, folder or module in it) of all that a module imports of Headrace."""
+    """Return (package, folder or module in it) of everything a module imports from Headrace."""
     parts = [name.split(".") for name in modules_named(path)]
     return {(name[1], name[2] if len(name) > 2 else "") for name in parts if name[0] == "headrace"}
 
@@ -86,8 +86,8 @@ def modules(package: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("package", OWN)
-def test_dependencies_point_one_way(package):
-    """A package imports only those below it."""
+def test_a_package_imports_only_packages_below_it(package):
+    """Dependencies point one way."""
     for path in modules(package):
         assert {name for name, _ in own(path)} <= OWN[package] | {package}, path
 
@@ -95,39 +95,39 @@ def test_dependencies_point_one_way(package):
 @pytest.mark.parametrize(
     ("package", "folder"), [(package, name) for package in FOLDERS for name in FOLDERS[package]]
 )
-def test_folders_inside_a_package_point_one_way(package, folder):
-    """A folder imports itself and those that it is allowed to."""
+def test_a_folder_imports_only_the_folders_allowed_to_it(package, folder):
+    """Inside a package dependencies point one way too."""
     allowed = FOLDERS[package][folder] | {folder} | BELOW[package]
     for path in modules(f"{package}/{folder}"):
         assert {name for of, name in own(path) if of == package} <= allowed, path
 
 
 @pytest.mark.parametrize("package", OWN)
-def test_every_folder_has_its_place(package):
+def test_every_folder_of_a_package_has_a_rule(package):
     """A new folder does not escape these rules."""
     found = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
     assert found == FOLDERS[package].keys()
 
 
 @pytest.mark.parametrize("package", THIRD_PARTY)
-def test_cores_are_pure(package):
-    """Below pipelines there is no Beam, no Kafka, no clock, no socket, no chance."""
+def test_a_core_imports_no_beam_clock_socket_or_randomness(package):
+    """Only the listed third-party packages, and no module in `CLOCKS`."""
     for path in modules(package):
         assert foreign(path) - sys.stdlib_module_names <= THIRD_PARTY[package], path
         assert not foreign(path) & CLOCKS, path
 
 
 @pytest.mark.parametrize("package", ["joiner", "learners", "monitoring"])
-def test_cores_take_plans(package):
-    """No core knows the models of the configuration, but for the base of learners' parameters."""
+def test_a_core_takes_plans_not_configuration(package):
+    """It imports no model of the configuration, except the base of learners' parameters."""
     models = "headrace.schemas.config.models."
     for path in modules(package):
         used = {name for name in modules_named(path) if name.startswith(models)}
         assert used <= {f"{models}Model"}, path
 
 
-def test_beam_is_imported_in_one_folder():
-    """The rest of the pipelines can be read, and mostly run, without Beam."""
+def test_only_the_folder_beam_imports_beam():
+    """The rest of the pipelines does not depend on it directly."""
     using = {path for path in modules("pipelines") if "apache_beam" in foreign(path)}
     assert {path.parent.name for path in using} == {"beam"}
 
@@ -137,8 +137,8 @@ def run_script(script: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_only_replay_loads_beam():
-    """``validate`` and ``generate`` start without Beam."""
+def test_validate_and_generate_start_without_beam():
+    """Only ``replay`` loads it."""
     script = (
         "import sys; from headrace.pipelines.app import commands, display\n"
         "from headrace.pipelines.jobs import generate\n"
@@ -147,7 +147,7 @@ def test_only_replay_loads_beam():
     assert run_script(script)[0] == 0
 
 
-def test_help_imports_nothing_heavy():
+def test_help_loads_no_large_package():
     """``headrace --help`` needs no Beam, numba, Arrow or pydantic."""
     script = (
         "import sys; from headrace.pipelines.app.cli import main\n"
@@ -161,8 +161,8 @@ def test_help_imports_nothing_heavy():
     assert "replay" in said
 
 
-def test_no_bare_name_is_taken():
-    """Every module of the product is loaded under ``headrace`` alone."""
+def test_every_module_is_loaded_under_headrace_alone():
+    """No package is importable under its bare name by accident."""
     script = (
         "import pkgutil, sys, headrace\n"
         "names = [m.name for m in pkgutil.walk_packages(headrace.__path__, 'headrace.')]\n"

@@ -1,4 +1,4 @@
-"""What ``pip install`` leaves behind."""
+"""What ``pip install`` installs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ BUILT_FROM = ("setup.py", "pyproject.toml", "README.md", "headrace", "schemas", 
               "learners", "monitoring", "pipelines")  # fmt: skip
 
 
-def test_installing_leaves_one_name(tmp_path):
-    """Nothing but ``headrace`` comes into site-packages, whole, and runs from there."""
+def test_installing_adds_one_name_to_site_packages(tmp_path):
+    """Only ``headrace``, with all its files, and it runs from there."""
     source, site = tmp_path / "source", tmp_path / "site"
     source.mkdir()
     for name in BUILT_FROM:

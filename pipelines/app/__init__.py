@@ -1,1 +1,1 @@
-"""The command line."""
+"""The user's side: the command line, and the functions behind ``import headrace``."""

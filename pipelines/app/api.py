@@ -1,7 +1,7 @@
 """Headrace from Python: all that the command line does.
 
-Nothing here ends the process, prints, or changes what the process has but one of:
-while a replay runs, an interrupt (Ctrl-C) is noted before it is passed on.
+Nothing here ends the process, prints, or changes the state of the process, with one
+exception: while a replay runs, it notes an interrupt (Ctrl-C) before passing it on.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ if TYPE_CHECKING:
     from headrace.pipelines.jobs.windows import Measured
 
 Configuration = Config | Mapping[str, Any] | str | Path
-"""A configuration: read already, the tables of one, or the name of its file."""
+"""A configuration: one that was read before, its tables, or the name of its file."""
 
 
-def _nothing(_: Any) -> None:
+def _ignore(_: Any) -> None:
     pass
 
 
 def load_config(config: Configuration, *, algorithms: Algorithms = ALGORITHMS) -> Config:
-    """Read a configuration, and check what can be checked without its logs.
+    """Read a configuration, and check all that can be checked without its logs.
 
     Parameters
     ----------
     config
-        The name of a TOML file, or its tables as a mapping: then paths in it are relative
-        to the working directory. A configuration that was read already is returned as it is.
+        The name of a TOML file, or its tables as a mapping, in which paths are relative to
+        the working directory. A `Config` is returned unchanged.
     algorithms
-        The learners that it may name.
+        The algorithms that it may name.
 
     Raises
     ------
@@ -76,21 +76,21 @@ def validate(config: Configuration, *, algorithms: Algorithms = ALGORITHMS) -> V
     Raises
     ------
     ConfigError
-        For what would keep a replay from starting.
+        If a replay would refuse to start.
     """
     return validate_inputs(_resolve(config, algorithms))
 
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """What a replay wrote, and what it came to.
+    """The result of a replay: its outputs and its summary.
 
     Parameters
     ----------
     out
         The folder of the result.
     summary
-        What ``summary.json`` says.
+        The contents of ``summary.json``.
     findings
         What in the logs needs attention, a sentence each.
     """
@@ -111,13 +111,13 @@ class ReplayResult:
 
     @property
     def corrections(self) -> ds.Dataset | None:
-        """Samples as they stand after late actions; None without ``join.retention``."""
+        """Samples corrected for late actions; None without ``join.retention``."""
         folder = self.out / "corrections"
         return _dataset(folder) if folder.exists() else None
 
     @property
     def joined(self) -> dict[str, ds.Dataset]:
-        """Actions with their impressions, by stream; none without ``join.joined``."""
+        """Actions with their impressions, by stream; empty without ``join.joined``."""
         return {path.name: _dataset(path) for path in sorted((self.out / "joined").glob("*"))}
 
     @property
@@ -128,7 +128,7 @@ class ReplayResult:
 
     @property
     def report(self) -> Path:
-        """The report, a page of HTML."""
+        """The report, an HTML page."""
         return self.out / "report.html"
 
 
@@ -143,8 +143,8 @@ def replay(
     out: str | Path,
     *,
     resume: bool = False,
-    watch: Callable[[Board], None] = _nothing,
-    tell: Callable[[str], None] = _nothing,
+    watch: Callable[[Board], None] = _ignore,
+    announce: Callable[[str], None] = _ignore,
     beam_options: Sequence[str] = (),
     algorithms: Algorithms = ALGORITHMS,
 ) -> ReplayResult:
@@ -153,32 +153,32 @@ def replay(
     Parameters
     ----------
     config
-        What to replay.
+        What to replay, and how.
     out
         Folder to write to: new, empty, or with an earlier result, which is replaced when
-        the run is complete and stays as it is if it fails.
+        the run is complete and stays as it is if the run fails.
     resume
-        Whether to go on from the last checkpoint of a run that broke off, if there is one.
+        Whether to continue from the last checkpoint of an unfinished run, if there is one.
     watch
-        Given the live figures once, before the job starts; they change while it runs.
-    tell
-        Given a line about where the run begins.
+        Called once with the live figures, before the job starts; they change while it runs.
+    announce
+        Called with a line about where the run begins.
     beam_options
-        Further options for Beam.
+        More options for Beam.
     algorithms
-        The learners that the configuration may name.
+        The algorithms that the configuration may name.
 
     Raises
     ------
     ConfigError
-        If the configuration is not one for these logs.
+        If the configuration is wrong or does not fit the logs.
     FolderError
-        If the folder is in use, or holds what is not of a result.
+        If the folder is in use, or holds files that do not belong to a result.
     HeadraceError
-        If the run cannot be done; also for whatever the operating system refuses.
+        If the run fails, also if the operating system refuses something.
     """
     inputs = _resolve(config, algorithms)
-    return replay_inputs(inputs, Path(out), resume, watch, tell, beam_options)
+    return replay_inputs(inputs, Path(out), resume, watch, announce, beam_options)
 
 
 def replay_inputs(
@@ -186,16 +186,17 @@ def replay_inputs(
     out: Path,
     resume: bool,
     watch: Callable[[Board], None],
-    tell: Callable[[str], None],
+    announce: Callable[[str], None],
     beam_options: Sequence[str],
 ) -> ReplayResult:
     """Replay a configuration that was resolved against its logs, see `replay`."""
     preview(inputs)
-    # The folder first: Beam takes seconds to import, and a second run is to be told at once.
+    # Lock the folder first: importing Beam takes seconds, and a second run must be refused
+    # immediately.
     with opened(out, inputs.files) as place:
         from headrace.pipelines.jobs.replay import replay as run_replay
 
-        replayed = run_replay(inputs, place, beam_options, watch, resume, tell)
+        replayed = run_replay(inputs, place, beam_options, watch, resume, announce)
     summary = Summary.model_validate(replayed.summary)
     return ReplayResult(out, summary, tuple(replayed.findings))
 
@@ -205,29 +206,31 @@ def study_windows(
     *,
     longest: str | int | None = None,
     coverage: float = 0.95,
-    watch: Callable[[int], None] = _nothing,
+    watch: Callable[[int], None] = _ignore,
     algorithms: Algorithms = ALGORITHMS,
 ) -> list[Measured]:
-    """See what each window of each action stream would catch and cost.
+    """Measure what each window of each action stream would catch and cost.
 
     Parameters
     ----------
     config
-        The logs; its windows are what is looked at anew.
+        The configuration of the logs; its windows are replaced.
     longest
         The longest window to consider, such as ``"7d"``, or in microseconds; None is ten
-        times the longest that is configured.
+        times the longest configured one.
     coverage
-        The part of the actions that is wanted, in (0, 1].
+        The part of the actions that the window should catch, in (0, 1].
     watch
-        Given the number of events read so far.
+        Called with the number of events read so far.
     algorithms
-        The learners that the configuration may name.
+        The algorithms that the configuration may name.
 
     Raises
     ------
+    ValueError
+        If `coverage` is not in (0, 1].
     ConfigError
-        If the configuration is not one for these logs, or has no action stream.
+        If the configuration is wrong, does not fit the logs, or has no action stream.
     """
     from headrace.pipelines.jobs.windows import measure_windows
 
@@ -235,19 +238,24 @@ def study_windows(
         raise ValueError(f"coverage must lie in (0, 1] (got {coverage})")
     loaded = load_config(config, algorithms=algorithms)
     if not loaded.actions:
-        raise ConfigError(loaded.file, "actions", "is missing", hint="there is nothing to join")
+        raise ConfigError(loaded.file, "actions", "is missing", hint="add [actions.NAME]")
     preview(resolve(loaded, algorithms))
     limit = parse_duration(longest) if isinstance(longest, str) else longest
     return measure_windows(loaded, limit, coverage, watch)
 
 
 def verify(out: str | Path) -> Verified:
-    """Compare every file of a result with its seal; a result is good without problems.
+    """Compare every file of a result with its seal.
+
+    Returns
+    -------
+    Verified
+        Its ``problems`` are empty if the result is good.
 
     Raises
     ------
     FolderError
-        If it is not the folder of a result.
+        If the folder is not that of a result.
     """
     folder = Path(out)
     if not folder.is_dir():
@@ -256,7 +264,7 @@ def verify(out: str | Path) -> Verified:
         return verify_result(folder)
     except FileNotFoundError:
         fact = f"has no {SEAL}"
-        hint = "it is not the result of a replay, or of one that is not done: replay anew"
+        hint = "replay again: the folder is not the result of a replay, or is unfinished"
         raise FolderError(folder, fact, hint) from None
 
 
@@ -278,18 +286,18 @@ def generate(
     impressions, rate, seed, clean
         See `headrace.pipelines.jobs.generate.Traffic`.
     form
-        ``text`` for CSV and JSON lines with broken lines.
+        ``text`` for CSV and JSON lines, with broken lines unless `clean`.
 
     Raises
     ------
     FolderError
-        If the folder holds anything else.
+        If the folder holds anything but an earlier log.
     """
     folder = Path(out)
     check_folder(folder)
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if names and "truth.json" not in names:
-        fact = f"holds files that no log of `headrace generate` is among ({', '.join(names[:3])})"
+        fact = f"holds files, but no log of `headrace generate` ({', '.join(names[:3])})"
         raise FolderError(folder, fact, "choose another folder")
     traffic = Traffic(impressions=impressions, rate=rate, seed=seed, clean=clean)
     with writing(folder):
@@ -297,18 +305,18 @@ def generate(
 
 
 def check_folder(out: Path) -> None:
-    """Refuse a file where a folder is to be."""
+    """Raise `FolderError` if there is a file where an output folder should be."""
     if out.exists() and not out.is_dir():
-        raise FolderError(out, "is not a folder", "--out names a folder")
+        raise FolderError(out, "is not a folder", "choose a folder")
 
 
 def load_result(out: str | Path) -> ReplayResult:
-    """Return the result that lies in a folder; findings are in its report alone.
+    """Return the result in a folder, without findings: only its report has these.
 
     Raises
     ------
     FolderError
-        If there is none.
+        If the folder has no result.
     """
     folder = Path(out)
     try:

@@ -1,6 +1,6 @@
 """The command line ``headrace``.
 
-Nothing heavy is imported before a command needs it, so that help is instant.
+No large package is imported before a command needs it, so that help is instant.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"headrace replay: runs with {IN_PROCESS} (got {foreign[0]})", file=sys.stderr)
         return MISUSED
     options.beam_options = beam_options
-    # Arrow's allocator reads this when it is loaded. Giving memory back at once costs no
+    # Arrow's allocator reads this when it is loaded. Returning memory without delay costs no
     # measurable time and lowers the peak of a replay by a tenth.
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "0")
     from headrace.schemas.errors import ConfigError, FolderError, HeadraceError
@@ -53,15 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"headrace: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed again, there is nothing to add
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C changes nothing
         print(
             "headrace: interrupted; run the same command again to start over, or with --resume "
-            "to go on",
+            "to continue",
             file=sys.stderr,
         )
         sys.stderr.flush()
-        # Everything is cleaned up. Beam may have a thread left that nobody will stop any
-        # more, and an ordinary exit would wait for it.
+        # Everything is cleaned up. A thread of Beam may still run, and an ordinary exit would
+        # wait for it forever.
         os._exit(FAILED)
 
 
@@ -86,29 +86,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     replay.add_argument(
         "--resume", action="store_true",
-        help="go on from the last checkpoint of a run that broke off",
+        help="continue an unfinished run from its last checkpoint",
     )  # fmt: skip
     replay.add_argument("--quiet", action="store_true", help="no progress and no closing table")
 
     validate = commands.add_parser(
         "validate",
-        help="check a configuration against the head of its files, and say what it would do",
+        help="check a configuration against the head of its files, and show what it would do",
         description="Check a configuration against the head of its files.",
     )
     validate.add_argument("config", type=Path, metavar="CONFIG.toml")
 
     verify = commands.add_parser(
         "verify",
-        help="check every file of a result against its seal",
-        description="Check every file of a result against seal.json: size, checksum, rows.",
+        help="compare every file of a result with its seal",
+        description="Compare every file of a result with seal.json: size, checksum, rows.",
     )
     verify.add_argument("folder", type=Path, metavar="DIR", help="the --out of a replay")
 
     windows = commands.add_parser(
         "windows",
         help="show what each window would catch and cost, and recommend one",
-        description="Join the logs with a long window, show how late actions come, what each "
-        "window would catch and cost, and recommend one.",
+        description="Join the logs with a long window, show how long after impressions actions "
+        "come, what each window would catch and cost, and recommend one.",
     )
     windows.add_argument("config", type=Path, metavar="CONFIG.toml")
     windows.add_argument(
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     windows.add_argument(
         "--coverage", type=_share, default=0.95, metavar="SHARE",
-        help="the part of the actions that is wanted (0.95)",
+        help="the part of the actions that the window should catch (0.95)",
     )  # fmt: skip
     windows.add_argument(
         "--out", type=Path, metavar="DIR", help="write windows.html and windows.json there"

@@ -1,4 +1,4 @@
-"""What the commands of ``headrace`` do; see `headrace.pipelines.app.cli` for their options."""
+"""The commands of ``headrace``; see `headrace.pipelines.app.cli` for their options."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ def _load(options: argparse.Namespace) -> Inputs:
 
 
 def replay(options: argparse.Namespace) -> int:
-    """Replay logs."""
+    """Replay logs, showing progress and a closing table unless ``--quiet``."""
     inputs = _load(options)
     quiet_beam()
     from headrace.pipelines.app.display import closing_table, watching
 
-    def tell(line: str) -> None:
+    def announce(line: str) -> None:
         if not options.quiet:
             print(f"headrace: {line}", file=sys.stderr)
 
     with watching(inputs, quiet=options.quiet) as watch:
         result = api.replay_inputs(
-            inputs, options.out, options.resume, watch, tell, options.beam_options
+            inputs, options.out, options.resume, watch, announce, options.beam_options
         )
     summary = result.summary.model_dump(mode="json")
     if not options.quiet:
         closing_table(summary, result.findings, options.out)
-    elif not result.summary.samples.rows and (said := what_stayed_open(summary)):
-        # A green exit on an empty result would mislead.
-        print(f"headrace: no sample has left: {said}", file=sys.stderr)
+    elif not result.summary.samples.rows and (opened := what_stayed_open(summary)):
+        # Silent success with an empty result would mislead.
+        print(f"headrace: no sample has left: {opened}", file=sys.stderr)
     return 0
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Check every file of a result against its seal."""
+    """Compare every file of a result with its seal; return 1 if one differs."""
     verified = api.verify(options.folder)
     for problem in verified.problems:
         print(f"{options.folder}: {problem}")
@@ -61,12 +61,12 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def quiet_beam() -> None:
-    """Spare users what Beam logs: cloud clients it lacks, and errors that it raises as well."""
+    """Silence Beam's log: it reports missing cloud clients, and errors that it also raises."""
     logging.getLogger().setLevel(logging.CRITICAL)
 
 
 def validate(options: argparse.Namespace) -> int:
-    """Check a configuration and say what it would do."""
+    """Check a configuration and print what a replay would do."""
     from headrace.pipelines.app.display import describe
 
     inputs = _load(options)
@@ -75,7 +75,7 @@ def validate(options: argparse.Namespace) -> int:
 
 
 def windows(options: argparse.Namespace) -> int:
-    """See what each window would catch and cost."""
+    """Print what each window would catch and cost, and write the page if ``--out`` is given."""
     from headrace.monitoring.report.page import render_windows
     from headrace.pipelines.app.display import counting, windows_page, windows_table
     from headrace.pipelines.jobs.windows import as_json
@@ -99,7 +99,7 @@ def windows(options: argparse.Namespace) -> int:
 
 
 def generate(options: argparse.Namespace) -> int:
-    """Generate a traffic log."""
+    """Generate a traffic log, and print the command that replays it."""
     written = api.generate(
         options.out,
         impressions=options.impressions,

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: progress, the closing table, what a job would do."""
+"""What the terminal shows: progress, the closing table, what a job would do."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
     if quiet:
         yield lambda board: None
         return
-    # How much there is shows in Parquet's footers; text tells only when it has been read.
-    totals = [_rows(log.path) if log.format == "parquet" else None for log in inputs.logs]
-    known = sum(total for total in totals if total is not None) if None not in totals else None
+    # Parquet files state their rows; text files would have to be read to count them.
+    rows = [_rows(log.path) if log.format == "parquet" else None for log in inputs.logs]
+    total = sum(count for count in rows if count is not None) if None not in rows else None
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -51,7 +51,7 @@ def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
         console=console,
         transient=True,
     )
-    task = progress.add_task("replaying", total=known, figures="starting Beam")
+    task = progress.add_task("replaying", total=total, figures="starting Beam")
     stop = threading.Event()
     boards: list[Board] = []
 
@@ -63,11 +63,11 @@ def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
                 if board.event_time is not None:
                     figures += f", at {_moment(board.event_time)}"
                 progress.update(task, completed=board.events, figures=figures)
-                if not console.is_terminal and board.events >= said[0] * 2:
-                    said[0] = max(board.events, 1)
+                if not console.is_terminal and board.events >= printed_at[0] * 2:
+                    printed_at[0] = max(board.events, 1)
                     console.print(f"replaying: {figures}")
 
-    said = [50_000]
+    printed_at = [50_000]
     thread = threading.Thread(target=refresh, daemon=True)
     thread.start()
     try:
@@ -95,7 +95,7 @@ def _rows(path: str) -> int:
 
 
 def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path) -> None:
-    """Print what a replay came to."""
+    """Print the results of a replay: outcomes, samples, learners, findings."""
     console = Console()
     table = Table(
         title="Where every record ended",
@@ -113,7 +113,7 @@ def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path) -
         if name == "settled" or any(counts[name] for counts in outcomes.values())
     ]
     for name in names:
-        # Two words take two lines, that the table fits a terminal of 80 columns.
+        # Two words take two lines, so that the table fits a terminal of 80 columns.
         table.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
     for stream, counts in outcomes.items():
         cells = [f"{counts[name]:,}" for name in names]
@@ -149,7 +149,7 @@ def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path) -
 
 def _learners_table(learners: dict[str, dict[str, Any]]) -> Table:
     table = Table(
-        title="What each learner came to",
+        title="Learners",
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -171,7 +171,7 @@ def _learners_table(learners: dict[str, dict[str, Any]]) -> Table:
 
 
 def windows_page(measured: list[Measured], coverage: float) -> list[WindowsOf]:
-    """Put into words what was measured of windows."""
+    """Return the contents of the page of windows, numbers formatted as text."""
     return [
         WindowsOf(
             found.stream,
@@ -216,7 +216,7 @@ def windows_table(pages: list[WindowsOf]) -> None:
             title=page.name, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
             pad_edge=False,
         )  # fmt: skip
-        # Two words take two lines, that the table fits a terminal of 80 columns.
+        # Two words take two lines, so that the table fits a terminal of 80 columns.
         for name in ("window", "coverage", "open", "waiting", "state\nMB", "memory\nMB", "shards"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
@@ -230,16 +230,16 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.4f}"
 
 
-def _describe(seen: Preview, sorts: bool) -> str:
-    if seen.first_time is None or seen.last_time is None:
+def _describe(preview: Preview, sorts: bool) -> str:
+    if preview.first_time is None or preview.last_time is None:
         times = "no valid event time"
     else:
-        first, last = (_moment(time) for time in (seen.first_time, seen.last_time))
+        first, last = (_moment(time) for time in (preview.first_time, preview.last_time))
         times = f"event times {first} to {last}"
-        if not sorts and not seen.in_order:
+        if not sorts and not preview.in_order:
             times += ", not in order"
-    invalid = ", ".join(f"{count:,} {reason}" for reason, count in seen.reasons.items())
-    return f"first {seen.records:,} records: {times}; invalid: {invalid or 'none'}"
+    invalid = ", ".join(f"{count:,} {reason}" for reason, count in preview.reasons.items())
+    return f"first {preview.records:,} records: {times}; invalid: {invalid or 'none'}"
 
 
 def _moment(microseconds: int) -> str:
@@ -247,7 +247,7 @@ def _moment(microseconds: int) -> str:
 
 
 def describe(inputs: Inputs, validation: Validation) -> None:
-    """Print what a replay would read and do."""
+    """Print what a replay of a validated configuration would read and do."""
     console = Console(highlight=False)
     config, join = inputs.config, inputs.join
     windows = {action.name: action.window for action in join.actions}
@@ -272,7 +272,7 @@ def describe(inputs: Inputs, validation: Validation) -> None:
     console.print(
         f'  at the end of the log (end_of_log = "{end}") '
         + (
-            "every window closes: the log is taken to be complete"
+            "every window closes: the log is declared complete"
             if end == "close"
             else "what has not settled stays open and leaves no sample"
         )

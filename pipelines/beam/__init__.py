@@ -1,1 +1,1 @@
-"""Beam steps and coders; nothing else imports Beam."""
+"""Beam steps and coders: the only folder that imports Beam."""

@@ -1,8 +1,8 @@
-"""Beam coders of what passes between steps.
+"""Beam coders of the elements that pass between steps.
 
 Within a fused stage elements pass as they are, and Beam only asks for their
-sizes; between stages and machines they are bytes. The types are said outright in
-the graph: Beam would pickle what it has to guess.
+sizes; between stages and machines they are bytes. The graph declares the types
+explicitly, because Beam would pickle elements of unknown types.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _EnvelopeCoder(beam.coders.Coder, Generic[E]):
 
 
 class EventEnvelopeCoder(_EnvelopeCoder[EventEnvelope]):
-    """Code event envelopes as their bytes."""
+    """Codes event envelopes by their own format."""
 
     kind = EventEnvelope
 
@@ -47,7 +47,7 @@ class EventEnvelopeCoder(_EnvelopeCoder[EventEnvelope]):
 
 
 class SampleEnvelopeCoder(_EnvelopeCoder[SampleEnvelope]):
-    """Code sample envelopes as their bytes."""
+    """Codes sample envelopes by their own format."""
 
     kind = SampleEnvelope
 
@@ -57,10 +57,10 @@ class SampleEnvelopeCoder(_EnvelopeCoder[SampleEnvelope]):
 
 
 class LearnedCoder(beam.coders.Coder):
-    """Code `Learned` as an Arrow stream of its parts, order, learned rows and log-odds."""
+    """Codes `Learned` as an Arrow stream of its parts, with order, learned rows and log-odds."""
 
     def encode(self, value: Learned) -> bytes:
-        """Write samples, order, learned rows and log-odds."""
+        """Return samples, order, learned rows and log-odds as bytes."""
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, value.epoch.parts[0].schema) as writer:
             for part in value.epoch.parts:
@@ -71,7 +71,7 @@ class LearnedCoder(beam.coders.Coder):
         return pickle.dumps((samples, order, rows, margins))
 
     def decode(self, encoded: bytes) -> Learned:
-        """Read what `encode` wrote."""
+        """Return the `Learned` that `encode` was given, its arrays read-only."""
         samples, order, rows, margins = pickle.loads(encoded)
         parts = list(pa.ipc.open_stream(samples))
         return Learned(
@@ -91,7 +91,7 @@ class LearnedCoder(beam.coders.Coder):
 
 
 def register() -> None:
-    """Tell Beam of the coders."""
+    """Register the coders with Beam, for the types they code."""
     beam.coders.registry.register_coder(EventEnvelope, EventEnvelopeCoder)
     beam.coders.registry.register_coder(SampleEnvelope, SampleEnvelopeCoder)
     beam.coders.registry.register_coder(Learned, LearnedCoder)

@@ -1,11 +1,11 @@
-"""Durable cells on Beam state, and the memory that spares rebuilding from them.
+"""Durable cells on Beam state, and objects in memory that save rebuilding from them.
 
-What is in memory is worth only as much as its token: an object is held
-under a random token, the step's ``meta`` cell names the token of the state that
-was committed, and only if they are equal is the object the one that belongs to
-the cells. It is taken out when a bundle first touches it and put back when the
-bundle finishes, under a new token, so that neither a failed bundle nor one of
-two racing attempts can leave a wrong object behind.
+An object in memory is trusted only by its token: it is kept under a random token,
+the step's ``meta`` cell names the token of the state that was committed, and only
+if they are equal does the object belong to the cells. It is taken out when a
+bundle first touches it and put back when the bundle finishes, under a new token,
+so that neither a failed bundle nor one of two racing attempts can leave a wrong
+object behind.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ BAG_NAMES = (*(f"{ring}_{cell}" for ring in RINGS for cell in range(CELLS)), f"{
 def with_cells(*bags: str) -> Callable[[Any], Any]:
     """Declare a stateful ``process(self, element, *cells)``: `META` first, then `bags`.
 
-    Beam finds state by the defaults of named parameters; this writes the
-    signature, so that a ring of cells need not be spelt out.
+    Beam finds state by the defaults of named parameters; this sets the signature,
+    so that the cells of a ring need not be listed one by one.
     """
 
     def decorate(process: Any) -> Any:
@@ -69,56 +69,56 @@ class BeamCells:
         self.bags = dict(zip(BAG_NAMES, bags, strict=True))
 
     def append(self, ring: str, cell: int, data: bytes) -> None:
-        """Add `data` to a cell."""
+        """Add one piece of data to a cell."""
         self.bags[f"{ring}_{cell}"].add(data)
 
     def read(self, ring: str, cell: int) -> Iterable[bytes]:
-        """Return the contents of a cell."""
+        """Return the pieces of a cell, in any order."""
         return self.bags[f"{ring}_{cell}"].read()
 
     def clear(self, ring: str, cell: int) -> None:
-        """Empty a cell."""
+        """Remove all pieces of a cell."""
         self.bags[f"{ring}_{cell}"].clear()
 
 
 class StepStates:
     """The objects of one step of one job, by key, each valid for one token.
 
-    They lie in the memory of the process under the names of job and step, so that
+    The objects are in the memory of the process under the names of job and step, so that
     every instance of the step finds them, however often the runner makes a new one.
-    Pickled, it is nothing but those names.
+    Pickled, it consists of those names alone.
 
     Parameters
     ----------
     job, step
-        The names.
+        Their names.
     """
 
     def __init__(self, job: str, step: str) -> None:
         self.scope = (job, step)
 
     def pop(self, key: int, token: str) -> Any | None:
-        """Take the object of a key out; None if there is none, or it is of another token."""
+        """Take out the object of a key; None if there is none, or it has another token."""
         with _LOCK:
             found, value = _STATES.get(self.scope, {}).pop(key, ("", None))
         return value if found == token else None
 
     def put(self, key: int, token: str, value: Any) -> None:
-        """Put an object back."""
+        """Put back the object of a key, valid for this token."""
         with _LOCK:
             _STATES.setdefault(self.scope, {})[key] = (token, value)
 
     def begin_with(self, key: int, value: Any) -> None:
-        """Give a key the object that its state begins with."""
+        """Set the object that is valid before anything was committed for a key."""
         self.put(key, _INITIAL, value)
 
     def values(self) -> dict[int, Any]:
-        """Return the objects by key, without taking them out."""
+        """Return all objects by key, without taking them out."""
         with _LOCK:
             return {key: value for key, (_, value) in _STATES.get(self.scope, {}).items()}
 
     def forget(self) -> None:
-        """Drop all objects."""
+        """Drop all objects of the step, for example when its job ends."""
         with _LOCK:
             _STATES.pop(self.scope, None)
 
@@ -126,7 +126,7 @@ class StepStates:
 _STATES: dict[tuple[str, str], dict[int, tuple[str, Any]]] = {}
 _LOCK = threading.Lock()
 _INITIAL = "initial"
-"""The token of what a key's state begins with."""
+"""The token that is valid before anything was committed for a key."""
 
 
 class Bundle:
@@ -135,7 +135,7 @@ class Bundle:
     Parameters
     ----------
     states
-        Those of the step.
+        The objects of the step.
     """
 
     def __init__(self, states: StepStates) -> None:
@@ -155,27 +155,28 @@ class Bundle:
         key
             The key of the state.
         read_meta
-            Reads the `META` cell, None where nothing was committed; called at the
-            first touch alone.
+            Reads the `META` cell, None if nothing was committed; called only at the first
+            touch.
         rebuild
-            Makes the object from the rest of ``meta`` (empty if None) and the cells.
+            Makes the object from the contents of the `META` cell, empty if nothing was
+            committed, and from the other cells.
         """
         if key in self.live:
             return self.live[key][1]
-        meta = read_meta()
-        known = json.loads(meta) if meta is not None else {}
-        value = self.states.pop(key, known.get("token", _INITIAL))
+        data = read_meta()
+        meta = json.loads(data) if data is not None else {}
+        value = self.states.pop(key, meta.get("token", _INITIAL))
         if value is None:
-            value = rebuild(known)
+            value = rebuild(meta)
         self.live[key] = (secrets.token_hex(16), value)
         return value
 
     def sealed(self, key: int, meta: dict[str, Any]) -> bytes:
-        """Return the `META` cell's new contents: `meta` under the bundle's token."""
+        """Return new contents of the `META` cell: `meta` with the bundle's token."""
         return json.dumps({**meta, "token": self.live[key][0]}, separators=(",", ":")).encode()
 
     def finish(self) -> None:
-        """Hand the objects back."""
+        """Put all objects back, under the bundle's tokens."""
         for key, (token, value) in self.live.items():
             self.states.put(key, token, value)
         self.live = {}

@@ -1,4 +1,4 @@
-"""The graph of a replay, and running it in this process."""
+"""The Beam graph of a replay, and how it is run in this process."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from headrace.schemas.records.envelope import EventEnvelope, SampleEnvelope
 def run_replay(
     run: Run, inputs: Inputs, job: TrainJob, first_block: int = 0, options: tuple[str, ...] = ()
 ) -> None:
-    """Run the graph until all blocks are read; what it came to is in `run.finished` then.
+    """Run the graph until all blocks are read; then ``run.finished`` has the results.
 
     Parameters
     ----------
     run
-        What is read and written.
+        Where to read and write.
     inputs, job
         The join, and the training step.
     first_block
         Number of the first block to read.
     options
-        Further options for Beam.
+        More options for Beam.
     """
     whole = PipelineOptions([IN_PROCESS, "--no_save_main_session", *options])
     pipeline = beam.Pipeline(options=whole)
@@ -51,9 +51,9 @@ def run_replay(
 def _without_state_cache() -> Iterator[None]:
     """Keep the embedded worker from caching state while the block runs.
 
-    It would weigh whole bags, element by element, at every append for the sake of a
-    cache that the steps, with objects of their own, have no use for; and there is no
-    option to turn it off.
+    It would measure whole bags, element by element, at every append, for a cache that
+    the steps do not need because they keep objects in memory; and there is no option to
+    turn it off.
     """
     before = worker_handlers.STATE_CACHE_SIZE_MB
     worker_handlers.STATE_CACHE_SIZE_MB = 0
@@ -66,7 +66,7 @@ def _without_state_cache() -> Iterator[None]:
 def build_replay(
     pipeline: beam.Pipeline, run: Run, inputs: Inputs, job: TrainJob, first_block: int
 ) -> None:
-    """Put the replay graph together; on the in-process runner it is one fused stage."""
+    """Add the steps of a replay to a pipeline; on the in-process runner they are one stage."""
     coders.register()
     names = tuple(log.name for log in inputs.logs)
     read = (
@@ -77,16 +77,16 @@ def build_replay(
         .with_output_types(tuple[int, EventEnvelope])
         .with_outputs(DEAD, main="events")
     )
-    joined = read.events | "JoinShards" >> beam.ParDo(
+    join = read.events | "JoinShards" >> beam.ParDo(
         JoinShards(inputs.join, names, run.name, run=run)
     ).with_output_types(tuple[int, SampleEnvelope]).with_outputs(DEAD, main="samples")
     beside = folders_beside(inputs.join)
-    learned = joined.samples | "TrainEpochs" >> beam.ParDo(
+    training = join.samples | "TrainEpochs" >> beam.ParDo(
         TrainEpochs(job, run.name)
     ).with_output_types(Learned).with_outputs(FINISHED, *beside, main="learned")
-    learned.learned | "WriteSamples" >> beam.ParDo(WriteSamples(run, SAMPLES))
-    learned[FINISHED] | "KeepResult" >> beam.ParDo(KeepResult(run))
+    training.learned | "WriteSamples" >> beam.ParDo(WriteSamples(run, SAMPLES))
+    training[FINISHED] | "KeepResult" >> beam.ParDo(KeepResult(run))
     for name, folder in beside.items():
-        learned[name] | f"Write {folder}" >> beam.ParDo(WriteBatches(run, folder))
+        training[name] | f"Write {folder}" >> beam.ParDo(WriteBatches(run, folder))
     read[DEAD] | "WriteInvalid" >> beam.ParDo(WriteBatches(run, LETTERS))
-    joined[DEAD] | "WriteDead" >> beam.ParDo(WriteBatches(run, LETTERS))
+    join[DEAD] | "WriteDead" >> beam.ParDo(WriteBatches(run, LETTERS))

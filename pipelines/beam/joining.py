@@ -33,15 +33,15 @@ class JoinShards(beam.DoFn):
     Parameters
     ----------
     plan
-        The join.
+        Plan of the join.
     sources
         Name of each source, for dead letters.
     job
-        Its name.
+        Name of the job.
     cache_bytes
-        Payload held in memory, over all shards.
+        Bytes of payload held in memory, over all shards.
     run
-        The run that keeps the state: payloads that memory has no room for go to its
+        The run that keeps the state; payloads that do not fit into memory go to its
         journals. None if the runner keeps the state.
     """
 
@@ -60,26 +60,26 @@ class JoinShards(beam.DoFn):
         self.cache_bytes = cache_bytes // plan.shards
 
     def start_bundle(self) -> None:
-        """Forget what a failed bundle may have left."""
+        """Drop the objects that a failed bundle may have left."""
         self.bundle = Bundle(self.states)
 
     @with_cells(*BAG_NAMES)
     def process(self, element: tuple[int, EventEnvelope], *state: Any) -> Iterator[Any]:
-        """Apply one envelope to its shard."""
+        """Apply one envelope to its shard; emit what leaves the join."""
         shard, sent = element
-        meta, *bags = state
+        meta_cell, *bags = state
         cells: Cells = BeamCells(bags) if self.run is None else self.run.journals.of(shard)
 
-        def rebuild(committed: dict[str, Any]) -> ShardJoin:
-            if not committed:
+        def rebuild(meta: dict[str, Any]) -> ShardJoin:
+            if not meta:
                 return ShardJoin(self.plan, shard, self.cache_bytes)
-            return restore_join(self.plan, shard, committed, cells, self.cache_bytes)
+            return restore_join(self.plan, shard, meta, cells, self.cache_bytes)
 
-        join = self.bundle.touch(shard, meta.read, rebuild)
+        join = self.bundle.touch(shard, meta_cell.read, rebuild)
         output: JoinOutput = join.apply(sent, cells)
         envelope = join.emit(output)
         described = describe_join(join) if self.run is None else {}
-        meta.write(self.bundle.sealed(shard, described))
+        meta_cell.write(self.bundle.sealed(shard, described))
         for dead in output.dead:
             letters = buried_letters(dead, self.plan.stream_names, self.sources)
             yield beam.pvalue.TaggedOutput(DEAD, letters)
@@ -87,5 +87,5 @@ class JoinShards(beam.DoFn):
             yield (0, envelope)
 
     def finish_bundle(self) -> None:
-        """Hand the shards back."""
+        """Put the shards back, for the next bundle."""
         self.bundle.finish()

@@ -1,8 +1,8 @@
-"""The replay source: all files of a job through one splittable step.
+"""The source of a replay: all files of a job through one splittable step.
 
-One element goes in, so that source, join and trainer fuse into one stage and
-samples flow while files are read. The restriction counts blocks; since blocks
-are a function of files and configuration, position n always means the same.
+Its input is a single element, so that source, join and trainer fuse into one stage
+and samples flow while files are read. The restriction counts blocks; since blocks
+are a function of files and configuration, a number always means the same block.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class _Blocks(RestrictionProvider):
 
 @beam.DoFn.unbounded_per_element()
 class ReadLogs(beam.DoFn):
-    """Read blocks from a number on; emit event envelopes keyed by shard, and dead letters.
+    """Read blocks from a given number on; emit event envelopes keyed by shard, and dead letters.
 
     Parameters
     ----------
     run
-        The run, whose blocks they are.
+        The run, which holds the blocks.
     """
 
     def __init__(self, run: Run) -> None:
@@ -59,19 +59,19 @@ class ReadLogs(beam.DoFn):
             ManualWatermarkEstimator.default_provider()
         ),
     ) -> Iterator[Any]:
-        """Emit some blocks, and come back for the next."""
+        """Emit one bundle of blocks, and defer the rest."""
         start = tracker.current_restriction().start
         run, blocks = self.run, self.run.blocks
-        # All that was read before has passed through every step, and their bundles are done.
-        # After the last block the result exists in memory alone: there is no going on.
+        # All blocks before have passed through every step, and their bundles are done. After
+        # the last block the results are in memory alone: a checkpoint would not help.
         if run.checkpoints is not None and not blocks.ended:
             run.checkpoints.offer(start, blocks.states)
         rows = 0
-        # Each bundle costs a commit and some ten milliseconds, so it takes several blocks.
+        # A bundle costs a commit and about ten milliseconds, so it takes several blocks.
         for position in range(start, start + _BUNDLE_BLOCKS):
             block = blocks.at(position)
             if block is None:
-                tracker.try_claim(_MOST_BLOCKS)  # past the end: the restriction is done
+                tracker.try_claim(_MOST_BLOCKS)  # beyond the end: the restriction is done
                 return
             if not tracker.try_claim(position):
                 return

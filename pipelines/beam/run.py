@@ -1,7 +1,7 @@
-"""What the steps of one replay share, for they run in one process.
+"""What the steps of one replay share, since they run in one process.
 
 The in-process runner keeps no state beyond a job, so the job's owner does: it opens
-sources, sinks and journals, hands them to the steps as a `Run`, and closes them.
+sources, sinks and journals, gives them to the steps as a `Run`, and closes them.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ class Checkpoints(Protocol):
     """Takes checkpoints between bundles."""
 
     def offer(self, block: int, states: Mapping[int, SourceState]) -> None:
-        """Take one before block number `block`, if one is due."""
+        """Take a checkpoint before block number `block`, if one is due."""
 
     def close(self) -> None:
-        """Take no further one, and wait for one that is being taken."""
+        """Take no more checkpoints, and wait for one that is being taken."""
 
 
 @dataclass(eq=False)
 class Run:
     """The ports of one replay.
 
-    A step that holds it may be pickled: what is unpickled in the same process is the
-    same run, and in another process an error.
+    It may be pickled with a step: unpickled in the same process it is the same run; in
+    another process unpickling raises `RuntimeError`.
 
     Parameters
     ----------
     blocks
-        What is read.
+        The blocks to read.
     sinks
-        What is written, by name.
+        The sinks to write to, by name.
     journals
-        Where a shard's payloads go that memory has no room for.
+        Where payloads go that do not fit into memory, by shard.
     board
         Live figures.
     checkpoints
-        Set by the owner before the job starts, if there are to be any.
+        Takes checkpoints; set by the owner before the job starts, None for none.
     finished
-        What the training step came to, when it has ended.
+        Results of the training step, None until it has ended.
     """
 
     blocks: Blocks
@@ -76,9 +76,9 @@ class Run:
         return _living, (self.name,)
 
     def close(self) -> None:
-        """Close everything, whatever fails; sinks write what they hold."""
+        """Close everything, even if some of it fails; sinks write the rows they hold back."""
         with contextlib.ExitStack() as stack:
-            # Last first: a checkpoint that is being taken reads what the others have open.
+            # In reverse: a checkpoint that is being taken reads from all the others.
             stack.callback(self.journals.close)
             for sink in self.sinks.values():
                 stack.callback(sink.close)
@@ -90,7 +90,7 @@ class Run:
 
 
 _LIVING: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
-"""Runs of this process by name, for as long as somebody has them."""
+"""Runs of this process by name, while they are referenced."""
 
 
 def _living(name: str) -> Run:
@@ -98,5 +98,5 @@ def _living(name: str) -> Run:
         return _LIVING[name]
     except KeyError:
         raise RuntimeError(
-            f"a replay writes through its own process; run it with {IN_PROCESS}"
+            f"a replay must run in one process (got a step in another); run it with {IN_PROCESS}"
         ) from None

@@ -1,4 +1,4 @@
-"""The training of a run as a stateful Beam step."""
+"""The training step of a run as a stateful Beam step."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FINISHED = "finished"
 
 
 class TrainEpochs(beam.DoFn):
-    """Learn sample envelopes, all under one key; emit what was learned, and what came beside.
+    """Learn sample envelopes, all under one key; emit learned samples and the rows beside them.
 
     Parameters
     ----------
     job
-        What to do.
+        What to train.
     name
-        Of the job.
+        Name of the job.
     """
 
     def __init__(self, job: TrainJob, name: str) -> None:
@@ -35,22 +35,22 @@ class TrainEpochs(beam.DoFn):
         self.states = StepStates(name, TRAIN)
 
     def start_bundle(self) -> None:
-        """Forget what a failed bundle may have left."""
+        """Drop the objects that a failed bundle may have left."""
         self.bundle = Bundle(self.states)
 
     @with_cells("envelopes", "waiting")
     def process(self, element: tuple[int, SampleEnvelope], *cells: Any) -> Iterator[Any]:
-        """Receive one envelope."""
+        """Receive one envelope; emit what it completes, and the results after the last one."""
         key, envelope = element
-        meta, envelopes, waiting = cells
+        meta_cell, envelopes, waiting = cells
 
-        def rebuild(known: dict[str, Any]) -> TrainingState:
+        def rebuild(meta: dict[str, Any]) -> TrainingState:
             state = TrainingState(self.job)
-            if known:
-                state.take_up(known, list(waiting.read()), list(envelopes.read()))
+            if meta:
+                state.take_up(meta, list(waiting.read()), list(envelopes.read()))
             return state
 
-        state: TrainingState = self.bundle.touch(key, meta.read, rebuild)
+        state: TrainingState = self.bundle.touch(key, meta_cell.read, rebuild)
         received = state.receive(envelope)
         yield from received.samples
         if self.job.durable:
@@ -63,7 +63,7 @@ class TrainEpochs(beam.DoFn):
             envelopes.clear()
             waiting.clear()
             waiting.add(state.trainer.unlearned().encode())
-        meta.write(self.bundle.sealed(key, state.meta()))
+        meta_cell.write(self.bundle.sealed(key, state.meta()))
         for name, rows in received.beside.items():
             yield beam.pvalue.TaggedOutput(name, rows)
         if state.ended:
@@ -71,7 +71,7 @@ class TrainEpochs(beam.DoFn):
             yield beam.pvalue.TaggedOutput(FINISHED, state.finish())
 
     def finish_bundle(self) -> list[WindowedValue]:
-        """Have everything learned, and hand the state back."""
+        """Learn all complete epochs, and put the state back for the next bundle."""
         samples = [learned for _, state in self.bundle.live.values() for learned in state.flush()]
         self.bundle.finish()
         return [WindowedValue(learned, MIN_TIMESTAMP, (GlobalWindow(),)) for learned in samples]

@@ -1,4 +1,4 @@
-"""The last steps of a replay: what they are given goes to the sinks of the run."""
+"""The last steps of a replay: their input goes to the sinks of the run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from headrace.pipelines.training.job import Finished
 
 
 class WriteSamples(beam.DoFn):
-    """Write `Learned` samples in canonical order."""
+    """Write `Learned` samples in canonical order to one sink of the run."""
 
     def __init__(self, run: Run, sink: str) -> None:
         self.run, self.sink = run, sink
 
     def process(self, learned: Learned) -> Iterator[Any]:
-        """Hand samples to the sink, to be put in order on its thread."""
+        """Pass samples to the sink, whose thread puts them in order."""
         self.run.board.samples += learned.epoch.order.size
         self.run.board.event_time = learned.epoch.parts[-1].column("event_time")[-1].value
         self.run.sinks[self.sink].put(learned.epoch.in_order)
@@ -29,24 +29,24 @@ class WriteSamples(beam.DoFn):
 
 
 class WriteBatches(beam.DoFn):
-    """Write batches as they come: dead letters, corrections, joined actions."""
+    """Write batches in order of receipt: dead letters, corrections, joined actions."""
 
     def __init__(self, run: Run, sink: str) -> None:
         self.run, self.sink = run, sink
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
-        """Hand a batch to the sink."""
+        """Pass a batch to the sink."""
         self.run.sinks[self.sink].put(partial(pa.Table.from_batches, [batch]))
         return iter(())
 
 
 class KeepResult(beam.DoFn):
-    """Keep what the trainer finished with, for the job's owner."""
+    """Keep the results of the training step for the job's owner."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
 
     def process(self, finished: Finished) -> Iterator[Any]:
-        """Keep it."""
+        """Set ``run.finished``."""
         self.run.finished = finished
         return iter(())

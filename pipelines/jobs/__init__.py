@@ -1,1 +1,1 @@
-"""What can be done with logs: replay them, study windows, generate them."""
+"""What can be done with logs: replay them, validate them, study windows, generate them."""

@@ -1,21 +1,21 @@
-"""Checkpoints of a replay: everything that it takes to go on after a crash.
+"""Checkpoints of a replay: everything needed to continue after a crash.
 
 The in-process runner keeps no state, so a replay writes its own from time to
 time, between two bundles: how far every source was read, the state of every
 shard and of the trainer, and the rows that outputs hold back for their next
-file. A checkpoint is written aside, flushed to disk, and renamed; the one
-before it loses its name after that, and is deleted. Outputs that were finished
-since are removed on resuming and come again, byte for byte: they are a function
-of the log.
+file. A checkpoint is written under a temporary name, flushed to disk, and renamed;
+after that the older one is renamed and deleted. On resuming, outputs that were
+finished since are removed and written again, byte for byte the same: they are a
+function of the log.
 
 Its manifest has a checksum of itself, of every file beside it, and of every output
-that was finished by then. If one of them is another, the checkpoint is refused:
+that was finished by then. If one of them differs, the checkpoint is refused:
 there is no older one to fall back on, and starting over is always right.
 
-The state itself is kept, and not only the place in the log from which it could
-be read again, because no finite place would do: whether an impression is a
-duplicate depends on the one before it that was kept, that one on the one
-before, and so on.
+The state itself is kept, and not only the position in the log from which it could
+be built again, because no finite stretch of the log is enough: whether an
+impression is a duplicate depends on the one before it that was kept, that one on
+the one before, and so on.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ from headrace.pipelines.training.state import TrainingState
 from headrace.schemas.errors import CheckpointError, ConfigError
 from headrace.schemas.records.envelope import SampleEnvelope
 
-_ASIDE = "checkpoint.partial"
+_PARTIAL = "checkpoint.partial"
 _MANIFEST = "manifest.json"
 _PIECES = pa.schema(
     [("shard", pa.int32()), ("ring", pa.string()), ("cell", pa.int32()), ("data", pa.binary())]
 )
 _HINT = "run without --resume to start over"
 _SHARE = 20
-"""A replay spends at most about one part in so many on checkpoints."""
+"""A replay spends at most about one part in this many of its time on checkpoints."""
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where a replay goes on; by default, where one begins.
+    """Where a replay continues; by default at the beginning.
 
     Parameters
     ----------
@@ -68,11 +68,11 @@ class Resumed:
     states
         How far each source was read, by its number.
     marks
-        Where each sink stood, by its name.
+        The mark of each sink, by its name.
     joins, training
         The state of each shard, and of the training step.
     events, elapsed_s
-        Events and seconds so far.
+        Events read and seconds taken so far.
     """
 
     block: int = 0
@@ -94,9 +94,10 @@ class Checkpointer:
     place
         Its folder.
     identity
-        What a run must have that goes on from here, see `headrace.pipelines.jobs.identity`.
+        Identity of the run; one that resumes must have the same, see
+        `headrace.pipelines.jobs.identity`.
     every_s
-        Seconds from one to the next, at least; 0 takes one at every chance.
+        Least number of seconds from one checkpoint to the next; 0 takes one at every offer.
     resumed
         Where the run began.
     """
@@ -132,14 +133,14 @@ class Checkpointer:
             self.due = ended + max(self.every_s, _SHARE * (ended - began))
 
     def _take(self, block: int, states: Mapping[int, SourceState]) -> None:
-        aside = self.place.partial / _ASIDE
-        if aside.exists():
-            shutil.rmtree(aside)
-        with writing(aside):
-            aside.mkdir()
-            described = self._write_join(aside)
-            self._write_training(aside)
-            committed = self._write_sinks(aside)
+        folder = self.place.partial / _PARTIAL
+        if folder.exists():
+            shutil.rmtree(folder)
+        with writing(folder):
+            folder.mkdir()
+            described = self._write_join(folder)
+            self._write_training(folder)
+            committed = self._write_sinks(folder)
             manifest = {
                 "identity": self.identity,
                 "block": block,
@@ -148,13 +149,13 @@ class Checkpointer:
                 "sinks": committed,
                 "events": self.run.board.events,
                 "elapsed_s": time.monotonic() - self.started,
-                "files": {name: describe(path) for name, path in files_under(aside).items()},
+                "files": {name: describe(path) for name, path in files_under(folder).items()},
             }
-            write_signed(aside / _MANIFEST, manifest)
-        flush_tree(aside)
+            write_signed(folder / _MANIFEST, manifest)
+        flush_tree(folder)
         older = list(self.place.partial.glob(f"{CHECKPOINT}*"))
-        with writing(aside):
-            os.rename(aside, self.place.partial / f"{CHECKPOINT}{block:012d}")
+        with writing(folder):
+            os.rename(folder, self.place.partial / f"{CHECKPOINT}{block:012d}")
         flush(self.place.partial)
         for path in older:
             self.place.retire(path)
@@ -193,7 +194,7 @@ class Checkpointer:
         return committed
 
     def close(self) -> None:
-        """Take no further one, and wait for one that is being taken."""
+        """Take no more checkpoints, and wait for one that is being taken."""
         with self.taking:
             self.closed = True
 
@@ -210,31 +211,31 @@ def resume(
     job: TrainJob,
     journals: Spill,
 ) -> Resumed:
-    """Restore the state of a run from a checkpoint, and remove outputs from after it.
+    """Restore the state of a run from a checkpoint, and remove outputs written after it.
 
     Parameters
     ----------
     folder
         The checkpoint.
     place, inputs, identity, job
-        The run.
+        The run that resumes.
     journals
-        Its journals, which are filled.
+        Its journals, still empty; they are filled.
 
     Raises
     ------
     ConfigError
-        If the configuration or the files are not those of the checkpoint.
+        If the configuration or the log files differ from those of the checkpoint.
     CheckpointError
-        If the checkpoint is damaged, or an output that was finished before it.
+        If the checkpoint or an output that was finished before it is damaged.
     """
     manifest = _read_manifest(folder)
     _check_identity(manifest["identity"], identity, inputs.config.file)
     _check_files(folder, manifest["files"], _MANIFEST)
     finished = {
         f"{sink}/{part}": noted
-        for sink, ledger in manifest["sinks"].items()
-        for part, noted in ledger.items()
+        for sink, inventory in manifest["sinks"].items()
+        for part, noted in inventory.items()
         if sink != LETTERS
     }
     letters = manifest["sinks"][LETTERS]
@@ -244,7 +245,10 @@ def resume(
     return Resumed(
         manifest["block"],
         {int(number): SourceState(**state) for number, state in manifest["sources"].items()},
-        {sink: _read_mark(folder, sink, ledger) for sink, ledger in manifest["sinks"].items()},
+        {
+            sink: _read_mark(folder, sink, inventory)
+            for sink, inventory in manifest["sinks"].items()
+        },
         _read_joins(folder, manifest["join"], inputs.join, journals),
         _read_training(folder, job),
         manifest["events"],
@@ -291,7 +295,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _check_files(folder: Path, noted: dict[str, Any], *beside: str) -> list[Path]:
-    """Compare files with what was noted of them; return others, but for those `beside`."""
+    """Compare files with their entries; return the files without one, except those `beside`."""
     found = files_under(folder)
     for name, expected in noted.items():
         if name not in found:
@@ -302,15 +306,16 @@ def _check_files(folder: Path, noted: dict[str, Any], *beside: str) -> list[Path
             fact = f"cannot be read ({error.strerror})"
             raise CheckpointError(found[name], fact, _HINT) from error
         if damaged:
-            raise CheckpointError(found[name], "is not what the checkpoint noted of it", _HINT)
+            raise CheckpointError(found[name], "has changed since the checkpoint", _HINT)
     return [path for name, path in found.items() if name not in noted and name not in beside]
 
 
 def _check_identity(then: dict[str, Any], now: dict[str, Any], file: str) -> None:
     if then["layout"] != now["layout"]:
-        raise ConfigError(file, "", "the checkpoint is of another version of Headrace", hint=_HINT)
+        fact = "the checkpoint was written by another version of Headrace"
+        raise ConfigError(file, "", fact, hint=_HINT)
     for key, value in _differences(then["config"], now["config"]):
-        fact = "is not what it was when the checkpoint was taken"
+        fact = "has changed since the checkpoint"
         raise ConfigError(file, key, fact, value, _HINT)
     for path in [*now["files"], *then["files"]]:
         if then["files"].get(path) != now["files"].get(path):

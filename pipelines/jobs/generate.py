@@ -1,8 +1,8 @@
 """A traffic generator with known click probabilities.
 
 Clicks follow a logistic model of the impression's columns, so the best
-possible log loss and calibration are known. Unless told to be clean, the log
-also has what real logs have: duplicates, late and disordered records, clicks
+possible log loss and calibration are known. Unless it is to be clean, the log
+also has the faults of real logs: duplicates, late and disordered records, clicks
 without impression, clicks after the window, and (as text) broken lines.
 """
 
@@ -42,15 +42,15 @@ class Traffic:
     Parameters
     ----------
     impressions
-        How many, before faults are added.
+        Number of impressions before faults are added.
     rate
-        Impressions a second of event time.
+        Impressions per second of event time.
     seed
         Equal seeds give equal logs.
     clean
-        Leave all faults out.
+        Whether to leave out all faults.
     click_rate
-        About the share of impressions that are clicked.
+        Approximate share of impressions that are clicked.
     """
 
     impressions: int = 200_000
@@ -62,7 +62,15 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Generated:
-    """What was written, and what is true of it."""
+    """What was written.
+
+    Parameters
+    ----------
+    impressions, clicks
+        How many records each log has.
+    duration
+        Event time from the first impression to the end, microseconds.
+    """
 
     impressions: int
     clicks: int
@@ -77,7 +85,7 @@ def write_traffic(traffic: Traffic, folder: Path, form: str = "parquet") -> Gene
     traffic
         What to generate.
     folder
-        Created if need be.
+        Created if it is missing.
     form
         ``parquet``; or ``text`` for ``impressions.csv.gz`` and
         ``clicks.jsonl.zst``, with broken lines unless the log is clean.
@@ -112,7 +120,7 @@ def write_traffic(traffic: Traffic, folder: Path, form: str = "parquet") -> Gene
     if text:
         _write_jsonl(clicked, folder / names[1], broken=not traffic.clean)
     else:
-        # A reader holds a row group in memory, and one of all clicks would grow with the log.
+        # Readers hold a row group in memory; a single one would grow with the log.
         pq.write_table(clicked, folder / names[1], row_group_size=_GROUP_ROWS)
     truth = {
         "impressions": rows,
@@ -137,7 +145,7 @@ def _impressions(
     hour = (time // (3600 * SECOND) % 24).astype(np.int64)
     price = np.round(random.lognormal(2.0, 1.0, count), 2)
     campaign = ad % 97
-    # Effects are fixed functions of the values, so that every chunk has the same.
+    # Effects are fixed functions of the values, so that all chunks have the same.
     margin = (
         np.log(traffic.click_rate / (1 - traffic.click_rate))
         + np.array([0.3, -0.2, 0.1, -1.0])[device]
@@ -176,7 +184,7 @@ def _hex_keys(random: np.random.Generator, count: int) -> pa.Array:
 
 def _clicks(shown: pa.Table, p: Floats, random: np.random.Generator) -> pa.Table:
     clicked = np.flatnonzero(random.random(p.size) < p)
-    # Most clicks come within seconds; one in fifty only minutes later.
+    # Most clicks come within seconds, one in fifty minutes later.
     slow = random.random(clicked.size) < 0.02
     delay = random.exponential(np.where(slow, 150.0, 15.0)) * SECOND
     delay = np.minimum(delay.astype(np.int64), WINDOW - 1)
@@ -197,9 +205,9 @@ def _lateness(
 ) -> Int64s:
     """Return by how much the chosen events come late, 0 for the others.
 
-    They come minutes after what they touch has settled, amid events in order: so
-    they are late in whichever file they lie. None comes after the log's end, where
-    few events tell how late it is.
+    They come minutes after their impression has settled, among events in order, so they
+    are late whichever file they are in. None comes after the end of the log, where too
+    few other events would show that it is late.
     """
     by = WINDOW + random.integers(5 * MINUTE, 10 * MINUTE, time.size)
     return np.where(chosen & (time + by < end), by, 0)
@@ -208,12 +216,12 @@ def _lateness(
 def _disorder(
     shown: pa.Table, delayed: pa.Table | None, random: np.random.Generator, end: int, last: bool
 ) -> tuple[pa.Table, pa.Table | None]:
-    """Add duplicates and disorder to impressions; what is very late comes a chunk later."""
+    """Add duplicates and disorder to impressions; return rows for this chunk and a later one."""
     count = shown.num_rows
     time = shown.column("time").to_numpy()
     arrives = time.copy()
-    shaken = random.random(count) < 0.02
-    arrives[shaken] += random.integers(0, 2 * SECOND, int(shaken.sum()))
+    disordered = random.random(count) < 0.02
+    arrives[disordered] += random.integers(0, 2 * SECOND, int(disordered.sum()))
     arrives += _lateness(random.random(count) < 0.001, time, end, random)
     again = np.flatnonzero(random.random(count) < 0.002)
     order = np.concatenate([np.arange(count), again])
@@ -231,7 +239,7 @@ def _disorder(
 
 
 def _faulty(clicks: pa.Table, random: np.random.Generator, end: int) -> pa.Table:
-    """Add duplicates, orphans, late and too late clicks."""
+    """Add duplicates, orphans, late clicks and clicks after the window."""
     count = clicks.num_rows
     arrives = clicks.column("arrives").to_numpy().copy()
     time = clicks.column("time").to_numpy().copy()

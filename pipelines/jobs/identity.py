@@ -1,4 +1,4 @@
-"""What a run is a function of: by this a later one tells whether it may go on."""
+"""The identity of a run: what its results depend on, and what a resuming run must match."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _ENDS = 64 << 10
 def identity_of(inputs: Inputs) -> dict[str, Any]:
     """Return configuration and inputs as JSON types.
 
-    A file is known by its real path, however it was spelled, by size and time of
-    change, and by a checksum of its head and tail: a copy that keeps times may
+    A file is identified by its real path, however it is spelled, by size and time of
+    change, and by a checksum of its head and tail, because a copy that keeps times may
     have other contents of equal size.
     """
     config = inputs.config.model_dump(mode="json")
@@ -35,7 +35,7 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
 
 
 def digest_of(identity: dict[str, Any]) -> str:
-    """Return a digest of an identity."""
+    """Return the SHA-256 of an identity, as hexadecimal digits."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Orphans whose key would match if case, blanks, leading zeros or its type were ignored."""
+"""Orphans whose key would match if case, blanks, leading zeros and type were ignored."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _MOST_ORPHANS = 100_000
 
 
 def near_misses(folder: Path, inputs: Inputs) -> list[str]:
-    """Compare the keys of orphans with those of all impressions, loosely.
+    """Compare the keys of orphans loosely with those of all impressions.
 
-    Reads the impression files once more. Keys are never matched this way; it
-    only shows what may be wrong with them. Keys of bytes are not compared, and of
-    a stream no more than its first `_MOST_ORPHANS`.
+    Reads the impression files again. The join never matches keys this way; it only
+    shows what may be wrong with them. Keys of bytes are not compared, and of each
+    stream only the first `_MOST_ORPHANS` orphans.
 
     Parameters
     ----------
     folder
-        Outputs of the run: its dead letters name the orphans.
+        Outputs of the run, with the orphans among its dead letters.
     inputs
-        The run.
+        Inputs of the run.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def near_misses(folder: Path, inputs: Inputs) -> list[str]:
             pa.array([str(row[key]) for row in rows], pa.string()) for key in stream.events.key
         ]
         if rows:
-            orphans[stream.name] = _together(columns)
+            orphans[stream.name] = _key_texts(columns)
     if not orphans:
         return []
     wanted = pa.concat_arrays(list(orphans.values()))
@@ -62,7 +62,7 @@ def near_misses(folder: Path, inputs: Inputs) -> list[str]:
                 chunk.records.batch.column(key).cast(pa.string())
                 for key in inputs.streams[IMPRESSIONS].events.key
             ]
-            keys = _together(columns)
+            keys = _key_texts(columns)
             loosely = loosened(keys)
             near = pc.is_in(loosely, value_set=loose)
             found.update(zip(loosely.filter(near).to_pylist(), keys.filter(near).to_pylist(),
@@ -79,18 +79,18 @@ def near_misses(folder: Path, inputs: Inputs) -> list[str]:
             findings.append(
                 f"{name}: {len(pairs):,} of {len(keys):,} orphans would match an impression if "
                 f"case, blanks, leading zeros and types of keys were ignored, such as {here!r} "
-                f"here and {there!r} there. Keys must be equal to match: mend them where they "
-                "are written."
+                f"here and {there!r} there. Keys must be equal to match: correct them where "
+                "they are written."
             )
     return findings
 
 
 def loosened(keys: pa.Array) -> pa.Array:
-    """Return keys without what near misses differ in: case, blanks, leading zeros."""
+    """Return keys without case, blanks and leading zeros, in which near misses may differ."""
     plain = pc.utf8_lower(pc.utf8_trim_whitespace(keys))
     return pc.replace_substring_regex(plain, r"(^|\x1f)\s*0+([^\x1f])", r"\1\2")
 
 
-def _together(columns: list[pa.Array]) -> pa.Array:
+def _key_texts(columns: list[pa.Array]) -> pa.Array:
     trimmed = [pc.utf8_trim_whitespace(column) for column in columns[1:]]
     return pc.binary_join_element_wise(columns[0], *trimmed, "\x1f", null_handling="replace")

@@ -1,4 +1,4 @@
-"""A published model, read back to predict with."""
+"""A published model, loaded for prediction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from headrace.schemas.errors import MissingColumnError, SnapshotError
 
 
 class Model:
-    """A learner as a run published it, with the features that it learned from.
+    """A model that a run published, with the features that it was learned from.
 
     Made by `load_model`.
 
@@ -30,16 +30,16 @@ class Model:
     learner
         The learner.
     manifest
-        Of its snapshot.
+        The manifest of its snapshot.
 
     Attributes
     ----------
     name, label
-        Of the learner, and what it predicts.
+        Name of the learner, and of the label that it predicts.
     columns
-        Columns that a table must have to be predicted.
+        Columns that a table must have.
     manifest
-        What the snapshot says of itself: configuration, sources and their positions.
+        Manifest of the snapshot: configuration, sources and their positions.
     """
 
     def __init__(self, learner: Learner, manifest: dict[str, Any]) -> None:
@@ -57,12 +57,12 @@ class Model:
         self.columns: tuple[str, ...] = tuple(dict.fromkeys((*features.columns, *needed)))
 
     def predict_proba(self, table: Any) -> npt.NDArray[np.float64]:
-        """Predict the rate of the whole log, whatever sampling left out of it.
+        """Predict for the whole log, corrected for the negatives that sampling dropped.
 
         Parameters
         ----------
         table
-            Of Arrow, pandas or polars; it may have more columns than `columns`.
+            A table of Arrow, pandas or polars; columns other than `columns` are ignored.
 
         Returns
         -------
@@ -97,7 +97,7 @@ class Model:
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column as one array, text as short text: the types in which samples travel."""
+    """Return a column as one array, large text as plain text: the types of samples."""
     whole = column.combine_chunks()
     whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
     if pa.types.is_large_string(whole.type) or pa.types.is_string_view(whole.type):
@@ -111,14 +111,15 @@ def load_model(path: str | Path, algorithms: Algorithms = ALGORITHMS) -> Model:
     Parameters
     ----------
     path
-        Its folder, ``model/NAME/snapshot-N`` of a result, or one above that has no other in it.
+        Its folder, ``model/NAME/snapshot-N`` of a result, or a folder above with no other
+        model in it.
     algorithms
-        The learners that it may be of.
+        The algorithms that it may have.
 
     Raises
     ------
     SnapshotError
-        If there is none, or more than one; if it is damaged or not understood.
+        If there is no model, or more than one; if it is damaged or of an unknown version.
     """
     folder = Path(path)
     if not (folder / "manifest.json").exists():

@@ -1,4 +1,4 @@
-"""What the written outputs say, read back once at the end of a run."""
+"""Counts of the written outputs, read back once at the end of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,21 @@ from headrace.schemas.records.events import INVALID
 
 @dataclass(frozen=True)
 class Written:
-    """Sums over what was written."""
+    """Sums over the written outputs.
+
+    Parameters
+    ----------
+    positives
+        Samples with a true label, by action stream.
+    weight_sum
+        Sum of the column ``weight``.
+    reasons
+        Dead letters by stream and reason.
+    joined
+        Joined actions by stream; empty without ``join.joined``.
+    emissions
+        Samples by emission.
+    """
 
     positives: dict[str, int]
     weight_sum: float
@@ -30,7 +44,7 @@ class Written:
 
 
 def read_back(folder: Path, inputs: Inputs) -> Written:
-    """Count labels, weights and reasons in the files themselves."""
+    """Read the outputs in `folder` and sum up labels, weights and reasons."""
     names = [action.name for action in inputs.join.actions]
     positives = dict.fromkeys(names, 0)
     weight_sum = 0.0
@@ -62,22 +76,22 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
 def gather_findings(
     folder: Path, inputs: Inputs, finished: Finished, summary: dict[str, Any], written: Written
 ) -> list[str]:
-    """Diagnose a finished run, whose outputs are in `folder`."""
+    """Return what is wrong with the input of a finished run, whose outputs are in `folder`."""
     invalid = {reason.value for reason in INVALID}
     streams = []
     for stream in inputs.streams:
         name, schema = stream.name, inputs.logs_of(stream.number)[0].schema
         reasons = written.reasons.get(name, {})
         first, last = finished.totals.spans[stream.number]
-        seen = first <= last
+        any_event = first <= last
         streams.append(
             StreamResult(
                 name,
                 summary["input"][name],
                 summary["outcomes"][name],
                 {reason: count for reason, count in reasons.items() if reason in invalid},
-                first if seen else None,
-                last if seen else None,
+                first if any_event else None,
+                last if any_event else None,
                 tuple(str(schema.field(column).type) for column in stream.events.key),
             )
         )

@@ -28,7 +28,7 @@ from headrace.pipelines.run.publication import as_written, publish
 from headrace.pipelines.run.seal import SUMMARY, write_seal
 from headrace.pipelines.run.spill import CACHE_BYTES, Spill
 from headrace.pipelines.sinks.lettersort import DEAD_LETTERS, sort_letters
-from headrace.pipelines.sinks.outputs import ledger_of, open_outputs
+from headrace.pipelines.sinks.outputs import inventory_of, open_outputs
 from headrace.pipelines.sinks.parquet import ParquetFolder
 from headrace.pipelines.sinks.sink import Writer
 from headrace.pipelines.sources.blocks import Blocks
@@ -42,17 +42,17 @@ from headrace.schemas.errors import HeadraceError, OutputError
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a replay came to: its summary, and findings about the input."""
+    """The results of a replay: its summary, and findings about the input."""
 
     summary: dict[str, Any]
     findings: list[str]
 
 
 def train_job(inputs: Inputs, folder: Path) -> TrainJob:
-    """Return the training step of a job."""
+    """Return the training step of a replay, which writes models to `folder`."""
     config, monitor = inputs.config, inputs.config.monitor
-    # Without what changes no result, for equal models have equal folders; a learner in the
-    # short form is one like others.
+    # Without settings that change no result, so that equal models have equal manifests; a
+    # learner in the short form is named like the others.
     named = config.model_copy(update={"learner": None, "learners": config.named_learners})
     about = {
         "config": named.model_dump(
@@ -79,47 +79,47 @@ def replay(
     beam_options: Sequence[str] = (),
     watch: Callable[[Board], None] = lambda board: None,
     resuming: bool = False,
-    tell: Callable[[str], None] = lambda line: None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> Replayed:
-    """Replay logs.
+    """Replay logs into samples, models and a report.
 
     Parameters
     ----------
     inputs
-        The job.
+        Configuration and log files.
     place
-        Folder of the outputs, from `headrace.pipelines.run.folder.opened`; left as it was if the
-        run fails, but for checkpoints.
+        Folder of the outputs, from `headrace.pipelines.run.folder.opened`. If the run fails,
+        only checkpoints are left in it.
     beam_options
-        Further options for Beam.
+        More options for Beam.
     watch
-        Given the live figures once, before the job starts.
+        Called once with the live figures, before the job starts.
     resuming
-        Whether to go on from the last checkpoint of a run that broke off, if
-        there is one. If it was complete, and its publication finished since, that
-        is all there is to do.
-    tell
-        Given a line about where the run begins.
+        Whether to continue from the last checkpoint of an unfinished run, if there is
+        one. If that run was complete and only its publication was finished now, nothing
+        is left to do.
+    announce
+        Called with a line about where the run begins.
 
     Raises
     ------
     HeadraceError
-        If the run cannot be done; also for whatever the operating system refuses.
+        If the run fails, also if the operating system refuses something.
     """
     started = time.monotonic()
     identity = identity_of(inputs)
     if resuming and place.finished is not None and place.finished.identity == digest_of(identity):
-        tell("the run that broke off was complete; its publication is finished now")
+        announce("the earlier run was complete; its publication is now finished")
         return Replayed(json.loads((place.out / SUMMARY).read_text(encoding="utf-8")), [])
     place.stage(resuming)
     checkpoint = place.checkpoint()
     if resuming:
         found = checkpoint is not None
-        tell("resuming from checkpoint" if found else "no checkpoint found, starting over")
+        announce("resuming from checkpoint" if found else "no checkpoint found, starting over")
     board = Board()
     watch(board)
     job = train_job(inputs, place.result / "model")
-    with _failing_in_order(place):
+    with _clean_failure(place):
         outputs = open_outputs(place, inputs.join, inputs.logs[0].schema)
         with _started(inputs, place, identity, job, outputs, board, checkpoint) as (run, resumed):
             run_replay(run, inputs, job, resumed.block, tuple(beam_options))
@@ -127,8 +127,8 @@ def replay(
         assert finished is not None  # the training step ends with the log
         budget = inputs.config.replay.sort_memory_mb << 20
         letters = sort_letters(place.partial / LETTERS, place.result / DEAD_LETTERS, budget)
-        ledger = {**ledger_of(outputs), **letters}
-        with as_written(place, ledger):
+        inventory = {**inventory_of(outputs), **letters}
+        with as_written(place, inventory):
             written = read_back(place.result, inputs)
             elapsed_s = resumed.elapsed_s + time.monotonic() - started
             summary = summarize(inputs, finished, written, elapsed_s)
@@ -137,7 +137,7 @@ def replay(
         write_text(place.result / "report.html", report)
         _keep_last_models(place.result / "model", finished)
         write_text(place.result / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-        write_seal(place.result, run.name, digest_of(identity), ledger)
+        write_seal(place.result, run.name, digest_of(identity), inventory)
         publish(place)
     return Replayed(summary, findings)
 
@@ -152,7 +152,7 @@ def _started(
     board: Board,
     checkpoint: Path | None,
 ) -> Iterator[tuple[Run, Resumed]]:
-    """Open all that a run needs, where a checkpoint left it, and close it when the block ends."""
+    """Open all parts of a run, in the state of a checkpoint, and close them after the block."""
     journals = Spill(place.partial / "spill", CACHE_BYTES // inputs.join.shards)
     resumed = Resumed()
     if checkpoint is not None:
@@ -175,15 +175,15 @@ def _started(
     try:
         yield run, resumed
     except BaseException:
-        with contextlib.suppress(Exception):  # the failure that ended it is the one to report
+        with contextlib.suppress(Exception):  # report the first failure
             run.close()
         raise
     run.close()
 
 
 @contextlib.contextmanager
-def _failing_in_order(place: Place) -> Iterator[None]:
-    """Clean up when the run in the block fails, and raise what a user should read of it."""
+def _clean_failure(place: Place) -> Iterator[None]:
+    """Clean up if the run in the block fails, and raise the error that a user should read."""
     try:
         with noted() as interrupt:
             yield
@@ -191,10 +191,11 @@ def _failing_in_order(place: Place) -> Iterator[None]:
         with contextlib.suppress(HeadraceError):
             if place.checkpoint() is None:
                 place.retire(place.partial)
-        causes = list(_behind(error))
-        if interrupt.seen or any(isinstance(cause, KeyboardInterrupt) for cause in causes):
+        causes = _causes(error)
+        interrupted = any(isinstance(cause, KeyboardInterrupt) for cause in causes)
+        if interrupt.interrupted or interrupted:
             raise KeyboardInterrupt from error
-        # Beam raises anew what it meets, with its own words added: go back to the origin.
+        # Beam raises errors again with its own text added: go back to the origin.
         for cause in reversed(causes):
             if isinstance(cause, HeadraceError):
                 raise cause from error
@@ -205,19 +206,19 @@ def _failing_in_order(place: Place) -> Iterator[None]:
 
 
 def _keep_last_models(folder: Path, finished: Finished) -> None:
-    """Remove what a run that broke off when it wrote its models may have left."""
+    """Remove models that an earlier, interrupted attempt of this run may have left."""
     for snapshot in folder.glob("*/*"):
         if snapshot.name != finished.snapshot:
             shutil.rmtree(snapshot)
 
 
-def _behind(error: BaseException) -> Iterator[BaseException]:
-    """List an error and those that it came from, the last ones nearest to the origin."""
-    seen: list[BaseException] = []
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return an error and those that caused it, the ones nearest to the origin last."""
+    causes: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:
         one = waiting.pop(0)
-        if one is not None and one not in seen:
-            seen.append(one)
+        if one is not None and one not in causes:
+            causes.append(one)
             waiting += [one.__cause__, one.__context__]
-    return iter(seen)
+    return causes

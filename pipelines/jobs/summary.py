@@ -1,4 +1,4 @@
-"""``summary.json``: what a replay read, made of it, and learned."""
+"""``summary.json``: what a replay read, wrote and learned."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _PACKAGES = ("headrace", "apache-beam", "numba", "numpy", "pyarrow", "river")
 def summarize(
     inputs: Inputs, finished: Finished, written: Written, elapsed_s: float
 ) -> dict[str, Any]:
-    """Put the summary together.
+    """Return the contents of ``summary.json``.
 
     Raises
     ------
     AssertionError
-        If some record ended in no outcome, or in two.
+        If the outcomes of a stream do not add up to the records read.
     """
     totals = finished.totals
     records = dict.fromkeys(inputs.join.stream_names, 0)
@@ -85,7 +85,7 @@ def summarize(
 
 
 def learner_summary(statistics: Statistics) -> dict[str, Any]:
-    """Return the progressive figures, overall and by window."""
+    """Return a learner's progressive figures, overall and by window, as JSON types."""
     sums = statistics.totals().get("")
     if sums is None:
         return {
@@ -114,7 +114,7 @@ def peak_rss_mb() -> float:
     """Return the process's greatest resident memory so far, in MB (10^6 bytes)."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Not getrusage: its figure starts from that of the process that started this one.
+        # Not getrusage: its figure starts at the peak of the parent process.
         found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.M)
         if found is not None:
             return int(found[1]) * 1024 / 1e6

@@ -1,4 +1,4 @@
-"""What a replay would read and do, found out without replaying anything."""
+"""What a replay would read and do, determined without replaying anything."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class StreamValidation:
     name
         ``impressions``, or the name of an action stream.
     files, format, size
-        How many files, of which format, of how many bytes together.
+        Number of files, their format, and their total size in bytes.
     key
         Type of each key column by its name, in order.
     time_column
-        Name of the column that holds the event time.
+        Name of the column that has the event time.
     sorts
         Whether files are sorted by event time on reading.
     first_records
-        What the first records are.
+        The first records, as a replay would read them.
     """
 
     name: str
@@ -41,14 +41,14 @@ class StreamValidation:
 
 @dataclass(frozen=True)
 class Validation:
-    """What `validate` found: a configuration that a replay would accept.
+    """What `validate` found in a configuration that a replay accepts.
 
     Parameters
     ----------
     streams
-        By number.
+        The streams by number, the impressions first.
     warnings
-        What can be replayed and yet is hardly meant.
+        What can be replayed but is probably a mistake, a sentence each.
     """
 
     streams: tuple[StreamValidation, ...]
@@ -61,7 +61,7 @@ def validate(inputs: Inputs) -> Validation:
     Raises
     ------
     ConfigError
-        For what would keep a replay from starting.
+        If a replay would refuse to start.
     """
     streams = []
     for stream, first in zip(inputs.streams, preview(inputs), strict=True):

@@ -1,4 +1,4 @@
-"""Choosing a window: what each would catch, and what it would cost."""
+"""Choosing a window: what each would catch and cost."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ REMEMBERED_KEY_BYTES, KNOWN_IMPRESSION_BYTES = 16, 37
 """Memory of a remembered key, and of an impression that actions may meet; see docs/state.md."""
 
 SHARD_STATE_MB = 256
-"""Waiting columns of a shard of which no cell of the journal exceeds 64 MB."""
+"""With up to this much waiting in a shard no cell of its journal exceeds 64 MB."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One window of an action stream, and what it means.
+    """One window of an action stream, and what it would catch and cost.
 
     Parameters
     ----------
     window
-        Microseconds.
+        Length of the window, microseconds.
     coverage
-        Part of the actions that it catches, None without any.
+        Part of the actions that it catches, None if there is none.
     open
         Impressions that a replay with this window leaves open at the end of the log.
     waiting
         Impressions that wait at the busiest hour.
     state_mb, memory_mb
-        Their columns in the runner's state or on disk, and what is in memory for
-        them, without the cache.
+        Size of their columns in the runner's state or on disk, and memory for them
+        without the cache; an MB is 10^6 bytes.
     shards
-        How many the join should have at least.
+        Least number of shards that the join should have.
     note
-        ``configured``, ``recommended`` or nothing.
+        ``configured``, ``recommended``, both, or empty.
     """
 
     window: int
@@ -65,7 +65,21 @@ class Choice:
 
 @dataclass(frozen=True)
 class Measured:
-    """Delays of one action stream."""
+    """Delays and windows of one action stream.
+
+    Parameters
+    ----------
+    stream
+        Name of the stream.
+    survival
+        Share of impressions without an action, by delay.
+    impressions
+        How many impressions were read and kept.
+    choices
+        Windows to choose from, shortest first.
+    recommended
+        The recommended window, microseconds; None if there is no action.
+    """
 
     stream: str
     survival: Survival
@@ -80,19 +94,19 @@ def measure_windows(
     coverage: float,
     watch: Callable[[int], None] = lambda events: None,
 ) -> list[Measured]:
-    """Join the logs with a long window and see how late actions come.
+    """Join the logs with a long window and measure how long after impressions actions come.
 
     Parameters
     ----------
     config
-        The configuration; its windows are what is looked at anew.
+        The configuration; its windows are replaced by the longest one.
     longest
-        The longest window to consider, microseconds; None is ten times the
-        longest that is configured.
+        The longest window to consider, microseconds; None is ten times the longest
+        configured one.
     coverage
-        The part of the actions that is wanted, in (0, 1].
+        The part of the actions that the window should catch, in (0, 1].
     watch
-        Told the number of events read so far.
+        Called with the number of events read so far, after each block.
     """
     full = resolve(config)
     longest = 10 * config.longest_window if longest is None else longest
@@ -116,26 +130,24 @@ def measure_windows(
             events += block.end - block.begin
             watch(events)
         spill.close()
-    # What a replay would tell, which does not close every window as was done here.
+    # The end of the log as in a replay, which does not close every window as this join does.
     ending = Ending(
         {
             name: full.final_progress(stream, progress[name])
             for stream, name in enumerate(full.join.stream_names)
         }
     )
-    return [
-        _choices(name, seen, ending, full, row_bytes, coverage) for name, seen in delays.items()
-    ]
+    return [_choices(name, delays[name], ending, full, row_bytes, coverage) for name in delays]
 
 
 def _only_keys(config: Config, longest: int) -> Config:
-    """Return the configuration with long windows, and nothing but keys and times to carry."""
+    """Return the configuration with long windows, carrying nothing but keys and times."""
     actions = {
         name: action.model_copy(update={"window": longest, "columns": ()})
         for name, action in config.actions.items()
     }
-    # Whatever repeats within the horizon that is configured is a duplicate here too, but a
-    # key must be remembered until its impression has settled.
+    # Duplicates within the configured horizon are duplicates here too, but a key must be
+    # remembered until its impression has settled.
     join = config.join.model_copy(
         update={
             "end_of_log": "close",
@@ -156,7 +168,7 @@ def _only_keys(config: Config, longest: int) -> Config:
 
 
 def _row_bytes(inputs: Inputs, scratch: str) -> float:
-    """Return how many bytes an impression takes in the journal, by the first of them."""
+    """Return how many bytes an impression takes in the journal, judging by the first ones."""
     for block in read_blocks(inputs, 10_000, scratch):
         if block.stream == IMPRESSIONS and block.end - block.begin > 1:
             sent = [e for e in block.envelopes if e.batch is not None]
@@ -168,20 +180,20 @@ def _row_bytes(inputs: Inputs, scratch: str) -> float:
 
 def _observe(batch: pa.RecordBatch, delays: dict[str, Delays]) -> None:
     time = batch.column("event_time").cast(pa.int64()).to_numpy()
-    for name, seen in delays.items():
+    for name, of_stream in delays.items():
         action = batch.column(f"{name}_time").cast(pa.int64()).fill_null(-1).to_numpy()
         # An early action counts as one without delay.
-        seen.add(time, np.where(action < 0, -1, np.maximum(action - time, 0)))
+        of_stream.add(time, np.where(action < 0, -1, np.maximum(action - time, 0)))
 
 
 def _choices(
-    name: str, seen: Delays, ending: Ending, full: Inputs, row_bytes: float, coverage: float
+    name: str, delays: Delays, ending: Ending, full: Inputs, row_bytes: float, coverage: float
 ) -> Measured:
-    survival = seen.survival(ending.complete_until[name])
+    survival = delays.survival(ending.complete_until[name])
     configured = next(action.window for action in full.join.actions if action.name == name)
     exact = survival.window_for(coverage)
     recommended = None if exact is None else min(nice_window(exact), survival.longest)
-    by_hour = seen.impressions_by_hour()
+    by_hour = delays.impressions_by_hour()
     busiest = max(by_hour.values(), default=0) / (HOUR // SECOND)
     windows = {w for w in USUAL_WINDOWS if w <= survival.longest} | {configured, survival.longest}
     if recommended is not None:
@@ -203,7 +215,7 @@ def _choices(
         choices.append(
             Choice(
                 window, survival.coverage(window),
-                seen.unwatched(ending.clock - settling),
+                delays.unwatched(ending.clock - settling),
                 waiting, state_mb, memory / 1e6,
                 max(1, math.ceil(state_mb / SHARD_STATE_MB)), note,
             )

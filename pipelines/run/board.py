@@ -1,4 +1,4 @@
-"""Live figures of a run, for whoever watches it."""
+"""Live figures of a run, for display."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Board:
-    """Live figures of a running job, for display only.
+    """Live figures of a run, for display only; the run updates them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Files that are there after a crash, known by size and checksum; errors that name them."""
+"""Files that survive a crash, identified by size and checksum; errors that name them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headrace.schemas.errors import OutputError
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the operating system says in the block into one sentence about `path`."""
+    """Turn an `OSError` in the block into an `OutputError` about `path`."""
     try:
         yield
     except OSError as error:
@@ -22,20 +22,20 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file."""
+    """Write a text file as UTF-8; raise `OutputError` if it cannot be written."""
     with writing(path):
         path.write_text(text, encoding="utf-8")
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Return what a file is known by: its ``bytes`` and their ``sha256``."""
+    """Return what identifies a file's contents: ``bytes``, its size, and their ``sha256``."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"bytes": file.tell(), "sha256": digest}
 
 
 def files_under(folder: Path) -> dict[str, Path]:
-    """Find everything in a folder but folders, by its path from there, in order of names."""
+    """Return all files below a folder by their paths relative to it, sorted by these."""
     found = {}
     for where, _, names in os.walk(folder):
         for name in names:

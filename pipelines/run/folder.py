@@ -1,4 +1,4 @@
-"""Taking possession of the folder of a replay: nothing is touched that is not Headrace's."""
+"""Opening the folder of a replay: only files of Headrace are ever changed."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from headrace.schemas.errors import FolderError
 
 @contextmanager
 def opened(out: Path, inputs: Iterable[Path]) -> Iterator[Place]:
-    """Hold the folder of a replay while the block runs, in a state to start from.
+    """Lock the folder of a replay while the block runs, and prepare it for a new run.
 
     Parameters
     ----------
     out
         The folder.
     inputs
-        Configuration and log files, none of which may lie in the folder.
+        Configuration and log files; none of them may be in the folder.
 
     Raises
     ------
     FolderError
-        If the folder is in use, or holds what is not Headrace's.
+        If the folder is in use, or holds files that are not Headrace's.
     """
     place = Place(out)
     try:
         if out.exists() and not out.is_dir():
-            raise FolderError(out, "is not a folder", "--out names a folder")
+            raise FolderError(out, "is not a folder", "choose a folder")
         _check_inputs(out, inputs)
         if not place.home.exists():
-            # Even the lock would be something that was put into a folder of others.
+            # Before the lock is created: even that must not be put into another's folder.
             check_contents(place)
     except OSError as error:
         fact = f"cannot be read ({error.strerror})"

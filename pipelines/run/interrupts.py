@@ -1,4 +1,4 @@
-"""Interrupts (Ctrl-C): held off while something must not be cut short, and remembered."""
+"""Interrupts (Ctrl-C): ignored while something must not be cut short, or remembered."""
 
 from __future__ import annotations
 
@@ -10,43 +10,44 @@ from typing import Any
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
-    """Let no interrupt into the block.
+def ignored() -> Iterator[None]:
+    """Ignore interrupts while the block runs.
 
-    One that came is forgotten: use it for what is quick and leaves nothing to
-    interrupt. On any thread but the main one, where none arrives, it does nothing.
+    Use it for short blocks that end the work: an interrupt in the block is lost. On a
+    thread other than the main one it does nothing, because interrupts arrive on the
+    main thread alone.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, _forget)
+    before = signal.signal(signal.SIGINT, _ignore)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _forget(number: int, frame: Any) -> None:
+def _ignore(number: int, frame: Any) -> None:
     """Do nothing. Unlike with `signal.SIG_IGN`, child processes are still interrupted."""
 
 
 class Noted:
-    """Whether an interrupt came."""
+    """Whether an interrupt came, ``interrupted``; it changes while the block of `noted` runs."""
 
-    seen = False
+    interrupted = False
 
 
 @contextmanager
 def noted() -> Iterator[Noted]:
-    """Remember that an interrupt came, whatever else goes wrong in the block because of it."""
+    """Remember that an interrupt came, whatever errors it causes in the block."""
     note = Noted()
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield note  # ignored, as in the background jobs of a shell
+        yield note  # interrupts are ignored, as in the background jobs of a shell
         return
 
     def interrupt(number: int, frame: Any) -> None:
-        note.seen = True
+        note.interrupted = True
         before(number, frame)
 
     signal.signal(signal.SIGINT, interrupt)

@@ -1,4 +1,4 @@
-"""One run at a time in a folder."""
+"""The lock of a folder: one run at a time."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ _PATIENCE_S = 1.0
 def held(place: Place) -> Iterator[None]:
     """Hold the lock of a folder while the block runs.
 
-    The operating system ties the lock to the process, so that of a dead one is free.
-    The folder is made if need be; one that was made here and is empty at the end
-    is removed again.
+    The operating system ties the lock to the process, so the lock of a dead process is
+    free. The folder is created if it is missing, and removed at the end if it was created
+    here and is empty.
 
     Raises
     ------
     FolderError
-        If another process holds the lock, or the folder cannot be made.
+        If another process holds the lock, or the folder cannot be created.
     """
     handle, made = _acquire(place)
     try:
         yield
     finally:
-        # In this order: whoever waits for a lock that has no name any more looks again.
+        # In this order: a process that gets a lock without its name opens the name again.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(place.home / _LOCK)
         os.close(handle)
-        # What is not empty stays.
+        # Folders that are not empty stay.
         with contextlib.suppress(OSError):
             os.rmdir(place.home)
             if made:
@@ -62,8 +62,8 @@ def _acquire(place: Place) -> tuple[int, bool]:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
             if time.monotonic() > patience:
-                raise FolderError(place.out, "cannot be made", "choose another folder") from None
-            continue  # another run ended just now and removed its folder
+                raise FolderError(place.out, "cannot be created", "choose another folder") from None
+            continue  # another run has just ended and removed its folder
         except OSError as error:
             raise FolderError(*_unwritable(path, error)) from error
         try:
@@ -74,7 +74,7 @@ def _acquire(place: Place) -> tuple[int, bool]:
                 return handle, made
             os.close(handle)
         except BlockingIOError:
-            # The holder may be about to write its name, or to remove the lock.
+            # The holder may be about to write its process number, or to remove the lock.
             holder = _read(handle)
             named = _is_named(handle, path)
             os.close(handle)
@@ -87,7 +87,7 @@ def _acquire(place: Place) -> tuple[int, bool]:
 
 
 def _make(folder: Path) -> bool:
-    """Make a folder; tell whether it was not there."""
+    """Create a folder; return whether it was missing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.mkdir(folder)
@@ -99,12 +99,12 @@ def _make(folder: Path) -> bool:
 
 
 def _unwritable(path: Path, error: OSError) -> tuple[str, str, str]:
-    said = OutputError.unwritable(path, error)
-    return said.path, said.fact, said.hint
+    unwritable = OutputError.unwritable(path, error)
+    return unwritable.path, unwritable.fact, unwritable.hint
 
 
 def _is_named(handle: int, path: Path) -> bool:
-    """Tell whether an open lock still has its name."""
+    """Return whether an open lock file is still the one under this name."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except FileNotFoundError:
@@ -129,7 +129,7 @@ def _read(handle: int) -> dict[str, Any] | None:
 
 
 def _lives(holder: dict[str, Any] | None) -> bool:
-    """Tell whether a lock names its holder, and not one that died before it."""
+    """Return whether a lock names a process that is alive, or is on another machine."""
     if holder is None:
         return False
     if holder.get("host") != platform.node():

@@ -1,7 +1,7 @@
-"""What lies where in the folder of a replay.
+"""The paths in the folder of a replay.
 
-Outputs are plain files and folders. Everything that is unfinished is in
-``.headrace``, which is there only while a replay runs or after one broke off.
+Outputs are plain files and folders. Everything unfinished is in ``.headrace``,
+which exists only while a replay runs or after one did not finish.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from headrace.pipelines.run.seal import SUMMARY, Seal
 
 HOME = ".headrace"
 OUTPUTS = ("samples", "dead_letters", "corrections", "joined", "model", "report.html", SUMMARY)
-"""The names that are Headrace's; in a result nothing else may be under them."""
+"""Names of outputs; in a result there may be no other file under them."""
 
 LETTERS = "letters"
-"""Folder of a run's dead letters as they come, beside its outputs."""
+"""Folder of a run's unsorted dead letters, beside its outputs."""
 
 CHECKPOINT = "checkpoint-"
-"""What the names of complete checkpoints begin with."""
+"""Prefix of the names of complete checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Place:
     Parameters
     ----------
     out
-        Where the outputs go.
+        The folder of the outputs.
     finished
-        The result that an earlier run had completed, if its publication was broken
-        off and had to be finished when this one started.
+        The seal of an earlier run's result, if the publication of that had been
+        interrupted and was finished when this run started.
     """
 
     out: Path
@@ -43,48 +43,48 @@ class Place:
 
     @property
     def home(self) -> Path:
-        """Everything that is unfinished."""
+        """Folder of everything unfinished."""
         return self.out / HOME
 
     @property
     def partial(self) -> Path:
-        """A run that goes on or broke off: outputs, checkpoint, scratch files."""
+        """Folder of a current or unfinished run: outputs, checkpoint, scratch files."""
         return self.home / "partial"
 
     @property
     def result(self) -> Path:
-        """Its outputs."""
+        """Folder of the outputs of that run."""
         return self.partial / "result"
 
     @property
     def publishing(self) -> Path:
-        """A complete result on the way to its place."""
+        """Folder of a complete result that is being published."""
         return self.home / "publishing"
 
     @property
     def replaced(self) -> Path:
-        """The seal of the result that was there before."""
+        """The seal of the result that is being replaced."""
         return self.home / "replaced-seal.json"
 
     @property
     def retired(self) -> Path:
-        """What is being removed."""
+        """The file or folder that is being removed."""
         return self.home / "retired"
 
     def checkpoint(self) -> Path | None:
-        """Return the newest checkpoint of a run that broke off."""
+        """Return the newest checkpoint of an unfinished run, None without one."""
         found = sorted(self.partial.glob(f"{CHECKPOINT}*"))
         return found[-1] if found else None
 
-    def stage(self, go_on: bool = False) -> None:
-        """Make the folder to write to.
+    def stage(self, resuming: bool = False) -> None:
+        """Prepare the folder of the outputs.
 
         Parameters
         ----------
-        go_on
-            Keep outputs and checkpoints of a run that broke off, if it has any.
+        resuming
+            Keep outputs and checkpoint of an unfinished run, if it has a checkpoint.
         """
-        if not go_on or self.checkpoint() is None:
+        if not resuming or self.checkpoint() is None:
             self.retire(self.partial)
         else:
             for path in self.partial.iterdir():
@@ -95,13 +95,13 @@ class Place:
             self.result.mkdir(parents=True, exist_ok=True)
 
     def retire(self, path: Path) -> None:
-        """Remove a file or folder; at no instant is a part of it under its name."""
+        """Remove a file or folder; at no instant is only a part of it under its name."""
         if path.exists():
-            self.set_aside(path)
+            self.withdraw(path)
             self.clear()
 
-    def set_aside(self, path: Path) -> None:
-        """Take a file or folder from its name, to be removed later."""
+    def withdraw(self, path: Path) -> None:
+        """Rename a file or folder to `retired`, for `clear` to remove."""
         self.clear()
         with writing(path):
             rename(path, self.retired)
@@ -109,7 +109,7 @@ class Place:
         flush(self.home)
 
     def clear(self) -> None:
-        """Remove what was set aside."""
+        """Remove what was withdrawn, if anything."""
         with writing(self.retired):
             if self.retired.is_dir():
                 shutil.rmtree(self.retired)

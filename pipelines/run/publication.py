@@ -1,19 +1,19 @@
-"""A complete result, moved to its place: finished at once or by the next run, never mixed.
+"""Publication of a complete result: finished now or by the next run, never mixed.
 
 A result that is complete, sealed, verified and on disk is published by one
-rename of its folder. What follows is done in steps that may break off anywhere:
-the next run finds the folder and goes on. Meanwhile there is no seal:
+rename of its folder. The steps after that may be interrupted anywhere: the next
+run finds the folder and continues. Meanwhile there is no seal:
 
 1. The result is renamed from ``partial/result`` to ``publishing``.
-2. ``partial``, which holds the checkpoint, loses its name. So a checkpoint never
-   outlives the outputs that it counts on.
-3. The seal of the result that is there is set aside and its summary removed.
-4. Each file moves to its place, the summary last.
-5. Files of the older result that the new one has not are removed.
-6. The seal moves to its place.
+2. ``partial``, which holds the checkpoint, is renamed for removal. So a checkpoint
+   never outlives the outputs that it depends on.
+3. The seal of the older result is moved away and its summary removed.
+4. Each file is moved to its place, the summary last.
+5. Files of the older result that the new one does not have are removed.
+6. The seal is moved to its place.
 
 A reader that begins with ``seal.json`` (or ``summary.json``) finds a whole result
-or none; one that reads on while a run ends finds another seal afterwards.
+or none; if a run ends while it reads, it finds another seal afterwards.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 import pyarrow as pa
 
 from headrace.pipelines.run.disk import flush, flush_tree, writing
-from headrace.pipelines.run.interrupts import deferred
+from headrace.pipelines.run.interrupts import ignored
 from headrace.pipelines.run.place import HOME, OUTPUTS, Place
 from headrace.pipelines.run.seal import SEAL, SUMMARY, Seal, compare, read_seal, strangers, verify
 from headrace.schemas.errors import FolderError, OutputError
@@ -41,15 +41,15 @@ def publish(place: Place) -> None:
     Raises
     ------
     OutputError
-        If what lies on disk is not what was written, or cannot be moved.
+        If a file on disk is not as it was written, or cannot be moved.
     FolderError
-        If files have come into the folder that are not Headrace's.
+        If files that are not Headrace's were put into the folder.
     """
     _refuse(place, verify(place.result).problems)
     flush_tree(place.result)
     check_contents(place)
     _check_room(place)
-    with deferred():
+    with ignored():
         with writing(place.publishing):
             os.rename(place.result, place.publishing)
         flush(place.partial)
@@ -58,12 +58,12 @@ def publish(place: Place) -> None:
 
 
 @contextmanager
-def as_written(place: Place, ledger: Mapping[str, dict[str, Any]]) -> Iterator[None]:
-    """If staged outputs cannot be read in the block, say which of them is not as it was written."""
+def as_written(place: Place, inventory: Mapping[str, dict[str, Any]]) -> Iterator[None]:
+    """If staged outputs cannot be read in the block, name the one that was changed."""
     try:
         yield
     except (OSError, pa.ArrowException):
-        _refuse(place, compare(place.result, ledger))
+        _refuse(place, compare(place.result, inventory))
         raise
 
 
@@ -73,20 +73,20 @@ def _refuse(place: Place, problems: list[str]) -> None:
         raise OutputError(
             place.result,
             f"{problems[0]}{more}, so nothing is published",
-            "something else wrote or deleted there: run the same command again",
+            "run the same command again; another process wrote or deleted there",
         )
 
 
 def recover(place: Place) -> Seal | None:
-    """Finish a publication that was broken off, and remove what is left over.
+    """Finish an interrupted publication, and remove what it left.
 
     Returns
     -------
     Seal
-        Of the result whose publication was finished; None if there was none.
+        The seal of the result whose publication was finished; None if there was none.
     """
     finished = None
-    with deferred():
+    with ignored():
         if place.publishing.exists():
             if (place.publishing / SEAL).exists():
                 _roll_forward(place)
@@ -97,13 +97,13 @@ def recover(place: Place) -> Seal | None:
 
 
 def check_contents(place: Place) -> None:
-    """Refuse a folder that holds anything in the way of a result.
+    """Refuse a folder that is not safe to publish a result in.
 
     Raises
     ------
     FolderError
-        Unless it is absent, empty, or holds a sealed result. Beside a result there
-        may be other files, but not under names of Headrace's.
+        Unless it is missing, empty, or holds a sealed result. Beside a result there
+        may be other files, but not under the names of outputs.
     """
     if not place.out.exists():
         return
@@ -117,7 +117,7 @@ def check_contents(place: Place) -> None:
         raise FolderError(place.out, fact, "choose another folder, or a new one") from None
     foreign = strangers(place.out, seal, OUTPUTS)
     if foreign:
-        fact = f"holds files that are not of the result in it ({_first(foreign)})"
+        fact = f"holds files that do not belong to its result ({_first(foreign)})"
         raise FolderError(place.out, fact, "move them away, or choose another folder")
 
 
@@ -126,7 +126,7 @@ def _first(names: list[str]) -> str:
 
 
 def _check_room(place: Place) -> None:
-    """Refuse if something stands where a folder must be made."""
+    """Refuse if there is a file where a folder must be created."""
     for name in read_seal(place.result / SEAL).files:
         for parent in PurePosixPath(name).parents:
             path = place.out / parent
@@ -135,15 +135,15 @@ def _check_room(place: Place) -> None:
 
 
 def _roll_forward(place: Place) -> None:
-    """Do what is left to do after the result has its name ``publishing``."""
+    """Do all steps after the result has been renamed to ``publishing`` that are not yet done."""
     if place.partial.exists():
-        place.set_aside(place.partial)
+        place.withdraw(place.partial)
     flush(place.home)
     new = read_seal(place.publishing / SEAL)
     with writing(place.out / SEAL):
         if (place.out / SEAL).exists():
             os.replace(place.out / SEAL, place.replaced)
-        # The summary that lies there is the older one only as long as the new one waits.
+        # The summary in place is the older one only while the new one is still to be moved.
         if (place.publishing / SUMMARY).exists():
             (place.out / SUMMARY).unlink(missing_ok=True)
     flush(place.out)
@@ -163,7 +163,7 @@ def _roll_forward(place: Place) -> None:
 
 
 def _move(place: Place, name: str, size: int) -> set[Path]:
-    """Move a file to its place, unless it is there; return the folders above it."""
+    """Move a file to its place, unless it is there already; return the folders above it."""
     source, target = place.publishing / name, place.out / name
     folders = {target.parents[level] for level in range(len(PurePosixPath(name).parts))}
     with writing(target):
@@ -191,8 +191,8 @@ def _remove(out: Path, name: str) -> None:
 
 
 def _clean(place: Place) -> None:
-    # The folder of the result goes last: as long as it is there, the next run knows that
-    # the one before was complete.
+    # `publishing` is removed last: while it exists, the next run sees that this one was
+    # complete.
     place.clear()
     with writing(place.home):
         place.replaced.unlink(missing_ok=True)

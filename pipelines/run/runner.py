@@ -1,4 +1,4 @@
-"""The runner of a replay."""
+"""The Beam runner of a replay."""
 
 IN_PROCESS = "--runner=FnApiRunner"
-"""Named outright: plain ``DirectRunner`` chooses another runner without a word."""
+"""Named explicitly: ``DirectRunner`` may silently choose another runner."""

@@ -27,16 +27,16 @@ _HINT = "replay into another folder, or remove this one"
 
 @dataclass(frozen=True)
 class Seal:
-    """What a result consists of.
+    """The list of the files of a result.
 
     Parameters
     ----------
     run
-        Name of the run that made it; no two have the same.
+        Name of the run that made it, unique.
     identity
         Digest of configuration and inputs, see `headrace.pipelines.jobs.identity`.
     files
-        Per path from the folder, ``bytes`` and ``sha256``, and ``rows`` of Parquet files.
+        By path relative to the folder, ``bytes`` and ``sha256``, and ``rows`` of Parquet files.
     """
 
     run: str
@@ -46,15 +46,25 @@ class Seal:
 
 @dataclass(frozen=True)
 class Verified:
-    """What a look at every file of a result came to; it is good without problems."""
+    """The outcome of comparing a result with its seal: a good one has no problems.
+
+    Parameters
+    ----------
+    files, rows
+        How many files the seal lists, and how many rows the Parquet files among them have.
+    problems
+        What is wrong, a sentence each.
+    """
 
     files: int
     rows: int
     problems: list[str]
 
 
-def write_seal(folder: Path, run: str, identity: str, ledger: Mapping[str, dict[str, Any]]) -> None:
-    """Seal what is in a folder.
+def write_seal(
+    folder: Path, run: str, identity: str, inventory: Mapping[str, dict[str, Any]]
+) -> None:
+    """Write the seal of the files in a folder.
 
     Parameters
     ----------
@@ -62,14 +72,14 @@ def write_seal(folder: Path, run: str, identity: str, ledger: Mapping[str, dict[
         A complete result.
     run, identity
         See `Seal`.
-    ledger
-        What was noted of files when they were written. It goes into the seal as it
-        is, so a file that is gone or another since then is a problem to `verify`.
+    inventory
+        Sizes, checksums and rows from when files were written. They go into the seal
+        unchecked, so `verify` reports files that were changed or removed since.
     """
     files = {
-        name: describe(path) for name, path in files_under(folder).items() if name not in ledger
+        name: describe(path) for name, path in files_under(folder).items() if name not in inventory
     }
-    files.update(ledger)
+    files.update(inventory)
     content = {"format": _FORMAT, "run": run, "identity": identity}
     with writing(folder / SEAL):
         write_signed(folder / SEAL, {**content, "files": dict(sorted(files.items()))})
@@ -81,7 +91,7 @@ def read_seal(path: Path) -> Seal:
     Raises
     ------
     SealError
-        If it is damaged or of another version.
+        If it is damaged or has another version.
     FileNotFoundError
         If there is none.
     """
@@ -96,7 +106,7 @@ def read_seal(path: Path) -> Seal:
         raise SealError(path, f"is of another version (got format {got!r})", _HINT)
     for name in content["files"]:
         pure = PurePosixPath(name)
-        # What a seal names will be replaced: never anything outside of its folder.
+        # Files that a seal names may be deleted, so none may be outside of its folder.
         if pure.is_absolute() or ".." in pure.parts or pure.as_posix() != name:
             raise SealError(path, f"names a file of another folder (got {name!r})", _HINT)
     return Seal(content["run"], content["identity"], content["files"])
@@ -122,23 +132,23 @@ def verify(folder: Path) -> Verified:
             rows[top] = rows.get(top, 0) + noted["rows"]
     problems += [f"{name} is not of this result" for name in strangers(folder, seal)]
     if SUMMARY in seal.files and not problems:
-        told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["samples"]["rows"]
-        if told != rows.get("samples", 0):
-            held = rows.get("samples", 0)
-            problems.append(f"{SUMMARY} tells {told:,} samples, the files hold {held:,}")
+        stated = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["samples"]["rows"]
+        held = rows.get("samples", 0)
+        if stated != held:
+            problems.append(f"{SUMMARY} states {stated:,} samples, the files hold {held:,}")
     return Verified(len(seal.files), sum(rows.values()), problems)
 
 
 def compare(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
-    """Compare files with what was noted of them; return a sentence for each that differs."""
+    """Compare files with their entries in an inventory; return a sentence for each that differs."""
     problems = ((name, _compare(folder / name, noted)) for name, noted in files.items())
     return [f"{name} {problem}" for name, problem in problems if problem is not None]
 
 
 def strangers(folder: Path, seal: Seal, tops: tuple[str, ...] = ()) -> list[str]:
-    """Find files that are inside folders of a result, and not of the result.
+    """Find files inside the folders of a result that do not belong to it.
 
-    Those are left out whose name, or a folder's above, begins with ``.`` or ``_``:
+    Files whose name, or that of a folder above, begins with ``.`` or ``_`` are left out:
     readers of datasets skip them, and desktops and engines leave them everywhere.
 
     Parameters
@@ -146,7 +156,7 @@ def strangers(folder: Path, seal: Seal, tops: tuple[str, ...] = ()) -> list[str]
     folder, seal
         The result.
     tops
-        Further names of folders or files to look at.
+        More names of folders or files to look at.
     """
     found = []
     for top in sorted({*tops, *(name.partition("/")[0] for name in seal.files)}):
@@ -170,13 +180,13 @@ def _compare(path: Path, noted: dict[str, Any]) -> str | None:
         if size != noted["bytes"]:
             return f"has another size (sealed with {noted['bytes']:,} bytes, got {size:,})"
         if describe(path)["sha256"] != noted["sha256"]:
-            return "has other contents than were sealed"
+            return "has other contents than when it was sealed"
         if "rows" in noted and (rows := pq.read_metadata(path).num_rows) != noted["rows"]:
-            return f"has other rows (sealed with {noted['rows']:,}, got {rows:,})"
+            return f"has another number of rows (sealed with {noted['rows']:,}, got {rows:,})"
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     except pa.ArrowInvalid:
-        return "is no Parquet file"
+        return "is not a Parquet file"
     return None

@@ -1,4 +1,4 @@
-"""JSON files that carry a checksum of themselves, so that damage shows when they are read."""
+"""JSON files with a checksum of their contents, so that damage shows when they are read."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _OWN = "sha256"
 
 
 def write_signed(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON and the checksum of it."""
+    """Write JSON to a file, with the checksum of `content` as one more key."""
     path.write_text(_text(content), encoding="utf-8")
 
 
 def read_signed(path: Path) -> dict[str, Any]:
-    """Read what `write_signed` wrote.
+    """Return the content that `write_signed` wrote.
 
     Raises
     ------
     FileNotFoundError
-        If there is none.
+        If there is no such file.
     ValueError
-        If it is damaged, with what is wrong.
+        If it is damaged; the message says what is wrong.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -33,13 +33,13 @@ def read_signed(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(f"it cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise ValueError("it is not JSON any more") from error
+        raise ValueError("it is not JSON") from error
     if not isinstance(content, dict) or _OWN not in content:
         raise ValueError("it has no checksum")
     if content.pop(_OWN) != _digest(content):
-        raise ValueError("its checksum is another")
+        raise ValueError("its checksum does not match")
     if text != _text(content):
-        raise ValueError("it was written anew")
+        raise ValueError("its formatting was changed")
     return content
 
 
@@ -48,7 +48,7 @@ def _text(content: dict[str, Any]) -> str:
 
 
 def _digest(content: dict[str, Any]) -> str:
-    # Once through JSON, which makes text of keys that are numbers.
+    # Once through JSON, which turns numeric keys into text.
     canonical = json.dumps(
         json.loads(json.dumps(content)), sort_keys=True, separators=(",", ":"), ensure_ascii=True
     )

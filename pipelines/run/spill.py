@@ -1,4 +1,4 @@
-"""Cells of a journal on local disk, for payloads that memory has no room for."""
+"""Cells of a journal on local disk, for payloads that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import BinaryIO
 from headrace.pipelines.run.disk import writing
 
 CACHE_BYTES = 256 << 20
-"""Payload that a join holds in memory, over all shards."""
+"""Bytes of payload that a join holds in memory, over all shards."""
 
 _LENGTH = struct.Struct("<Q")
 
 
 class FileCells:
-    """Cells of a journal (`headrace.joiner.journal.cells`) in files, for this process alone.
+    """The cells of a journal (`headrace.joiner.journal.cells`), one file each, deleted on closing.
 
     Parameters
     ----------
     folder
-        A folder of its own, created at the first write.
+        A folder for this journal alone, created at the first write.
     durable
-        Whether to keep everything here, not payloads alone.
+        Whether to keep the whole state here, not payloads alone.
     """
 
     compressed = False
@@ -35,7 +35,7 @@ class FileCells:
         self.closed = False
 
     def append(self, ring: str, cell: int, data: bytes) -> None:
-        """Add `data` to a cell."""
+        """Add one piece of data at the end of a cell."""
         path = self.folder / f"{ring}-{cell}"
         with writing(path):
             file = self.files.get((ring, cell)) or self._open(path, ring, cell)
@@ -44,7 +44,7 @@ class FileCells:
             file.write(data)
 
     def _open(self, path: Path, ring: str, cell: int) -> BinaryIO:
-        # A thread that outlives an interrupted run must not bring its folder back.
+        # A thread that outlives an interrupted run must not create its folder again.
         if self.closed:
             raise ValueError(f"{path}: the cells are closed")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ class FileCells:
         return file
 
     def read(self, ring: str, cell: int) -> Iterator[bytes]:
-        """Read the contents of a cell, one piece at a time."""
+        """Return the pieces of a cell in the order in which they were appended."""
         file = self.files.get((ring, cell))
         if file is None:
             return
@@ -61,7 +61,7 @@ class FileCells:
             yield file.read(*_LENGTH.unpack(head))
 
     def clear(self, ring: str, cell: int) -> None:
-        """Empty a cell."""
+        """Remove all pieces of a cell."""
         file = self.files.get((ring, cell))
         if file is not None:
             file.truncate(0)
@@ -70,7 +70,7 @@ class FileCells:
         """Close and delete all files."""
         self.closed = True
         for (ring, cell), file in self.files.items():
-            # On a full disk even closing writes, and fails.
+            # Closing writes buffered data, which fails on a full disk.
             with contextlib.suppress(OSError):
                 file.close()
             (self.folder / f"{ring}-{cell}").unlink(missing_ok=True)
@@ -83,9 +83,9 @@ class Spill:
     Parameters
     ----------
     folder
-        Where they are.
+        Folder of the files, one folder for each shard in it.
     cache_bytes
-        Payload that a shard holds in memory.
+        Bytes of payload that a shard holds in memory.
     """
 
     def __init__(self, folder: Path, cache_bytes: int) -> None:
@@ -93,12 +93,12 @@ class Spill:
         self.cells: dict[int, FileCells] = {}
 
     def of(self, shard: int) -> FileCells:
-        """Return a shard's cells."""
+        """Return the cells of a shard, the same ones at every call."""
         if shard not in self.cells:
             self.cells[shard] = FileCells(self.folder / str(shard))
         return self.cells[shard]
 
     def close(self) -> None:
-        """Delete everything."""
+        """Close all cells and delete their files."""
         for cells in self.cells.values():
             cells.close()

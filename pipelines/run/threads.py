@@ -1,4 +1,4 @@
-"""Running an iterator or a consumer on a thread of its own, boundedly ahead."""
+"""Running an iterator or a consumer on its own thread, with a bounded queue."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _END = object()
 
 
 class Prefetcher(Generic[T]):
-    """Iterate on a thread, at most `depth` items ahead.
+    """Iterate on a thread, at most `depth` items ahead; an error is raised where it is due.
 
     Parameters
     ----------
     items
-        The iterator; it is used by the thread alone.
+        The iterator, used by the thread alone.
     depth
-        How many items may lie ready.
+        How many items may be ready.
     """
 
     def __init__(self, items: Iterator[T], depth: int = 2) -> None:
@@ -60,13 +60,13 @@ class Prefetcher(Generic[T]):
         return item  # type: ignore[return-value]
 
     def close(self) -> None:
-        """Stop the thread; what lies ready is dropped."""
+        """Stop the thread; items that are ready are dropped."""
         self._stopped.set()
         self._thread.join()
 
 
 class Background(Generic[T]):
-    """Consume items on a thread; a failure shows at the next call.
+    """Consume items on a thread; an error is raised by the next call.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class Background(Generic[T]):
             self._queue.task_done()
 
     def put(self, item: T) -> None:
-        """Hand over an item."""
+        """Hand over an item, waiting while `depth` items are in the queue."""
         self._raise()
         self._queue.put(item)
 

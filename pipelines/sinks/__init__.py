@@ -1,1 +1,1 @@
-"""Files out."""
+"""Sinks: where rows are written, and the outputs of a replay."""

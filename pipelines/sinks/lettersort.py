@@ -1,4 +1,4 @@
-"""Dead letters as they came, put in order when a run has ended."""
+"""Sorting the dead letters at the end of a run."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ DEAD_LETTERS = "dead_letters"
 
 
 def sort_letters(written: Path, ordered: Path, memory_bytes: int) -> dict[str, dict[str, Any]]:
-    """Write dead letters anew, by stream, source and position.
+    """Write dead letters sorted by stream, source and position.
 
     Parameters
     ----------
     written
-        Folder of them as they came.
+        Folder of the unsorted dead letters.
     ordered
         Folder to write to.
     memory_bytes
-        Past this, sorting uses the disk.
+        Beyond this, sorting uses the disk.
 
     Returns
     -------
     dict
-        What is noted of each file, by its path from the folder above.
+        ``bytes``, ``sha256`` and ``rows`` of each file, by its path in the result.
     """
     files = ParquetFolder(ordered, DEAD_LETTER_SCHEMA, ("record",), LETTER_FILE_ROWS)
     for batch in sort_rows(_read(written), (PLACE,), memory_bytes, str(written.parent)):
         files.append(pa.Table.from_batches([without_reserved(batch)]))
     files.close()
-    return {f"{ordered.name}/{part}": noted for part, noted in files.ledger.items()}
+    return {f"{ordered.name}/{part}": noted for part, noted in files.inventory.items()}
 
 
 def _read(folder: Path) -> Iterator[pa.RecordBatch]:

@@ -19,19 +19,19 @@ from headrace.schemas.records.events import PLACE
 SAMPLES = "samples"
 """Name and folder of the samples."""
 
-Ledger = dict[str, dict[str, Any]]
+Inventory = dict[str, dict[str, Any]]
 """``bytes``, ``sha256`` and ``rows`` of files, by their path in the result."""
 
 
 def open_outputs(place: Place, join: JoinPlan, types: pa.Schema) -> dict[str, ParquetFolder]:
-    """Open the folders of a run, by name.
+    """Open the folders that a run writes, by name.
 
     Parameters
     ----------
     place
-        The folder of the run.
+        The folder of the replay.
     join
-        The join, whose outputs they are.
+        The join, which decides what outputs there are.
     types
         Type of each impression column.
     """
@@ -39,7 +39,7 @@ def open_outputs(place: Place, join: JoinPlan, types: pa.Schema) -> dict[str, Pa
     samples = sample_schema(join, types)
     folders = {
         SAMPLES: ParquetFolder(place.result / SAMPLES, samples, plain),
-        # As they come; they are sorted at the end.
+        # Unsorted; `sort_letters` writes them to the result at the end.
         LETTERS: ParquetFolder(
             place.partial / LETTERS, PLACED_LETTERS, ("record", PLACE), LETTER_FILE_ROWS
         ),
@@ -55,7 +55,7 @@ def open_outputs(place: Place, join: JoinPlan, types: pa.Schema) -> dict[str, Pa
 
 
 def folders_beside(join: JoinPlan) -> dict[str, str]:
-    """Return the folder of what leaves beside samples, by its name in a `SampleEnvelope`."""
+    """Return the folders of rows that leave beside samples, by their name in `SampleEnvelope`."""
     folders = {CORRECTIONS: "corrections"} if join.retention else {}
     if join.joined:
         for stream, action in enumerate(join.actions):
@@ -63,11 +63,11 @@ def folders_beside(join: JoinPlan) -> dict[str, str]:
     return folders
 
 
-def ledger_of(folders: Mapping[str, ParquetFolder]) -> Ledger:
-    """Return what was noted of every file of a result when it was written."""
+def inventory_of(folders: Mapping[str, ParquetFolder]) -> Inventory:
+    """Return the entries of every file of a result, from when it was written."""
     return {
         f"{name}/{part}": noted
         for name, files in folders.items()
         if name != LETTERS
-        for part, noted in files.ledger.items()
+        for part, noted in files.inventory.items()
     }

@@ -1,4 +1,4 @@
-"""The port at which outputs leave."""
+"""The port for outputs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Mark:
     Parameters
     ----------
     committed
-        What lasts from here on, as JSON types, in the sink's own terms.
+        What survives a crash from here on, as JSON types; only the sink reads it.
     held
-        Rows that were appended and are not part of it yet.
+        Rows that were appended but are not committed yet.
     """
 
     committed: dict[str, Any]
@@ -28,40 +28,40 @@ class Mark:
 
 
 class Sink(Protocol):
-    """Takes rows in one order, and can go on from a mark after a crash.
+    """Takes rows in one order, and can resume from a mark after a crash.
 
-    Whatever was appended after the last mark may come again: the same rows in the
-    same order. What came of it the first time must be undone, or leave no trace.
+    Rows appended after the last mark may be appended again: the same rows in the same
+    order. What the first time left behind must be undone or overwritten.
 
     Attributes
     ----------
     schema
-        Of the rows.
+        Schema of the rows.
     """
 
     @property
     def schema(self) -> pa.Schema: ...  # noqa: D102
 
     def append(self, rows: pa.Table) -> None:
-        """Take rows, after all that came before them."""
+        """Add rows after all those appended before."""
 
     def commit(self) -> Mark:
-        """Make what was appended last, as far as it can be by now; return where that is."""
+        """Make as much as possible of what was appended durable; return a mark of it."""
 
     def resume(self, mark: Mark) -> None:
-        """Go on from a mark; called before the first append."""
+        """Return to the state of a mark; called before the first append."""
 
     def close(self) -> None:
-        """Make everything last that was appended; there is no more."""
+        """Make everything that was appended durable; no call follows."""
 
 
 class Writer:
-    """A sink on a thread of its own; a failure shows at the next call.
+    """A sink on its own thread; an error is raised by the next call.
 
     Parameters
     ----------
     sink
-        Used by the thread alone, but while it is flushed.
+        Used by the thread alone, except in `commit` and `close`, which wait for the thread.
     """
 
     def __init__(self, sink: Sink) -> None:
@@ -69,18 +69,18 @@ class Writer:
         self.background: Background[Callable[[], pa.Table]] = Background(self._append)
 
     def put(self, rows: Callable[[], pa.Table]) -> None:
-        """Append the rows that `rows` returns; it is called on the thread."""
+        """Append the rows that `rows` returns; `rows` is called on the thread."""
         self.background.put(rows)
 
     def _append(self, rows: Callable[[], pa.Table]) -> None:
         self.sink.append(rows().select(self.sink.schema.names))
 
     def commit(self) -> Mark:
-        """Wait for all that was put, and commit it."""
+        """Wait until all that was put is appended, and commit it."""
         self.background.flush()
         return self.sink.commit()
 
     def close(self) -> None:
-        """Wait for all that was put, and close the sink."""
+        """Wait until all that was put is appended, and close the sink."""
         self.background.close()
         self.sink.close()

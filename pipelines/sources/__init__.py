@@ -1,1 +1,1 @@
-"""Files in: which there are, what they hold, and their events as blocks."""
+"""Sources: the files of a configuration, their columns, and their events as blocks."""

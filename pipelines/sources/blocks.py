@@ -1,4 +1,4 @@
-"""Numbered blocks, read ahead of those who ask for them."""
+"""Numbered blocks, read ahead on a thread."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from headrace.pipelines.run.threads import Prefetcher
 from headrace.pipelines.sources.source import Block, SourceState
 
 Open = Callable[[Mapping[int, SourceState]], Iterator[Block]]
-"""Reads blocks on from where each source was, by its number."""
+"""Reads blocks from the given states of sources on, by number of the source."""
 
 
 class Blocks:
-    """The blocks of a job by number. They are a function of its logs, so a number always means one.
+    """The blocks of a job by number; a number always means the same block.
 
     Parameters
     ----------
     open_at
-        Reads blocks from some state of the sources on.
+        Reads blocks from given states of the sources on.
     sources
         How many sources there are.
     position, states
@@ -38,7 +38,10 @@ class Blocks:
         self.ahead: Prefetcher[Block] = Prefetcher(self.open_at(self.states))
 
     def at(self, position: int) -> Block | None:
-        """Return block `position`, reading anew if it lies behind; None past the last."""
+        """Return block number `position`, reading from the start again if it was returned before.
+
+        None after the last block.
+        """
         if position < self.position:
             self.ahead.close()
             self._open()
@@ -57,5 +60,5 @@ class Blocks:
         return len(states) == self.sources and all(state.ended for state in states)
 
     def close(self) -> None:
-        """Stop reading ahead."""
+        """Stop the thread that reads ahead."""
         self.ahead.close()

@@ -1,4 +1,4 @@
-"""Checks of a configuration against the columns that there are."""
+"""Checks of a configuration against the columns of its logs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pyarrow as pa
 
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.plan.sampling import SamplingPlan
-from headrace.pipelines.sources.heads import Head, known_columns
+from headrace.pipelines.sources.heads import Head, columns_hint
 from headrace.pipelines.sources.uses import Use
 from headrace.schemas.errors import ConfigError
 
 
 def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> None:
-    """Check that what other tables say of impression columns holds.
+    """Check that impression columns suit their uses in other tables.
 
     Parameters
     ----------
@@ -23,27 +23,27 @@ def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> N
     uses
         From `headrace.pipelines.sources.uses.impression_uses`.
     head
-        Of the impressions.
+        The head of the impressions.
     available
-        Columns that travel: all but the time column.
+        Columns of the key, and those that are carried: all but the time column.
 
     Raises
     ------
     ConfigError
-        For the first use of a column that is not there or of another kind.
+        For the first use of a column that is missing or has the wrong type.
     """
     for use in uses:
         if use.column not in head.columns:
-            known = known_columns(head.columns)
-            raise ConfigError(file, use.key, "no such impression column", use.column, known)
+            hint = columns_hint(head.columns)
+            raise ConfigError(file, use.key, "no such impression column", use.column, hint)
         if use.column not in available:
             fact = "the time column cannot be used here"
             raise ConfigError(file, use.key, fact, use.column)
         kind = head.columns[use.column]
         if pa.types.is_nested(kind) and not use.lists:
-            # Of a learner's own column it is its own table, else any will do.
+            # For a feature the table of its learner, else any.
             table = use.key.rpartition(".features")[0] or "learner"
-            hint = f"lists of values go into {table}.features.multi_valued"
+            hint = f"put lists of values into {table}.features.multi_valued"
             fact = f"column is {kind}, not one value a row"
             raise ConfigError(file, use.key, fact, use.column, hint)
     for use in uses:
@@ -62,16 +62,16 @@ def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> N
 
 
 def check_sampling(file: str, sampling: SamplingPlan, head: Head) -> None:
-    """Choose among no rows at all, as the join chooses among its own.
+    """Check that sampling works with the types of its columns, by sampling zero rows.
 
     Raises
     ------
     ConfigError
-        If that cannot be done with columns of these types.
+        If it does not.
     """
-    nothing = [pa.array([], head.columns[name]) for name in sampling.columns]
+    empty = [pa.array([], head.columns[name]) for name in sampling.columns]
     try:
-        sampling.strata(pa.RecordBatch.from_arrays(nothing, list(sampling.columns)))
+        sampling.strata(pa.RecordBatch.from_arrays(empty, list(sampling.columns)))
     except ValueError as error:
         fact, _, hint = str(error).partition("; ")
         value = sampling.keep.text if sampling.keep else sampling.column
@@ -79,25 +79,25 @@ def check_sampling(file: str, sampling: SamplingPlan, head: Head) -> None:
 
 
 def check_sample_names(file: str, join: JoinPlan) -> None:
-    """Check that no two columns of a sample have one name.
+    """Check that the columns of a sample have different names.
 
     Raises
     ------
     ConfigError
-        For the first name that is taken, or reserved.
+        For the first name that occurs twice or is reserved.
     """
     published = [f"weight_{name}" for name in join.sampling.published]
     added = [*published, "event_time", "weight", "sampling_rate", "emission", "observed_for"]
     for action in join.actions:
         added += [action.name, *(f"{action.name}_{what}" for what in ("time", "count", "mature"))]
         added += [f"{action.name}_{name}" for name in action.carried.names]
-    seen = set(join.columns)
+    taken = set(join.columns)
     for name in added:
         if not re.fullmatch(r"[^_].*|_[^_].*", name):
             raise ConfigError(file, "actions", "a stream's name cannot start with __", name)
-        if name in seen:
+        if name in taken:
             raise ConfigError(
                 file, "impressions.columns", "the sample would have two columns of one name", name,
                 "list the impression columns to carry without it, or rename the action stream",
             )  # fmt: skip
-        seen.add(name)
+        taken.add(name)

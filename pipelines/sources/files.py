@@ -23,20 +23,24 @@ class LogFile:
     Parameters
     ----------
     number
-        Among all files, in order of stream and path.
+        Number among all files, in order of stream and path.
     stream
         Number of its stream.
-    path, name, format
-        The file, and how the configuration names it: relative to its own folder,
-        unless it gives an absolute path.
+    path
+        Path to open it by.
+    name
+        Its path relative to the folder of the configuration, or absolute if the
+        configuration gives an absolute path.
+    format
+        ``parquet``, ``csv`` or ``jsonl``.
     header
-        All column names of a CSV file.
+        All column names of a CSV file, else empty.
     delimiter
-        Of a CSV file.
+        Delimiter of a CSV file.
     schema
-        The columns to read, with the types that they have from here on.
+        The columns to read, with the types in which they are carried.
     size
-        Bytes of the file.
+        Size of the file, bytes.
     """
 
     number: int
@@ -50,12 +54,12 @@ class LogFile:
     size: int
 
     def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
-        """Read the file; the chunks are cut as if nothing were skipped.
+        """Read the file; chunks are cut as if `skip` were 0.
 
         Raises
         ------
         UnreadableInputError
-            If the file breaks off, naming the record up to which it was good.
+            If the file is truncated or corrupt; names the last record that could be read.
         """
         position = 0
         read = self._read_parquet if self.format == "parquet" else self._read_text
@@ -69,7 +73,7 @@ class LogFile:
     def _read_parquet(self, rows: int, skip: int) -> Iterator[Chunk]:
         position = 0
         with pq.ParquetFile(self.path) as file:
-            # A reader over several row groups keeps what it has read of each until its end.
+            # A reader over several row groups would keep all of them in memory.
             for group in range(file.num_row_groups):
                 end = position + file.metadata.row_group(group).num_rows
                 if end <= skip:
@@ -94,7 +98,7 @@ class LogFile:
         else:
             decoder = JsonDecoder(self.schema)
         headers = 1 if self.format == "csv" else 0
-        # Lines are long as a rule: some hundred bytes make a row.
+        # A line has about a hundred bytes.
         for lines in read_lines(self.path, chunk=min(max(rows * 100, 1 << 16), 4 << 20)):
             first = lines.first - headers
             lines = Lines(0, lines.lines[headers:]) if first < 0 else Lines(first, lines.lines)

@@ -1,4 +1,4 @@
-"""What the heads of a stream's files tell: format, columns and their types."""
+"""What the first records of a stream's files show: format, columns and their types."""
 
 from __future__ import annotations
 
@@ -28,7 +28,22 @@ _HEAD_LINES = 1000
 
 
 class Head:
-    """What the heads of a stream's files tell."""
+    """Files, format and columns of a stream, from the first records of its files.
+
+    Parameters
+    ----------
+    file
+        The configuration file: paths are relative to its folder, errors name it.
+    key
+        The stream's table in it, such as ``actions.click``.
+    stream
+        The contents of that table.
+
+    Raises
+    ------
+    ConfigError
+        If a path matches no file, or the format or the columns cannot be determined.
+    """
 
     def __init__(self, file: str, key: str, stream: StreamConfig) -> None:
         self.file, self.key, self.stream = file, key, stream
@@ -36,7 +51,7 @@ class Head:
         self.paths = list(self.names)
         self.format = stream.format or self._guess_format()
         self.headers: dict[str, tuple[str, ...]] = {}
-        self.columns = self._read_columns(self._telling())
+        self.columns = self._read_columns(self._first_with_columns())
 
     def _expand(self) -> dict[str, str]:
         """Return the files by path, each with its name, in order of path."""
@@ -53,7 +68,7 @@ class Head:
             absolute = Path(pattern).is_absolute()
             for path in found:
                 names[path] = path if absolute else os.path.relpath(path, folder)
-        # A file that has several names is one all the same, or its records would count twice.
+        # A file with several names is read once, or its records would count twice.
         once: dict[str, str] = {}
         for path in sorted(names):
             once.setdefault(os.path.realpath(path), path)
@@ -64,13 +79,13 @@ class Head:
         name = suffixes[-1] if suffixes else ""
         if name not in _FORMATS:
             raise self.error(
-                "path", "format not known by the file's name", self.paths[0],
+                "path", "the file's name does not show its format", self.paths[0],
                 'set format = "parquet", "csv" or "jsonl"',
             )  # fmt: skip
         return _FORMATS[name]
 
-    def _telling(self) -> str:
-        """Return the first file that tells of its columns: one of JSON lines may be empty."""
+    def _first_with_columns(self) -> str:
+        """Return the first file that shows its columns: files of JSON lines may be empty."""
         if self.format == "jsonl":
             return next((path for path in self.paths if first_lines(path, 1)), self.paths[0])
         return self.paths[0]
@@ -82,7 +97,7 @@ class Head:
             head = first_lines(path, _HEAD_LINES)
             if self.format == "jsonl":
                 found = {field.name: field.type for field in infer_json_schema(head)}
-                if not head:  # what is declared is all that is known
+                if not head:  # only declared columns are left to go by
                     found = {name: TYPES[kind] for name, kind in self.stream.types.items()}
             else:
                 found = {name: pa.string() for name in self._csv_header(path, head)}
@@ -90,43 +105,56 @@ class Head:
             raise self.error("path", f"cannot be read ({error})", path) from error
         for name, kind in self.stream.types.items():
             if name not in found:
-                raise self.error(f"types.{name}", "no such column", name, known_columns(found))
+                raise self.error(f"types.{name}", "no such column", name, columns_hint(found))
             found[name] = TYPES[kind]
         return found
 
     def _csv_header(self, path: str, head: list[bytes]) -> tuple[str, ...]:
         if not head:
-            raise self.error("path", "is empty, without even a header line", path)
+            raise self.error("path", "is empty and has no header line", path)
         text = head[0].decode("utf-8-sig", "replace")
         names = tuple(name.strip().strip('"') for name in text.split(self.stream.delimiter))
         self.headers[path] = names
         return names
 
     def header_of(self, path: str) -> tuple[str, ...]:
-        """Return the column names of a CSV file; every file has a header of its own."""
+        """Return the column names in the header line of a CSV file; none for other formats.
+
+        Raises
+        ------
+        ConfigError
+            If a column of the stream's first file is missing.
+        """
         if self.format != "csv":
             return ()
         if path not in self.headers:
             self._read_columns(path)
         missing = [name for name in self.headers[self.paths[0]] if name not in self.headers[path]]
         if missing:
-            raise self.error("path", f"has no column {missing[0]}", path, "all files need it")
+            hint = "give all files of the stream the same columns"
+            raise self.error("path", f"has no column {missing[0]}", path, hint)
         return self.headers[path]
 
     def check_columns(self, plan: EventPlan) -> None:
-        """Check that what the stream's own keys name is there, and of a usable type."""
+        """Check that the columns named in the stream's table exist and have usable types.
+
+        Raises
+        ------
+        ConfigError
+            For the first that does not.
+        """
         stream = self.stream
         for name in self.columns:
             if name.startswith(RESERVED_PREFIX):
                 raise self.error("path", f"column {name} starts with {RESERVED_PREFIX}",
-                                  hint="such names are reserved; rename it")  # fmt: skip
+                                  hint="rename it: such names are reserved")  # fmt: skip
         uses = [("key", name) for name in stream.key] + [("time.column", stream.time.column)]
         if plan.id is not None:
             uses.append(("id", plan.id))
         uses += [("columns", name) for name in getattr(stream, "columns", None) or ()]
         for use, name in uses:
             if name not in self.columns:
-                raise self.error(use, "no such column", name, known_columns(self.columns))
+                raise self.error(use, "no such column", name, columns_hint(self.columns))
         for name in stream.key:
             kind = self.columns[name]
             if not (pa.types.is_integer(kind) or pa.types.is_string(kind)
@@ -159,7 +187,15 @@ class Head:
         return kind
 
     def read_schema(self, plan: EventPlan, numeric: set[str]) -> pa.Schema:
-        """Decide the type with which each column is read; CSV is text where nothing says more."""
+        """Return the columns to read and their types; CSV columns are text unless declared.
+
+        Parameters
+        ----------
+        plan
+            What becomes of the stream's records.
+        numeric
+            Columns that learners use as numbers: float64 in CSV unless declared.
+        """
         types = {name: self.columns[name] for name in plan.columns}
         types[self.stream.time.column] = self._time_type()
         if self.format == "csv":
@@ -168,12 +204,16 @@ class Head:
         return pa.schema([(name, types[name]) for name in plan.columns])
 
     def error(self, key: str, fact: str, value: object = None, hint: str = "") -> ConfigError:
-        """Make an error that names a key of the stream's table."""
+        """Return an error about a key of the stream's table."""
         return ConfigError(self.file, f"{self.key}.{key}", fact, value, hint)
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type as which a Parquet column travels: text and bytes are short and plain."""
+    """Return the type in which a Parquet column is carried.
+
+    Dictionaries become their values, large and view types plain ones, decimals and half
+    floats float64, columns of nulls text.
+    """
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -190,6 +230,6 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def known_columns(columns: dict[str, pa.DataType]) -> str:
-    """Say which columns there are, as a hint."""
-    return "the file has " + ", ".join(columns)
+def columns_hint(columns: dict[str, pa.DataType]) -> str:
+    """Return a hint that lists the columns of a file."""
+    return "use one of " + ", ".join(columns)

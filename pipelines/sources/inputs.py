@@ -1,7 +1,7 @@
-"""From a configuration to the files it means: what each holds, and how it is read.
+"""From a configuration to its files: what each contains, and how it is read.
 
-Everything that can be wrong with a configuration and does not show in the file
-alone is found here, before anything is written.
+All errors in a configuration that the file alone does not show are found here,
+before anything is written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,19 @@ from headrace.schemas.records.events import FOREVER, IMPRESSIONS
 
 @dataclass(frozen=True)
 class Inputs:
-    """A configuration resolved against its files."""
+    """A configuration resolved against its files.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    streams
+        How each stream is read, by number.
+    logs
+        All files, by number.
+    join, train
+        The plans of join and learners.
+    """
 
     config: Config
     streams: tuple[StreamPlan, ...]
@@ -35,7 +47,7 @@ class Inputs:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Everything that is read: the configuration file and the logs."""
+        """All files that are read: the configuration and the logs."""
         return (Path(self.config.file), *(Path(log.path) for log in self.logs))
 
     def logs_of(self, stream: int) -> list[LogFile]:
@@ -55,8 +67,8 @@ class Inputs:
         Returns
         -------
         int
-            The time until which its log is complete: `FOREVER` if that is known of the
-            whole log, else what is declared of the stream, else `greatest`.
+            The time until which its log is complete, microseconds: `FOREVER` if the whole
+            log is declared complete, else `complete_until` of the stream, else `greatest`.
         """
         if self.config.join.end_of_log == "close":
             return FOREVER
@@ -64,7 +76,7 @@ class Inputs:
         return greatest if declared is None else declared
 
     def ending(self, progress: Sequence[int]) -> Ending:
-        """Return the end of the log, by the progress that each source told last."""
+        """Return the end of the log, from the last progress of each source, by number."""
         until = {stream.name: FOREVER for stream in self.streams}
         for log in self.logs:
             name = self.streams[log.stream].name

@@ -1,4 +1,4 @@
-"""Dead letters: what leaves no sample, with its reason and what it said."""
+"""Dead letters: records that left no sample, each with its reason and its text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,17 @@ _MOST_POSITIONS = 2**43
 def rejected_letters(
     source: Partition, stream: str, rejects: list[Reject], positions: list[int]
 ) -> pa.RecordBatch:
-    """Write invalid records, given with their positions, as dead letters."""
+    """Return invalid records as dead letters, in the schema `PLACED_LETTERS`.
+
+    Parameters
+    ----------
+    source
+        Where they are from.
+    stream
+        Name of the stream.
+    rejects, positions
+        The records, and the position of each in the source's order.
+    """
     rows = {
         "stream": [stream] * len(rejects),
         "source": [source.name] * len(rejects),
@@ -38,7 +48,15 @@ def rejected_letters(
 def buried_letters(
     dead: DeadRows, streams: tuple[str, ...], sources: tuple[str, ...]
 ) -> pa.RecordBatch:
-    """Write events that the join could not use as dead letters."""
+    """Return events that the join could not use as dead letters, in the schema `PLACED_LETTERS`.
+
+    Parameters
+    ----------
+    dead
+        Events of one source with one outcome.
+    streams, sources
+        Names by number.
+    """
     batch = dead.batch
     names = batch.schema.names
     numbers = batch.column(RECORD if RECORD in names else OFFSET)

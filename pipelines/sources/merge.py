@@ -1,8 +1,8 @@
-"""One stream of blocks out of many sources, read by progress.
+"""One sequence of blocks from many sources, read by progress.
 
-The source that is furthest behind is read next, so that no more of a file is
-in memory than its turn needs. Before anything else the first event of every
-source is delivered: with it its progress is known, and it pauses until its turn.
+The source that is furthest behind is read next, so that a file takes memory only
+when it is its turn. Before that the first event of every source is delivered, which
+gives the source a progress; then it pauses until its turn.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _MOST_STEPS = 4096
 def read_blocks(
     inputs: Inputs, rows: int, scratch: str, states: Mapping[int, SourceState] | None = None
 ) -> Iterator[Block]:
-    """Read all files of a job as one stream of blocks.
+    """Read all files of a job as one sequence of blocks.
 
     Parameters
     ----------
     inputs
         The job.
     rows
-        Rows a block; no result depends on it.
+        Rows per block; no result depends on it.
     scratch
         Folder for sorting on disk.
     states
-        Where to go on, by number of the source: those of the last block of each.
+        Where to continue: by number of the source, the state of its last block.
     """
     states = states or {}
     readers = [SourceReader(inputs, log, scratch, states.get(log.number)) for log in inputs.logs]
@@ -41,7 +41,7 @@ def read_blocks(
 
 
 def merge_blocks(inputs: Inputs, sources: Sequence[Source], rows: int) -> Iterator[Block]:
-    """Read all sources of a job as one stream of blocks.
+    """Read all sources of a job as one sequence of blocks.
 
     Parameters
     ----------
@@ -50,16 +50,16 @@ def merge_blocks(inputs: Inputs, sources: Sequence[Source], rows: int) -> Iterat
     sources
         Its sources, in order of their numbers; some may have been read in part.
     rows
-        Rows a block; no result depends on it.
+        Rows per block; no result depends on it.
 
     Yields
     ------
     Block
-        For every source that begins a first one, then by progress, and a last one
-        without positions when it has ended.
+        First a block of one event of every source not begun before, then blocks by
+        progress. The last block of a source has no positions.
     """
     begun = {source.number for source in sources if source.position or source.state.ended}
-    going_on = Counter(source.stream for source in sources if not source.state.ended)
+    unfinished = Counter(source.stream for source in sources if not source.state.ended)
     waiting = [
         (source.reached, source.number)
         for source in sources
@@ -68,15 +68,18 @@ def merge_blocks(inputs: Inputs, sources: Sequence[Source], rows: int) -> Iterat
     heapq.heapify(waiting)
 
     def end(source: Source) -> Iterator[Block]:
-        """Tell that a source has ended; the last of a stream tells how far that is complete."""
+        """Yield the last block of a source.
+
+        The last source of a stream to end carries the stream's final progress.
+        """
         stream, progress = source.stream, FOREVER
-        going_on[stream] -= 1
-        if going_on[stream] == 0:
+        unfinished[stream] -= 1
+        if unfinished[stream] == 0:
             siblings = [other for other in sources if other.stream == stream]
             progress = inputs.final_progress(stream, max(other.progress for other in siblings))
-        if going_on.total() == 0:
+        if unfinished.total() == 0:
             yield from _closing(inputs, sources, source, progress, rows)
-        yield source.tell(progress, ended=True)
+        yield source.progress_block(progress, ended=True)
 
     for source in sources:
         if source.number in begun:
@@ -102,10 +105,10 @@ def merge_blocks(inputs: Inputs, sources: Sequence[Source], rows: int) -> Iterat
 def _closing(
     inputs: Inputs, sources: Sequence[Source], last: Source, progress: int, rows: int
 ) -> Iterator[Block]:
-    """Let the clock run up to the last `progress`, about `rows` impressions at a time.
+    """Raise the clock to the final `progress` in steps of about `rows` impressions.
 
-    When the last source ends everything that waits may settle at once, and all
-    samples of the last window would be in memory together.
+    In one step everything that waits would settle together, and all samples of the last
+    window would be in memory at the same time.
     """
     begin = last.progress
     if begin == NEVER:
@@ -115,4 +118,4 @@ def _closing(
     longest = inputs.config.join.out_of_orderness + inputs.join.release_delay
     way = min(progress - begin, longest)
     for step in range(1, steps + 1):
-        yield last.tell(begin + way * step // steps)
+        yield last.progress_block(begin + way * step // steps)

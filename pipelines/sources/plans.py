@@ -1,4 +1,4 @@
-"""From a configuration and the heads of files to the plans that the cores take."""
+"""From a configuration and the heads of files to the plans of join and learners."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class StreamPlan:
     Parameters
     ----------
     number, name
-        `IMPRESSIONS` or the number of an action stream, and what outputs call it.
+        `IMPRESSIONS` or the number of an action stream, and its name in outputs.
     table
-        The table of the configuration that it is from.
+        Its table in the configuration.
     events
-        What becomes of its records.
+        How its records become events.
     sorts
-        Whether its files are sorted by event time first.
+        Whether its files are sorted by event time on reading.
     complete_until
-        Event time up to which its log is declared complete, None if it is not.
+        Event time until which its log is declared complete, microseconds; None if unset.
     """
 
     number: int
@@ -46,7 +46,7 @@ class StreamPlan:
 
     @property
     def most_progress(self) -> int:
-        """How far the stream can be complete at most, however far its events reach."""
+        """Upper bound of the stream's progress, however late its events are; microseconds."""
         return FOREVER if self.complete_until is None else self.complete_until
 
 
@@ -58,7 +58,7 @@ def stream_plans(config: Config, carried: tuple[str, ...]) -> tuple[StreamPlan, 
     config
         The configuration.
     carried
-        Impression columns that travel besides key and time.
+        Impression columns that are carried in addition to key and time.
     """
     where = [config.impressions.key.index(name) for name in config.join.group]
     plans = []
@@ -82,7 +82,19 @@ def join_plan(
     carried: tuple[str, ...],
     sources: int,
 ) -> JoinPlan:
-    """Plan the join of streams with these heads and so many `sources`."""
+    """Plan the join.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    heads
+        The heads of all streams, by number.
+    carried
+        Impression columns that are carried in addition to key and time.
+    sources
+        How many sources there are.
+    """
     actions = []
     for (name, action), head in zip(config.actions.items(), heads[1:], strict=True):
         fields = [(column, head.columns[column]) for column in action.columns]
@@ -108,7 +120,7 @@ def join_plan(
 
 
 def sampling_plan(config: SamplingConfig) -> SamplingPlan:
-    """Plan which negatives are kept."""
+    """Plan which negatives are kept, from the table ``[sampling]``."""
     rate = config.negative_rate
     return SamplingPlan(
         rate=rate.default,
@@ -123,13 +135,13 @@ def sampling_plan(config: SamplingConfig) -> SamplingPlan:
 
 
 def features_plan(config: FeaturesConfig) -> Features:
-    """Plan the features of a learner."""
+    """Plan the features of a learner, from its table ``features``."""
     multi_valued = tuple(MultiValued(m.column, m.separator) for m in config.multi_valued)
     return Features(config.categorical, multi_valued, config.numeric, config.crosses)
 
 
 def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
-    """Plan what is learned by learners of these kinds."""
+    """Plan the learners; `algorithms` must have all that the configuration names."""
     learners = {
         name: LearnerPlan(
             learner.label,

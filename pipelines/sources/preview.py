@@ -1,4 +1,4 @@
-"""What the first records of a stream are, before anything is run."""
+"""A look at the first records of a stream, before a job starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,19 @@ _HEAD_ROWS = 1_000
 
 @dataclass(frozen=True)
 class Preview:
-    """What the first records of a stream are, read with its configuration."""
+    """The first records of a stream, read as a replay would.
+
+    Parameters
+    ----------
+    records
+        How many were read.
+    reasons
+        Invalid records by reason.
+    first_time, last_time
+        Least and greatest event time, microseconds; None without a valid one.
+    in_order
+        Whether event times never fall.
+    """
 
     records: int
     reasons: dict[str, int]
@@ -32,32 +44,32 @@ def preview(inputs: Inputs) -> tuple[Preview, ...]:
     Returns
     -------
     tuple
-        What they are, by number of the stream.
+        One entry for each stream, by number.
 
     Raises
     ------
     ConfigError
-        If the first event times of a stream lie all in 1970, or nearly all after
-        2099: a unit too small or too large was declared.
+        If the first event times of a stream all lie in 1970, or more than nine in ten
+        outside 1970 to 2099: the declared unit is too small or too large.
     """
     found = []
     for stream in inputs.streams:
-        seen = _first_records(inputs, stream.number)
-        found.append(seen)
+        first = _first_records(inputs, stream.number)
+        found.append(first)
         time = inputs.config.streams[stream.table].time
         unit = time.unit
-        beyond = seen.reasons.get(Reason.TIME_OUT_OF_RANGE.value, 0)
-        if seen.last_time is not None and seen.last_time < YEAR and not time.any_year:
+        beyond = first.reasons.get(Reason.TIME_OUT_OF_RANGE.value, 0)
+        if first.last_time is not None and first.last_time < YEAR and not time.any_year:
             raise ConfigError(
                 inputs.config.file, f"{stream.table}.time.unit",
-                f"the first {seen.records:,} event times all lie in 1970", unit,
+                f"the first {first.records:,} event times all lie in 1970", unit,
                 f"are they {_LARGER.get(unit or '', 'of another unit')}? "
                 "If they are right, set time.any_year = true",
             )  # fmt: skip
-        if seen.records and beyond > 0.9 * seen.records:
+        if first.records and beyond > 0.9 * first.records:
             raise ConfigError(
                 inputs.config.file, f"{stream.table}.time.unit",
-                f"{beyond:,} of the first {seen.records:,} event times lie outside 1970 to 2099",
+                f"{beyond:,} of the first {first.records:,} event times lie outside 1970 to 2099",
                 unit, f"are they {_SMALLER.get(unit or '', 'of another unit')}?",
             )  # fmt: skip
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Sorting rows, on disk past a memory budget."""
+"""Sorting rows, on disk beyond a memory budget."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ BY_TIME = (TIME, RECORD)
 def sort_rows(
     batches: Iterable[pa.RecordBatch], by: tuple[str, ...], memory_bytes: int, scratch: str
 ) -> Iterator[pa.RecordBatch]:
-    """Sort rows.
+    """Sort rows by a merge sort, in memory if they fit.
 
     Parameters
     ----------
     batches
         Rows of one schema.
     by
-        Columns to sort by, integers, which together differ in all rows. Rows that are
-        equal in the first of them are in memory together.
+        Integer columns to sort by; no two rows may be equal in all of them. Rows that
+        are equal in the first are in memory together.
     memory_bytes
-        Past this, sorted runs are written to disk and merged from there.
+        Beyond this, sorted runs are written to disk and merged from there.
     scratch
-        Folder for them; they are deleted at the end.
+        Folder for the runs, which are deleted at the end.
 
     Yields
     ------
@@ -86,7 +86,7 @@ def _read_run(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 class _Cursor:
-    """The next rows of a run, by the first of its columns."""
+    """The next rows of a run, ordered by the column `name`."""
 
     def __init__(self, batches: Iterator[pa.RecordBatch], name: str) -> None:
         self.batches, self.name = batches, name
@@ -98,7 +98,7 @@ class _Cursor:
         return int(self.batch.column(self.name)[-1].as_py())
 
     def take_until(self, bound: int) -> list[pa.RecordBatch]:
-        """Take all rows up to `bound`, reading on where a batch ends there."""
+        """Return all rows up to and including `bound`, over as many batches as needed."""
         out = []
         while self.batch is not None:
             count = int(
@@ -116,7 +116,7 @@ class _Cursor:
 def _merge(cursors: list[_Cursor], by: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
     live = [cursor for cursor in cursors if cursor.batch is not None]
     while live:
-        # Everything up to the least of the last is in memory.
+        # Rows up to this are in the current batches, or equal to it in the next ones.
         bound = min(cursor.last for cursor in live)
         pieces = [piece for cursor in live for piece in cursor.take_until(bound)]
         yield _sorted(pieces, by)

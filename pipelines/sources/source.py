@@ -1,7 +1,7 @@
-"""The ports at which events come in.
+"""The ports for inputs.
 
-A `Partition` is where records lie; a `Source` makes of them the events that a join reads.
-Files are one kind of partition; `SourceReader` is what makes any partition a source.
+A `Partition` holds records; a `Source` turns them into the events that a join reads.
+Files are one kind of partition; `SourceReader` makes a source of any partition.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ class Chunk:
 
 
 class Partition(Protocol):
-    """Records of one stream in an order of their own: a file, a partition of a topic.
+    """Records of one stream in a fixed order: a file, a partition of a topic.
 
     Attributes
     ----------
     number
-        Among all partitions of a job, in order of stream and name.
+        Number among all partitions of a job, in order of stream and name.
     stream
         Number of its stream.
     name
-        What dead letters call it.
+        Its name in dead letters.
     """
 
     @property
@@ -55,7 +55,8 @@ class Partition(Protocol):
         rows
             About how many records to decode at a time.
         skip
-            How many records are of no interest: chunks of them alone may be left out.
+            How many records at the beginning are not needed: chunks that end at or before
+            this position may be left out.
         """
 
 
@@ -66,14 +67,14 @@ class SourceState:
     Parameters
     ----------
     position, rejected
-        Records delivered, and those of them that were rejected.
+        Records delivered, and how many of them were rejected.
     greatest, confirmed
         Greatest event time so far, `NEVER` without one, and the greatest that other
-        rows confirm (`headrace.schemas.records.jumps`).
+        rows confirm (`headrace.schemas.records.jumps`); microseconds.
     progress
-        The progress that the source tells.
+        The source's progress, see `Source`; microseconds.
     ended
-        Whether its end has been told.
+        Whether a block has marked its end.
     """
 
     position: int
@@ -86,20 +87,20 @@ class SourceState:
 
 @dataclass(frozen=True)
 class Block:
-    """Positions ``[begin, end)`` of one source: an envelope a shard, and dead letters.
+    """Positions ``[begin, end)`` of one source: an envelope for each shard, and dead letters.
 
     Parameters
     ----------
     source, stream
         Numbers of the source and of its stream.
     begin, end
-        The positions; none if the block only tells progress, or the source's end.
+        The positions; equal if the block carries only progress, or marks the source's end.
     envelopes
-        One for each shard.
+        One for each shard, by number.
     letters
-        Records that are not valid, as `headrace.pipelines.sources.letters` writes them.
+        The invalid records, from `headrace.pipelines.sources.letters`; None without any.
     state
-        How far the source has been read with this block.
+        How far the source has been read, including this block.
     """
 
     source: int
@@ -112,21 +113,22 @@ class Block:
 
 
 class Source(Protocol):
-    """The events of one partition, a block at a time, with the progress that they imply.
+    """The events of one partition, a block at a time, with the source's progress.
 
     Attributes
     ----------
     number, stream
-        As of its partition.
+        Those of its partition.
     position
         Records delivered so far.
     reached
-        Event time up to which it has been read, less what may be out of order: the
-        source for which this is least is read next. Microseconds, `NEVER` at first.
+        Greatest event time read, less `out_of_orderness`: the source with the least is
+        read next. Microseconds, `NEVER` at first.
     progress
-        What it tells the join: at most `reached`, and no more than is sure.
+        The progress that its envelopes carry: at most `reached`, and only as far as the
+        event times are confirmed.
     state
-        Where another source would go on.
+        State from which another source of this partition can continue.
     """
 
     @property
@@ -148,10 +150,10 @@ class Source(Protocol):
     def state(self) -> SourceState: ...  # noqa: D102
 
     def next(self, rows: int) -> Block:
-        """Read the next block, of about so many rows; one without positions ends the source."""
+        """Read the next block, of about `rows` rows; one without positions if none are left."""
 
     def pause(self) -> None:
-        """Let go of what is open: the next block is asked for much later."""
+        """Release open files: the next block will be read much later."""
 
-    def tell(self, progress: int, ended: bool = False) -> Block:
-        """Make a block that tells progress, or the source's end, and nothing else."""
+    def progress_block(self, progress: int, ended: bool = False) -> Block:
+        """Return a block without positions that carries progress, and marks the end if `ended`."""

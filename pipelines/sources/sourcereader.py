@@ -1,4 +1,4 @@
-"""The events of one source: read, believed or not, sorted if asked for, addressed to shards."""
+"""The events of one source: read, checked for wrong clocks, sorted if configured, sharded."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from headrace.schemas.records.hashing import Int64s, assign_shards
 from headrace.schemas.records.jumps import judge_jumps
 
 _LEAST_CHUNK = 256
-"""Records to decode at a time, at least: blocks may be smaller."""
+"""Least number of records to decode at a time; blocks may be smaller."""
 _JUMPS = "event time is more than join.max_jump ahead of the rows before and after"
 
 
 @dataclass
 class _Piece:
-    """Positions ``[begin, end)`` of a source: events, rejects, and where each is.
+    """Positions ``[begin, end)`` of a source: events, rejects, and the position of each.
 
-    `doubtful` are events whose time nothing confirms.
+    `doubtful` marks the events whose time no other row confirms.
     """
 
     begin: int
@@ -43,7 +43,7 @@ class _Piece:
     doubtful: npt.NDArray[np.bool_]
 
     def cut(self, at: int) -> tuple[_Piece, _Piece]:
-        """Cut before position `at`, which lies inside."""
+        """Return the piece before position `at`, which lies inside, and the piece from there on."""
         row = int(np.searchsorted(self.positions, at))
         reject = bisect.bisect_left(self.reject_positions, at)
         return (
@@ -57,8 +57,8 @@ class _Piece:
             ),
         )  # fmt: skip
 
-    def joined(self, after: _Piece | None) -> _Piece:
-        """Return this piece and the one after it as one."""
+    def extended(self, after: _Piece | None) -> _Piece:
+        """Return one piece of this one and the next, if there is a next one."""
         if after is None:
             return self
         return _Piece(
@@ -70,12 +70,12 @@ class _Piece:
         )  # fmt: skip
 
     def judged(self, refuted: npt.NDArray[np.bool_], doubtful: npt.NDArray[np.bool_]) -> _Piece:
-        """Return the piece with some of its rows rejected for their time, and others doubted."""
+        """Return the piece with refuted rows as rejects, and doubtful ones marked."""
         rejects = list(zip(self.reject_positions, self.rejects, strict=True))
         numbers = self.batch.column(RECORD).to_numpy()
-        shown = with_event_time(self.batch)
+        plain = with_event_time(self.batch)
         for row in np.flatnonzero(refuted):
-            text = record_text(shown, int(row))
+            text = record_text(plain, int(row))
             reject = Reject(int(numbers[row]), Reason.TIME_JUMP, _JUMPS, text)
             rejects.append((int(self.positions[row]), reject))
         rejects.sort(key=lambda pair: pair[0])
@@ -88,18 +88,18 @@ class _Piece:
 
 
 class SourceReader:
-    """A partition as a `Source`: its events in order, with the progress that they imply.
+    """A partition as a `Source`: its events in order, and the progress that follows from them.
 
     Parameters
     ----------
     inputs
         The job.
     partition
-        Where the records lie.
+        The records.
     scratch
         Folder for sorting on disk.
     state
-        Where to go on; None begins.
+        Where to continue; None for the beginning.
     """
 
     def __init__(
@@ -122,30 +122,30 @@ class SourceReader:
 
     @property
     def reached(self) -> int:
-        """Event time up to which it has been read, less what may be out of order."""
+        """Greatest event time read, less ``out_of_orderness``; microseconds."""
         return self.builder.progress
 
     @property
     def progress(self) -> int:
-        """The progress that it tells: confirmed, and within what it is complete for."""
+        """Progress for the join: confirmed, and at most ``complete_until``; microseconds."""
         confirmed = self.confirmed - self.builder.out_of_orderness
         return max(min(self.reached, confirmed, self.plan.most_progress), NEVER)
 
     @property
     def state(self) -> SourceState:
-        """Where another reader of the partition would go on."""
+        """State from which another reader of the partition can continue."""
         return SourceState(
             self.position, self.rejected, self.builder.greatest, self.confirmed, self.progress,
             self.ended,
         )  # fmt: skip
 
     def pause(self) -> None:
-        """Close the partition; what was sorted is kept, for it would have to be sorted again."""
+        """Close the partition, unless it is sorted: sorting it again would cost more."""
         if not self.plan.sorts:
             self.pieces = self.piece = None
 
-    def tell(self, progress: int, ended: bool = False) -> Block:
-        """Make a block that tells progress, or the source's end, and nothing else."""
+    def progress_block(self, progress: int, ended: bool = False) -> Block:
+        """Return a block without positions that carries progress, and marks the end if `ended`."""
         self.ended |= ended
         at = (self.position, self.position)
         envelope = EventEnvelope(
@@ -156,7 +156,7 @@ class SourceReader:
         return Block(self.number, self.stream, *at, envelopes, None, self.state)
 
     def next(self, rows: int) -> Block:
-        """Read the next block; one without positions says that the partition is exhausted."""
+        """Read the next block; one without positions if the partition is exhausted."""
         if self.pieces is None:
             if self.plan.sorts:
                 pieces = self._by_time(max(rows, self.inputs.config.batch_rows))
@@ -184,7 +184,7 @@ class SourceReader:
         return Block(self.number, self.stream, begin, self.position, envelopes, letters, self.state)
 
     def _believed(self, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
-        """Reject events whose time no other row confirms, see `headrace.schemas.records.jumps`."""
+        """Reject events whose clock is wrong, see `headrace.schemas.records.jumps`."""
         max_jump = self.inputs.config.join.max_jump
         greatest = self.confirmed
         held: _Piece | None = None
@@ -195,7 +195,7 @@ class SourceReader:
                 if piece.begin < self.position:
                     _, piece = piece.cut(self.position)
             ended = piece is None
-            piece = piece if held is None else held.joined(piece)
+            piece = piece if held is None else held.extended(piece)
             held = None
             if piece is None:
                 return
@@ -222,7 +222,7 @@ class SourceReader:
             )  # fmt: skip
 
     def _by_time(self, rows: int) -> Iterator[_Piece]:
-        """Sort the partition: rejects take the first positions, events follow by time."""
+        """Sort the partition: rejects have the first positions, events follow by time."""
         rejects: list[Reject] = []
 
         def events() -> Iterator[pa.RecordBatch]:
@@ -244,10 +244,10 @@ class SourceReader:
             else:
                 yield _Piece(begin, end, batch, positions, [], [], doubtful)
         if end == 0 and rejects:
-            nothing = pa.RecordBatch.from_pydict({RECORD: pa.array([], pa.int64())})
+            empty = pa.RecordBatch.from_pydict({RECORD: pa.array([], pa.int64())})
             count = len(rejects)
             numbers = list(range(count))
-            yield _Piece(0, count, nothing, np.arange(0), rejects, numbers, np.zeros(0, np.bool_))
+            yield _Piece(0, count, empty, np.arange(0), rejects, numbers, np.zeros(0, np.bool_))
 
     def _address(self, pieces: list[_Piece], begin: int) -> list[EventEnvelope]:
         shards = self.inputs.join.shards
@@ -276,12 +276,12 @@ class SourceReader:
 
 
 def partition(events: pa.RecordBatch, shards: int) -> list[pa.RecordBatch | None]:
-    """Split events by shard, in order; by the group's digest where there is one.
+    """Split events by shard, keeping their order; by the group's digest if there is a group.
 
     Returns
     -------
     list
-        One entry a shard, None where it has no row.
+        One entry for each shard, None for a shard without rows.
     """
     if shards == 1:
         return [events]

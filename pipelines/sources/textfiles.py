@@ -18,7 +18,7 @@ def _open(path: str) -> pa.NativeFile:
 
 
 def first_lines(path: str, most: int) -> list[bytes]:
-    """Return up to `most` lines from the head of a file."""
+    """Return the first lines of a file: at most `most`, and about 64 kB of them."""
     for lines in read_lines(path, chunk=1 << 16):
         return lines.lines[:most]
     return []
@@ -27,7 +27,7 @@ def first_lines(path: str, most: int) -> list[bytes]:
 def read_lines(
     path: str, chunk: int = _CHUNK, on_bytes: Callable[[int], None] = lambda size: None
 ) -> Iterator[Lines]:
-    """Read a file as lines, some at a time.
+    """Read a file as lines, a chunk at a time.
 
     Parameters
     ----------
@@ -36,13 +36,13 @@ def read_lines(
     chunk
         How many (decompressed) bytes to read at a time.
     on_bytes
-        Told how many decompressed bytes were read.
+        Called with the number of decompressed bytes of each chunk.
 
     Yields
     ------
     Lines
-        Without line ends; a last line without one counts, an empty last line
-        after a line end does not.
+        Lines without their line ends. A last line without a line end counts; the empty
+        text after the last line end does not.
     """
     number = 0
     rest = b""

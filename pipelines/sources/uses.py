@@ -1,4 +1,4 @@
-"""What the other tables of a configuration use impression columns for."""
+"""The uses of impression columns in the other tables of a configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Use:
     column
         Its name.
     numeric, lists
-        Whether it must be a number, and whether it may hold lists.
+        Whether it must be a number, and whether it may be a list.
     """
 
     key: str
@@ -30,7 +30,7 @@ class Use:
 
 
 def impression_uses(config: Config) -> list[Use]:
-    """List all uses, in the order in which columns travel."""
+    """Return all uses, in the order in which columns are carried."""
     uses: list[Use] = []
     for name, learner in config.named_learners.items():
         features, key = learner.features, f"{config.learner_table(name)}.features"
@@ -47,7 +47,10 @@ def impression_uses(config: Config) -> list[Use]:
 
 
 def carried_columns(config: Config, head: Head, uses: list[Use]) -> tuple[str, ...]:
-    """Return the impression columns that travel besides key and time: chosen ones, then used."""
+    """Return the impression columns that are carried in addition to key and time.
+
+    First the configured ones (default: all), then those that other tables use.
+    """
     stream = config.impressions
     chosen = head.columns if stream.columns is None else stream.columns
     wanted = dict.fromkeys([*chosen, *(use.column for use in uses)])

@@ -1,1 +1,1 @@
-"""The training of a run: its state with statistics and snapshots, on any runner or none."""
+"""The training step of a run: its state with statistics and snapshots, independent of Beam."""

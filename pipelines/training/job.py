@@ -1,4 +1,4 @@
-"""What the training of a run is to do, and what it came to."""
+"""What the training step of a run does, and its results."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class TrainJob:
     shards, epoch
         How many shards there are; length of an epoch, microseconds.
     window, slices
-        Of the statistics.
+        Length of a window of the statistics, microseconds; their slice columns.
     folder
-        Where models go: ``NAME/snapshot-SAMPLES`` of each learner.
+        Where models are written, as ``NAME/snapshot-SAMPLES`` for each learner.
     about
-        What every snapshot's manifest says besides the model.
+        More entries of every snapshot's manifest.
     durable
         Whether to keep a journal. On a runner that keeps no state beyond the
         process it would never be read.
     journal_bytes
-        A snapshot is taken when the samples since the last exceed this.
+        A snapshot is taken when the envelopes since the last exceed this, bytes.
     handover
         Makes the hand-over between ordering and learning.
     """
@@ -51,18 +51,18 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a training run came to.
+    """The results of the training step of a run.
 
     Parameters
     ----------
     manifests
-        Of the models, by learner.
+        Manifests of the models, by learner.
     snapshot
         Name of each learner's snapshot in the folder of its models.
     statistics
-        By learner.
+        Statistics by learner.
     totals
-        What shards told.
+        Counts of all shards together.
     """
 
     manifests: dict[str, dict[str, Any]]

@@ -29,12 +29,12 @@ _MODELS = "models"
 
 
 class TrainingState:
-    """Trainer and statistics, and the last snapshot to go on from.
+    """Trainer and statistics, and the last snapshot to continue from.
 
     Parameters
     ----------
     job
-        What to do.
+        What to train, and where to write models and snapshots.
     """
 
     def __init__(self, job: TrainJob) -> None:
@@ -46,28 +46,28 @@ class TrainingState:
 
     @property
     def ended(self) -> bool:
-        """Whether every shard has sent all it will."""
+        """Whether every shard has sent its last samples."""
         return self.trainer.ended
 
     def receive(self, envelope: SampleEnvelope) -> Received:
-        """Take in an envelope; learn and observe what it completes."""
+        """Receive an envelope; learn the epochs that it completes, and add up their statistics."""
         received = self.trainer.receive(envelope)
         self._observe(received.samples)
         return received
 
     def flush(self) -> list[Learned]:
-        """Have all that was received learned and observed; return what was not returned before."""
+        """Learn all complete epochs and add up their statistics; return those not yet returned."""
         samples = self.trainer.flush()
         self._observe(samples)
         return samples
 
     def _observe(self, samples: list[Learned]) -> None:
         for learned in samples:
-            for name, seen in _observations(learned, self.job).items():
-                self.statistics[name].observe(seen)
+            for name, observation in _observations(learned, self.job).items():
+                self.statistics[name].observe(observation)
 
     def meta(self) -> dict[str, Any]:
-        """Return what the ``meta`` cell holds, as JSON types."""
+        """Return the contents of the ``meta`` cell, as JSON types."""
         return {
             "layout": TRAINING_LAYOUT,
             "snapshot": self.snapshot,
@@ -75,22 +75,22 @@ class TrainingState:
         }
 
     def take_up(self, meta: dict[str, Any], unlearned: list[bytes], envelopes: list[bytes]) -> None:
-        """Take over what durable cells hold.
+        """Rebuild the state from durable cells.
 
         Parameters
         ----------
         meta
             What `meta` returned.
         unlearned
-            The samples that were waiting when the snapshot was taken that it names, as the
-            bytes of one envelope; none if it names none.
+            The samples that were waiting when the snapshot named in `meta` was taken, as the
+            bytes of one envelope; empty if it names none.
         envelopes
-            Those that came since, as bytes, in any order.
+            The envelopes received since, as bytes, in any order.
 
         Raises
         ------
         StateVersionError
-            If another version wrote it.
+            If the cells have another layout than this version's.
         """
         _check_layout(meta)
         if meta["snapshot"] is not None:
@@ -99,13 +99,13 @@ class TrainingState:
             self.snapshot = meta["snapshot"]
         sent = [SampleEnvelope.decode(data) for data in envelopes]
         for envelope in sorted(sent, key=lambda e: (e.shard, e.sequence)):
-            self.receive(envelope)  # what it completes has left
+            self.receive(envelope)  # the epochs it completes were returned before
         self.flush()
         self.journaled = meta["journaled"]
 
     def checkpoint(self) -> None:
-        """Take a snapshot to go on from, and delete those that are too old to be asked for."""
-        # Not by samples alone: what waits may change while none is learned, and an older
+        """Take a snapshot to continue from, and delete all but the last three."""
+        # Not named by samples alone: what waits may change while none is learned, and an older
         # state that a runner restores must find the snapshot that it names.
         samples, received = self.trainer.ledger.samples, self.trainer.order.received
         self.snapshot = f"{_PREFIX}{samples:015d}-{received:09d}"
@@ -119,28 +119,31 @@ class TrainingState:
         return Path(self.job.folder) / _STATES / snapshot
 
     def save(self, folder: Path) -> None:
-        """Write everything to a folder but what waits unlearned; aside first, then renamed."""
-        aside = folder.with_name(folder.name + ".partial")
-        if aside.exists():
-            shutil.rmtree(aside)
-        aside.mkdir(parents=True)
+        """Write everything except the waiting samples to a folder.
+
+        The folder gets its name only when it is complete.
+        """
+        partial = folder.with_name(folder.name + ".partial")
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
         state = {
             "layout": TRAINING_LAYOUT,
-            "trainer": self.trainer.save(aside / _MODELS, self.job.about),
-            "statistics": {name: seen.export() for name, seen in self.statistics.items()},
+            "trainer": self.trainer.save(partial / _MODELS, self.job.about),
+            "statistics": {name: sums.export() for name, sums in self.statistics.items()},
         }
-        (aside / _STATE).write_text(json.dumps(state), encoding="utf-8")
+        (partial / _STATE).write_text(json.dumps(state), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
-        os.replace(aside, folder)
+        os.replace(partial, folder)
 
     def load(self, folder: Path, unlearned: SampleEnvelope) -> None:
-        """Take over what `save` wrote, and the samples that were waiting then.
+        """Replace the state by what `save` wrote, and the samples that were waiting then.
 
         Raises
         ------
         StateVersionError
-            If another version wrote it.
+            If the folder has another layout than this version's.
         """
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         _check_layout(state)
@@ -149,7 +152,7 @@ class TrainingState:
             statistics.restore(state["statistics"][name])
 
     def finish(self) -> Finished:
-        """Write the models, without the state from which to go on, and sum up."""
+        """Write the models, without the state to continue from, and return the results."""
         totals = self.trainer.ledger.totals()
         snapshot = f"{_PREFIX}{totals.samples:015d}"
         folder = Path(self.job.folder)
@@ -160,13 +163,13 @@ class TrainingState:
 def _check_layout(state: dict[str, Any]) -> None:
     if state.get("layout") != TRAINING_LAYOUT:
         raise StateVersionError(
-            f"training state has layout {state.get('layout')}, this version reads "
-            f"{TRAINING_LAYOUT}; drain the job with the version that wrote it, then start anew"
+            f"training state must have layout {TRAINING_LAYOUT} (got {state.get('layout')}); "
+            "drain the job with the version that wrote the state, then start over"
         )
 
 
 def _observations(learned: Learned, job: TrainJob) -> dict[str, Observation]:
-    """Return what each learner's statistics are to see."""
+    """Return the learned samples as observations for the statistics of each learner."""
     if not learned.margins or not learned.rows.size:
         return {}
     slices = {}

@@ -89,8 +89,8 @@ def _first_error(
 
 
 _RANGES = {
-    "greater_than": "rates lie in (0, 1], other parameters above 0",
-    "less_than_equal": "rates lie in (0, 1]",
+    "greater_than": "use a value above 0, for a rate at most 1",
+    "less_than_equal": "use a rate in (0, 1]",
     "literal_error": "use one of these values",
 }
 

@@ -241,7 +241,7 @@ def test_a_model_does_not_depend_on_other_learners(config, tmp_path):
          "use one of ['ftrl', 'sgd']"),
         ("rate = 0.01", "rate = 0.0",
          "learners.slow.rate: input should be greater than 0 (got 0.0); "
-         "rates lie in (0, 1], other parameters above 0"),
+         "use a value above 0, for a rate at most 1"),
         ("rate = 0.01", "alpha = 0.1",
          "learners.slow.alpha: unknown key (got 0.1); use one of algorithm, bits, epoch, "
          "features, label, rate"),

@@ -1,4 +1,4 @@
-"""Beam state for one step, as a runner keeps it: attempts that commit or do not."""
+"""Beam state of one step, as a runner keeps it: attempts that are committed or not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Value:
 
 
 class Step:
-    """A stateful step with what was committed of its state and outputs.
+    """A stateful step with its committed state and outputs.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Step:
         self.outputs: list[list[Any]] = []
 
     def attempt(self, elements: list[Any], finish: bool = True) -> tuple[dict, list[Any]]:
-        """Run a bundle; return what would be committed. The step's own state stays."""
+        """Run a bundle; return the state and outputs to commit. The step's own state stays."""
         state = copy.deepcopy(self.state)
         outputs: list[Any] = []
         self.dofn.start_bundle()
@@ -66,7 +66,7 @@ class Step:
         return state, outputs
 
     def finish(self, dofn: Any, outputs: list[Any]) -> None:
-        """Finish a bundle; what comes then is added to its outputs."""
+        """Finish a bundle, and add what that emits to its outputs."""
         outputs += [windowed.value for windowed in dofn.finish_bundle() or ()]
 
     def commit(self, attempt: tuple[dict, list[Any]]) -> None:
@@ -79,7 +79,7 @@ class Step:
         self.commit(self.attempt(elements))
 
     def main(self) -> list[Any]:
-        """Return all committed outputs that bear no tag."""
+        """Return all committed outputs without a tag."""
         return [o for bundle in self.outputs for o in bundle
                 if not isinstance(o, beam.pvalue.TaggedOutput)]  # fmt: skip
 

@@ -33,9 +33,9 @@ def replay(tmp_path, capsys):
         )
         (tmp_path / "join.toml").write_text(text)
         code = main(["replay", str(tmp_path / "join.toml"), "--out", str(tmp_path / "out")])
-        said = capsys.readouterr()
+        printed = capsys.readouterr()
         if code != 0:
-            return code, said.err
-        return Outcome(tmp_path / "out", said.out)
+            return code, printed.err
+        return Outcome(tmp_path / "out", printed.out)
 
     return run

@@ -1,8 +1,8 @@
-"""The command line with small output files, and something that happens at a checkpoint.
+"""The command line with small output files, and a disturbance at a checkpoint.
 
-``python -m tests.pipelines.driver HOW COUNT ARGUMENTS`` does HOW at the COUNT-th checkpoint:
-``kill`` (when it is taken); ``interrupt.NAME`` or ``full.NAME`` (when the checkpoint calls
-NAME: an interrupt, or a full disk); ``never``.
+``python -m tests.pipelines.driver HOW COUNT ARGUMENTS`` disturbs the COUNT-th checkpoint:
+HOW is ``kill`` (after it is taken), ``interrupt.NAME`` or ``full.NAME`` (an interrupt, or a
+full disk, when the checkpoint calls NAME), or ``never``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def end_at(how: str, count: int) -> None:
             raise OSError(errno.ENOSPC, "no space")
         if taken == count:
             os.kill(os.getpid(), signal.SIGINT)
-            # Let the thread that is interrupted come to it while this one is at work.
+            # Let the main thread handle the interrupt while this one continues.
             threading.Event().wait(0.1)
         return called(*arguments)
 

@@ -1,4 +1,4 @@
-"""Doing something in a child process, and ending or interrupting it at any system call."""
+"""Running an action in a child process, and killing or interrupting it at any system call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _ptrace(request: int, pid: int, value: int = 0) -> int:
 
 
 def traceable() -> bool:
-    """Tell whether this process may trace its children."""
+    """Return whether this process may trace its children."""
     try:
         return run_traced(lambda: None)[0] == 0
     except (OSError, AttributeError):
@@ -36,19 +36,19 @@ def run_traced(
     interrupt_at: tuple[int, ...] = (),
     look: Callable[[int], None] = lambda stop: None,
 ) -> tuple[int, int]:
-    """Do something in a child.
+    """Run an action in a child process.
 
     Parameters
     ----------
     action
-        What to do.
+        What to run.
     kill_at
-        Number of the stop at which to end the child by SIGKILL. There are two stops a
-        system call: before it begins and when it has ended.
+        Number of the stop at which to end the child by SIGKILL. There are two stops per
+        system call: before it begins and after it has ended.
     interrupt_at
         Numbers of the stops at which to send SIGINT.
     look
-        Called at every stop with its number.
+        Called with the number of every stop.
 
     Returns
     -------

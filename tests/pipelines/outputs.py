@@ -1,4 +1,4 @@
-"""What a replay wrote, for comparing it with another."""
+"""The outputs of a replay, for comparing them with those of another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def contents(out: Path) -> dict[str, Any]:
-    """Return every output of a folder; of summary and report without times and memory."""
+    """Return every output in a folder; summary and report without times and memory."""
     found: dict[str, Any] = {
         str(path.relative_to(out)): path.read_bytes()
         for path in sorted(out.rglob("*"))

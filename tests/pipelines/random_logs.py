@@ -30,13 +30,13 @@ ACTIONS = pa.schema(
 
 @dataclass
 class RandomLog:
-    """Rows by stream and file, and the configuration's options.
+    """Rows by stream and file, and the options of the configuration.
 
     Parameters
     ----------
     tidy
-        Whether every file is in order of time and records are valid: then it does
-        not matter where files are cut.
+        Whether every file is in order of time and all records are valid: then it does
+        not matter how rows are split over files.
     """
 
     impressions: list[list[dict[str, Any]]]
@@ -45,7 +45,7 @@ class RandomLog:
     tidy: bool
 
     def write(self, folder: Path, cuts: Random | None = None) -> Path:
-        """Write files and configuration; with `cuts` each file of a tidy log in several."""
+        """Write files and configuration; with `cuts` each file of a tidy log as several."""
         folder.mkdir(parents=True)
         files = {"impressions": self.impressions, **self.actions}
         for name, parts in files.items():
@@ -79,7 +79,7 @@ def _toml(value: Any) -> str:
 
 
 def random_log(random: Random, tidy: bool = False) -> RandomLog:
-    """Draw a log with faults of every kind, and any combination of options that is allowed."""
+    """Draw a log with faults of every kind, and any allowed combination of options."""
     span = random.choice((60, 300, 2_000))
     keys = [(f"r{random.randint(0, 5)}", random.randint(0, 3)) for _ in range(12)]
 

@@ -1,4 +1,4 @@
-"""Small logs written row by row, and what a replay leaves of them."""
+"""Small logs written row by row, and the outcome of replaying them."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ batch_rows = {batch_rows}
 
 
 class Outcome:
-    """What a replay left behind, and what it said."""
+    """What a replay wrote, and what it printed."""
 
-    def __init__(self, folder, said):
+    def __init__(self, folder, printed):
         self.summary = json.loads((folder / "summary.json").read_text())
         self.samples = pq.read_table(folder / "samples").to_pylist()
         letters = pq.read_table(folder / "dead_letters").to_pylist()
         self.dead = sorted((row["stream"], row["offset"], row["reason"]) for row in letters)
         self.letters = letters
-        self.said = " ".join(said.split())
+        self.printed = " ".join(printed.split())
 
     @property
     def labels(self):

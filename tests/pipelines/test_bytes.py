@@ -1,4 +1,4 @@
-"""The same log gives the same bytes: over shards, blocks, files, and crashes."""
+"""The same log gives the same bytes for any shards, blocks, files and crashes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run(config, out, *options):
 
 
 def check_cuts(seed, folder):
-    """Compare one log over shards and blocks, and if it is tidy over cuts into files."""
+    """Compare one log over shards and blocks and, if it is tidy, over cuts into files."""
     random = Random(seed)
     log = random_log(random, tidy=seed % 3 == 0)
     config = log.write(folder / "log")
@@ -42,11 +42,11 @@ def check_cuts(seed, folder):
 
 
 class Killed(BaseException):
-    """Stands for the death of the process: nothing handles it."""
+    """Stands for the end of the process: no code handles it."""
 
 
 def check_crashes(seed, folder, monkeypatch):
-    """Break a replay off before some of its blocks, and go on each time."""
+    """End a replay before some of its blocks, and resume it each time."""
     random = Random(seed)
     log = random_log(random)
     log.options["replay"] = {"checkpoint": "0s", "batch_rows": random.choice((5, 20))}
@@ -76,21 +76,21 @@ def check_crashes(seed, folder, monkeypatch):
     return len(crashes)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(30), ids=lambda seed: f"random log {seed}")
 def test_shards_blocks_and_files_change_no_byte_of_any_output(tmp_path, seed, capsys):
     """With any options, on logs with every fault."""
     check_cuts(seed, tmp_path / "log")
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(10), ids=lambda seed: f"random log {seed}")
 def test_crashes_change_no_byte_of_any_output(tmp_path, seed, monkeypatch, capsys):
     """With any options, on logs with every fault."""
     check_crashes(seed, tmp_path / "log", monkeypatch)
 
 
 @pytest.mark.slow
-def test_two_thousand_random_logs_over_shards_blocks_and_files(tmp_path, capsys):
-    """The same over many more logs."""
+def test_shards_blocks_and_files_change_no_byte_of_two_thousand_random_logs(tmp_path, capsys):
+    """As with the thirty logs."""
     for seed in range(1_000, 3_000):
         check_cuts(seed, tmp_path / str(seed))
         if seed % 100 == 99:
@@ -99,8 +99,8 @@ def test_two_thousand_random_logs_over_shards_blocks_and_files(tmp_path, capsys)
 
 
 @pytest.mark.slow
-def test_five_hundred_random_logs_with_crashes(tmp_path, monkeypatch, capsys):
-    """The same over many more logs."""
+def test_crashes_change_no_byte_of_five_hundred_random_logs(tmp_path, monkeypatch, capsys):
+    """As with the ten logs."""
     crashes = 0
     for seed in range(5_000, 5_500):
         crashes += check_crashes(seed, tmp_path / str(seed), monkeypatch)

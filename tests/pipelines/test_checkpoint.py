@@ -1,4 +1,4 @@
-"""Checkpoints: what they refuse, and what may happen while one is taken."""
+"""Checkpoints: resuming from one, refusing one, and disturbances while one is taken."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def drive(how, count, config, out, *options, cwd=ROOT):
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
-    """A replay that was killed after some checkpoints, and what it would have come to."""
+    """A replay that was killed after some checkpoints, and the outputs of an undisturbed one."""
     folder = tmp_path_factory.mktemp("broken")
     config = write_log(folder / "log", 6_000, *SETTINGS["joined, retained"])
     assert drive("never", 0, config, folder / "whole").returncode == 0
@@ -48,7 +48,7 @@ def broken(tmp_path_factory):
 
 @pytest.fixture
 def again(broken, tmp_path):
-    """A copy of the folder that it left."""
+    """A copy of the folder that the killed replay left."""
     shutil.copytree(broken / "out", tmp_path / "out")
     return tmp_path / "out"
 
@@ -63,8 +63,8 @@ def one_line(capsys):
     return error
 
 
-def test_it_goes_on_to_the_same_bytes(broken, again):
-    """Finished files stay, those from after the checkpoint come again."""
+def test_a_killed_replay_resumes_from_its_checkpoint_to_the_same_bytes(broken, again):
+    """Finished files stay; those from after the checkpoint are written again."""
     extra = again / ".headrace/partial/result/samples/part-00099.parquet"
     extra.write_bytes(b"half a file")
     done = drive("never", 0, broken / "log/headrace.toml", again, "--resume")
@@ -97,8 +97,8 @@ def empty(data):
 DAMAGE = [flip_first, flip_middle, flip_last, truncate, empty, None]
 
 
-def test_whatever_is_damaged_the_checkpoint_is_refused(broken, again, capsys):
-    """One sentence that names the file, for each file and each damage; nothing is changed."""
+def test_a_checkpoint_with_any_damaged_file_is_refused(broken, again, capsys):
+    """One line names the file, for each file and each kind of damage; nothing is changed."""
     checkpoint = next((again / ".headrace/partial").glob("checkpoint-*"))
     outputs = again / ".headrace/partial/result"
     damaged = [path for path in files_under(checkpoint).values() if path.stat().st_size]
@@ -129,8 +129,8 @@ def test_whatever_is_damaged_the_checkpoint_is_refused(broken, again, capsys):
     assert contents(again) == contents(broken / "whole")
 
 
-def test_starting_over_needs_no_checkpoint(broken, again):
-    """Without the flag a damaged checkpoint is of no interest."""
+def test_without_resume_a_damaged_checkpoint_does_not_matter(broken, again):
+    """The replay starts over, to the same bytes."""
     manifest = next(again.rglob("checkpoint-*/manifest.json"))
     manifest.write_text("{")
     done = drive("never", 0, broken / "log/headrace.toml", again)
@@ -138,8 +138,8 @@ def test_starting_over_needs_no_checkpoint(broken, again):
     assert contents(again) == contents(broken / "whole")
 
 
-def test_another_spelling_of_a_path_is_no_change(broken, again, tmp_path):
-    """Relative, through a link, or with dots: files are known by where they really are."""
+def test_a_run_can_be_resumed_with_another_spelling_of_its_paths(broken, again, tmp_path):
+    """Relative, through a link, or with dots: files are identified by their real path."""
     (tmp_path / "link").symlink_to(broken / "log")
     out = f"../{tmp_path.name}/out"
     done = drive("never", 0, "link/./headrace.toml", out, "--resume", cwd=tmp_path)
@@ -149,23 +149,23 @@ def test_another_spelling_of_a_path_is_no_change(broken, again, tmp_path):
 
 @pytest.mark.parametrize("part", ["join", "training", "checkpoint"])
 def test_a_checkpoint_of_another_version_is_refused(broken, again, monkeypatch, capsys, part):
-    """Whatever of it was written in another way; the sentence says what to do."""
+    """Whichever part of it has another layout; the line says what to do."""
     layout = {"join": "LAYOUT_VERSION", "training": "TRAINING_LAYOUT", "checkpoint": "_LAYOUT"}
     monkeypatch.setattr(identity, layout[part], 99)
     assert resume(broken / "log/headrace.toml", again) == 2
     said = one_line(capsys)
-    assert "the checkpoint is of another version of Headrace" in said
+    assert "the checkpoint was written by another version of Headrace" in said
     assert said.endswith("; run without --resume to start over\n")
 
 
 def test_training_state_of_another_version_is_refused(tmp_path, monkeypatch):
-    """Where a runner keeps it, in the cell or beside a snapshot."""
+    """Both in the cell of a runner and in the folder of a snapshot."""
     job = TrainJob(TrainPlan({}, "none"), 1, 10, 60_000_000, (), str(tmp_path))
     state = training.TrainingState(job)
     state.checkpoint()
     waiting = state.trainer.unlearned()
     monkeypatch.setattr(training, "TRAINING_LAYOUT", 99)
-    says = "training state has layout 4, this version reads 99; drain the job with the version"
+    says = r"training state must have layout 99 \(got 4\); drain the job with the version"
     with pytest.raises(StateVersionError, match=says):
         training.TrainingState(job).load(tmp_path / ".state" / state.snapshot, waiting)
     step = Step(lambda: TrainEpochs(job, "foreign"), 2)
@@ -177,7 +177,7 @@ def test_training_state_of_another_version_is_refused(tmp_path, monkeypatch):
 
 
 def test_an_input_changed_at_equal_size_and_time_is_noticed(broken, again, capsys):
-    """Head and tail are compared by their contents."""
+    """The contents of its head and tail are compared."""
     clicks = broken / "log" / "clicks.parquet"
     whole, stat = clicks.read_bytes(), clicks.stat()
     try:
@@ -202,14 +202,14 @@ def test_an_input_changed_at_equal_size_and_time_is_noticed(broken, again, capsy
         pytest.param("write_signed", 3, marks=pytest.mark.slow),
     ],
 )
-def test_an_interrupt_while_one_is_taken_is_an_interrupt(broken, tmp_path, step, count):
-    """Exit code 1, the usual line, and the checkpoint before it, if there is one, to go on from."""
+def test_an_interrupt_during_a_checkpoint_keeps_the_one_before(broken, tmp_path, step, count):
+    """Exit code 1, the usual line, and the older checkpoint, if there is one, to resume from."""
     config, out = broken / "log/headrace.toml", tmp_path / "out"
     done = drive(f"interrupt.{step}", count, config, out)
     assert (done.returncode, done.stderr) == (
         1,
         "headrace: interrupted; run the same command again to start over, or with --resume "
-        "to go on\n",
+        "to continue\n",
     )
     assert out.exists() == (count > 1)
     assert len(list((out / ".headrace" / "partial").glob("checkpoint-*"))) == (count > 1)
@@ -219,14 +219,14 @@ def test_an_interrupt_while_one_is_taken_is_an_interrupt(broken, tmp_path, step,
 
 
 @pytest.mark.parametrize("step", ["export_join", "describe", "write_signed"])
-def test_a_disk_that_is_full_leaves_the_checkpoint_before(broken, tmp_path, step):
-    """Exit code 1 and one line; when there is space again the run goes on from there."""
+def test_a_full_disk_during_a_checkpoint_keeps_the_one_before(broken, tmp_path, step):
+    """Exit code 1 and one line; once there is space the run resumes from there."""
     config, out = broken / "log/headrace.toml", tmp_path / "out"
     done = drive(f"full.{step}", 3, config, out)
     assert (done.returncode, done.stderr) == (
         1,
         f"headrace: {out}/.headrace/partial/checkpoint.partial: cannot be written (No space left "
-        "on device); free some space and run the same command again, with --resume to go on\n",
+        "on device); free some space and run the same command again, with --resume to continue\n",
     )
     done = drive("never", 0, config, out, "--resume")
     assert (done.returncode, done.stderr) == (0, "")
@@ -256,13 +256,13 @@ sys.exit(main(sys.argv[2:]))
 
 
 def end_publication(config, out, call, *options):
-    """Replay, and kill the run before the call of publication that has this number."""
+    """Replay, and kill the run before the publication's call with this number."""
     command = [sys.executable, "-c", ENDED, str(call), "replay", str(config), "--out", str(out)]
     return subprocess.run([*command, "--quiet", *options], cwd=ROOT).returncode
 
 
 def kill_and_resume(broken, out, other, call):
-    """Over a result of another configuration; return whether there was such a call."""
+    """Do so over a result of another configuration; return whether there was such a call."""
     config = broken / "log/headrace.toml"
     assert main(["replay", str(other), "--out", str(out), "--quiet"]) == 0
     (out / "notes.txt").write_text("mine")
@@ -286,7 +286,7 @@ def kill_and_resume(broken, out, other, call):
 
 @pytest.fixture(scope="module")
 def other(broken):
-    """Another configuration of the same log, with outputs that the first one has not."""
+    """Another configuration of the same log, with outputs that the first one does not have."""
     config = broken / "log/headrace.toml"
     text = config.read_text().replace("negative_rate = 0.5", "negative_rate = 1.0")
     other = config.with_name("other.toml")
@@ -296,17 +296,17 @@ def other(broken):
     return other
 
 
-@pytest.mark.parametrize("call", [1, 2, 5, 9])
-def test_a_replay_killed_while_it_is_published_goes_on_to_the_same_bytes(
+@pytest.mark.parametrize("call", [1, 2, 5, 9], ids=lambda call: f"before call {call}")
+def test_a_replay_killed_during_publication_resumes_to_the_same_bytes(
     broken, tmp_path, other, call
 ):
-    """Over an older result, and with a checkpoint that is of no use any more."""
+    """Over an older result, and with a checkpoint that is no longer needed."""
     assert kill_and_resume(broken, tmp_path / "out", other, call)
 
 
 @pytest.mark.slow
-def test_replays_killed_at_every_call_of_publication_go_on(broken, tmp_path, other, capsys):
-    """The same before every call that renames, removes or makes something."""
+def test_a_replay_killed_before_any_call_of_publication_resumes(broken, tmp_path, other, capsys):
+    """Every call that renames, removes or creates something."""
     call = 1
     while kill_and_resume(broken, tmp_path / "out", other, call):
         call += 1
@@ -315,8 +315,10 @@ def test_replays_killed_at_every_call_of_publication_go_on(broken, tmp_path, oth
         print(f"\n{call - 1} replays killed while they were published")
 
 
-def test_a_complete_run_is_published_and_not_run_again(broken, tmp_path, capsys):
-    """Killed after its commit, the next start with --resume finishes it and says so."""
+def test_a_run_killed_after_it_was_complete_is_published_without_running_again(
+    broken, tmp_path, capsys
+):
+    """The next start with --resume finishes the publication and says so."""
     from headrace.pipelines.run.place import Place
     from headrace.pipelines.run.publication import recover
 
@@ -336,13 +338,13 @@ def test_a_complete_run_is_published_and_not_run_again(broken, tmp_path, capsys)
     break_off()
     assert main(["replay", str(config), "--out", str(out), "--resume"]) == 0
     printed = capsys.readouterr()
-    assert "the run that broke off was complete; its publication is finished now" in printed.err
+    assert "the earlier run was complete; its publication is now finished" in printed.err
     assert "Where every record ended" in printed.out
     assert main(["verify", str(out)]) == 0
     first = contents(out)
     shutil.rmtree(out)
 
-    # Of another configuration it is finished as well, and then replaced.
+    # With another configuration it is published too, and then replaced.
     break_off()
     other = config.with_name("other.toml")
     other.write_text(config.read_text().replace("negative_rate = 0.5", "negative_rate = 1.0"))

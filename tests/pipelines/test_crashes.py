@@ -1,4 +1,4 @@
-"""The two stateful steps under everything that may befall a bundle."""
+"""The two stateful steps under every fault of a bundle."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def undisturbed(step, bundle, random):
 
 
 def fails_before_finish(step, bundle, random):
-    """The bundle breaks off; the runner tries again with the same instance."""
+    """The bundle fails; the runner tries again with the same instance."""
     step.attempt(bundle[: random.randint(0, len(bundle))], finish=False)
     step.run(bundle)
 
@@ -41,20 +41,20 @@ def fails_after_finish(step, bundle, random):
 
 
 def instance_is_new(step, bundle, random):
-    """Every bundle gets an instance of its own."""
+    """Every bundle gets a new instance of the step."""
     step.dofn = step.make()
     step.run(bundle)
 
 
 def process_is_new(step, bundle, random):
-    """The worker died: instance and memory are gone."""
+    """The worker has ended: instance and memory are lost."""
     step.dofn.states.forget()
     step.dofn = step.make()
     step.run(bundle)
 
 
 def older_state_is_restored(step, bundle, random):
-    """The runner goes back to an older checkpoint and runs the bundle once more."""
+    """The runner returns to an older state and runs the bundle again."""
     before = copy.deepcopy(step.state)
     step.run(bundle)
     step.state = before
@@ -107,7 +107,7 @@ def bundles(elements, random):
 
 
 def run_job(job, folder, faults, seed=0, handover=Inline):
-    """Run both steps with a random fault a bundle; return all that came out."""
+    """Run both steps with a random fault in every bundle; return all their outputs."""
     inputs, elements = job
     random, scope = Random(seed), uuid.uuid4().hex
     names = tuple(log.name for log in inputs.logs)
@@ -132,7 +132,7 @@ def run_job(job, folder, faults, seed=0, handover=Inline):
             key=lambda row: row["__place"],
         ),
         "sha256": finished.manifests["click"]["sha256"],
-        # Where impressions were found depends on what lay in memory.
+        # Where impressions were found depends on what was in memory.
         "totals": replace(finished.totals, looked_up={}),
         "sums": finished.statistics["click"].export(),
         "joined": [batch.to_pylist() for batch in train.tagged(f"{JOINED}0")],
@@ -156,20 +156,20 @@ def test_a_fault_in_every_bundle_changes_nothing(job, expected, tmp_path, fault)
     assert run_job(job, tmp_path, [fault], seed=1) == expected
 
 
-def test_all_faults_together_change_nothing(job, expected, tmp_path):
-    """The same with a fault chosen at random for each bundle."""
+def test_a_random_mix_of_faults_changes_nothing(job, expected, tmp_path):
+    """A fault, or none, chosen at random for each bundle."""
     assert run_job(job, tmp_path, [undisturbed, *FAULTS], seed=2) == expected
 
 
 def test_learning_that_lags_behind_changes_nothing(job, expected, tmp_path):
-    """Epochs that are learned envelopes later, or when a bundle ends, under all faults."""
+    """Epochs that are learned some envelopes later, or when a bundle ends, under all faults."""
     faults = [undisturbed, *FAULTS]
     assert run_job(job, tmp_path, faults, seed=4, handover=Lagging) == expected
 
 
 @pytest.mark.parametrize("emission", ["window", "elapsed", "window_and_immediate"])
 def test_faults_change_nothing_of_joined_actions_and_early_samples(log, tmp_path_factory, emission):
-    """With all that a join can be asked for, under all faults."""
+    """With retention too, under all faults."""
     job = read_job(log, tmp_path_factory, joined=True, emission=emission, retention=1_800_000_000)
     runs = [
         run_job(job, tmp_path_factory.mktemp("run"), faults, seed)
@@ -180,8 +180,8 @@ def test_faults_change_nothing_of_joined_actions_and_early_samples(log, tmp_path
     assert runs[1] == runs[0]
 
 
-def test_a_wrong_cache_would_be_noticed(job, expected, tmp_path, monkeypatch):
-    """If the token were not compared, racing attempts would show: the faults above do bite."""
+def test_ignoring_tokens_is_noticed(job, expected, tmp_path, monkeypatch):
+    """If tokens were not compared, a lost commit would change outputs: the faults have effect."""
     from headrace.pipelines.beam import durable
 
     def pop_any(self, key, token):

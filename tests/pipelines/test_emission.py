@@ -68,7 +68,7 @@ MODES = ("immediate", "elapsed", "window_and_immediate")
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_impression_leaves_as_its_mode_says(log, tmp_path, mode):
-    """First samples, positives after them, and true negatives once more add up."""
+    """First samples, positives after them, and repeated true negatives add up."""
     whole = replay(configure(log, tmp_path, "joined = true"), tmp_path / "whole")
     (tmp_path / mode).mkdir()
     lines = ("joined = true", f'emission = "{mode}"')
@@ -88,7 +88,7 @@ def test_every_impression_leaves_as_its_mode_says(log, tmp_path, mode):
     assert first["click_mature"] == first["click"]
     assert not pc.any(pc.greater(by["positive"]["click_count"], 1)).as_py()
     negatives = whole["samples"]["rows"] - positives
-    # A key is chosen by its hash, whenever it leaves; clicked ones may be chosen too, at first.
+    # A key is chosen by its hash, whenever it leaves; clicked ones may be dropped too, at first.
     counted = {name: rows.num_rows for name, rows in by.items() if rows.num_rows}
     assert early["samples"]["emissions"] == counted
     assert negatives <= first.num_rows <= whole["samples"]["rows"]
@@ -112,8 +112,8 @@ def test_shards_and_batches_change_no_byte_of_early_samples(log, tmp_path, mode)
     assert len(found) == 1
 
 
-def test_kept_and_published_samples(log, tmp_path):
-    """What meets the condition is never dropped; each sample says what it weighs otherwise."""
+def test_rows_that_meet_keep_are_never_dropped_and_published_rates_have_weights(log, tmp_path):
+    """A published rate gives each sample its weight under that rate, 0 if it would be dropped."""
     config = configure(log, tmp_path)
     text = config.read_text().replace("[sampling]\n", "[sampling]\nkeep = \"price > 20\"\n"
                                       "publish = { low = 0.05 }\n")  # fmt: skip
@@ -140,9 +140,10 @@ def test_kept_and_published_samples(log, tmp_path):
         ('keep = "device > 5"', "cannot be evaluated"),
         ("publish = { high = 0.9 }", "is above every negative_rate (0.5)"),
     ],
+    ids=["not a condition", "an unknown column", "types that differ", "a rate above all others"],
 )
-def test_wrong_sampling_is_named(log, tmp_path, capsys, text, message):
-    """One line names key and value."""
+def test_an_error_in_sampling_is_named(log, tmp_path, capsys, text, message):
+    """One line names the key and what is wrong."""
     config = configure(log, tmp_path)
     config.write_text(config.read_text().replace("[sampling]\n", f"[sampling]\n{text}\n"))
     assert main(["replay", str(config), "--out", str(tmp_path / "out")]) == 2
@@ -159,9 +160,11 @@ def test_wrong_sampling_is_named(log, tmp_path, capsys, text, message):
         (("elapsed = [0.1, 0.2]",), 'has no meaning with emission = "window"'),
         (('early = "10m"',), "is not shorter than wait_for_impression"),
     ],
-)
-def test_contradictions_are_named(log, tmp_path, capsys, lines, message):
-    """One line says which key, and what to do."""
+    ids=["an unknown emission", "bounds in the wrong order", "elapsed without its emission",
+         "early without time to wait"],
+)  # fmt: skip
+def test_a_contradiction_in_the_join_is_named(log, tmp_path, capsys, lines, message):
+    """One line names the key and what to do."""
     config = configure(log, tmp_path, *lines)
     assert main(["replay", str(config), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
@@ -169,8 +172,8 @@ def test_contradictions_are_named(log, tmp_path, capsys, lines, message):
     assert len(said.splitlines()) == 1
 
 
-def test_a_rate_and_a_condition_may_go_by_one_column(log, tmp_path, capsys):
-    """What validate accepts runs, and keeps what the condition names."""
+def test_a_rate_and_a_condition_may_use_the_same_column(log, tmp_path, capsys):
+    """`validate` accepts it, and the replay keeps the rows that meet the condition."""
     text = (log / "headrace.toml").read_text()
     by_device = 'negative_rate = { column = "device", values = { phone = 0.1 }, default = 0.5 }'
     text = text.replace("negative_rate = 0.5", f"{by_device}\nkeep = \"device == 'phone'\"")

@@ -1,4 +1,4 @@
-"""The end of a log is not the end of time: what had not settled by then stays open."""
+"""The end of a log: what has not settled by then stays open."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ OPEN = 'end_of_log = "open"'
 
 
 def test_what_has_not_settled_stays_open(replay):
-    """The last ten minutes leave no sample, and the run says how many and until when."""
+    """The last ten minutes leave no sample; the run prints how many and until when labels hold."""
     clicks = [(START + n * 60 + 30, f"i{n}") for n in range(100)]
     result = replay(every(60, 100), clicks, end=OPEN)
-    # The impressions end at minute 99: those up to minute 89 have been watched for ten.
+    # The impressions end at minute 99: those up to minute 89 were watched for ten minutes.
     assert list(result.labels) == [f"i{n}" for n in range(90)]
     assert all(row["click_mature"] for row in result.samples)
     outcomes = result.summary["outcomes"]
@@ -33,31 +33,31 @@ def test_what_has_not_settled_stays_open(replay):
     assert (
         "10 of 100 impressions (10.0%) and 10 actions stayed open; "
         "labels are complete until 2026-01-01 01:39:00, when the log of impressions ends"
-    ) in result.said
+    ) in result.printed
 
 
-def test_a_log_that_is_known_to_be_complete_leaves_nothing_open(replay):
-    """Then every window closes at its end, and the labels are final."""
+def test_a_log_declared_complete_leaves_nothing_open(replay):
+    """Every window closes at its end, and all labels are final."""
     clicks = [(START + n * 60 + 30, f"i{n}") for n in range(100)]
     result = replay(every(60, 100), clicks, end='end_of_log = "close"')
     assert len(result.samples) == 100
     assert result.summary["outcomes"]["click"]["open"] == 0
     assert result.summary["end_of_log"]["mode"] == "close"
     assert result.summary["end_of_log"]["labels_complete_until"] is None
-    assert "stayed open" not in result.said
+    assert "stayed open" not in result.printed
 
 
-def test_open_is_the_default_and_said_where_it_is_not_chosen(replay):
-    """A configuration from before the key learns what has changed; one with it is left alone."""
-    said = "join.end_of_log is not set: by default what has not settled"
-    assert said in replay(every(60, 100), [(START + 30, "i0")], end="").said
-    assert said not in replay(every(60, 100), [(START + 30, "i0")], end=OPEN).said
+def test_a_log_ends_open_by_default_with_a_finding_unless_it_is_configured(replay):
+    """A configuration without the key gets a finding; one with it does not."""
+    finding = "join.end_of_log is not set: by default what has not settled"
+    assert finding in replay(every(60, 100), [(START + 30, "i0")], end="").printed
+    assert finding not in replay(every(60, 100), [(START + 30, "i0")], end=OPEN).printed
     closed = replay(every(60, 100), [(START + 30, "i0")], end='end_of_log = "close"')
-    assert said not in closed.said
+    assert finding not in closed.printed
 
 
 def test_a_stream_that_ends_early_holds_the_others_open_and_is_named(replay):
-    """The line has the stream, since when, and the setting; with the setting all is well."""
+    """The finding has the stream, its end and the setting; with that set there is none."""
     clicks = [(START + n * 60 + 30, f"i{n}") for n in range(30)]
     result = replay(every(60, 100), clicks, end=OPEN)
     assert len(result.samples) == 20
@@ -65,29 +65,29 @@ def test_a_stream_that_ends_early_holds_the_others_open_and_is_named(replay):
         "click holds 80 impressions open: its log ends at 2026-01-01 00:29:30, 1h 9m 30s "
         "before the next to end. If its log is complete to a later time, set "
         "actions.click.complete_until; if the whole log is complete, set join.end_of_log"
-    ) in result.said
-    told = replay(
+    ) in result.printed
+    declared = replay(
         every(60, 100), clicks, end=OPEN, action='complete_until = "2026-01-01T01:39:00Z"'
     )
-    assert len(told.samples) == 90
-    assert sum(row["click"] for row in told.samples) == 30
-    assert "holds" not in told.said
+    assert len(declared.samples) == 90
+    assert sum(row["click"] for row in declared.samples) == 30
+    assert "holds" not in declared.printed
 
 
-def test_a_stream_that_ends_moments_before_is_not_blamed(replay):
+def test_a_stream_that_ends_moments_before_the_others_is_not_named(replay):
     """The last window is open in any case."""
     clicks = [(START + n * 60 + 30, f"i{n}") for n in range(99)]
     result = replay(every(60, 100), clicks, end=OPEN)
     assert result.summary["end_of_log"]["held_back_by"] == "click"
-    assert "holds" not in result.said
+    assert "holds" not in result.printed
 
 
-def test_an_empty_stream_holds_everything_open_but_not_without_a_word(replay, tmp_path, capsys):
-    """No click at all may mean that none was exported."""
+def test_an_empty_stream_holds_everything_open_and_is_named(replay, tmp_path, capsys):
+    """A log without clicks may mean that none were exported, so even `--quiet` prints it."""
     result = replay(every(60, 100), [], end=OPEN)
     assert result.samples == []
     assert result.summary["end_of_log"]["labels_complete_until"] is None
-    assert "click holds 100 impressions open: it has no event." in result.said
+    assert "click holds 100 impressions open: it has no event." in result.printed
     quiet = ["replay", str(tmp_path / "join.toml"), "--out", str(tmp_path / "out"), "--quiet"]
     assert main(quiet) == 0
     assert "headrace: no sample has left: 100 of 100 impressions" in capsys.readouterr().err
@@ -104,8 +104,8 @@ def test_what_comes_after_a_cut_off_does_not_count_as_complete(replay):
     assert result.summary["end_of_log"]["labels_complete_until"] == "2026-01-01T00:50:00+00:00"
 
 
-def test_complete_until_a_later_time_closes_windows_past_the_last_event(replay):
-    """Nothing more was exported until midnight: all has been watched."""
+def test_complete_until_a_later_time_closes_windows_after_the_last_event(replay):
+    """The export of clicks covers the time until midnight."""
     until = "complete_until = 2026-01-02T00:00:00Z"
     result = replay(every(60, 100), [(START + 30, "i0")], end=OPEN, action=until)
     assert len(result.samples) == 90  # the impressions themselves end at minute 99
@@ -135,7 +135,7 @@ def test_one_broken_clock_does_not_make_a_log_complete(replay, order, at):
 
 @pytest.mark.parametrize("emission", ["immediate", "elapsed", "window_and_immediate"])
 def test_early_samples_of_open_impressions_have_left_immature(replay, emission):
-    """They leave as the clock passes their emit time, and say that they may change."""
+    """They leave when the clock passes their emit time, and are marked as immature."""
     clicks = [(START + n * 60 + 30, f"i{n}") for n in range(0, 100, 7)]
     join = f'emission = "{emission}"'
     if emission == "elapsed":
@@ -152,7 +152,7 @@ def test_early_samples_of_open_impressions_have_left_immature(replay, emission):
 
 
 def test_windows_and_replay_agree_on_what_is_open(tmp_path, replay, capsys):
-    """For the window that is configured both count the same impressions."""
+    """For the configured window both count the same impressions."""
     clicks = [(START + n * 60 + 30, f"i{n}") for n in range(0, 70, 3)]
     until = 'complete_until = "2026-01-01T01:15:00Z"'
     for action, end in (("", OPEN), (until, OPEN), ("", 'end_of_log = "close"')):
@@ -174,8 +174,9 @@ def test_windows_and_replay_agree_on_what_is_open(tmp_path, replay, capsys):
         ('complete_until = "2026-01-02T00:00Z"', 'end_of_log = "close"', "has no meaning with"),
         ("", 'end_of_log = "closed"', "join.end_of_log: input should be 'open' or 'close'"),
     ],
+    ids=["no time zone", "not a time", "a number", "both settings", "an unknown value"],
 )
-def test_wrong_ends_are_refused(replay, action, end, says):
+def test_an_error_in_the_end_of_a_log_is_named(replay, action, end, says):
     """With key, value and hint, before anything is read."""
     code, error = replay(every(60, 10), [], action=action, end=end)
     assert code == 2

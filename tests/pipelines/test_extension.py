@@ -1,4 +1,4 @@
-"""A source and a sink of somebody else's, through the ports alone."""
+"""A source and a sink from elsewhere, through the ports alone."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class JsonLines:
         self.file.close()
 
 
-def test_a_source_and_a_sink_of_ones_own_carry_a_whole_replay(log, tmp_path):
-    """The samples of tables in memory, as JSON lines, are those of the files they are from."""
+def test_a_source_and_a_sink_from_elsewhere_carry_a_whole_replay(log, tmp_path):
+    """Samples from tables in memory, written as JSON lines, equal those from Parquet files."""
     assert (
         main(["replay", str(log / "headrace.toml"), "--out", str(tmp_path / "out"), "--quiet"]) == 0
     )
@@ -94,13 +94,13 @@ def test_a_source_and_a_sink_of_ones_own_carry_a_whole_replay(log, tmp_path):
     for name, folder in folders.items():
         lines = (tmp_path / f"{name}.jsonl").read_text().splitlines()
         expected = [json.dumps(row, default=str) for row in pq.read_table(folder).to_pylist()]
-        # Dead letters are sorted by a replay when it ends.
+        # A replay sorts dead letters when it ends.
         assert lines == expected if name == "samples" else sorted(lines) == sorted(expected)
     assert run.finished.totals.samples == len((tmp_path / "samples.jsonl").read_text().splitlines())
 
 
-def test_a_sink_goes_on_from_its_mark(tmp_path):
-    """What was appended after the mark is undone, and may come again."""
+def test_a_sink_resumes_from_its_mark(tmp_path):
+    """Rows appended after the mark are undone, and can be appended again."""
     rows = pa.table({"n": [1, 2, 3]})
     sink = JsonLines(tmp_path / "rows", rows.schema)
     sink.append(rows.slice(0, 1))

@@ -1,4 +1,4 @@
-"""The folder of a replay: one run at a time, and nothing touched that is not Headrace's."""
+"""The folder of a replay: one run at a time, and only files of Headrace are ever changed."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def start(config, out, *options):
     )  # fmt: skip
 
 
-# The seal, and the command that checks it.
+# The seal, and the command that compares files with it.
 
 
 def test_a_result_is_sealed_and_verified(out, capsys):
-    """Every file is in the seal; its rows are those of all Parquet files."""
+    """The seal lists every file, with the rows of all Parquet files."""
     seal = json.loads((out / "seal.json").read_text())
     assert sorted(seal["files"]) == [name for name in tree(out) if name != "seal.json"]
     rows = sum(pq.read_metadata(path).num_rows for path in out.rglob("*.parquet"))
@@ -102,13 +102,15 @@ def add(path):
         (remove, "samples/part-00000.parquet", "samples/part-00000.parquet is missing"),
         (truncate, "report.html", "report.html has another size (sealed with"),
         (flip, "dead_letters/part-00000.parquet",
-         "dead_letters/part-00000.parquet has other contents than were sealed"),
-        (flip, "summary.json", "summary.json has other contents than were sealed"),
+         "dead_letters/part-00000.parquet has other contents than when it was sealed"),
+        (flip, "summary.json", "summary.json has other contents than when it was sealed"),
         (add, "samples/part-00000.parquet", "samples/part-99999.parquet is not of this result"),
-        (flip, "seal.json", "seal.json is damaged (its checksum is another)"),
+        (flip, "seal.json", "seal.json is damaged (its checksum does not match)"),
     ],
+    ids=["removed samples", "a truncated report", "changed dead letters", "a changed summary",
+         "an added file", "a changed seal"],
 )  # fmt: skip
-def test_verify_names_what_is_wrong(out, capsys, change, name, said):
+def test_verify_names_each_file_that_was_changed(out, capsys, change, name, said):
     """Exit code 1 and a line for each file that is not as it was sealed."""
     change(out / name)
     assert main(["verify", str(out)]) == 1
@@ -117,20 +119,20 @@ def test_verify_names_what_is_wrong(out, capsys, change, name, said):
     assert printed.count("\n") == 1
 
 
-def test_verify_refuses_what_is_no_result(tmp_path, capsys):
-    """Exit code 2 for a folder without a seal, and for no folder."""
+def test_verify_refuses_a_folder_that_is_not_a_result(tmp_path, capsys):
+    """Exit code 2 for a folder without a seal, and for a folder that does not exist."""
     assert main(["verify", str(tmp_path)]) == 2
-    assert "has no seal.json; it is not the result of a replay" in one_line(capsys)
+    assert "has no seal.json; replay again: the folder is not the result" in one_line(capsys)
     assert main(["verify", str(tmp_path / "nothing")]) == 2
     assert "is not a folder" in one_line(capsys)
 
 
 @pytest.mark.parametrize("change", [remove, truncate, flip])
 @pytest.mark.parametrize("before_what", ["read_back", "render_report"])
-def test_a_part_that_changes_before_publication_stops_it(
+def test_an_output_that_is_changed_before_publication_stops_it(
     log, sealed, tmp_path, capsys, monkeypatch, change, before_what
 ):
-    """What is published is what was written: else exit code 1, and the older result stays."""
+    """Exit code 1, and the older result stays: only what was written is published."""
     from headrace.pipelines.jobs import replay as module
 
     shutil.copytree(sealed, tmp_path / "out")
@@ -148,11 +150,11 @@ def test_a_part_that_changes_before_publication_stops_it(
     assert tree(tmp_path / "out") == before
 
 
-# Whose folder it is.
+# Folders with other files.
 
 
-def test_a_folder_of_others_is_refused_and_untouched(log, tmp_path, capsys):
-    """In a project with a model of its own, nothing is written or deleted."""
+def test_a_folder_with_other_files_is_refused_and_unchanged(log, tmp_path, capsys):
+    """In a project that has its own `model`, nothing is written or deleted."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "net.py").write_text("mine")
     (tmp_path / "samples").mkdir()
@@ -168,7 +170,7 @@ def test_a_folder_of_others_is_refused_and_untouched(log, tmp_path, capsys):
 
 
 def test_exactly_the_files_of_the_older_result_are_replaced(log, out, tmp_path):
-    """What was joined goes with the result that had it; files beside the result stay."""
+    """Joined actions are removed with the result that had them; other files stay."""
     config = log / "joined.toml"
     text = (log / "headrace.toml").read_text()
     config.write_text(text.replace("[join]\n", '[join]\njoined = true\nretention = "30m"\n'))
@@ -189,18 +191,18 @@ def test_exactly_the_files_of_the_older_result_are_replaced(log, out, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["samples/extra.parquet", "joined/mine.txt", "corrections"])
-def test_a_file_under_a_name_of_the_outputs_is_refused(log, out, capsys, name):
-    """A reader of the result would take it for a part of it."""
+def test_a_foreign_file_under_the_name_of_an_output_is_refused(log, out, capsys, name):
+    """A reader would take it for a part of the result."""
     (out / name).parent.mkdir(exist_ok=True)
     (out / name).write_text("mine")
     before = tree(out)
     assert run(log / "headrace.toml", out) == 2
-    assert f"holds files that are not of the result in it ({name})" in one_line(capsys)
+    assert f"holds files that do not belong to its result ({name})" in one_line(capsys)
     assert tree(out) == before
 
 
-def test_what_desktops_and_engines_leave_in_folders_is_left_alone(log, out, capsys):
-    """Names with a dot or an underscore before them are no part of a dataset to its readers."""
+def test_files_that_desktops_and_engines_leave_in_folders_are_ignored(log, out, capsys):
+    """Readers of datasets skip names that begin with a dot or an underscore."""
     left = [
         out / "samples" / ".DS_Store",
         out / "model" / "_SUCCESS",
@@ -215,17 +217,17 @@ def test_what_desktops_and_engines_leave_in_folders_is_left_alone(log, out, caps
     capsys.readouterr()
 
 
-def test_a_damaged_seal_is_refused(log, out, capsys):
-    """Which files are Headrace's is known no more."""
+def test_a_folder_with_a_damaged_seal_is_refused(log, out, capsys):
+    """It is no longer clear which files are Headrace's."""
     flip(out / "seal.json")
     before = tree(out)
     assert run(log / "headrace.toml", out) == 2
-    assert "seal.json: is damaged (its checksum is another)" in one_line(capsys)
+    assert "seal.json: is damaged (its checksum does not match)" in one_line(capsys)
     assert tree(out) == before
 
 
-def test_a_seal_cannot_name_files_of_other_folders(log, out, capsys):
-    """Else a replay into the folder would delete them."""
+def test_a_seal_that_names_files_of_other_folders_is_refused(log, out, capsys):
+    """A replay into the folder would delete them."""
     from headrace.pipelines.run.signing import read_signed, write_signed
 
     content = read_signed(out / "seal.json")
@@ -237,8 +239,8 @@ def test_a_seal_cannot_name_files_of_other_folders(log, out, capsys):
     assert (out.parent / "notes.txt").read_text() == "mine"
 
 
-def test_inputs_inside_the_folder_are_refused(log, out, tmp_path, capsys):
-    """Also if the way to them leads through a link."""
+def test_inputs_inside_the_output_folder_are_refused(log, out, tmp_path, capsys):
+    """Even if they are reached through a link."""
     shutil.copy(log / "headrace.toml", out / "headrace.toml")
     for name in ("impressions.parquet", "clicks.parquet"):
         shutil.copy(log / name, out / name)
@@ -253,8 +255,10 @@ def test_inputs_inside_the_folder_are_refused(log, out, tmp_path, capsys):
     assert "impressions.parquet" in one_line(capsys)
 
 
-def test_an_existing_folder_is_never_removed(log, tmp_path, capsys):
-    """A run that fails removes what it made, and an empty folder was not made by it."""
+def test_a_failed_run_removes_the_folder_that_it_created_but_not_an_existing_one(
+    log, tmp_path, capsys
+):
+    """Not even if the existing folder is empty."""
     shutil.copy(log / "headrace.toml", tmp_path)
     shutil.copy(log / "clicks.parquet", tmp_path)
     whole = (log / "impressions.parquet").read_bytes()
@@ -270,12 +274,12 @@ def test_an_existing_folder_is_never_removed(log, tmp_path, capsys):
 
 
 def test_generate_overwrites_only_what_it_generated(tmp_path, capsys):
-    """A log is generated into a new folder, an empty one, or over another log."""
+    """The folder may be new, empty, or have an earlier log."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "headrace.toml").write_text("mine")
     command = ["generate", "--impressions", "1000", "--out"]
     assert main([*command, str(tmp_path / "mine")]) == 2
-    assert "holds files that no log of `headrace generate` is among" in one_line(capsys)
+    assert "holds files, but no log of `headrace generate`" in one_line(capsys)
     assert (tmp_path / "mine" / "headrace.toml").read_text() == "mine"
     for _ in range(2):
         assert main([*command, str(tmp_path / "log")]) == 0
@@ -284,8 +288,8 @@ def test_generate_overwrites_only_what_it_generated(tmp_path, capsys):
 # One run at a time.
 
 
-def test_a_second_run_is_told_at_once_who_holds_the_folder(log, out, capsys):
-    """Exit code 2, with process and start; the lock goes when the holder ends."""
+def test_a_second_run_is_refused_and_names_the_holder_of_the_folder(log, out, capsys):
+    """Exit code 2, with process and start; the lock is free when the holder ends."""
     before = tree(out)
     with held(Place(out)):
         assert run(log / "headrace.toml", out) == 2
@@ -297,7 +301,7 @@ def test_a_second_run_is_told_at_once_who_holds_the_folder(log, out, capsys):
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
-    """The file may stay, the lock does not; what the file says of its holder is replaced."""
+    """Its file may remain, but the lock does not; the new holder replaces the contents."""
     script = (
         "import os, pathlib, signal\n"
         "from headrace.pipelines.run.locking import held\n"
@@ -346,20 +350,20 @@ def overlap(log, folder, pairs, longest_s, random):
     return refused
 
 
-def test_runs_that_overlap_leave_a_whole_result(log, tmp_path):
-    """Of two runs into one folder one is refused, or both do their work one after the other."""
+def test_two_runs_into_one_folder_leave_a_whole_result(log, tmp_path):
+    """One of them is refused, or they run one after the other."""
     assert overlap(log, tmp_path / "out", 6, 3.0, Random(1)) > 0
 
 
 @pytest.mark.slow
-def test_two_hundred_pairs_of_runs_leave_whole_results(log, tmp_path, capsys):
-    """The same two hundred times, from both at once to the second after the first."""
+def test_two_hundred_pairs_of_runs_into_one_folder_leave_whole_results(log, tmp_path, capsys):
+    """With starts between zero and five seconds apart."""
     refused = overlap(log, tmp_path / "out", 200, 5.0, Random(2))
     with capsys.disabled():
         print(f"\n200 pairs, {refused} with one refused")
 
 
-# What the operating system refuses.
+# Errors of the operating system.
 
 
 @pytest.fixture
@@ -376,8 +380,8 @@ def small_disk(tmp_path):
     pytest.skip("mounting a small file system is not permitted here")
 
 
-def test_a_full_disk_is_one_line_and_keeps_the_older_result(log, sealed, small_disk, capsys):
-    """It names the file and the cause; nothing that was there is lost."""
+def test_a_full_disk_gives_one_line_and_keeps_the_older_result(log, sealed, small_disk, capsys):
+    """It names the file and the cause; nothing in the folder is lost."""
     out = small_disk / "out"
     shutil.copytree(sealed, out)
     before = tree(out)
@@ -395,8 +399,8 @@ def test_a_full_disk_is_one_line_and_keeps_the_older_result(log, sealed, small_d
 @pytest.mark.parametrize(
     "name", ["samples", "dead_letters", "checkpoint", "report.html", "summary.json", "seal.json"]
 )
-def test_whatever_cannot_be_written_is_named(log, tmp_path, capsys, monkeypatch, name):
-    """Exit code 1 and one line, wherever the disk is full."""
+def test_an_output_that_cannot_be_written_is_named(log, tmp_path, capsys, monkeypatch, name):
+    """Exit code 1 and one line, whichever file the disk is too full for."""
     from headrace.pipelines.jobs import checkpoint
     from headrace.pipelines.run import seal
     from headrace.pipelines.sinks import parquet as sinks
@@ -435,8 +439,8 @@ def test_whatever_cannot_be_written_is_named(log, tmp_path, capsys, monkeypatch,
     assert "cannot be written (No space left on device); free some space" in said
 
 
-def test_a_folder_that_cannot_be_made_is_refused(log, tmp_path, capsys):
-    """Exit code 2: nothing was begun."""
+def test_an_output_folder_that_cannot_be_created_is_refused(log, tmp_path, capsys):
+    """Exit code 2, before the run starts."""
     (tmp_path / "file").write_text("mine")
     assert run(log / "headrace.toml", tmp_path / "file" / "out") == 2
     assert "cannot be written (" in one_line(capsys)

@@ -1,4 +1,4 @@
-"""Publication: whole or not at all, whatever ends it and wherever."""
+"""Publication: whole or not at all, wherever a kill or an interrupt ends it."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ NEW = {"samples": 5, "dead_letters": 0}
 
 def write_result(place, name, outputs):
     """Stage a small result, with files of two rows."""
-    ledger = {}
+    inventory = {}
     for output, rows in outputs.items():
         table = pa.table({"row": [f"{name} {output} {row}" for row in range(rows)]})
         files = ParquetFolder(place.result / output, table.schema.with_metadata(None), (), 2)
         files.append(table.cast(files.schema))
         files.close()
-        ledger.update({f"{output}/{part}": noted for part, noted in files.ledger.items()})
+        inventory.update({f"{output}/{part}": noted for part, noted in files.inventory.items()})
     model = place.result / "model" / f"snapshot-{name}"
     model.mkdir(parents=True)
     (model / "manifest.json").write_text(name)
     (place.result / "report.html").write_text(f"report of {name}")
     summary = {"samples": {"rows": outputs["samples"]}, "of": name}
     (place.result / SUMMARY).write_text(json.dumps(summary))
-    write_seal(place.result, name, f"identity of {name}", ledger)
+    write_seal(place.result, name, f"identity of {name}", inventory)
 
 
 def write_checkpoint(place):
-    """Put a checkpoint and scratch files beside what is staged."""
+    """Put a checkpoint and scratch files beside the staged result."""
     checkpointer(place).offer(1, {})
     (place.partial / "spill" / "0").mkdir(parents=True)
     (place.partial / "spill" / "0" / "impressions-1").write_text("spilled")
@@ -90,7 +90,7 @@ class Scene:
         shutil.copytree(self.template, self.place.out)
 
     def state(self):
-        """Return what there is by name, number and size: cheaper than to read it."""
+        """Return all files by name, inode and size: cheaper than reading them."""
         found = set()
         for where, folders, names in os.walk(self.place.out):
             for name in [*folders, *names]:
@@ -99,20 +99,20 @@ class Scene:
         return found
 
     def check_reader(self):
-        """What a reader finds under final names is one whole result, or has no seal."""
+        """Check that a reader finds one whole result under final names, or no seal."""
         if (self.place.out / SEAL).exists():
             assert verify(self.place.out).problems == []
             assert (self.place.out / SUMMARY).exists()
         tree = read_tree(self.place.out)
         if SUMMARY in tree and SEAL not in tree:
-            # The first instant or the last: all is in place but the seal.
+            # The first instant or the last: everything except the seal is in place.
             assert any(
                 {name: data for name, data in whole.items() if name != SEAL}.items() <= tree.items()
                 for whole in (self.old, self.after)
             )
 
     def check_recovered(self):
-        """Nothing has happened, or everything; return which."""
+        """Recover; check that nothing was published, or everything; return which."""
         finished = recover(self.place)
         tree = read_tree(self.place.out)
         if tree == self.before:
@@ -126,7 +126,7 @@ class Scene:
 
 
 def in_new_process(function, *arguments):
-    """Call a function where no thread hampers forking."""
+    """Call a function in a process without threads, which can fork."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -138,14 +138,14 @@ def _traceable():
 
 
 def changing_stops(scene, action, about=2):
-    """Find the stops at which the disk is another than at the one before, and those about it."""
+    """Return the stops at which the disk differs from that at the stop before, and those near."""
     scene.reset()
     changing, last = [], [scene.state()]
 
     def look(stop):
         state = scene.state()
         if state != last[0]:
-            # Where memory is asked for differs a little from run to run.
+            # System calls for memory differ a little from run to run.
             changing.extend(range(max(stop - about, 0), stop + max(about, 1)))
             last[0] = state
 
@@ -165,14 +165,14 @@ def kill_everywhere(folder, over, every):
         assert code == -9 or (code == 0 and stop > stops - 5)
         scene.check_reader()
         undone.append(not scene.check_recovered())
-    assert undone == sorted(undone, reverse=True), "a result that was published went away"
+    assert undone == sorted(undone, reverse=True), "a published result was lost"
     assert undone[0]
     assert not undone[-1]
     return len(undone), sum(undone)
 
 
 def kill_recovery_everywhere(folder, every):
-    """Kill a publication at its commit or later, and then the recovery from that."""
+    """Kill a publication at its commit or later, and then the recovery; return how many pairs."""
     scene = Scene(folder, True)
     at, _ = changing_stops(scene, lambda: publish(scene.place), 0 if every else 2)
     count = 0
@@ -236,7 +236,7 @@ def kill_checkpointing(folder, every):
         found.append(manifest["block"])
         outputs = read_tree(scene.place.result)
         recover(scene.place)
-        scene.place.stage(go_on=True)
+        scene.place.stage(resuming=True)
         left = sorted(path.name for path in scene.place.partial.iterdir())
         assert left[-1] == "result"
         assert all(name.startswith("checkpoint-") for name in left[:-1])
@@ -252,37 +252,46 @@ over_what = pytest.mark.parametrize("over", [False, True], ids=["absent", "over 
 
 @over_what
 def test_killed_at_any_call_a_publication_is_undone_or_finished(tmp_path, over):
-    """Before the first rename nothing has happened; from then on the next start finishes it."""
+    """Before the first rename nothing is published; after it the next start finishes it."""
     count, undone = in_new_process(kill_everywhere, tmp_path, over, False)
     assert count > 80
-    # Around the rename that commits; calls for memory differ a little from run to run.
+    # Near the rename that commits; calls for memory differ a little from run to run.
     assert 0 < undone < 8
 
 
 @pytest.mark.slow
 @over_what
 def test_killed_at_every_call_a_publication_is_undone_or_finished(tmp_path, over, capsys):
-    """The same at every system call, before it begins and when it has ended."""
+    """Before and after every system call."""
     count, undone = in_new_process(kill_everywhere, tmp_path, over, True)
     with capsys.disabled():
         print(f"\n{count} kills, the first {undone} undone")
 
 
-def test_a_recovery_that_is_killed_is_finished_by_the_next(tmp_path):
-    """Killed right after the commit, and again wherever the recovery changes the disk."""
+def test_a_killed_recovery_is_finished_by_the_next(tmp_path):
+    """The publication is killed right after its commit, the recovery at each change of the disk."""
     assert in_new_process(kill_recovery_everywhere, tmp_path, False) > 80
 
 
 @pytest.mark.slow
-def test_any_two_kills_in_a_row_leave_a_whole_result(tmp_path, capsys):
-    """Wherever the publication was killed, and wherever the recovery from that."""
+def test_a_kill_of_a_publication_and_of_its_recovery_leaves_a_whole_result(tmp_path, capsys):
+    """At any two stops."""
     with capsys.disabled():
         print(f"\n{in_new_process(kill_recovery_everywhere, tmp_path, True)} pairs of kills")
 
 
-@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_two_interrupts_in_a_row_break_nothing(tmp_path, every, capsys):
-    """They end what comes before the publication, and wait for its end after it has begun."""
+some_or_every = pytest.mark.parametrize(
+    "every",
+    [
+        pytest.param(False, id="at some stops"),
+        pytest.param(True, id="at every stop", marks=pytest.mark.slow),
+    ],
+)
+
+
+@some_or_every
+def test_two_interrupts_of_a_publication_leave_all_or_nothing(tmp_path, every, capsys):
+    """Before the commit they end the run, after it they are ignored until all is published."""
     count, ended = in_new_process(interrupt_everywhere, tmp_path, True, every)
     assert 0 < ended < count
     if every:
@@ -290,9 +299,9 @@ def test_two_interrupts_in_a_row_break_nothing(tmp_path, every, capsys):
             print(f"\n{count} times two interrupts, {ended} of them before the publication")
 
 
-@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+@some_or_every
 def test_killed_at_any_call_the_newest_checkpoint_is_whole(tmp_path, every, capsys):
-    """A checkpoint has its name only when it is whole, and loses it before it is removed."""
+    """A checkpoint gets its name when it is complete, and loses it before it is removed."""
     count = in_new_process(kill_checkpointing, tmp_path, every)
     if every:
         with capsys.disabled():

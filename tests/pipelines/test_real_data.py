@@ -12,10 +12,14 @@ from tests.pipelines.test_replay import fingerprint, replay
 
 
 @pytest.mark.parametrize(
-    ("window", "positives"), [("1m", 47), ("10m", 96), ("1h", 118), ("6h", 154), ("30d", 168)]
+    ("window", "positives"),
+    [("1m", 47), ("10m", 96), ("1h", 118), ("6h", 154), ("30d", 168)],
+    ids=["1 minute", "10 minutes", "1 hour", "6 hours", "30 days"],
 )
-def test_talkingdata_gives_exactly_its_table(data, tmp_path, window, positives):
-    """One delay is exactly 60 s: a window closed at its end would give 48."""
+def test_talkingdata_has_the_known_number_of_installs_in_a_window(
+    data, tmp_path, window, positives
+):
+    """One delay is exactly 60 s: a window that included its end would give 48."""
     config = convert("talkingdata", data / "talkingdata", tmp_path)
     text = config.read_text()
     assert 'window = "2d"' in text
@@ -27,8 +31,8 @@ def test_talkingdata_gives_exactly_its_table(data, tmp_path, window, positives):
     assert summary["outcomes"]["impressions"]["settled"] == 71_439
 
 
-def test_talkingdata_is_the_same_however_it_is_run(data, tmp_path):
-    """Shards, batches and files change no byte on real data either."""
+def test_shards_batches_and_files_change_no_byte_of_talkingdata(data, tmp_path):
+    """Samples and model are the same."""
     config = convert("talkingdata", data / "talkingdata", tmp_path)
     replay(config, tmp_path / "one")
     expected = fingerprint(tmp_path / "one")
@@ -44,8 +48,8 @@ def test_talkingdata_is_the_same_however_it_is_run(data, tmp_path):
     assert fingerprint(tmp_path / "five") == expected
 
 
-def test_sorting_on_disk_equals_sorting_in_memory(data, tmp_path):
-    """A budget of a megabyte spills many runs, and changes nothing."""
+def test_sorting_on_disk_gives_the_bytes_of_sorting_in_memory(data, tmp_path):
+    """A budget of a megabyte spills many sorted runs."""
     config = convert("talkingdata", data / "talkingdata", tmp_path)
     replay(config, tmp_path / "memory")
     config.write_text(config.read_text() + "\n[replay]\nsort_memory_mb = 1\nbatch_rows = 2000\n")
@@ -54,7 +58,7 @@ def test_sorting_on_disk_equals_sorting_in_memory(data, tmp_path):
 
 
 def test_mind_is_joined_by_two_columns_and_learned(data, tmp_path):
-    """Every shown item is a sample; learning beats the rate by what is known to be possible."""
+    """Every shown item is a sample; the learner beats the rate by a known margin."""
     summary = replay(convert("mind", data / "mind", tmp_path), tmp_path / "out")
     assert summary["samples"]["rows"] == 149_984
     assert summary["samples"]["positives"] == {"click": 6_053}
@@ -100,8 +104,8 @@ def test_obd_joins_four_files_with_positions_and_propensities(data, tmp_path):
     assert schema.field("propensity_score").type == pa.float64()
 
 
-def test_avazu_has_all_its_events_in_one_hour(data, tmp_path):
-    """Equal times everywhere are no difficulty: keys break the ties."""
+def test_avazu_whose_times_are_all_equal_is_joined_and_learned(data, tmp_path):
+    """Samples are then ordered by key."""
     summary = replay(convert("avazu", data / "avazu", tmp_path), tmp_path / "out")
     assert (summary["samples"]["rows"], summary["samples"]["positives"]) == (
         8_087,

@@ -1,4 +1,4 @@
-"""The whole replay on generated traffic: exact, conserved, the same however it is run."""
+"""Whole replays of generated traffic: exact, conserving, the same for any settings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def result(log, tmp_path_factory):
     return out, summary
 
 
-def test_every_output_is_there(result):
+def test_a_replay_writes_every_output(result):
     """Samples, dead letters, one model, report and summary, and nothing half-written."""
     out, summary = result
     assert sorted(path.name for path in out.iterdir()) == [
@@ -68,7 +68,7 @@ def test_every_output_is_there(result):
 
 
 def test_every_record_ends_in_one_outcome(result):
-    """For every stream, input equals the sum of outcomes, and dead letters account for the rest."""
+    """In every stream outcomes add up to the input, and all but the settled are dead letters."""
     out, summary = result
     letters = pq.read_table(out / "dead_letters").to_pylist()
     for stream, counts in summary["outcomes"].items():
@@ -80,8 +80,8 @@ def test_every_record_ends_in_one_outcome(result):
     assert len({(letter["source"], letter["offset"]) for letter in letters}) == len(letters)
 
 
-def test_samples_are_what_a_plain_join_gives(log, result):
-    """Labels equal those of a dictionary join in file order, where nothing is late."""
+def test_samples_equal_those_of_a_plain_join(log, result):
+    """A join by dictionary of all records that are not dead letters."""
     out, summary = result
     samples = pq.read_table(out / "samples").to_pylist()
     assert len(samples) == summary["samples"]["rows"]
@@ -125,14 +125,14 @@ def test_samples_are_what_a_plain_join_gives(log, result):
     ids=" ".join,
 )
 def test_shards_and_batches_change_no_byte(log, result, tmp_path, options):
-    """All files are byte-identical, and summary and report but for times and memory."""
+    """All files are identical; summary and report differ only in times and memory."""
     replay(log / "headrace.toml", tmp_path, *options)
     assert contents(tmp_path) == contents(result[0])
 
 
 @pytest.mark.parametrize("split", ["in sequence", "in turn"])
 def test_five_files_equal_one(log, result, tmp_path, split):
-    """Rows over five files, named in any order, give the same samples and model."""
+    """Rows split over five files, named in any order, give the same samples and model."""
     for name in ("impressions", "clicks"):
         table = pq.read_table(log / f"{name}.parquet")
         for part in range(5):
@@ -179,8 +179,8 @@ def test_text_files_equal_parquet(tmp_path):
     ]
 
 
-def test_an_unsorted_file_says_so_and_sorting_mends_it(log, tmp_path, capsys):
-    """Most rows are late; the run names the setting; with it nothing is late any more."""
+def test_an_unsorted_file_is_reported_and_sorting_corrects_it(log, tmp_path, capsys):
+    """Most rows are late and the run names the setting; with it no row is late."""
     table = pq.read_table(log / "impressions.parquet")
     shuffled = table.take(pa.array(np.random.default_rng(1).permutation(table.num_rows)))
     pq.write_table(shuffled, tmp_path / "impressions.parquet")
@@ -201,8 +201,8 @@ def test_an_unsorted_file_says_so_and_sorting_mends_it(log, tmp_path, capsys):
     assert summary["outcomes"]["click"]["settled"] > 1_000
 
 
-def test_keys_of_different_types_are_named(log, tmp_path, capsys):
-    """Integers never match text; the run and validate both say so."""
+def test_keys_of_different_types_are_reported(log, tmp_path, capsys):
+    """Integers never match text; replay and validate both say so."""
     clicks = pq.read_table(log / "clicks.parquet")
     numbers = pa.array(np.arange(clicks.num_rows))
     pq.write_table(clicks.set_column(0, "request_id", numbers), tmp_path / "clicks.parquet")
@@ -223,7 +223,8 @@ def test_keys_of_different_types_are_named(log, tmp_path, capsys):
         ("negative_rate = 0.5", "negative_rate = 1.5", "sampling.negative_rate.default"),
         ("seed = 7", "sed = 7", "sampling.sed: unknown key (got 7); did you mean seed?"),
         ('"impressions.parquet"', '"nothing-*.parquet"', "impressions.path: no such file"),
-        ('"impressions.parquet"', '"headrace.toml"', "impressions.path: format not known"),
+        ('"impressions.parquet"', '"headrace.toml"',
+         "impressions.path: the file's name does not show its format"),
         ('"impressions.parquet"', '"truth.json"', "impressions.key: no such column"),
         ('id = "click_id"', 'id = "clickid"', "actions.click.id: no such column (got 'clickid')"),
         ('"device", "os", "site"', '"devise"', "no such impression column (got 'devise')"),
@@ -233,11 +234,14 @@ def test_keys_of_different_types_are_named(log, tmp_path, capsys):
         ('key = ["request_id"]\ntime = { column = "time", unit = "us" }\nwindow',
          'time = { column = "time", unit = "us" }\nwindow', "actions.click.key: is missing"),
     ],
+    ids=["a window of zero", "a rate above one", "a misspelt key", "no file", "no known format",
+         "no key column", "an unknown id column", "an unknown feature", "a feature not numeric",
+         "a time without unit", "an unknown carried column", "no key"],
 )  # fmt: skip
-def test_a_wrong_configuration_is_one_line_and_touches_nothing(
+def test_a_wrong_configuration_gives_one_line_and_changes_nothing(
     log, tmp_path, old, new, said, capsys
 ):
-    """Exit code 2, one line that names file and key, and the old output as it was."""
+    """Exit code 2, one line that names file and key, and the folder as it was."""
     text = (log / "headrace.toml").read_text()
     assert old in text
     config = log / "wrong.toml"
@@ -256,8 +260,8 @@ def test_a_wrong_configuration_is_one_line_and_touches_nothing(
     assert [(path.name, path.read_text()) for path in out.iterdir()] == [("summary.json", "old")]
 
 
-def test_a_file_that_breaks_off_fails_the_run_and_keeps_the_old_result(log, tmp_path, capsys):
-    """Exit code 1, the file and record named, the earlier outputs left as they were."""
+def test_a_truncated_input_fails_the_run_and_keeps_the_older_result(log, tmp_path, capsys):
+    """Exit code 1, one line that names file and record, and the earlier outputs as they were."""
     folder = tmp_path / "log"
     assert (
         main(["generate", "--out", str(folder), "--impressions", "2000", "--format", "text"]) == 0
@@ -277,7 +281,7 @@ def test_a_file_that_breaks_off_fails_the_run_and_keeps_the_old_result(log, tmp_
 
 
 def test_a_killed_run_leaves_nothing_under_final_names_and_can_be_run_again(log, result, tmp_path):
-    """After kill -9 in mid-run the same command gives the undisturbed outputs."""
+    """After a kill -9 the same command gives the outputs of an undisturbed run."""
     out = tmp_path / "out"
     command = [
         sys.executable, "-m", "headrace", "replay", str(log / "headrace.toml"),
@@ -298,8 +302,8 @@ def test_a_killed_run_leaves_nothing_under_final_names_and_can_be_run_again(log,
     assert not (out / ".headrace").exists()
 
 
-def test_an_interrupted_run_cleans_up_and_says_so(log, tmp_path):
-    """Ctrl-C ends with exit code 1, one line, and no folder left behind."""
+def test_an_interrupted_run_cleans_up_and_prints_one_line(log, tmp_path):
+    """Ctrl-C gives exit code 1, and the folder is removed."""
     out = tmp_path / "out"
     command = [
         sys.executable, "-m", "headrace", "replay", str(log / "headrace.toml"),
@@ -324,16 +328,17 @@ def test_an_interrupted_run_cleans_up_and_says_so(log, tmp_path):
             _, error = process.communicate(timeout=1)
             break
         except subprocess.TimeoutExpired:
-            continue  # compiled code may swallow an interrupt: press again
+            continue  # compiled code may swallow an interrupt: send another
     assert process.returncode == 1
     assert error.splitlines()[-1] == (
-        "headrace: interrupted; run the same command again to start over, or with --resume to go on"
+        "headrace: interrupted; run the same command again to start over, or with --resume "
+        "to continue"
     )
     assert not out.exists()
 
 
-def test_results_replace_results_and_leave_other_files_alone(log, tmp_path):
-    """A second run replaces the first; what is not Headrace's stays."""
+def test_a_second_run_replaces_the_first_and_keeps_other_files(log, tmp_path):
+    """Its results are the same; files that are not Headrace's stay."""
     first = replay(log / "headrace.toml", tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     second = replay(log / "headrace.toml", tmp_path)
@@ -342,8 +347,8 @@ def test_results_replace_results_and_leave_other_files_alone(log, tmp_path):
     assert not (tmp_path / ".headrace").exists()
 
 
-def test_a_join_without_learner_gives_samples_only(log, tmp_path):
-    """The learner's table may be left out."""
+def test_a_replay_without_a_learner_writes_samples_but_no_model(log, tmp_path):
+    """The table of the learner is optional."""
     text = (log / "headrace.toml").read_text()
     config = log / "join.toml"
     config.write_text(text[: text.index("[learner]")])
@@ -356,7 +361,7 @@ def test_a_join_without_learner_gives_samples_only(log, tmp_path):
 
 
 def test_late_actions_leave_corrections_while_retained(log, tmp_path):
-    """With a retention, late clicks come as corrections beside the samples."""
+    """With a retention, late clicks leave corrections beside the samples."""
     config = log / "retention.toml"
     text = (log / "headrace.toml").read_text()
     config.write_text(text.replace("[join]\n", '[join]\nretention = "30m"\n'))
@@ -369,8 +374,8 @@ def test_late_actions_leave_corrections_while_retained(log, tmp_path):
     assert corrections.schema == pq.read_table(tmp_path / "samples").schema
 
 
-def test_validate_reads_the_heads_and_says_what_would_be_done(tmp_path, capsys):
-    """Times, order and invalid records of the first lines show before anything is run."""
+def test_validate_reads_the_first_records_and_prints_what_a_replay_would_do(tmp_path, capsys):
+    """Event times, order and invalid records of the first lines; nothing is written."""
     assert (
         main(["generate", "--out", str(tmp_path), "--impressions", "900", "--format", "text"]) == 0
     )
@@ -388,7 +393,7 @@ def test_validate_reads_the_heads_and_says_what_would_be_done(tmp_path, capsys):
 
 
 def test_usage_errors_exit_with_2(capsys):
-    """Wrong options are argparse's business, Beam options belong to replay."""
+    """Missing options, Beam options for another command, and another runner."""
     with pytest.raises(SystemExit) as caught:
         main(["replay"])
     assert caught.value.code == 2
@@ -397,8 +402,8 @@ def test_usage_errors_exit_with_2(capsys):
     capsys.readouterr()
 
 
-def test_environment_and_clock_do_not_reach_the_results(log, result, tmp_path):
-    """Another time zone, hash seed and locale give the same bytes."""
+def test_time_zone_hash_seed_and_locale_change_no_byte(log, result, tmp_path):
+    """Samples and model are the same."""
     out = tmp_path / "out"
     command = [sys.executable, "-m", "headrace", "replay", str(log / "headrace.toml")]
     odd = {**os.environ, "TZ": "Asia/Kolkata", "PYTHONHASHSEED": "77", "LC_ALL": "C"}
@@ -406,8 +411,8 @@ def test_environment_and_clock_do_not_reach_the_results(log, result, tmp_path):
     assert fingerprint(out) == fingerprint(result[0])
 
 
-def test_an_hour_without_clicks_is_an_empty_file(log, tmp_path):
-    """Of JSON lines too: what is declared, or the other files, tell of the columns."""
+def test_a_file_of_json_lines_may_be_empty(log, tmp_path):
+    """Its columns are those of the other files, or the declared ones."""
     rows = pq.read_table(log / "clicks.parquet").to_pylist()
     (tmp_path / "clicks-0.jsonl").write_text("")
     (tmp_path / "clicks-1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,4 +1,4 @@
-"""Replays that are killed, and go on: nothing lost, nothing twice, the same bytes."""
+"""Replays that are killed and resumed: nothing lost, nothing repeated, the same bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SETTINGS = {
 
 
 def write_log(folder, impressions, *lines):
-    """Write a log with every fault, read a few rows at a time, with a checkpoint a bundle."""
+    """Write a log with every fault, to be read in small blocks with a checkpoint per bundle."""
     write_traffic(Traffic(impressions=impressions, rate=2, seed=3, click_rate=0.2), folder)
     text = (folder / "headrace.toml").read_text()
     text = text.replace("bits = 20", "bits = 12")
@@ -71,8 +71,8 @@ def run_with_kills(config, out, kills, random, longest_s):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_killed_replay_goes_on_to_the_same_bytes(tmp_path, name):
-    """Three kills at random moments change no byte of any output."""
+def test_three_kills_change_no_byte(tmp_path, name):
+    """At random moments; each time the replay is resumed."""
     config = write_log(tmp_path / "log", 12_000, *SETTINGS[name])
     assert main(["replay", str(config), "--out", str(tmp_path / "whole"), "--quiet"]) == 0
     run_with_kills(config, tmp_path / "out", 3, Random(name), 1.0)
@@ -81,7 +81,7 @@ def test_a_killed_replay_goes_on_to_the_same_bytes(tmp_path, name):
 
 @pytest.mark.slow
 def test_two_hundred_kills_change_no_byte(tmp_path, capsys):
-    """However often it is killed, a replay ends with the outputs of an undisturbed one."""
+    """At random moments, over all settings; each time the replay is resumed."""
     kills, runs, random = 0, 0, Random(11)
     while kills < 200:
         name = list(SETTINGS)[runs % len(SETTINGS)]
@@ -97,7 +97,7 @@ def test_two_hundred_kills_change_no_byte(tmp_path, capsys):
 
 
 def test_resume_refuses_another_configuration_and_changed_files(tmp_path, capsys):
-    """A checkpoint is of one configuration and of files as they were."""
+    """A checkpoint is valid for one configuration, and for files as they were."""
     config = write_log(tmp_path / "log", 12_000)
     out = tmp_path / "out"
     process = start(config, out)
@@ -113,7 +113,7 @@ def test_resume_refuses_another_configuration_and_changed_files(tmp_path, capsys
     config.write_text(text)
     clicks = config.parent / "clicks.parquet"
     data = clicks.read_bytes()
-    clicks.write_bytes(data)  # as a writer would that is still at work
+    clicks.write_bytes(data)  # only its time changes
     assert main(command) == 2
     assert "clicks.parquet has changed since the checkpoint" in capsys.readouterr().err
     assert main([*command[:-1]]) == 0
@@ -121,7 +121,7 @@ def test_resume_refuses_another_configuration_and_changed_files(tmp_path, capsys
 
 
 def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path, capsys):
-    """The flag can be given always; the run says what it found."""
+    """The option is always allowed; the run says that it found no checkpoint."""
     config = write_log(tmp_path / "log", 2_000)
     assert main(["replay", str(config), "--out", str(tmp_path / "a"), "--quiet"]) == 0
     assert main(["replay", str(config), "--out", str(tmp_path / "b"), "--resume"]) == 0

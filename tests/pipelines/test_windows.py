@@ -1,4 +1,4 @@
-"""The command that helps to choose a window."""
+"""The command ``headrace windows``, which helps to choose a window."""
 
 import json
 
@@ -8,7 +8,7 @@ from examples.convert import convert
 from headrace.pipelines.app.cli import main
 
 
-def test_talkingdata_coverage_is_that_of_its_table(data, tmp_path, capsys):
+def test_coverage_of_talkingdata_matches_its_installs(data, tmp_path, capsys):
     """Of 168 installs, 47 come within a minute, 96 within ten, 118 within an hour."""
     config = convert("talkingdata", data / "talkingdata", tmp_path)
     out = tmp_path / "windows"
@@ -20,7 +20,7 @@ def test_talkingdata_coverage_is_that_of_its_table(data, tmp_path, capsys):
     assert coverage[60] == pytest.approx(47 / 168, abs=0.001)
     assert coverage[600] == pytest.approx(96 / 168, abs=0.001)
     assert coverage[3600] == pytest.approx(118 / 168, abs=0.001)
-    # All impressions are of one day and a half: installs of the last hours are still to come.
+    # The log spans a day and a half: some installs of the last hours are not in it.
     assert coverage[6 * 3600] == pytest.approx(154 / 168, abs=0.02)
     assert found["recommended_s"] == 3600
     assert "1h catches 70.2% of the actions within 30d" in " ".join(capsys.readouterr().out.split())
@@ -29,8 +29,8 @@ def test_talkingdata_coverage_is_that_of_its_table(data, tmp_path, capsys):
     assert "<script" not in page
 
 
-def test_recommendation_on_generated_traffic(log, capsys):
-    """The configured window is marked, and nothing is written without --out."""
+def test_windows_marks_the_configured_and_the_recommended_window(log, capsys):
+    """Nothing is written without --out."""
     before = sorted(log.iterdir())
     assert main(["windows", str(log / "headrace.toml"), "--longest", "20m"]) == 0
     said = capsys.readouterr().out
@@ -39,9 +39,9 @@ def test_recommendation_on_generated_traffic(log, capsys):
     assert sorted(log.iterdir()) == before
 
 
-@pytest.mark.parametrize("option", [["--coverage", "1.5"], ["--longest", "soon"]])
-def test_wrong_options_exit_with_2(log, capsys, option):
-    """What is expected is named."""
+@pytest.mark.parametrize("option", [["--coverage", "1.5"], ["--longest", "soon"]], ids=" ".join)
+def test_a_wrong_option_of_windows_exits_with_2(log, capsys, option):
+    """The message says what was expected."""
     with pytest.raises(SystemExit, match="2"):
         main(["windows", str(log / "headrace.toml"), *option])
     assert "expected" in capsys.readouterr().err

@@ -103,7 +103,7 @@ def test_several_learners_each_have_a_table(tmp_path):
          "learners.b.alpah: unknown key (got 0.5); did you mean alpha?"),
         ("alpha = 0.5", "alpha = 0.0",
          "learners.b.alpha: input should be greater than 0 (got 0.0); "
-         "rates lie in (0, 1], other parameters above 0"),
+         "use a value above 0, for a rate at most 1"),
         ("alpha = 0.5", "parameters = 0.5",
          "learners.b.parameters: unknown key (got 0.5); use one of algorithm, alpha, beta, bits, "
          "epoch, features, l1, l2, label"),
@@ -151,10 +151,10 @@ def test_an_error_in_a_learner_names_its_table(tmp_path, old, new, message):
          "actions.click.key: is missing; add this key"),
         ("default = 0.1", "default = 0",
          "sampling.negative_rate.default: input should be greater than 0 (got 0); "
-         "rates lie in (0, 1], other parameters above 0"),
+         "use a value above 0, for a rate at most 1"),
         ("default = 0.1", "default = 1.5",
          "sampling.negative_rate.default: input should be less than or equal to 1 (got 1.5); "
-         "rates lie in (0, 1]"),
+         "use a rate in (0, 1]"),
         ('unit = "us" }\n\n[actions', 'unit = "min" }\n\n[actions',
          "impressions.time.unit: input should be 'us', 'ms' or 's' (got 'min'); "
          "use one of these values"),
