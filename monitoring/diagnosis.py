@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headrace.schemas.config.durations import DAY, format_duration
+from headrace.schemas.records.badvalues import Counts
 from headrace.schemas.records.events import Outcome, Reason
 
 WORTH_SAYING = 0.01
@@ -30,6 +31,8 @@ class StreamResult:
         Least and greatest event time, microseconds; None without a valid one.
     key_types
         Types of the key columns.
+    bad_values
+        Values that do not fit, by column and cause: ``count`` and ``examples``.
     """
 
     name: str
@@ -39,6 +42,7 @@ class StreamResult:
     first_time: int | None
     last_time: int | None
     key_types: tuple[str, ...]
+    bad_values: Counts = field(default_factory=dict)
 
     @property
     def table(self) -> str:
@@ -104,6 +108,19 @@ def invalid_records(stream: StreamResult, log: LogResult) -> Iterator[str]:
     yield f"{share} are invalid, most for {reason}. {hint}".rstrip()
 
 
+def bad_values(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find columns in which many values do not fit."""
+    for column, causes in stream.bad_values.items():
+        for cause, found in causes.items():
+            if found["count"] > WORTH_SAYING * stream.records:
+                yield (
+                    f"{stream.name}: {found['count']:,} of {stream.records:,} values of {column} "
+                    f"are {cause} (such as {', '.join(found['examples'])}) and null in samples. "
+                    f"Declare the column's type in {stream.table}.types, or these texts in "
+                    f"{stream.table}.null_values."
+                )
+
+
 def late_records(stream: StreamResult, log: LogResult) -> Iterator[str]:
     """Find records that came after what they would change had settled."""
     share = share_of(stream, Outcome.LATE)
@@ -135,7 +152,7 @@ def outside_window(stream: StreamResult, log: LogResult) -> Iterator[str]:
 
 
 DETECTORS: tuple[Detector, ...] = (
-    times_in_1970, invalid_records, late_records, orphans, outside_window,
+    times_in_1970, invalid_records, bad_values, late_records, orphans, outside_window,
 )  # fmt: skip
 
 

@@ -58,6 +58,21 @@ class Samples(Part):
     weight_sum: float
 
 
+class BadValues(Part):
+    """Values of one column that do not fit for one cause; they are null in samples.
+
+    Parameters
+    ----------
+    count
+        How many.
+    examples
+        The first few, as text.
+    """
+
+    count: int
+    examples: tuple[str, ...]
+
+
 class Joined(Part):
     """Counts of joined actions by stream, and of where their impressions were found."""
 
@@ -155,6 +170,8 @@ class Summary(Part):
         Records read, by stream.
     outcomes
         Records by stream and outcome; they add up to `input`.
+    bad_values
+        Values that do not fit: by stream, column and cause, such as ``not float64``.
     end_of_log, samples, joined
         See their classes; `joined` is null without ``join.joined``.
     window_s
@@ -169,6 +186,7 @@ class Summary(Part):
 
     input: dict[str, int]
     outcomes: dict[str, dict[str, int]]
+    bad_values: dict[str, dict[str, dict[str, BadValues]]]
     end_of_log: EndOfLog
     samples: Samples
     joined: Joined | None

@@ -55,6 +55,12 @@ def render_report(
         outcome_names=[name.replace("_", " ") for name in names],
         outcome_rows=rows,
         opened=what_stayed_open(summary),
+        bad_values=[
+            [stream, column, cause, _count(found["count"]), ", ".join(found["examples"])]
+            for stream, columns in summary["bad_values"].items()
+            for column, causes in columns.items()
+            for cause, found in causes.items()
+        ],
         window=format_duration(round(summary["window_s"] * SECOND)),
         learners=[
             _section(name, learner, statistics[name])

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from headrace.pipelines.jobs.windows import Measured
 
+_MOST_INVALID = 0.2
+
 Configuration = Config | Mapping[str, Any] | str | Path
 """A configuration: one that was read before, its tables, or the name of its file."""
 
@@ -98,6 +100,17 @@ class ReplayResult:
     out: Path
     summary: Summary
     findings: tuple[str, ...]
+
+    @property
+    def mostly_invalid(self) -> list[str]:
+        """A sentence for each stream of which more than a fifth is invalid."""
+        found = []
+        for stream, records in self.summary.input.items():
+            invalid = self.summary.outcomes[stream]["invalid"]
+            if invalid > _MOST_INVALID * records:
+                share = f"{invalid:,} of {records:,} records ({invalid / records:.0%})"
+                found.append(f"{share} of {stream} are invalid: look into {self.out}/dead_letters")
+        return found
 
     @property
     def samples(self) -> ds.Dataset:

@@ -18,7 +18,8 @@ DONE, FAILED, MISUSED = 0, 1, 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code.
 
-    0 done, 1 failed, 2 bad usage or configuration, or a folder that must not be touched.
+    0 done, 1 failed, 2 bad usage or configuration, or a folder that must not be touched,
+    3 done, but more than a fifth of a stream is invalid.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     beam_options: list[str] = []
@@ -87,6 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument(
         "--resume", action="store_true",
         help="continue an unfinished run from its last checkpoint",
+    )  # fmt: skip
+    replay.add_argument(
+        "--allow-invalid", action="store_true",
+        help="exit with 0 even if more than a fifth of a stream is invalid",
     )  # fmt: skip
     replay.add_argument("--quiet", action="store_true", help="no progress and no closing table")
 

@@ -41,12 +41,16 @@ def replay(options: argparse.Namespace) -> int:
             inputs, options.out, options.resume, watch, announce, options.beam_options
         )
     summary = result.summary.model_dump(mode="json")
+    refused = [] if options.allow_invalid else result.mostly_invalid
+    for sentence in refused:
+        # First, because a table of outcomes below would hide it.
+        print(f"headrace: {sentence}; --allow-invalid accepts it", file=sys.stderr)
     if not options.quiet:
         closing_table(summary, result.findings, options.out)
     elif not result.summary.samples.rows and (opened := what_stayed_open(summary)):
         # Silent success with an empty result would mislead.
         print(f"headrace: no sample has left: {opened}", file=sys.stderr)
-    return 0
+    return 3 if refused else 0
 
 
 def verify(options: argparse.Namespace) -> int:

@@ -260,6 +260,12 @@ def describe(inputs: Inputs, validation: Validation) -> None:
         )
         console.print(f"  key {key}; event time {stream.time_column}")
         console.print(f"  {_describe(stream.first_records, stream.sorts)}")
+        for column, causes in stream.first_records.bad_values.items():
+            for cause, found in causes.items():
+                console.print(
+                    f"  [yellow]attention[/yellow] {found['count']:,} values of {column} are "
+                    f"{cause} (such as {', '.join(found['examples'])}): null in samples"
+                )
         if stream.name in windows:
             window = format_duration(windows[stream.name])
             console.print(f"  joined within {window} of the impression")

@@ -93,6 +93,7 @@ def gather_findings(
                 first if any_event else None,
                 last if any_event else None,
                 tuple(str(schema.field(column).type) for column in stream.events.key),
+                summary["bad_values"][name],
             )
         )
     findings = diagnose(LogResult(tuple(streams), inputs.join.longest_window))

@@ -131,7 +131,7 @@ def replay(
         with as_written(place, inventory):
             written = read_back(place.result, inputs)
             elapsed_s = resumed.elapsed_s + time.monotonic() - started
-            summary = summarize(inputs, finished, written, elapsed_s)
+            summary = summarize(inputs, finished, written, run.blocks.states, elapsed_s)
             findings = gather_findings(place.result, inputs, finished, summary, written)
         report = render_report(summary, finished.statistics, findings)
         write_text(place.result / "report.html", report)

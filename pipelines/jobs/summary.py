@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import resource
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,21 @@ from headrace.monitoring.ratios import auc, ratios
 from headrace.monitoring.statistics import Statistics
 from headrace.pipelines.jobs.readback import Written
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.job import Finished
 from headrace.schemas.config.durations import SECOND
+from headrace.schemas.records.badvalues import together
 from headrace.schemas.records.events import Outcome
 
 _PACKAGES = ("headrace", "apache-beam", "numba", "numpy", "pyarrow", "river")
 
 
 def summarize(
-    inputs: Inputs, finished: Finished, written: Written, elapsed_s: float
+    inputs: Inputs,
+    finished: Finished,
+    written: Written,
+    states: Mapping[int, SourceState],
+    elapsed_s: float,
 ) -> dict[str, Any]:
     """Return the contents of ``summary.json``.
 
@@ -52,6 +59,11 @@ def summarize(
     return {
         "input": records,
         "outcomes": outcomes,
+        "bad_values": {
+            stream.name: together(states[log.number].bad_values for log in logs)
+            for stream in inputs.streams
+            if (logs := inputs.logs_of(stream.number))
+        },
         "end_of_log": inputs.ending(totals.ends).as_json(),
         "samples": {
             "rows": totals.samples,

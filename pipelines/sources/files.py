@@ -13,7 +13,14 @@ import pyarrow.parquet as pq
 from headrace.pipelines.sources.source import Chunk
 from headrace.pipelines.sources.textfiles import read_lines
 from headrace.schemas.errors import UnreadableInputError
-from headrace.schemas.records.decoding import CsvDecoder, JsonDecoder, Lines, Records
+from headrace.schemas.records.decoding import (
+    STRICT,
+    CsvDecoder,
+    JsonDecoder,
+    Lenience,
+    Lines,
+    Records,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class LogFile:
         The columns to read, with the types in which they are carried.
     size
         Size of the file, bytes.
+    lenience
+        What becomes of values that do not fit their column.
     """
 
     number: int
@@ -52,6 +61,7 @@ class LogFile:
     delimiter: str
     schema: pa.Schema
     size: int
+    lenience: Lenience = STRICT
 
     def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
         """Read the file; chunks are cut as if `skip` were 0.
@@ -94,9 +104,9 @@ class LogFile:
     def _read_text(self, rows: int, skip: int) -> Iterator[Chunk]:
         decoder: CsvDecoder | JsonDecoder
         if self.format == "csv":
-            decoder = CsvDecoder(self.header, self.schema, self.delimiter)
+            decoder = CsvDecoder(self.header, self.schema, self.delimiter, self.lenience)
         else:
-            decoder = JsonDecoder(self.schema)
+            decoder = JsonDecoder(self.schema, self.lenience)
         headers = 1 if self.format == "csv" else 0
         # A line has about a hundred bytes.
         for lines in read_lines(self.path, chunk=min(max(rows * 100, 1 << 16), 4 << 20)):

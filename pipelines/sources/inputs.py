@@ -115,7 +115,7 @@ def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
             logs.append(
                 LogFile(
                     len(logs), stream.number, path, name, head.format, head.header_of(path),
-                    head.stream.delimiter, schema, Path(path).stat().st_size,
+                    head.stream.delimiter, schema, Path(path).stat().st_size, stream.lenience,
                 )
             )  # fmt: skip
     join = join_plan(config, heads, carried, len(logs))

@@ -13,8 +13,15 @@ from headrace.learners.features import Features, MultiValued
 from headrace.learners.learning import LearnerPlan, TrainPlan
 from headrace.learners.registry import Algorithms
 from headrace.pipelines.sources.heads import Head
-from headrace.schemas.config.models import ActionConfig, Config, FeaturesConfig, SamplingConfig
+from headrace.schemas.config.models import (
+    ActionConfig,
+    Config,
+    FeaturesConfig,
+    SamplingConfig,
+    StreamConfig,
+)
 from headrace.schemas.config.predicates import Predicate
+from headrace.schemas.records.decoding import Lenience
 from headrace.schemas.records.eventing import EventPlan, TimePlan
 from headrace.schemas.records.events import FOREVER, IMPRESSIONS
 
@@ -33,6 +40,8 @@ class StreamPlan:
         How its records become events.
     sorts
         Whether its files are sorted by event time on reading.
+    lenience
+        What becomes of values that do not fit their column.
     complete_until
         Event time until which its log is declared complete, microseconds; None if unset.
     """
@@ -42,6 +51,7 @@ class StreamPlan:
     table: str
     events: EventPlan
     sorts: bool
+    lenience: Lenience
     complete_until: int | None
 
     @property
@@ -71,9 +81,20 @@ def stream_plans(config: Config, carried: tuple[str, ...]) -> tuple[StreamPlan, 
         else:
             events = EventPlan(IMPRESSIONS, stream.key, time, carried, group)
         name = table.removeprefix("actions.")
-        sorts = stream.order == "sort"
-        plans.append(StreamPlan(number, name, table, events, sorts, stream.complete_until))
+        plans.append(
+            StreamPlan(
+                number, name, table, events, stream.order == "sort", _lenience(stream, events),
+                stream.complete_until,
+            )
+        )  # fmt: skip
     return tuple(plans)
+
+
+def _lenience(stream: StreamConfig, events: EventPlan) -> Lenience:
+    """Only key and event time decide whether a record can be joined."""
+    needed = {*events.key, events.time.column}
+    others = set(events.columns) - needed if stream.bad_values == "null" else ()
+    return Lenience(frozenset(others), stream.null_values)
 
 
 def join_plan(

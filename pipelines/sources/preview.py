@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.schemas.config.durations import DAY
 from headrace.schemas.errors import ConfigError
+from headrace.schemas.records.badvalues import Counts, counted
 from headrace.schemas.records.eventing import EventBuilder
 from headrace.schemas.records.events import TIME, Reason
 
@@ -29,6 +30,8 @@ class Preview:
         Least and greatest event time, microseconds; None without a valid one.
     in_order
         Whether event times never fall.
+    bad_values
+        Values that do not fit their column, by column and cause.
     """
 
     records: int
@@ -36,6 +39,7 @@ class Preview:
     first_time: int | None
     last_time: int | None
     in_order: bool
+    bad_values: Counts = field(default_factory=dict)
 
 
 def preview(inputs: Inputs) -> tuple[Preview, ...]:
@@ -91,5 +95,6 @@ def _first_records(inputs: Inputs, stream: int) -> Preview:
             int(time.min()) if time.size else None,
             int(time.max()) if time.size else None,
             bool((time[1:] >= time[:-1]).all()),
+            counted({}, events.bad),
         )
     return Preview(0, {}, None, None, True)

@@ -7,11 +7,12 @@ Files are one kind of partition; `SourceReader` makes a source of any partition.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
 
+from headrace.schemas.records.badvalues import Counts
 from headrace.schemas.records.decoding import Records
 from headrace.schemas.records.envelope import EventEnvelope
 
@@ -75,6 +76,8 @@ class SourceState:
         The source's progress, see `Source`; microseconds.
     ended
         Whether a block has marked its end.
+    bad_values
+        Values that did not fit their column, see `headrace.schemas.records.badvalues`.
     """
 
     position: int
@@ -83,6 +86,7 @@ class SourceState:
     confirmed: int
     progress: int
     ended: bool
+    bad_values: Counts = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.letters import rejected_letters
 from headrace.pipelines.sources.sorting import BY_TIME, sort_rows
 from headrace.pipelines.sources.source import Block, Partition, SourceState
+from headrace.schemas.records.badvalues import BadValues, Counts, counted
 from headrace.schemas.records.decoding import Reject
 from headrace.schemas.records.envelope import EventEnvelope
 from headrace.schemas.records.eventing import EventBuilder, record_text, with_event_time
@@ -41,19 +42,23 @@ class _Piece:
     rejects: list[Reject]
     reject_positions: list[int]
     doubtful: npt.NDArray[np.bool_]
+    bad: list[BadValues]
 
     def cut(self, at: int) -> tuple[_Piece, _Piece]:
         """Return the piece before position `at`, which lies inside, and the piece from there on."""
         row = int(np.searchsorted(self.positions, at))
         reject = bisect.bisect_left(self.reject_positions, at)
+        bad = [values.cut(at) for values in self.bad]
         return (
             _Piece(
                 self.begin, at, self.batch.slice(0, row), self.positions[:row],
                 self.rejects[:reject], self.reject_positions[:reject], self.doubtful[:row],
+                [head for head, _ in bad],
             ),
             _Piece(
                 at, self.end, self.batch.slice(row), self.positions[row:],
                 self.rejects[reject:], self.reject_positions[reject:], self.doubtful[row:],
+                [tail for _, tail in bad],
             ),
         )  # fmt: skip
 
@@ -66,7 +71,7 @@ class _Piece:
             pa.concat_batches([b for b in (self.batch, after.batch) if b.num_rows]),
             np.concatenate([self.positions, after.positions]),
             self.rejects + after.rejects, self.reject_positions + after.reject_positions,
-            np.concatenate([self.doubtful, after.doubtful]),
+            np.concatenate([self.doubtful, after.doubtful]), self.bad + after.bad,
         )  # fmt: skip
 
     def judged(self, refuted: npt.NDArray[np.bool_], doubtful: npt.NDArray[np.bool_]) -> _Piece:
@@ -83,7 +88,7 @@ class _Piece:
         return _Piece(
             self.begin, self.end, self.batch.filter(pa.array(kept)), self.positions[kept],
             [reject for _, reject in rejects], [position for position, _ in rejects],
-            doubtful[kept],
+            doubtful[kept], self.bad,
         )  # fmt: skip
 
 
@@ -114,9 +119,11 @@ class SourceReader:
         self.rejected = 0
         self.confirmed = NEVER
         self.ended = False
+        self.bad_values: Counts = {}
         if state is not None:
             self.position, self.rejected, self.ended = state.position, state.rejected, state.ended
             self.builder.greatest, self.confirmed = state.greatest, state.confirmed
+            self.bad_values = state.bad_values
         self.pieces: Iterator[_Piece] | None = None
         self.piece: _Piece | None = None
 
@@ -136,7 +143,7 @@ class SourceReader:
         """State from which another reader of the partition can continue."""
         return SourceState(
             self.position, self.rejected, self.builder.greatest, self.confirmed, self.progress,
-            self.ended,
+            self.ended, self.bad_values,
         )  # fmt: skip
 
     def pause(self) -> None:
@@ -179,6 +186,8 @@ class SourceReader:
                 self.confirmed = max(self.confirmed, int(time.max()))
             rows -= piece.positions.size
         self.rejected += sum(len(piece.rejects) for piece in taken)
+        for piece in taken:
+            self.bad_values = counted(self.bad_values, piece.bad)
         envelopes = self._address(taken, begin)
         letters = self._letters(taken)
         return Block(self.number, self.stream, begin, self.position, envelopes, letters, self.state)
@@ -218,17 +227,20 @@ class SourceReader:
             yield _Piece(
                 chunk.begin, chunk.end, events.batch, events.batch.column(RECORD).to_numpy(),
                 events.rejects, [reject.number for reject in events.rejects],
-                np.zeros(events.batch.num_rows, np.bool_),
+                np.zeros(events.batch.num_rows, np.bool_), events.bad,
             )  # fmt: skip
 
     def _by_time(self, rows: int) -> Iterator[_Piece]:
         """Sort the partition: rejects have the first positions, events follow by time."""
         rejects: list[Reject] = []
+        bad: list[BadValues] = []
 
         def events() -> Iterator[pa.RecordBatch]:
             for chunk in self.partition.chunks(rows):
                 checked = self.builder.check(chunk.records)
                 rejects.extend(checked.rejects)
+                # Counted where the rejects are: positions say nothing of the file's order.
+                bad.extend(replace(values, numbers=values.numbers * 0) for values in checked.bad)
                 yield checked.batch
 
         budget = (self.inputs.config.replay.sort_memory_mb << 20) // self.inputs.join.sources
@@ -240,14 +252,15 @@ class SourceReader:
             positions, doubtful = np.arange(begin, end), np.zeros(batch.num_rows, np.bool_)
             if first:
                 numbers = list(range(len(rejects)))
-                yield _Piece(0, end, batch, positions, rejects, numbers, doubtful)
+                yield _Piece(0, end, batch, positions, rejects, numbers, doubtful, bad)
             else:
-                yield _Piece(begin, end, batch, positions, [], [], doubtful)
+                yield _Piece(begin, end, batch, positions, [], [], doubtful, [])
         if end == 0 and rejects:
             empty = pa.RecordBatch.from_pydict({RECORD: pa.array([], pa.int64())})
             count = len(rejects)
             numbers = list(range(count))
-            yield _Piece(0, count, empty, np.arange(0), rejects, numbers, np.zeros(0, np.bool_))
+            none = np.zeros(0, np.bool_)
+            yield _Piece(0, count, empty, np.arange(0), rejects, numbers, none, bad)
 
     def _address(self, pieces: list[_Piece], begin: int) -> list[EventEnvelope]:
         shards = self.inputs.join.shards

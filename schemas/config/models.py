@@ -148,6 +148,8 @@ class StreamConfig(Model):
     format: Literal["parquet", "csv", "jsonl"] | None = None
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     types: dict[str, ColumnType] = {}
+    bad_values: Literal["null", "reject"] = "null"
+    null_values: tuple[str, ...] | None = None
     complete_until: Moment | None = None
 
 

@@ -7,7 +7,7 @@ times before it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.schemas.config.durations import MICROSECOND, MILLISECOND, SECOND
+from headrace.schemas.records.badvalues import BadValues
 from headrace.schemas.records.decoding import Records, Reject
 from headrace.schemas.records.events import (
     ARRIVAL,
@@ -100,6 +101,7 @@ class Events:
 
     batch: pa.RecordBatch
     rejects: list[Reject]
+    bad: list[BadValues] = field(default_factory=list)
 
 
 def parse_times(
@@ -200,7 +202,7 @@ class EventBuilder:
 
         `finish` must follow, to add arrival progress and digests.
         """
-        plan, batch = self.plan, records.batch
+        plan, batch, bad_values = self.plan, records.batch, records.bad
         time, null_time, bad_time = parse_times(batch.column(plan.time.column), plan.time)
         null_key = np.zeros(batch.num_rows, np.bool_)
         for name in plan.key:
@@ -228,7 +230,8 @@ class EventBuilder:
             columns += [(ID0, id0), (ID1, id1)]
         columns += [(TIME, pa.array(time)), (RECORD, pa.array(records.numbers))]
         names, arrays = zip(*columns, strict=True)
-        return Events(pa.RecordBatch.from_arrays(list(arrays), names=list(names)), rejects)
+        events = pa.RecordBatch.from_arrays(list(arrays), names=list(names))
+        return Events(events, rejects, bad_values)
 
     def finish(self, batch: pa.RecordBatch, offsets: Int64s | None = None) -> pa.RecordBatch:
         """Add arrival progress and digests to the next events of the source.

@@ -1,9 +1,17 @@
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.schemas.records.decoding import CsvDecoder, JsonDecoder, Lines, infer_json_schema
+from headrace.schemas.records.badvalues import BadValues, counted
+from headrace.schemas.records.decoding import (
+    CsvDecoder,
+    JsonDecoder,
+    Lenience,
+    Lines,
+    infer_json_schema,
+)
 
 SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64()), ("x", pa.float64()), ("b", pa.bool_())])
 
@@ -48,7 +56,7 @@ def test_a_broken_csv_line_is_rejected_and_its_neighbours_are_kept():
         (102, "undecodable", "empty line"),
         (103, "undecodable", "unbalanced quotes"),
         (104, "wrong_type", "column n is not int64"),
-        (105, "wrong_type", "column x is not double"),
+        (105, "wrong_type", "column x is not float64"),
         (106, "wrong_type", "column b is not bool"),
         (107, "undecodable", "not UTF-8"),
         (108, "wrong_type", "column n is not int64"),
@@ -132,3 +140,99 @@ def test_a_broken_json_line_is_rejected_and_its_neighbours_are_kept():
 def test_json_columns_are_inferred_from_the_first_lines(lines, schema):
     """A column has the type of most of its values."""
     assert infer_json_schema(lines) == schema
+
+
+LENIENT = Lenience({"n", "x", "b", "tags"})
+
+
+def bad(records):
+    return [(b.column, b.cause, b.numbers.tolist(), list(b.examples)) for b in records.bad]
+
+
+def test_a_csv_value_that_does_not_fit_is_null_and_noted():
+    """Where a column may have such values, they cost no record; where not, they do."""
+    decoder = CsvDecoder(["id", "n", "x", "b"], SCHEMA, lenience=LENIENT)
+    lines = [b"a,1, 2.5 ,true", b"b,one,inf,0", b"c,2,\xff,1", b"d,1.5,abc,maybe", b"e,3,,"]
+    records = decoder.decode(Lines(10, lines))
+    assert records.batch.to_pylist() == [
+        {"id": "a", "n": 1, "x": 2.5, "b": True},
+        {"id": "b", "n": None, "x": None, "b": False},
+        {"id": "d", "n": None, "x": None, "b": None},
+        {"id": "e", "n": 3, "x": None, "b": None},
+    ]
+    assert bad(records) == [
+        ("n", "not int64", [11, 13], ["one", "1.5"]),
+        ("x", "not float64", [11, 13], ["inf", "abc"]),
+        ("b", "not bool", [13], ["maybe"]),
+    ]
+    strict = CsvDecoder(["id", "n", "x", "b"], SCHEMA).decode(Lines(10, lines))
+    assert [reject.number for reject in strict.rejects] == [11, 12, 13]
+
+
+def test_usual_texts_for_nothing_are_null_where_no_text_is_due():
+    """A country may be called NA, but no number is."""
+    decoder = CsvDecoder(["id", "n", "x", "b"], SCHEMA)
+    lines = [f"{text},{text},{text},{text}".encode() for text in ("NA", "\\N", "null", "NaN", "")]
+    records = decoder.decode(Lines(0, lines))
+    assert records.rejects == records.bad == []
+    assert records.batch.column("id").to_pylist() == ["NA", "\\N", "null", "NaN", None]
+    for name in ("n", "x", "b"):
+        assert records.batch.column(name).null_count == 5
+
+
+def test_null_values_that_are_named_hold_for_every_column():
+    """And only they do."""
+    decoder = CsvDecoder(["id", "n", "x", "b"], SCHEMA, lenience=Lenience({"n"}, ("-",)))
+    records = decoder.decode(Lines(0, [b"-,-,-,-", b"NA,NA,1,1"]))
+    assert records.batch.column("id").to_pylist() == [None, "NA"]
+    assert bad(records) == [("n", "not int64", [1], ["NA"])]
+
+
+def test_a_json_value_that_does_not_fit_is_null_and_noted():
+    """Numbers as text fit if they are whole; the record's other values stay."""
+    lines = [
+        b'{"id": "a", "n": "12", "tags": ["x"]}',
+        b'{"id": "b", "n": 2.0, "tags": "x"}',
+        b'{"id": "c", "n": 9223372036854775808, "tags": [1, "y"]}',
+        b'{"id": "d", "n": {"deep": [1]}, "tags": {}}',
+        b'{"id": "e", "n": "NA", "tags": []}',
+        b'{"id": 6, "n": 1}',
+    ]
+    records = JsonDecoder(JSON_SCHEMA, LENIENT).decode(Lines(20, lines))
+    assert records.batch.to_pylist() == [
+        {"id": "a", "n": 12, "tags": ["x"]},
+        {"id": "b", "n": 2, "tags": None},
+        {"id": "c", "n": None, "tags": [None, "y"]},
+        {"id": "d", "n": None, "tags": None},
+        {"id": "e", "n": None, "tags": []},
+    ]
+    assert bad(records) == [
+        ("tags", "not list<item: string>", [21, 22, 23], ['"x"', '[1, "y"]', "{}"]),
+        ("n", "not int64", [22, 23], ["9223372036854775808", '{"deep": [1]}']),
+    ]
+    assert [(reject.number, reject.reason.value) for reject in records.rejects] == [
+        (25, "wrong_type")
+    ]
+
+
+def test_lists_of_numbers_keep_their_type():
+    """Whole numbers and fractions together are fractions; empty lists go with the others."""
+    lines = [b'{"a": [], "b": [1], "c": [1.5], "d": [[1]]}', b'{"a": [1], "b": [2], "c": [1]}']
+    assert infer_json_schema(lines) == pa.schema(
+        [("a", pa.list_(pa.int64())), ("b", pa.list_(pa.int64())), ("c", pa.list_(pa.float64()))]
+    )
+
+
+def test_bad_values_are_cut_where_records_are():
+    """What lies behind the cut is counted with what lies there."""
+    values = BadValues.of("n", "not int64", np.array([3, 5, 9]), ["a", "b" * 100, "c"])
+    head, tail = values.cut(5)
+    assert (head.numbers.tolist(), head.examples) == ([3], ("a",))
+    assert (tail.numbers.tolist(), tail.examples[1:]) == ([5, 9], ("c",))
+    assert len(tail.examples[0]) == 80
+    once = counted(counted({}, [head]), [tail])
+    assert (
+        once
+        == counted({}, [values])
+        == {"n": {"not int64": {"count": 3, "examples": list(values.examples)}}}
+    )
