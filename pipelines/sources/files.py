@@ -92,9 +92,7 @@ class LogFile:
                 for batch in file.iter_batches(
                     batch_size=rows, row_groups=[group], columns=self.schema.names
                 ):
-                    columns = [
-                        _as_type(batch.column(field.name), field.type) for field in self.schema
-                    ]
+                    columns = [_column_as(batch, field) for field in self.schema]
                     batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
                     end = position + batch.num_rows
                     numbers = np.arange(position, end, dtype=np.int64)
@@ -119,9 +117,16 @@ class LogFile:
                 yield Chunk(lines.first, end, decoder.decode(lines))
 
 
-def _as_type(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    if column.type == kind:
+def _column_as(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
+    """Return a column with the type that it has in the stream; nulls if the file lacks it."""
+    where = batch.schema.get_field_index(field.name)
+    if where < 0:
+        return pa.nulls(batch.num_rows, field.type)
+    column = batch.column(where)
+    if column.type == field.type:
         return column
     if pa.types.is_dictionary(column.type):
         column = pc.dictionary_decode(column)
-    return column.cast(kind)
+    # A whole number too large for a fraction to hold is rounded, as in any conversion.
+    rounded = pa.types.is_integer(column.type) and pa.types.is_floating(field.type)
+    return column.cast(field.type, safe=not rounded)

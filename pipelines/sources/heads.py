@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import os
 from pathlib import Path
@@ -51,7 +52,7 @@ class Head:
         self.paths = list(self.names)
         self.format = stream.format or self._guess_format()
         self.headers: dict[str, tuple[str, ...]] = {}
-        self.columns = self._read_columns(self._first_with_columns())
+        self.columns = self._union({path: self._read_columns(path) for path in self.paths})
 
     def _expand(self) -> dict[str, str]:
         """Return the files by path, each with its name, in order of path."""
@@ -84,56 +85,64 @@ class Head:
             )  # fmt: skip
         return _FORMATS[name]
 
-    def _first_with_columns(self) -> str:
-        """Return the first file that shows its columns: files of JSON lines may be empty."""
-        if self.format == "jsonl":
-            return next((path for path in self.paths if first_lines(path, 1)), self.paths[0])
-        return self.paths[0]
-
-    def _read_columns(self, path: str) -> dict[str, pa.DataType]:
+    def _read_columns(self, path: str) -> pa.Schema:
+        """Return the columns of one file; none if it is empty."""
         try:
             if self.format == "parquet":
-                return {field.name: plain_type(field.type) for field in pq.read_schema(path)}
-            head = first_lines(path, _HEAD_LINES)
-            if self.format == "jsonl":
-                found = {field.name: field.type for field in infer_json_schema(head)}
-                if not head:  # only declared columns are left to go by
-                    found = {name: TYPES[kind] for name, kind in self.stream.types.items()}
+                columns = [(field.name, plain_type(field.type)) for field in pq.read_schema(path)]
+            elif self.format == "jsonl":
+                columns = list(infer_json_schema(first_lines(path, _HEAD_LINES)))
             else:
-                found = {name: pa.string() for name in self._csv_header(path, head)}
+                columns = [(name, pa.string()) for name in self._csv_header(path)]
         except (OSError, pa.ArrowInvalid, EOFError) as error:
             raise self.error("path", f"cannot be read ({error})", path) from error
-        for name, kind in self.stream.types.items():
+        schema = pa.schema(columns)
+        for name in schema.names:
+            if schema.names.count(name) > 1:
+                raise self.error("path", f"has two columns {name}", path, "rename one of them")
+        return schema
+
+    def _csv_header(self, path: str) -> tuple[str, ...]:
+        head = first_lines(path, 1)
+        text = head[0].decode("utf-8-sig", "replace") if head else ""
+        (names,) = csv.reader([text], delimiter=self.stream.delimiter)
+        self.headers[path] = tuple(name.strip() for name in names)
+        return self.headers[path]
+
+    def _union(self, files: dict[str, pa.Schema]) -> dict[str, pa.DataType]:
+        """Return the columns of all files together; types that differ widen."""
+        declared = {name: TYPES[kind] for name, kind in self.stream.types.items()}
+        found: dict[str, pa.DataType] = {}
+        first: dict[str, str] = {}
+        for path, schema in files.items():
+            for field in schema:
+                before = found.get(field.name, field.type)
+                widened = _widened(before, field.type)
+                if widened is None and field.name not in declared:
+                    fact = (
+                        f"column {field.name} is {before} in {self.names[first[field.name]]} and "
+                        f"{field.type} in {self.names[path]}"
+                    )
+                    hint = f"declare its type in {self.key}.types"
+                    if self.format == "parquet":
+                        hint = "types must widen, such as int64 to double; rewrite one of the files"
+                    raise self.error("path", fact, hint=hint)
+                found[field.name] = before if widened is None else widened
+                first.setdefault(field.name, path)
+        if not found and self.format == "jsonl":  # only declared columns are left to go by
+            return declared
+        if not found:
+            raise self.error("path", "is empty and has no header line", self.paths[0])
+        for name, kind in declared.items():
             if name not in found:
                 raise self.error(f"types.{name}", "no such column", name, columns_hint(found))
-            found[name] = TYPES[kind]
-        return found
-
-    def _csv_header(self, path: str, head: list[bytes]) -> tuple[str, ...]:
-        if not head:
-            raise self.error("path", "is empty and has no header line", path)
-        text = head[0].decode("utf-8-sig", "replace")
-        names = tuple(name.strip().strip('"') for name in text.split(self.stream.delimiter))
-        self.headers[path] = names
-        return names
+            found[name] = kind
+        return {name: pa.string() if pa.types.is_null(kind) else kind
+                for name, kind in found.items()}  # fmt: skip
 
     def header_of(self, path: str) -> tuple[str, ...]:
-        """Return the column names in the header line of a CSV file; none for other formats.
-
-        Raises
-        ------
-        ConfigError
-            If a column of the stream's first file is missing.
-        """
-        if self.format != "csv":
-            return ()
-        if path not in self.headers:
-            self._read_columns(path)
-        missing = [name for name in self.headers[self.paths[0]] if name not in self.headers[path]]
-        if missing:
-            hint = "give all files of the stream the same columns"
-            raise self.error("path", f"has no column {missing[0]}", path, hint)
-        return self.headers[path]
+        """Return the column names in the header line of a CSV file; none for other formats."""
+        return self.headers.get(path, ())
 
     def check_columns(self, plan: EventPlan) -> None:
         """Check that the columns named in the stream's table exist and have usable types.
@@ -225,9 +234,21 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.float64()
     if pa.types.is_large_list(kind) or pa.types.is_list(kind):
         return pa.list_(plain_type(kind.value_type))
-    if pa.types.is_null(kind):
-        return pa.string()
     return kind
+
+
+def _widened(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """Return the type that holds the values of two, None if there is none."""
+    if one == other:
+        return one
+    signed = {pa.types.is_signed_integer(kind) for kind in (one, other)}
+    if pa.uint64() in (one, other) and True in signed:
+        return None  # int64 does not hold all of both
+    schemas = [pa.schema([("", kind)]) for kind in (one, other)]
+    try:
+        return plain_type(pa.unify_schemas(schemas, promote_options="permissive").field(0).type)
+    except pa.ArrowTypeError:
+        return None
 
 
 def columns_hint(columns: dict[str, pa.DataType]) -> str:

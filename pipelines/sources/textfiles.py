@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
@@ -41,8 +42,8 @@ def read_lines(
     Yields
     ------
     Lines
-        Lines without their line ends. A last line without a line end counts; the empty
-        text after the last line end does not.
+        Lines without their line ends, the first without a byte order mark. A last line
+        without a line end counts; the empty text after the last line end does not.
     """
     number = 0
     rest = b""
@@ -50,6 +51,8 @@ def read_lines(
         while True:
             data = stream.read(chunk)
             on_bytes(len(data))
+            if number == 0 and not rest:
+                data = data.removeprefix(codecs.BOM_UTF8)
             if not data:
                 break
             lines = (rest + data).split(b"\n")

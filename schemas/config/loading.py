@@ -34,7 +34,7 @@ def load_config(path: str | Path, algorithms: Algorithms) -> Config:
         For the first thing wrong, with file, key path, value and a hint.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(path, "", f"cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

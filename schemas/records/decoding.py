@@ -226,8 +226,9 @@ class CsvDecoder:
                 delimiter=self.delimiter, invalid_row_handler=on_invalid, ignore_empty_lines=False
             ),
             pa_csv.ConvertOptions(
-                column_types={name: pa.binary() for name in self.header},
+                column_types=dict.fromkeys([*self.header, *self.schema.names], pa.binary()),
                 include_columns=self.schema.names,
+                include_missing_columns=True,
                 strings_can_be_null=False,
             ),
         )
@@ -373,14 +374,10 @@ class JsonDecoder:
             records, misfits = [], {}
             for at, line in enumerate(lines.lines):
                 try:
-                    records.append(self.decoder.decode(line))
+                    records.append(self._decode_line(line, lines.first + at, misfits))
                     good.append(at)
                 except msgspec.ValidationError as error:
-                    try:
-                        records.append(self._fitted(line, lines.first + at, misfits))
-                        good.append(at)
-                    except msgspec.ValidationError:
-                        rejects.append(lines.reject(at, Reason.WRONG_TYPE, self._explain(error)))
+                    rejects.append(lines.reject(at, Reason.WRONG_TYPE, self._explain(error)))
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     detail = str(error) if line else "empty line"
                     rejects.append(lines.reject(at, Reason.UNDECODABLE, detail))
@@ -393,6 +390,23 @@ class JsonDecoder:
         batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
         bad = [self._bad_values(name, found) for name, found in misfits.items()]
         return Records(batch, numbers + lines.first, rejects, bad)
+
+    def _decode_line(
+        self, line: bytes, number: int, misfits: dict[str, list[tuple[int, Any]]]
+    ) -> Any:
+        """Decode one line, whatever is wrong with it that may be."""
+        try:
+            return self.decoder.decode(line)
+        except msgspec.ValidationError as error:
+            try:
+                return self._fitted(line, number, misfits)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                raise error from None
+        except msgspec.DecodeError:
+            finite = _without_constants(line)
+            if finite is None:
+                raise
+        return self._decode_line(finite, number, misfits)
 
     def _fitted(self, line: bytes, number: int, misfits: dict[str, list[tuple[int, Any]]]) -> Any:
         """Decode a line with values that do not fit, each of them as null if that may be.
@@ -420,6 +434,16 @@ class JsonDecoder:
     @staticmethod
     def _explain(error: msgspec.ValidationError) -> str:
         return str(error).replace(" - at `$.", " in `")
+
+
+def _without_constants(line: bytes) -> bytes | None:
+    """Return a line with null for ``NaN`` and ``Infinity``, None if that does not mend it."""
+    if b"NaN" not in line and b"Infinity" not in line:
+        return None
+    try:
+        return json.dumps(json.loads(line, parse_constant=lambda _: None)).encode()
+    except ValueError:
+        return None
 
 
 def fit(value: Any, kind: pa.DataType, nulls: Sequence[str] = ()) -> tuple[Any, bool]:
