@@ -55,7 +55,7 @@ Counts = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 def counted(counts: Counts, bad: Iterable[BadValues]) -> Counts:
-    """Return `counts` with further bad values; it is not changed."""
+    """Return `counts` with more bad values added; `counts` itself stays as it is."""
     found = [values for values in bad if values.numbers.size]
     for values in found:
         more = {"count": int(values.numbers.size), "examples": list(values.examples)}

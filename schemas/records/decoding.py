@@ -276,7 +276,7 @@ def parse_text(
         The texts, shape (n,), and the type. Blanks around a value that is not text do
         not count.
     nulls
-        Further texts that are null.
+        More texts that are null.
 
     Returns
     -------
