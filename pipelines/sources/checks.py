@@ -40,7 +40,11 @@ def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> N
             fact = "the time column cannot be used here"
             raise ConfigError(file, use.key, fact, use.column)
         kind = head.columns[use.column]
-        if pa.types.is_nested(kind) and not use.lists:
+        items = kind.value_type if use.lists and pa.types.is_list(kind) else kind
+        if use.text and pa.types.is_binary(items):
+            hint = "write it as text, or as a number"
+            raise ConfigError(file, use.key, "column is bytes, not text", use.column, hint)
+        if pa.types.is_nested(items):
             # For a feature the table of its learner, else any.
             table = use.key.rpartition(".features")[0] or "learner"
             hint = f"put lists of values into {table}.features.multi_valued"

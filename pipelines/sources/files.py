@@ -123,6 +123,8 @@ def _column_as(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
     if where < 0:
         return pa.nulls(batch.num_rows, field.type)
     column = batch.column(where)
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.storage
     if column.type == field.type:
         return column
     if pa.types.is_dictionary(column.type):

@@ -26,6 +26,7 @@ _FORMATS = {
     ".json": "jsonl",
 }
 _HEAD_LINES = 1000
+_INT64_DIGITS = 18
 
 
 class Head:
@@ -164,11 +165,11 @@ class Head:
         for use, name in uses:
             if name not in self.columns:
                 raise self.error(use, "no such column", name, columns_hint(self.columns))
-        for name in stream.key:
+        for use, name in [*uses[: len(stream.key)], *(use for use in uses if use[0] == "id")]:
             kind = self.columns[name]
             if not (pa.types.is_integer(kind) or pa.types.is_string(kind)
                     or pa.types.is_binary(kind)):  # fmt: skip
-                raise self.error("key", f"column {name} is {kind}, not text, bytes or integer")
+                raise self.error(use, f"column {name} is {kind}, not text, bytes or integer")
         self._check_time(plan.time)
 
     def _check_time(self, time: TimePlan) -> None:
@@ -220,9 +221,12 @@ class Head:
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """Return the type in which a Parquet column is carried.
 
-    Dictionaries become their values, large and view types plain ones, decimals and half
-    floats float64, columns of nulls text.
+    Dictionaries become their values, extension types what they are stored as, large, view
+    and fixed-size types plain ones; decimals become int64 if they are whole numbers that
+    fit, else float64, as half floats do.
     """
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -230,9 +234,12 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     if (pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
             or pa.types.is_fixed_size_binary(kind)):  # fmt: skip
         return pa.binary()
+    if pa.types.is_decimal(kind) and kind.scale == 0 and kind.precision <= _INT64_DIGITS:
+        return pa.int64()
     if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
         return pa.float64()
-    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
+    if (pa.types.is_large_list(kind) or pa.types.is_list(kind)
+            or pa.types.is_fixed_size_list(kind)):  # fmt: skip
         return pa.list_(plain_type(kind.value_type))
     return kind
 

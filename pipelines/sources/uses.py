@@ -19,14 +19,16 @@ class Use:
         The key of the configuration that names the column.
     column
         Its name.
-    numeric, lists
-        Whether it must be a number, and whether it may be a list.
+    numeric, lists, text
+        Whether it must be a number, whether it may be a list, and whether its values are
+        taken as text, which bytes may not be.
     """
 
     key: str
     column: str
     numeric: bool = False
     lists: bool = False
+    text: bool = False
 
 
 def impression_uses(config: Config) -> list[Use]:
@@ -35,14 +37,16 @@ def impression_uses(config: Config) -> list[Use]:
     for name, learner in config.named_learners.items():
         features, key = learner.features, f"{config.learner_table(name)}.features"
         uses += [Use(f"{key}.categorical", name) for name in features.categorical]
-        uses += [Use(f"{key}.multi_valued", m.column, lists=True) for m in features.multi_valued]
+        uses += [Use(f"{key}.multi_valued", m.column, lists=True, text=True)
+                 for m in features.multi_valued]  # fmt: skip
         uses += [Use(f"{key}.numeric.{name}", name, numeric=True) for name in features.numeric]
         uses += [Use(f"{key}.crosses", name) for cross in features.crosses for name in cross]
     if config.sampling.negative_rate.column is not None:
-        uses.append(Use("sampling.negative_rate.column", config.sampling.negative_rate.column))
+        key, column = "sampling.negative_rate.column", config.sampling.negative_rate.column
+        uses.append(Use(key, column, text=True))
     if config.sampling.keep is not None:
         uses += [Use("sampling.keep", name) for name in Predicate(config.sampling.keep).columns]
-    uses += [Use("monitor.slices", name) for name in config.monitor.slices]
+    uses += [Use("monitor.slices", name, text=True) for name in config.monitor.slices]
     return uses
 
 
