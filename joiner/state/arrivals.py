@@ -125,8 +125,8 @@ class Arrivals:
         came.encounters = encounters.select(slice(count))
         if not due:
             return came
-        _, key1, time, known = impressions.select(~shadowed)
-        came.keys = KeptKeys(key1, time, known)
+        keys = KeptKeys(impressions.key1, impressions.time, impressions.known)
+        came.keys = keys.select(~shadowed) if shadowed.any() else keys
         in_place = np.empty(size, np.bool_)
         in_place[order] = shadowed
         ends = np.cumsum([part.rows.size for part in due])
