@@ -13,14 +13,9 @@ import pyarrow.parquet as pq
 from headrace.pipelines.sources.source import Chunk
 from headrace.pipelines.sources.textfiles import read_lines
 from headrace.schemas.errors import UnreadableInputError
-from headrace.schemas.records.decoding import (
-    STRICT,
-    CsvDecoder,
-    JsonDecoder,
-    Lenience,
-    Lines,
-    Records,
-)
+from headrace.schemas.records.csvlines import CsvDecoder
+from headrace.schemas.records.decoding import STRICT, Lenience, Lines, Records
+from headrace.schemas.records.jsonlines import JsonDecoder
 
 
 @dataclass(frozen=True)

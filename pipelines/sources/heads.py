@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from headrace.pipelines.sources.textfiles import first_lines
 from headrace.schemas.config.models import StreamConfig
 from headrace.schemas.errors import ConfigError
-from headrace.schemas.records.decoding import TYPES, infer_json_schema
+from headrace.schemas.records.decoding import TYPES
 from headrace.schemas.records.eventing import EventPlan, TimePlan, parse_times
 from headrace.schemas.records.events import RESERVED_PREFIX
+from headrace.schemas.records.jsonlines import infer_json_schema
 
 _FORMATS = {
     ".parquet": "parquet",

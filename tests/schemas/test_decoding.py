@@ -5,13 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.schemas.records.badvalues import BadValues, counted
-from headrace.schemas.records.decoding import (
-    CsvDecoder,
-    JsonDecoder,
-    Lenience,
-    Lines,
-    infer_json_schema,
-)
+from headrace.schemas.records.csvlines import CsvDecoder
+from headrace.schemas.records.decoding import Lenience, Lines
+from headrace.schemas.records.jsonlines import JsonDecoder, infer_json_schema
 
 SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64()), ("x", pa.float64()), ("b", pa.bool_())])
 
