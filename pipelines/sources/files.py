@@ -16,6 +16,7 @@ from headrace.schemas.errors import UnreadableInputError
 from headrace.schemas.records.csvlines import CsvDecoder
 from headrace.schemas.records.decoding import STRICT, Lenience, Lines, Records
 from headrace.schemas.records.jsonlines import JsonDecoder
+from headrace.schemas.records.values import without_nulls
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,10 @@ class LogFile:
                 for batch in file.iter_batches(
                     batch_size=rows, row_groups=[group], columns=self.schema.names
                 ):
-                    columns = [_column_as(batch, field) for field in self.schema]
+                    columns = [
+                        without_nulls(_column_as(batch, field), self.lenience.nulls_of(field.type))
+                        for field in self.schema
+                    ]
                     batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
                     end = position + batch.num_rows
                     numbers = np.arange(position, end, dtype=np.int64)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from headrace.schemas.records.badvalues import BadValues
 from headrace.schemas.records.decoding import STRICT, Lenience, Lines, Records, Reject, misfit
 from headrace.schemas.records.events import Reason
-from headrace.schemas.records.values import fit
+from headrace.schemas.records.values import fit, without_nulls
 
 
 class JsonDecoder:
@@ -72,7 +72,8 @@ class JsonDecoder:
         for i, fields in enumerate(self.schema):
             name = f"f{i}"
             values = [getattr(record, name) for record in records]
-            columns.append(pa.array(values, fields.type))
+            nulls = self.lenience.nulls_of(fields.type)
+            columns.append(without_nulls(pa.array(values, fields.type), nulls))
         batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
         bad = [self._bad_values(name, found) for name, found in misfits.items()]
         return Records(batch, numbers + lines.first, rejects, bad)

@@ -48,6 +48,13 @@ def _without(column: pa.Array, null: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_in(column, value_set=null), None, column)
 
 
+def without_nulls(column: pa.Array, nulls: Sequence[str]) -> pa.Array:
+    """Return a column of text with null for some texts; other columns as they are."""
+    if not nulls or not pa.types.is_string(column.type):
+        return column
+    return _without(column, pa.array(nulls))
+
+
 def _convert(text: pa.Array, kind: pa.DataType) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
     none_bad = np.zeros(len(text), np.bool_)
     if pa.types.is_string(kind):

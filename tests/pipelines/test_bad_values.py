@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -161,3 +162,19 @@ def test_a_stream_that_is_mostly_invalid_is_no_success(tmp_path, capsys):
     )
     assert main([*command, "--allow-invalid"]) == 0
     assert "invalid" not in capsys.readouterr().err
+
+
+def test_null_values_hold_in_every_format(tmp_path):
+    """A text that is named is null in JSON and Parquet too."""
+    (tmp_path / "clicks.csv").write_text(CLICKS)
+    rows = [{"id": name, "time": START, "site": site} for name, site in (("a", "-"), ("b", "x"))]
+    (tmp_path / "impressions.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "impressions.parquet")
+    for form in ("jsonl", "parquet"):
+        text = CONFIG.format(form=form, stream='null_values = ["-"]').split("[learner]")[0]
+        lines = [line for line in text.splitlines() if not line.startswith("types")]
+        config = tmp_path / f"{form}.toml"
+        config.write_text("\n".join(lines).replace("impressions.*", f"impressions.{form}"))
+        result = headrace.replay(config, tmp_path / f"out-{form}")
+        samples = result.samples.to_table(columns=["id", "site"]).to_pydict()
+        assert dict(zip(*samples.values(), strict=True)) == {"a": None, "b": "x"}
