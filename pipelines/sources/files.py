@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headrace.pipelines.sources.source import Chunk
 from headrace.pipelines.sources.textfiles import read_lines
 from headrace.schemas.errors import UnreadableInputError
+from headrace.schemas.records.columns import ColumnDecoder
 from headrace.schemas.records.csvlines import CsvDecoder
-from headrace.schemas.records.decoding import STRICT, Lenience, Lines, Records
+from headrace.schemas.records.decoding import STRICT, Lenience, Lines
 from headrace.schemas.records.jsonlines import JsonDecoder
-from headrace.schemas.records.values import without_nulls
 
 
 @dataclass(frozen=True)
@@ -77,9 +75,10 @@ class LogFile:
             raise UnreadableInputError.at(self.path, position, error) from error
 
     def _read_parquet(self, rows: int, skip: int) -> Iterator[Chunk]:
+        decoder = ColumnDecoder(self.schema, self.lenience)
         position = 0
         with pq.ParquetFile(self.path) as file:
-            # A reader over several row groups would keep all of them in memory.
+            # A reader over several row groups keeps what it has read of each until its end.
             for group in range(file.num_row_groups):
                 end = position + file.metadata.row_group(group).num_rows
                 if end <= skip:
@@ -88,14 +87,8 @@ class LogFile:
                 for batch in file.iter_batches(
                     batch_size=rows, row_groups=[group], columns=self.schema.names
                 ):
-                    columns = [
-                        without_nulls(_column_as(batch, field), self.lenience.nulls_of(field.type))
-                        for field in self.schema
-                    ]
-                    batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
                     end = position + batch.num_rows
-                    numbers = np.arange(position, end, dtype=np.int64)
-                    yield Chunk(position, end, Records(batch, numbers))
+                    yield Chunk(position, end, decoder.decode(batch, position))
                     position = end
 
     def _read_text(self, rows: int, skip: int) -> Iterator[Chunk]:
@@ -114,20 +107,3 @@ class LogFile:
                 if end <= skip:
                     continue
                 yield Chunk(lines.first, end, decoder.decode(lines))
-
-
-def _column_as(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
-    """Return a column with the type that it has in the stream; nulls if the file lacks it."""
-    where = batch.schema.get_field_index(field.name)
-    if where < 0:
-        return pa.nulls(batch.num_rows, field.type)
-    column = batch.column(where)
-    if isinstance(column.type, pa.BaseExtensionType):
-        column = column.storage
-    if column.type == field.type:
-        return column
-    if pa.types.is_dictionary(column.type):
-        column = pc.dictionary_decode(column)
-    # A whole number too large for a fraction to hold is rounded, as in any conversion.
-    rounded = pa.types.is_integer(column.type) and pa.types.is_floating(field.type)
-    return column.cast(field.type, safe=not rounded)
