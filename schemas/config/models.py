@@ -115,7 +115,7 @@ class TimeConfig(Model):
     """
 
     column: str
-    unit: Literal["us", "ms", "s"] | None = None
+    unit: Literal["ns", "us", "ms", "s"] | None = None
     format: str | None = None
     zone: str = "UTC"
     any_year: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ from headrace.schemas.records.events import (
 )
 from headrace.schemas.records.hashing import Int64s, hash_columns
 
-_UNITS = {"us": MICROSECOND, "ms": MILLISECOND, "s": SECOND}
+_UNITS = {"ns": MICROSECOND, "us": MICROSECOND, "ms": MILLISECOND, "s": SECOND}
 ISO_FORMAT = "iso8601"
 
 
@@ -50,7 +50,8 @@ class TimePlan:
     column
         Name of the column.
     unit
-        Of integers since 1970-01-01 UTC: ``us``, ``ms`` or ``s``.
+        Of integers since 1970-01-01 UTC: ``ns`` (floored to microseconds), ``us``, ``ms``
+        or ``s``.
     format, zone
         Of text: a format of `strptime`, or `ISO_FORMAT`; and the zone of times without one.
     """
@@ -128,18 +129,22 @@ def parse_times(
         unreadable = parsed.is_null().to_numpy(zero_copy_only=False) & ~null
         time = _int64(parsed)
     elif pa.types.is_timestamp(kind):
-        time = _int64(column.cast(pa.timestamp("us", kind.tz), safe=False))
+        moments = column.cast(pa.timestamp("us", kind.tz), safe=False)
+        time = _int64(moments if kind.tz is not None else _in_zone(moments, plan.zone))
     elif plan.unit is None:
         raise TypeError(f"column {plan.column} is {kind} and needs a unit or a format")
     elif pa.types.is_integer(kind):
         time = _int64(column)
+        if plan.unit == "ns":
+            time = np.where(time < 0, -1, time // 1_000)
         unit = _UNITS[plan.unit]
         # Checked before it is multiplied: the product might wrap around into range.
         unreadable = (time < EARLIEST) | (time >= LATEST // unit)
         time = np.where(unreadable, 0, time * unit)
     elif pa.types.is_floating(kind):
         seconds = pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False)
-        scaled = np.rint(seconds * _UNITS[plan.unit])
+        per_unit = 1e-3 if plan.unit == "ns" else _UNITS[plan.unit]
+        scaled = np.rint(seconds * per_unit)
         unreadable = ~((scaled >= EARLIEST) & (scaled < LATEST))
         time = np.where(unreadable, 0, scaled).astype(np.int64)
     else:
@@ -156,24 +161,70 @@ def _parse_text_times(column: pa.Array, plan: TimePlan) -> pa.Array:
     assert plan.format is not None
     text = column.cast(pa.string())
     if plan.format == ISO_FORMAT:
-        try:
-            return text.cast(pa.timestamp("us", "UTC"))
-        except pa.ArrowInvalid:
-            return pa.array([_iso(value) for value in text.to_pylist()], pa.timestamp("us", "UTC"))
-    naive = pc.strptime(text, format=plan.format, unit="us", error_is_null=True)
+        return _parse_iso(text, plan.zone)
+    text, fraction, form = _without_fraction(text, plan.format)
+    parsed = pc.strptime(text, format=form, unit="us", error_is_null=True)
+    if parsed.type.tz is None:
+        parsed = _in_zone(parsed, plan.zone)
+    if fraction is None:
+        return parsed
+    return pc.add(parsed.cast(pa.int64()), fraction).cast(parsed.type)
+
+
+def _in_zone(naive: pa.Array, zone: str) -> pa.Array:
     # A time in an hour that the zone repeats is of the first pass; one in an hour that it
     # skips is the end of the gap.
-    return pc.assume_timezone(naive, plan.zone, ambiguous="earliest", nonexistent="latest")
+    return pc.assume_timezone(naive, zone, ambiguous="earliest", nonexistent="latest")
 
 
-def _iso(value: str | None) -> Any:
-    from datetime import UTC, datetime
-
+def _parse_iso(text: pa.Array, zone: str) -> pa.Array:
+    """Parse ISO 8601; a time without an offset is of the zone."""
+    offset = pc.match_substring_regex(text, _OFFSET)
     try:
-        parsed = datetime.fromisoformat(value) if value is not None else None
+        if pc.all(offset).as_py():
+            return text.cast(pa.timestamp("us", "UTC"))
+        absolute = pc.if_else(offset, text, None).cast(pa.timestamp("us", "UTC"))
+        naive = pc.if_else(offset, None, text).cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:  # one at least is not ISO, or of a form that Arrow does not know
+        parsed = [_iso(value) for value in text.to_pylist()]
+        aware = [value is not None and value.tzinfo is not None for value in parsed]
+        chosen = zip(parsed, aware, strict=True)
+        absolute = pa.array([v if a else None for v, a in chosen], pa.timestamp("us", "UTC"))
+        chosen = zip(parsed, aware, strict=True)
+        naive = pa.array([None if a else v for v, a in chosen], pa.timestamp("us"))
+    return pc.coalesce(absolute, _in_zone(naive, zone).cast(absolute.type))
+
+
+_OFFSET = r"([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$"
+
+
+def _iso(value: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(value) if value is not None else None
     except ValueError:
         return None
-    return parsed.replace(tzinfo=UTC) if parsed is not None and parsed.tzinfo is None else parsed
+
+
+def _without_fraction(text: pa.Array, form: str) -> tuple[pa.Array, pa.Array | None, str]:
+    """Take the fraction of the second out of text and format: Arrow does not parse it.
+
+    Returns
+    -------
+    text, fraction, form
+        The text without it, null where there is none; microseconds, int64; and the format
+        without ``%f``. The fraction is None if the format has none.
+    """
+    before, mark, after = form.partition("%f")
+    if not mark:
+        return text, None, form
+    if not before.endswith(("%S.", "%S,")) or "%f" in after:
+        raise ValueError("%f must follow %S and a point or comma, once")
+    # The last such group of digits: dates may have points too.
+    parts = pc.extract_regex(text, r"^(?P<head>.*)[.,](?P<digits>[0-9]{1,6})(?P<tail>.*)$")
+    head, digits, tail = (pc.struct_field(parts, name) for name in ("head", "digits", "tail"))
+    whole = pc.binary_join_element_wise(head, tail, "")
+    micros = pc.utf8_rpad(digits, 6, "0").cast(pa.int64())
+    return whole, micros, before[:-1] + after
 
 
 class EventBuilder:

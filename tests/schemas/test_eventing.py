@@ -18,6 +18,17 @@ MAY_1 = 1_777_593_600_000_000  # 2026-05-01 00:00 UTC
         (pa.array([MAY_1 // 1000], pa.timestamp("ms")), {}, MAY_1),
         (pa.array(["2026-05-01 02:00:00"]), BERLIN, MAY_1),
         (pa.array(["2026-05-01T02:00:00.5+02:00"]), {"format": "iso8601"}, MAY_1 + 500_000),
+        (pa.array(["2026-05-01T02:00:00"]), {"format": "iso8601", "zone": "Europe/Berlin"}, MAY_1),
+        (pa.array(["20260501T020000"]), {"format": "iso8601", "zone": "Europe/Berlin"}, MAY_1),
+        (pa.array(["2026-05-01 00:00:00Z"]), {"format": "iso8601", "zone": "Europe/Berlin"}, MAY_1),
+        (pa.array(["01/May/2026:02:00:00 +0200"]), {"format": "%d/%b/%Y:%H:%M:%S %z"}, MAY_1),
+        (pa.array(["2026-05-01 02:00:00,25"]),
+         {"format": "%Y-%m-%d %H:%M:%S,%f", "zone": "Europe/Berlin"}, MAY_1 + 250_000),
+        (pa.array(["01.05.2026 02:00:00.000001+02:00"]), {"format": "%d.%m.%Y %H:%M:%S.%f%z"},
+         MAY_1 + 1),
+        (pa.array([MAY_1 * 1000 + 999]), {"unit": "ns"}, MAY_1),
+        (pa.array([MAY_1 * 1000 + 7_200_000_000_999], pa.timestamp("ns")),
+         {"zone": "Europe/Berlin"}, MAY_1),
         # In an hour that comes twice the first pass counts, in a skipped one the gap's end.
         (pa.array(["2026-10-25 02:30:00"]), BERLIN,
          1_792_888_200_000_000),
@@ -25,7 +36,10 @@ MAY_1 = 1_777_593_600_000_000  # 2026-05-01 00:00 UTC
          1_774_746_000_000_000),
     ],
     ids=["integers with a unit", "floats with a unit", "Arrow timestamps", "text in a zone",
-         "ISO text with an offset", "the hour that a zone repeats", "the hour that a zone skips"],
+         "ISO text with an offset", "ISO text in a zone", "ISO text of another form",
+         "ISO text with an offset beside a zone", "text of Apache", "text of Python's logging",
+         "a fraction before an offset", "nanoseconds", "Arrow timestamps in a zone",
+         "the hour that a zone repeats", "the hour that a zone skips"],
 )  # fmt: skip
 def test_times_of_every_notation_become_microseconds_utc(column, config, time):
     """Unit, format and zone are as declared."""
@@ -43,6 +57,8 @@ def test_times_of_every_notation_become_microseconds_utc(column, config, time):
         (pa.array([float("nan")]), {"unit": "s"}),
         (pa.array(["yesterday"]), {"format": "%Y-%m-%d"}),
         (pa.array(["yesterday"]), {"format": "iso8601"}),
+        (pa.array(["2026-05-01 02:00:00"]), {"format": "%Y-%m-%d %H:%M:%S.%f"}),
+        (pa.array([-1]), {"unit": "ns"}),
     ],
     ids=[
         "microseconds read as seconds",
@@ -52,6 +68,8 @@ def test_times_of_every_notation_become_microseconds_utc(column, config, time):
         "not a number",
         "text of another format",
         "text that is not ISO",
+        "text without its fraction",
+        "nanoseconds before 1970",
     ],
 )
 def test_what_is_not_a_time_of_1970_to_2099_is_bad(column, config):
