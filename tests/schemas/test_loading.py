@@ -156,7 +156,7 @@ def test_an_error_in_a_learner_names_its_table(tmp_path, old, new, message):
          "sampling.negative_rate.default: input should be less than or equal to 1 (got 1.5); "
          "use a rate in (0, 1]"),
         ('unit = "us" }\n\n[actions', 'unit = "min" }\n\n[actions',
-         "impressions.time.unit: input should be 'us', 'ms' or 's' (got 'min'); "
+         "impressions.time.unit: input should be 'ns', 'us', 'ms' or 's' (got 'min'); "
          "use one of these values"),
         ('unit = "us" }\n\n[actions', 'format = "%Y", zone = "Mars" }\n\n[actions',
          "impressions.time.zone: unknown time zone (got 'Mars'); use an IANA name such as \"UTC\""),
