@@ -260,6 +260,9 @@ def describe(inputs: Inputs, validation: Validation) -> None:
         )
         console.print(f"  key {key}; event time {stream.time_column}")
         console.print(f"  {_describe(stream.first_records, stream.sorts)}")
+        for reason, example in stream.first_records.examples.items():
+            console.print("  [yellow]attention[/yellow]", end=" ")
+            console.print(f"{reason}: {example}", markup=False)
         for column, causes in stream.first_records.bad_values.items():
             for cause, found in causes.items():
                 console.print(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import Preview, preview
+from headrace.schemas.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,17 @@ def validate(inputs: Inputs) -> Validation:
     Raises
     ------
     ConfigError
-        If a replay would refuse to start.
+        If a replay would refuse to start, or if all first records of a stream are invalid.
     """
     streams = []
-    for stream, first in zip(inputs.streams, preview(inputs), strict=True):
+    for stream, first in zip(inputs.streams, preview(inputs, every_file=True), strict=True):
+        if first.records and first.invalid == first.records:
+            reason, example = next(iter(first.examples.items()))
+            raise ConfigError(
+                inputs.config.file, stream.table,
+                f"all of the first {first.records:,} records are invalid ({reason}: {example})",
+                hint="is this the right file, key, time and format?",
+            )  # fmt: skip
         logs, events = inputs.logs_of(stream.number), stream.events
         key = {name: str(logs[0].schema.field(name).type) for name in events.key}
         size = sum(log.size for log in logs)

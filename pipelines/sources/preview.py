@@ -6,14 +6,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.sources.source import Chunk
 from headrace.schemas.config.durations import DAY
 from headrace.schemas.errors import ConfigError
-from headrace.schemas.records.badvalues import Counts, counted
+from headrace.schemas.records.badvalues import Counts, counted, together
 from headrace.schemas.records.eventing import EventBuilder
 from headrace.schemas.records.events import TIME, Reason
 
 YEAR = 365 * DAY
 _HEAD_ROWS = 1_000
+_SHOWN = 120
 
 
 @dataclass(frozen=True)
@@ -26,24 +28,39 @@ class Preview:
         How many were read.
     reasons
         Invalid records by reason.
+    examples
+        What is wrong with the first invalid record of each reason.
     first_time, last_time
         Least and greatest event time, microseconds; None without a valid one.
     in_order
-        Whether event times never fall.
+        Whether event times never fall within a file.
     bad_values
         Values that do not fit their column, by column and cause.
     """
 
     records: int
     reasons: dict[str, int]
+    examples: dict[str, str]
     first_time: int | None
     last_time: int | None
     in_order: bool
     bad_values: Counts = field(default_factory=dict)
 
+    @property
+    def invalid(self) -> int:
+        """How many of the records are invalid."""
+        return sum(self.reasons.values())
 
-def preview(inputs: Inputs) -> tuple[Preview, ...]:
+
+def preview(inputs: Inputs, every_file: bool = False) -> tuple[Preview, ...]:
     """Read the first records of every stream, and refuse times whose unit cannot be right.
+
+    Parameters
+    ----------
+    inputs
+        The job.
+    every_file
+        Whether to read the first records of every file, or of the first file that has any.
 
     Returns
     -------
@@ -58,7 +75,7 @@ def preview(inputs: Inputs) -> tuple[Preview, ...]:
     """
     found = []
     for stream in inputs.streams:
-        first = _first_records(inputs, stream.number)
+        first = _first_records(inputs, stream.number, every_file)
         found.append(first)
         time = inputs.config.streams[stream.table].time
         unit = time.unit
@@ -83,18 +100,47 @@ _LARGER = {"us": 'milliseconds ("ms") or seconds ("s")', "ms": 'seconds ("s")'}
 _SMALLER = {"s": 'milliseconds ("ms") or microseconds ("us")', "ms": 'microseconds ("us")'}
 
 
-def _first_records(inputs: Inputs, stream: int) -> Preview:
-    """Read the first records of a stream's first file as a replay would."""
-    builder = EventBuilder(inputs.streams[stream].events, 0)
-    for chunk in inputs.logs_of(stream)[0].chunks(_HEAD_ROWS):
-        events = builder.check(chunk.records)
-        time = events.batch.column(TIME).to_numpy()
-        return Preview(
-            chunk.end - chunk.begin,
-            dict(Counter(reject.reason.value for reject in events.rejects)),
-            int(time.min()) if time.size else None,
-            int(time.max()) if time.size else None,
-            bool((time[1:] >= time[:-1]).all()),
-            counted({}, events.bad),
-        )
-    return Preview(0, {}, None, None, True)
+def _first_records(inputs: Inputs, stream: int, every_file: bool) -> Preview:
+    """Read the first records of a stream's files as a replay would."""
+    found = Preview(0, {}, {}, None, None, True)
+    for log in inputs.logs_of(stream):
+        builder = EventBuilder(inputs.streams[stream].events, 0)
+        for chunk in log.chunks(_HEAD_ROWS):
+            found = _together(found, _of_chunk(chunk, builder))
+            if chunk.end >= _HEAD_ROWS:
+                break
+        if found.records and not every_file:
+            break
+    return found
+
+
+def _of_chunk(chunk: Chunk, builder: EventBuilder) -> Preview:
+    events = builder.check(chunk.records)
+    time = events.batch.column(TIME).to_numpy()
+    examples: dict[str, str] = {}
+    for reject in events.rejects:
+        examples.setdefault(reject.reason.value, f"{reject.detail}: {reject.record[:_SHOWN]}")
+    return Preview(
+        chunk.end - chunk.begin,
+        dict(Counter(reject.reason.value for reject in events.rejects)),
+        examples,
+        int(time.min()) if time.size else None,
+        int(time.max()) if time.size else None,
+        bool((time[1:] >= time[:-1]).all()),
+        counted({}, events.bad),
+    )
+
+
+def _together(one: Preview, other: Preview) -> Preview:
+    """Return what two parts of a stream are together."""
+    first = [time for time in (one.first_time, other.first_time) if time is not None]
+    last = [time for time in (one.last_time, other.last_time) if time is not None]
+    return Preview(
+        one.records + other.records,
+        dict(Counter(one.reasons) + Counter(other.reasons)),
+        {**other.examples, **one.examples},
+        min(first, default=None),
+        max(last, default=None),
+        one.in_order and other.in_order,
+        together([one.bad_values, other.bad_values]),
+    )

@@ -178,3 +178,22 @@ def test_null_values_hold_in_every_format(tmp_path):
         result = headrace.replay(config, tmp_path / f"out-{form}")
         samples = result.samples.to_table(columns=["id", "site"]).to_pydict()
         assert dict(zip(*samples.values(), strict=True)) == {"a": None, "b": "x"}
+
+
+def test_validate_shows_what_is_wrong_with_records_of_every_file(tmp_path, capsys):
+    """One example a reason; a stream of which nothing is valid is refused."""
+    write(tmp_path, "csv")
+    header = "id,time,price,age,new"
+    good = "\n".join([header, *(f"k{n},{START},1,1,1" for n in range(9))])
+    (tmp_path / "impressions.0.csv").write_text(good)
+    (tmp_path / "impressions.1.csv").write_text(f"{header}\nz,soon,1,1,1\n")
+    (tmp_path / "impressions.csv").unlink()
+    text = (tmp_path / "join.toml").read_text().replace('"impressions.*"', '"impressions.*.csv"')
+    (tmp_path / "join.toml").write_text(text)
+    assert main(["validate", str(tmp_path / "join.toml")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "first 10 records" in said
+    assert "wrong_type: column time is not int64: z,soon,1,1,1" in said
+    (tmp_path / "impressions.0.csv").write_text(header)
+    assert main(["validate", str(tmp_path / "join.toml")]) == 2
+    assert "impressions: all of the first 1 records are invalid" in capsys.readouterr().err

