@@ -54,7 +54,7 @@ def test_a_replay_writes_every_output(result):
         click["model"]["path"]
     ]
     assert set(summary) == {
-        "input", "outcomes", "end_of_log", "samples", "joined", "window_s", "learners",
+        "input", "outcomes", "bad_values", "end_of_log", "samples", "joined", "window_s", "learners",
         "elapsed_s", "events_per_s", "peak_rss_mb", "versions",
     }  # fmt: skip
     assert set(click) == {
