@@ -54,8 +54,8 @@ def test_a_replay_writes_every_output(result):
         click["model"]["path"]
     ]
     assert set(summary) == {
-        "input", "outcomes", "bad_values", "end_of_log", "samples", "joined", "window_s", "learners",
-        "elapsed_s", "events_per_s", "peak_rss_mb", "versions",
+        "input", "outcomes", "bad_values", "end_of_log", "samples", "joined", "window_s",
+        "learners", "elapsed_s", "events_per_s", "peak_rss_mb", "versions",
     }  # fmt: skip
     assert set(click) == {
         "label", "algorithm", "samples", "log_loss", "normalized_entropy", "auc", "calibration",
