@@ -59,11 +59,11 @@ class UnreadableInputError(HeadraceError):
         )
 
 
-class MissingColumnError(HeadraceError):
-    """A table without a column that a model was learned from."""
+class TableError(HeadraceError):
+    """A table that lacks a column of a model, or has it with another type."""
 
     @classmethod
-    def among(cls, name: str, there: Iterable[str], needed: Iterable[str]) -> MissingColumnError:
+    def among(cls, name: str, there: Iterable[str], needed: Iterable[str]) -> TableError:
         """Name the missing column, those that are there, and those that are needed."""
         return cls(
             f"no column {name} in the table (got {', '.join(there)}); "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import headrace
@@ -78,6 +79,18 @@ def test_a_replay_leaves_its_process_as_it_was(tmp_path):
     )
 
 
+def test_importing_beam_logs_nothing(tmp_path):
+    """Nor does it leave a handler behind that would print what others log."""
+    script = LOG + (
+        "import logging\n"
+        "headrace.replay('log/headrace.toml', 'out')\n"
+        "root = logging.getLogger()\n"
+        "assert (root.level, root.handlers) == (logging.WARNING, []), root.handlers\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
 @pytest.fixture
 def tables(log):
     """The configuration of the log as a mapping."""
@@ -130,3 +143,24 @@ def test_the_summary_that_is_read_back_equals_the_one_returned(tables, tmp_path)
     assert result.joined["click"].count_rows() == result.summary.joined.actions["click"]
     with pytest.raises(headrace.FolderError, match="has no summary"):
         headrace.load_result(tmp_path)
+
+
+def test_a_model_knows_the_types_of_its_log(tables, tmp_path):
+    """Whole numbers that pandas made fractions are whole again; other types are refused."""
+    shown = pq.read_table(tables["impressions"]["path"])
+    numbers = [None if row % 7 == 0 else row % 3 for row in range(shown.num_rows)]
+    pq.write_table(shown.append_column("n", pa.array(numbers)), tmp_path / "shown.parquet")
+    tables["impressions"]["path"] = str(tmp_path / "shown.parquet")
+    tables["learner"]["features"] = {"categorical": ["n", "device"]}
+    result = headrace.replay(tables, tmp_path / "out")
+    model = headrace.load_model(tmp_path / "out")
+    table = result.samples.to_table()
+    frame = table.to_pandas()
+    assert frame["n"].dtype == "float64"
+    expected = model.predict_proba(table)
+    np.testing.assert_array_equal(model.predict_proba(frame), expected)
+    categories = frame.astype({"device": "category"})
+    np.testing.assert_array_equal(model.predict_proba(categories), expected)
+    with pytest.raises(headrace.HeadraceError, match="column device must be string"):
+        model.predict_proba(frame.assign(device=1))
+    assert model.predict_proba(frame.assign(n=None)).shape == expected.shape

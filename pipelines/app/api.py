@@ -6,7 +6,9 @@ exception: while a replay runs, it notes an interrupt (Ctrl-C) before passing it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -194,6 +196,17 @@ def replay(
     return replay_inputs(inputs, Path(out), resume, watch, announce, beam_options)
 
 
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep Beam from setting logging up where nobody has: it would print all that others log."""
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
 def replay_inputs(
     inputs: Inputs,
     out: Path,
@@ -206,7 +219,7 @@ def replay_inputs(
     preview(inputs)
     # Lock the folder first: importing Beam takes seconds, and a second run must be refused
     # immediately.
-    with opened(out, inputs.files) as place:
+    with opened(out, inputs.files) as place, _unlogged():
         from headrace.pipelines.jobs.replay import replay as run_replay
 
         replayed = run_replay(inputs, place, beam_options, watch, resume, announce)

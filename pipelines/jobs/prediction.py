@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from headrace.learners.features import FeatureEncoder
 from headrace.learners.learner import Learner
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.learners.snapshot import load_snapshot
+from headrace.pipelines.sources.heads import plain_type
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
 from headrace.schemas.config.models import FeaturesConfig, SamplingConfig
-from headrace.schemas.errors import MissingColumnError, SnapshotError
+from headrace.schemas.errors import SnapshotError, TableError
 
 
 class Model:
@@ -71,8 +73,8 @@ class Model:
 
         Raises
         ------
-        MissingColumnError
-            If a column is missing.
+        TableError
+            If a column is missing, or not of the type that it has in the log.
         """
         batch = self._batch(table)
         margin = self.learner.predict(self.encoder.encode(batch))
@@ -89,20 +91,37 @@ class Model:
         frame = nw.from_native(table, eager_only=True)
         missing = [name for name in self.columns if name not in frame.columns]
         if missing:
-            raise MissingColumnError.among(missing[0], frame.columns, self.columns)
+            raise TableError.among(missing[0], frame.columns, self.columns)
         arrow = frame.select(list(self.columns)).to_arrow().combine_chunks()
-        return pa.RecordBatch.from_arrays(
-            [_one(arrow.column(name)) for name in self.columns], list(self.columns)
-        )
+        learned = self.manifest["columns"]
+        columns = [_as_learned(name, arrow.column(name), learned.get(name, ""))
+                   for name in self.columns]  # fmt: skip
+        return pa.RecordBatch.from_arrays(columns, list(self.columns))
 
 
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column as one array, large text as plain text: the types of samples."""
+def _as_learned(name: str, column: pa.ChunkedArray, learned: str) -> pa.Array:
+    """Return a column as one array of the type of the log, for values hash by their type."""
     whole = column.combine_chunks()
     whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
-    if pa.types.is_large_string(whole.type) or pa.types.is_string_view(whole.type):
-        return whole.cast(pa.string())
-    return whole
+    if pa.types.is_dictionary(whole.type):
+        whole = whole.dictionary_decode()
+    kind = plain_type(whole.type)
+    whole = whole.cast(kind)
+    if str(kind) == learned or not learned:
+        return whole
+    if pa.types.is_null(kind):
+        return pa.nulls(len(whole), pa.type_for_alias(learned))
+    # pandas has whole numbers beside nulls as fractions, and other widths are no difference.
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        with contextlib.suppress(ValueError, pa.ArrowInvalid):
+            expected = pa.type_for_alias(learned)
+            if pa.types.is_integer(expected) or pa.types.is_floating(expected):
+                return whole.cast(expected)
+    if pa.types.is_list(kind) and learned.startswith("list"):
+        return whole
+    raise TableError(
+        f"column {name} must be {learned}, as in the log (got {whole.type}); convert it"
+    )
 
 
 def load_model(path: str | Path, algorithms: Algorithms = ALGORITHMS) -> Model:

@@ -59,6 +59,11 @@ def train_job(inputs: Inputs, folder: Path) -> TrainJob:
             mode="json", exclude={"replay": True, "join": {"shards"}, "learner": True}
         ),
         "schema_fingerprint": schema_fingerprint(sample_schema(inputs.join, inputs.logs[0].schema)),
+        "columns": {
+            name: str(inputs.logs[0].schema.field(name).type)
+            for learner in inputs.train.learners.values()
+            for name in learner.features.columns
+        },
         "sources": [log.name for log in inputs.logs],
     }
     return TrainJob(

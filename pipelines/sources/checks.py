@@ -54,7 +54,8 @@ def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> N
         kind = head.columns[use.column]
         if (
             use.numeric
-            and head.format != "csv"
+            # What CSV does not declare is read as the number that it is to be.
+            and (head.format != "csv" or use.column in head.stream.types)
             and not (
                 pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
             )

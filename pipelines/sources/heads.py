@@ -107,7 +107,12 @@ class Head:
     def _csv_header(self, path: str) -> tuple[str, ...]:
         head = first_lines(path, 1)
         text = head[0].decode("utf-8-sig", "replace") if head else ""
-        (names,) = csv.reader([text], delimiter=self.stream.delimiter)
+        try:
+            (names,) = csv.reader([text], delimiter=self.stream.delimiter)
+        except csv.Error as error:
+            fact = f"has a header line that is not CSV ({error})"
+            hint = "lines must end with \\n or \\r\\n"
+            raise self.error("path", fact, self.names[path], hint) from error
         self.headers[path] = tuple(name.strip() for name in names)
         return self.headers[path]
 
@@ -131,8 +136,13 @@ class Head:
                     raise self.error("path", fact, hint=hint)
                 found[field.name] = before if widened is None else widened
                 first.setdefault(field.name, path)
-        if not found and self.format == "jsonl":  # only declared columns are left to go by
-            return declared
+        needed = {*self.stream.key, self.stream.time.column}
+        if not found and self.format == "jsonl" and needed <= declared.keys():
+            return declared  # nothing else is left to go by
+        if not found and self.format == "jsonl":
+            fact = "has no line that is a JSON object, so its columns are not known"
+            hint = f"declare key and time in {self.key}.types"
+            raise self.error("path", fact, self.paths[0], hint)
         if not found:
             raise self.error("path", "is empty and has no header line", self.paths[0])
         for name, kind in declared.items():

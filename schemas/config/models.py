@@ -7,6 +7,8 @@ log be read) is checked by `headrace.pipelines.sources.inputs`.
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
@@ -83,6 +85,13 @@ def _one_or_more(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _once(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"names {name} twice; name each column once")
+    return names
+
+
 def _rate(value: object) -> object:
     return {"default": value} if isinstance(value, int | float) else value
 
@@ -97,6 +106,7 @@ Duration = Annotated[int, BeforeValidator(_duration), Field(ge=0)]
 Moment = Annotated[int, BeforeValidator(_moment), Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+Columns = Annotated[tuple[str, ...], BeforeValidator(_one_or_more), AfterValidator(_once)]
 ColumnType = Literal["string", "bytes", "int64", "float64", "bool"]
 
 
@@ -142,7 +152,7 @@ class StreamConfig(Model):
     """One input stream: its files, join key and event time."""
 
     path: Names = Field(min_length=1)
-    key: Names = Field(min_length=1)
+    key: Columns = Field(min_length=1)
     time: TimeConfig
     order: Literal["sorted", "sort"] = "sorted"
     format: Literal["parquet", "csv", "jsonl"] | None = None
@@ -151,6 +161,13 @@ class StreamConfig(Model):
     bad_values: Literal["null", "reject"] = "null"
     null_values: tuple[str, ...] | None = None
     complete_until: Moment | None = None
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_byte(cls, delimiter: str) -> str:
+        if not delimiter.isascii() or delimiter in '"\r\n\0':
+            raise ValueError("must be one ASCII character that is not a quote; use , ; | or \\t")
+        return delimiter
 
 
 class ImpressionsConfig(StreamConfig):
@@ -256,6 +273,20 @@ class FeaturesConfig(Model):
     numeric: dict[str, NumericForm] = {}
     crosses: tuple[tuple[str, ...], ...] = ()
 
+    @field_validator("numeric")
+    @classmethod
+    def _ascending(cls, numeric: dict[str, NumericForm]) -> dict[str, NumericForm]:
+        for name, form in numeric.items():
+            edges = () if isinstance(form, str) else form
+            rising = all(a < b for a, b in itertools.pairwise(edges))
+            if not isinstance(form, str) and not (
+                edges and rising and all(math.isfinite(edge) for edge in edges)
+            ):
+                raise ValueError(
+                    f"the edges of {name} must be numbers that rise; write such as [18, 30, 50]"
+                )
+        return numeric
+
     @field_validator("crosses")
     @classmethod
     def _at_least_two(cls, crosses: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
@@ -331,7 +362,7 @@ class LearnerConfig(Model):
 class MonitorConfig(Model):
     """What is monitored: overall, and by the values of the slice columns."""
 
-    slices: tuple[str, ...] = ()
+    slices: Columns = ()
     window: Duration = HOUR
     near_misses: bool = False
 

@@ -49,7 +49,10 @@ class Predicate:
 
     def __post_init__(self) -> None:
         names: list[str] = []
-        _check(self._tree(), names)
+        try:
+            _check(self._tree(), names)
+        except RecursionError:
+            raise ValueError(f"is nested too deeply; {_HINT}") from None
         object.__setattr__(self, "columns", tuple(dict.fromkeys(names)))
 
     def _tree(self) -> ast.expr:
@@ -57,6 +60,8 @@ class Predicate:
             return ast.parse(self.text.strip(), mode="eval").body
         except SyntaxError as error:
             raise ValueError(f"is not a valid condition ({error.msg}); {_HINT}") from error
+        except (RecursionError, MemoryError):
+            raise ValueError(f"is nested too deeply; {_HINT}") from None
 
     def evaluate(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
         """Return which rows meet the condition, bool, shape (n,).
@@ -68,7 +73,9 @@ class Predicate:
         """
         try:
             found = _evaluate(self._tree(), batch)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        except (
+            pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, OverflowError,
+        ) as error:  # fmt: skip
             raise ValueError(f"cannot be evaluated ({error}); {_HINT}") from error
         if not pa.types.is_boolean(found.type):
             raise ValueError(f"is {found.type}, not true or false; {_HINT}")

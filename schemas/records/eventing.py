@@ -134,6 +134,8 @@ def parse_times(
     elif plan.unit is None:
         raise TypeError(f"column {plan.column} is {kind} and needs a unit or a format")
     elif pa.types.is_integer(kind):
+        if pa.types.is_uint64(kind):
+            column = pc.min_element_wise(column, pa.scalar(2**63 - 1, kind), skip_nulls=False)
         time = _int64(column)
         if plan.unit == "ns":
             time = np.where(time < 0, -1, time // 1_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -15,6 +16,9 @@ from headrace.schemas.records.badvalues import BadValues
 from headrace.schemas.records.decoding import STRICT, Lenience, Lines, Records, Reject, misfit
 from headrace.schemas.records.events import Reason
 from headrace.schemas.records.values import fit, without_nulls
+
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a line may raise; the last if it is nested deeply."""
 
 
 class JsonDecoder:
@@ -54,7 +58,7 @@ class JsonDecoder:
             if not all(lines.lines):
                 raise msgspec.DecodeError("empty line")
             records = [self.decoder.decode(line) for line in lines.lines]
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _BROKEN:
             # At least one line is broken: find out which.
             good = []
             records, misfits = [], {}
@@ -64,7 +68,7 @@ class JsonDecoder:
                     good.append(at)
                 except msgspec.ValidationError as error:
                     rejects.append(lines.reject(at, Reason.WRONG_TYPE, self._explain(error)))
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                except _BROKEN as error:
                     detail = str(error) if line else "empty line"
                     rejects.append(lines.reject(at, Reason.UNDECODABLE, detail))
             numbers = np.array(good, np.int64)
@@ -87,10 +91,12 @@ class JsonDecoder:
         except msgspec.ValidationError as error:
             try:
                 return self._fitted(line, number, misfits)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                raise error from None
+            except _BROKEN:
+                finite = _finite(line)
+                if finite is None:
+                    raise error from None
         except msgspec.DecodeError:
-            finite = _without_constants(line)
+            finite = _finite(line)
             if finite is None:
                 raise
         return self._decode_line(finite, number, misfits)
@@ -123,14 +129,21 @@ class JsonDecoder:
         return str(error).replace(" - at `$.", " in `")
 
 
-def _without_constants(line: bytes) -> bytes | None:
-    """Return a line with null for ``NaN`` and ``Infinity``, None if that does not mend it."""
-    if b"NaN" not in line and b"Infinity" not in line:
-        return None
+def _finite(line: bytes) -> bytes | None:
+    """Return a line with null for numbers that are none or too large, None without any."""
+    found = False
+
+    def null(text: str) -> float | None:
+        nonlocal found
+        number = float(text)
+        found |= not math.isfinite(number)
+        return number if math.isfinite(number) else None
+
     try:
-        return json.dumps(json.loads(line, parse_constant=lambda _: None)).encode()
-    except ValueError:
+        record = json.loads(line, parse_constant=null, parse_float=null)
+    except (ValueError, RecursionError):
         return None
+    return json.dumps(record).encode() if found else None
 
 
 def _json_type(kind: pa.DataType) -> Any:
@@ -160,7 +173,7 @@ def infer_json_schema(lines: Sequence[bytes]) -> pa.Schema:
     for line in lines:
         try:
             record = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _BROKEN:
             continue
         if isinstance(record, dict):
             for name, value in record.items():

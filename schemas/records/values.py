@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,7 +72,12 @@ def _convert(text: pa.Array, kind: pa.DataType) -> tuple[pa.Array, npt.NDArray[n
     values = pc.if_else(fits, text, None)
     bad = ~fits.to_numpy(zero_copy_only=False)
     try:
-        return values.cast(kind), bad
+        values = values.cast(kind)
+        if pa.types.is_floating(kind):  # such as 1e999
+            infinite = pc.fill_null(pc.is_inf(values), False)
+            values = pc.if_else(infinite, None, values)
+            bad = bad | infinite.to_numpy(zero_copy_only=False)
+        return values, bad
     except pa.ArrowInvalid:
         # Nineteen digits may exceed 64 bits.
         numbers = [None if value is None else int(value) for value in values.to_pylist()]
@@ -94,12 +100,15 @@ def fit(value: Any, kind: pa.DataType, nulls: Sequence[str] = ()) -> tuple[Any, 
     -------
     value, fits
         The value as the type has it, None if it does not fit; and whether it does. Numbers
-        may be written as text, whole ones with a fraction of zero, and booleans as 0 and 1.
+        may be written as text, whole ones with a fraction of zero, and booleans as 0 and 1;
+        a text may be a number.
 
     Examples
     --------
     >>> fit("2.5", pa.float64()), fit(3.0, pa.int64()), fit([1], pa.string())
     ((2.5, True), (3, True), (None, False))
+    >>> fit(7, pa.string())
+    ('7', True)
     """
     if value is None or (isinstance(value, str) and value in nulls):
         return None, True
@@ -111,6 +120,8 @@ def fit(value: Any, kind: pa.DataType, nulls: Sequence[str] = ()) -> tuple[Any, 
     if isinstance(value, list | dict):
         return None, False
     if pa.types.is_string(kind):
+        if isinstance(value, int | float):
+            value = json.dumps(value)
         return (value, True) if isinstance(value, str) else (None, False)
     if pa.types.is_binary(kind):
         return None, False
