@@ -78,14 +78,21 @@ class Head:
         return {path: names[path] for path in once.values()}
 
     def _guess_format(self) -> str:
-        suffixes = [s for s in Path(self.paths[0]).suffixes if s not in (".gz", ".zst")]
-        name = suffixes[-1] if suffixes else ""
-        if name not in _FORMATS:
-            raise self.error(
-                "path", "the file's name does not show its format", self.paths[0],
-                'set format = "parquet", "csv" or "jsonl"',
-            )  # fmt: skip
-        return _FORMATS[name]
+        formats: dict[str, str] = {}
+        for path in self.paths:
+            suffixes = [s for s in Path(path.lower()).suffixes if s not in (".gz", ".zst")]
+            name = suffixes[-1] if suffixes else ""
+            if name not in _FORMATS:
+                raise self.error(
+                    "path", "the file's name does not show its format", path,
+                    'set format = "parquet", "csv" or "jsonl"',
+                )  # fmt: skip
+            formats.setdefault(_FORMATS[name], self.names[path])
+        if len(formats) > 1:
+            found = " and ".join(f"{name} is {form}" for form, name in formats.items())
+            hint = "name files of one format, or set format"
+            raise self.error("path", f"matches files of several formats ({found})", hint=hint)
+        return next(iter(formats))
 
     def _read_columns(self, path: str) -> pa.Schema:
         """Return the columns of one file; none if it is empty."""

@@ -14,7 +14,7 @@ _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
 def _open(path: str) -> pa.NativeFile:
-    suffix = path[path.rfind(".") :] if "." in path else ""
+    suffix = path[path.rfind(".") :].lower() if "." in path else ""
     return pa.input_stream(path, compression=_COMPRESSIONS.get(suffix))
 
 

@@ -80,6 +80,11 @@ REFUSED = {
             "negative_rate": 0.5, "keep": "not " * 3000 + "device == 'a'"}},
         "sampling.keep", "is nested too deeply",
     ),
+    "files of two formats": (
+        lambda folder: tables(folder, path=[
+            str(folder / "shown.csv"), tables(folder, "{}", "jsonl")["impressions"]["path"]]),
+        "impressions.path", "matches files of several formats",
+    ),
     "JSON lines without a record": (
         lambda folder: tables(folder, "", "jsonl"),
         "impressions.path", "has no line that is a JSON object",
