@@ -164,3 +164,9 @@ def test_a_model_knows_the_types_of_its_log(tables, tmp_path):
     with pytest.raises(headrace.HeadraceError, match="column device must be string"):
         model.predict_proba(frame.assign(device=1))
     assert model.predict_proba(frame.assign(n=None)).shape == expected.shape
+
+
+def test_a_mapping_is_no_file_in_the_way_of_a_result(tables, tmp_path, monkeypatch):
+    """A result may lie in the working directory itself."""
+    monkeypatch.chdir(tmp_path)
+    assert headrace.replay(tables, ".").summary.samples.rows > 0

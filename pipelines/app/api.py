@@ -265,9 +265,10 @@ def study_windows(
     loaded = load_config(config, algorithms=algorithms)
     if not loaded.actions:
         raise ConfigError(loaded.file, "actions", "is missing", hint="add [actions.NAME]")
-    preview(resolve(loaded, algorithms))
+    inputs = resolve(loaded, algorithms)
+    preview(inputs)
     limit = parse_duration(longest) if isinstance(longest, str) else longest
-    return measure_windows(loaded, limit, coverage, watch)
+    return measure_windows(inputs, limit, coverage, watch)
 
 
 def verify(out: str | Path) -> Verified:

@@ -89,7 +89,7 @@ class Measured:
 
 
 def measure_windows(
-    config: Config,
+    full: Inputs,
     longest: int | None,
     coverage: float,
     watch: Callable[[int], None] = lambda events: None,
@@ -98,8 +98,8 @@ def measure_windows(
 
     Parameters
     ----------
-    config
-        The configuration; its windows are replaced by the longest one.
+    full
+        The job; its windows are replaced by the longest one.
     longest
         The longest window to consider, microseconds; None is ten times the longest
         configured one.
@@ -108,7 +108,7 @@ def measure_windows(
     watch
         Called with the number of events read so far, after each block.
     """
-    full = resolve(config)
+    config = full.config
     longest = 10 * config.longest_window if longest is None else longest
     inputs = resolve(_only_keys(config, longest))
     delays = {action.name: Delays(longest) for action in inputs.join.actions}

@@ -48,7 +48,8 @@ class Inputs:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that are read: the configuration and the logs."""
-        return (Path(self.config.file), *(Path(log.path) for log in self.logs))
+        own = Path(self.config.file)  # a mapping is of no file
+        return (*([own] if own.exists() else []), *(Path(log.path) for log in self.logs))
 
     def logs_of(self, stream: int) -> list[LogFile]:
         """Return the files of a stream, at least one, in order of path."""

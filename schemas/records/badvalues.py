@@ -64,7 +64,10 @@ def counted(counts: Counts, bad: Iterable[BadValues]) -> Counts:
 
 
 def together(parts: Iterable[Counts]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Add counts up; the first examples stay."""
+    """Add counts up; the first examples stay.
+
+    Columns and causes are sorted: which comes first in a log depends on how it is cut.
+    """
     total: dict[str, dict[str, dict[str, Any]]] = {}
     for part in parts:
         for column, causes in part.items():
@@ -74,7 +77,7 @@ def together(parts: Iterable[Counts]) -> dict[str, dict[str, dict[str, Any]]]:
                     "count": known["count"] + found["count"],
                     "examples": [*known["examples"], *found["examples"]][:EXAMPLES],
                 }
-    return total
+    return {column: dict(sorted(causes.items())) for column, causes in sorted(total.items())}
 
 
 def _cut(text: str) -> str:

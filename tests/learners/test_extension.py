@@ -258,3 +258,11 @@ def test_an_error_in_the_table_of_a_learner_from_elsewhere_is_named(config, old,
     with pytest.raises(ConfigError) as caught:
         load_config(wrong, parameter_models(EXTENDED))
     assert str(caught.value) == f"{wrong}: {message}"
+
+
+def test_its_log_can_be_studied(config):
+    """Choosing a window asks for nothing of learners, whatever they are."""
+    from headrace.pipelines.app import api
+
+    (click,) = api.study_windows(config, longest="30m", algorithms=EXTENDED)
+    assert click.impressions > 1_000

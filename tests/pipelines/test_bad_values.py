@@ -197,3 +197,19 @@ def test_validate_shows_what_is_wrong_with_records_of_every_file(tmp_path, capsy
     (tmp_path / "impressions.0.csv").write_text(header)
     assert main(["validate", str(tmp_path / "join.toml")]) == 2
     assert "impressions: all of the first 1 records are invalid" in capsys.readouterr().err
+
+
+def test_bad_values_are_in_one_order_however_a_log_is_read(tmp_path):
+    """Which column has the first of them depends on where blocks are cut; the summary does not."""
+    rows = [f"k{n},{START + n},1.0,{'young' if n == 3 else 1},1" for n in range(100)]
+    rows[50] = rows[50].replace("1.0", "dear")
+    config = write(tmp_path, "csv")
+    (tmp_path / "impressions.csv").write_text("\n".join(["id,time,price,age,new", *rows]))
+    shown = []
+    for size in ("1", "100000"):
+        out = tmp_path / f"out-{size}"
+        command = ["replay", str(config), "--out", str(out), "--batch-rows", size, "--quiet"]
+        assert main(command) == 0
+        shown.append(json.dumps(json.loads((out / "summary.json").read_text())["bad_values"]))
+    assert shown[0] == shown[1]
+    assert list(json.loads(shown[0])["impressions"]) == ["age", "price"]
