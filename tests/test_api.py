@@ -170,3 +170,18 @@ def test_a_mapping_is_no_file_in_the_way_of_a_result(tables, tmp_path, monkeypat
     """A result may lie in the working directory itself."""
     monkeypatch.chdir(tmp_path)
     assert headrace.replay(tables, ".").summary.samples.rows > 0
+
+
+def test_replays_may_overlap(tables, tmp_path):
+    """Each has its result, and Beam's settings are as before when all have ended."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from apache_beam.runners.portability.fn_api_runner import worker_handlers
+
+    before = worker_handlers.STATE_CACHE_SIZE_MB
+    with ThreadPoolExecutor(3) as pool:
+        outs = [tmp_path / str(number) for number in range(3)]
+        results = list(pool.map(lambda out: headrace.replay(tables, out), outs))
+    models = {result.summary.learners["click"].model.sha256 for result in results}
+    assert len(models) == 1
+    assert worker_handlers.STATE_CACHE_SIZE_MB == before > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -55,12 +56,23 @@ def _without_state_cache() -> Iterator[None]:
     the steps do not need because they keep objects in memory; and there is no option to
     turn it off.
     """
-    before = worker_handlers.STATE_CACHE_SIZE_MB
-    worker_handlers.STATE_CACHE_SIZE_MB = 0
+    with _CACHE_LOCK:
+        _CACHE_SIZES.append(worker_handlers.STATE_CACHE_SIZE_MB)
+        worker_handlers.STATE_CACHE_SIZE_MB = 0
     try:
         yield
     finally:
-        worker_handlers.STATE_CACHE_SIZE_MB = before
+        with _CACHE_LOCK:
+            # Runs may overlap: only the last to end puts back what the first found.
+            found = _CACHE_SIZES[0]
+            _CACHE_SIZES.pop()
+            if not _CACHE_SIZES:
+                worker_handlers.STATE_CACHE_SIZE_MB = found
+
+
+_CACHE_SIZES: list[int] = []
+"""What each run that is going on found; the first of them is Beam's."""
+_CACHE_LOCK = threading.Lock()
 
 
 def build_replay(

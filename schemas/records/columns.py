@@ -7,8 +7,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.schemas.records.badvalues import BadValues
-from headrace.schemas.records.decoding import STRICT, Lenience, Records, Reject, misfit
+from headrace.schemas.records.decoding import (
+    STRICT,
+    Fitted,
+    Lenience,
+    Records,
+    Reject,
+    as_records,
+)
 from headrace.schemas.records.eventing import record_text
 from headrace.schemas.records.events import Reason
 from headrace.schemas.records.values import fit, parse_text, without_nulls
@@ -32,35 +38,21 @@ class ColumnDecoder:
     def decode(self, rows: pa.RecordBatch, first: int) -> Records:
         """Decode rows, of which the first has the record number `first`."""
         numbers = np.arange(first, first + rows.num_rows, dtype=np.int64)
-        columns, unfit = [], np.zeros(rows.num_rows, np.bool_)
-        rejects: list[Reject] = []
-        misfits: list[tuple[pa.Field, npt.NDArray[np.bool_]]] = []
-        for field in self.schema:
-            nulls = self.lenience.nulls_of(field.type)
-            column, bad = _converted(_plain(rows, field), field.type, nulls)
-            columns.append(without_nulls(column, nulls))
-            if bad is None:
-                continue
-            if field.name in self.lenience.columns:
-                misfits.append((field, bad))
-                continue
-            for row in np.flatnonzero(bad & ~unfit):
-                detail = f"column {field.name} is {misfit(field.type)}"
-                text = record_text(rows, int(row))
-                rejects.append(Reject(int(numbers[row]), Reason.WRONG_TYPE, detail, text))
-            unfit |= bad
-        found = []
-        for field, bad in misfits:
-            where = np.flatnonzero(bad & ~unfit)
-            if where.size:
-                examples = (str(rows.column(field.name)[int(row)].as_py()) for row in where)
-                cause = misfit(field.type)
-                found.append(BadValues.of(field.name, cause, numbers[where], examples))
-        batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
-        if unfit.any():
-            batch, numbers = batch.filter(pa.array(~unfit)), numbers[~unfit]
-            rejects.sort(key=lambda reject: reject.number)
-        return Records(batch, numbers, rejects, found)
+        columns = [self._fitted(rows, field) for field in self.schema]
+
+        def reject(row: int, detail: str) -> Reject:
+            return Reject(int(numbers[row]), Reason.WRONG_TYPE, detail, record_text(rows, row))
+
+        records = as_records(self.schema, self.lenience, numbers, columns, reject)
+        records.rejects.sort(key=lambda reject: reject.number)
+        return records
+
+    def _fitted(self, rows: pa.RecordBatch, field: pa.Field) -> Fitted:
+        nulls = self.lenience.nulls_of(field.type)
+        values, bad = _converted(_plain(rows, field), field.type, nulls)
+        return Fitted(
+            without_nulls(values, nulls), bad, lambda row: str(rows.column(field.name)[row].as_py())
+        )
 
 
 def _plain(rows: pa.RecordBatch, field: pa.Field) -> pa.Array:

@@ -6,14 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from headrace.schemas.records.badvalues import BadValues
-from headrace.schemas.records.decoding import STRICT, Lenience, Lines, Records, misfit
+from headrace.schemas.records.decoding import (
+    STRICT,
+    Fitted,
+    Lenience,
+    Lines,
+    Records,
+    Reject,
+    as_records,
+)
 from headrace.schemas.records.events import Reason
-from headrace.schemas.records.hashing import Int64s
 from headrace.schemas.records.values import parse_text
 
 
@@ -59,35 +64,19 @@ class CsvDecoder:
             lines.reject(good[row], Reason.UNDECODABLE, detail) for row, detail in rows.invalid
         ]
         numbers = np.delete(np.array(good, np.int64), [row for row, _ in rows.invalid])
-        columns = []
-        unfit = np.zeros(numbers.size, np.bool_)
-        misfits: list[tuple[str, pa.Array, npt.NDArray[np.bool_]]] = []
-        for fields in self.schema:
-            text = rows.table.column(fields.name).combine_chunks()
-            nulls = self.lenience.nulls_of(fields.type)
-            column, bad = parse_text(text, fields.type, nulls)
-            columns.append(column)
-            if fields.name in self.lenience.columns:
-                misfits.append((fields.name, text, bad))
-                continue
-            for row in np.flatnonzero(bad & ~unfit):
-                detail = f"column {fields.name} is {misfit(fields.type)}"
-                rejects.append(lines.reject(int(numbers[row]), Reason.WRONG_TYPE, detail))
-            unfit |= bad
-        found = [
-            self._bad_values(name, text, np.flatnonzero(bad & ~unfit), numbers + lines.first)
-            for name, text, bad in misfits
-            if (bad & ~unfit).any()
-        ]
-        batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
-        if unfit.any():
-            batch, numbers = batch.filter(pa.array(~unfit)), numbers[~unfit]
-        rejects.sort(key=lambda reject: reject.number)
-        return Records(batch, numbers + lines.first, rejects, found)
+        columns = [self._fitted(rows.table.column(field.name), field) for field in self.schema]
 
-    def _bad_values(self, name: str, text: pa.Array, rows: Int64s, numbers: Int64s) -> BadValues:
-        examples = (text[int(row)].as_py().decode("utf-8", "replace") for row in rows)
-        return BadValues.of(name, misfit(self.schema.field(name).type), numbers[rows], examples)
+        def reject(row: int, detail: str) -> Reject:
+            return lines.reject(int(numbers[row]), Reason.WRONG_TYPE, detail)
+
+        records = as_records(self.schema, self.lenience, numbers + lines.first, columns, reject)
+        records.rejects = sorted([*rejects, *records.rejects], key=lambda reject: reject.number)
+        return records
+
+    def _fitted(self, column: pa.ChunkedArray, field: pa.Field) -> Fitted:
+        text = column.combine_chunks()
+        values, bad = parse_text(text, field.type, self.lenience.nulls_of(field.type))
+        return Fitted(values, bad, lambda row: text[row].as_py().decode("utf-8", "replace"))
 
     def _parse(self, lines: list[bytes]) -> _Rows:
         """Parse lines; where the parser takes several for one, find out which."""

@@ -6,9 +6,11 @@ so that one broken line cannot swallow its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.schemas.records.badvalues import BadValues
@@ -112,3 +114,64 @@ class Lines:
 def misfit(kind: pa.DataType) -> str:
     """Return why a value does not fit a type, which is named as in configurations."""
     return f"not {next((name for name, known in TYPES.items() if known == kind), kind)}"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A column with the values that fit its type.
+
+    Parameters
+    ----------
+    values
+        The column, shape (n,), null where a value does not fit.
+    bad
+        Where none does, bool, shape (n,); None if all do.
+    text
+        Returns the value of a row as text.
+    """
+
+    values: pa.Array
+    bad: npt.NDArray[np.bool_] | None
+    text: Callable[[int], str]
+
+
+def as_records(
+    schema: pa.Schema,
+    lenience: Lenience,
+    numbers: Int64s,
+    columns: Sequence[Fitted],
+    reject: Callable[[int, str], Reject],
+) -> Records:
+    """Put columns together, and decide what becomes of values that do not fit.
+
+    Parameters
+    ----------
+    schema, columns
+        The columns, and their types.
+    lenience
+        In which columns such values are null.
+    numbers
+        Record numbers, ascending, int64, shape (n,).
+    reject
+        Makes the reject of a row, with this detail.
+    """
+    misfits = [(of, column.bad, column.text)
+               for of, column in zip(schema, columns, strict=True)
+               if column.bad is not None and column.bad.any()]  # fmt: skip
+    unfit = np.zeros(numbers.size, np.bool_)
+    rejects: list[Reject] = []
+    for of, bad, _ in misfits:
+        if of.name not in lenience.columns:
+            detail = f"column {of.name} is {misfit(of.type)}"
+            rejects += [reject(int(row), detail) for row in np.flatnonzero(bad & ~unfit)]
+            unfit |= bad
+    found = []
+    for of, bad, text in misfits:
+        rows = np.flatnonzero(bad & ~unfit)
+        if of.name in lenience.columns and rows.size:
+            examples = (text(int(row)) for row in rows)
+            found.append(BadValues.of(of.name, misfit(of.type), numbers[rows], examples))
+    batch = pa.RecordBatch.from_arrays([column.values for column in columns], schema=schema)
+    if unfit.any():
+        batch, numbers = batch.filter(pa.array(~unfit)), numbers[~unfit]
+    return Records(batch, numbers, rejects, found)
