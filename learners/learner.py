@@ -86,3 +86,10 @@ class Learner(Protocol):
 
     def figures(self) -> dict[str, int]:
         """Return counts that describe the model's size, for manifest and summary."""
+
+
+def probability(margin: Floats) -> Floats:
+    """Return the probabilities of log-odds, of any shape; far below zero they are 0."""
+    with np.errstate(over="ignore"):
+        p: Floats = 1.0 / (1.0 + np.exp(-margin))
+    return p

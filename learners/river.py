@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from river import base
 
 from headrace.learners.features import FeatureRows
+from headrace.learners.learner import probability
 from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
 from headrace.schemas.records.hashing import hash_bytes
 
@@ -91,8 +92,7 @@ class FTRLProximalClassifier(base.MiniBatchClassifier):
 
     def predict_proba_one(self, x: dict[Any, Any]) -> dict[Any, float]:
         """Return the probabilities of false and true."""
-        margin = float(self._model.predict(self._encode(x))[0])
-        p = float(1.0 / (1.0 + np.exp(-margin)))
+        p = float(probability(self._model.predict(self._encode(x)))[0])
         return {False: 1.0 - p, True: p}
 
     def learn_many(self, X: Any, y: Any, w: Any = None) -> None:  # noqa: N803
@@ -137,11 +137,7 @@ class FTRLProximalClassifier(base.MiniBatchClassifier):
         return nw.new_series("label", likely, backend=table.implementation).to_native()
 
     def _probability(self, table: Any) -> npt.NDArray[np.float64]:
-        with np.errstate(over="ignore"):
-            p: npt.NDArray[np.float64] = 1.0 / (
-                1.0 + np.exp(-self._model.predict(self._encode_table(table)))
-            )
-        return p
+        return probability(self._model.predict(self._encode_table(table)))
 
     def _index(self, text: str) -> int:
         return int(hash_bytes(text.encode())[0]) & ((1 << self.bits) - 1)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from headrace.joiner.plan.sampling import SamplingPlan
 from headrace.learners.features import FeatureEncoder
-from headrace.learners.learner import Learner
+from headrace.learners.learner import Learner, probability
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.learners.snapshot import load_snapshot
 from headrace.pipelines.sources.heads import plain_type
@@ -81,9 +81,7 @@ class Model:
         if self.recalibrated is not None:
             # As progressive predictions are, see `headrace.learners.learning`.
             margin = margin + np.log(self.recalibrated.strata(batch).rates)
-        with np.errstate(over="ignore"):
-            p: npt.NDArray[np.float64] = 1.0 / (1.0 + np.exp(-margin))
-        return p
+        return probability(margin)
 
     def _batch(self, table: Any) -> pa.RecordBatch:
         if isinstance(table, pa.RecordBatch):
