@@ -16,10 +16,10 @@ from headrace.learners.features import FeatureEncoder
 from headrace.learners.learner import Learner, probability
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.learners.snapshot import load_snapshot
-from headrace.pipelines.sources.heads import plain_type
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
 from headrace.schemas.config.models import FeaturesConfig, SamplingConfig
 from headrace.schemas.errors import SnapshotError, TableError
+from headrace.schemas.records.types import carried_type
 
 
 class Model:
@@ -103,7 +103,7 @@ def _as_learned(name: str, column: pa.ChunkedArray, learned: str) -> pa.Array:
     whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
     if pa.types.is_dictionary(whole.type):
         whole = whole.dictionary_decode()
-    kind = plain_type(whole.type)
+    kind = carried_type(whole.type)
     whole = whole.cast(kind)
     if str(kind) == learned or not learned:
         return whole

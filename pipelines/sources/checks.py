@@ -33,6 +33,8 @@ def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> N
         For the first use of a column that is missing or has the wrong type.
     """
     for use in uses:
+        if use.column in head.clashes:
+            raise head.clashes[use.column]
         if use.column not in head.columns:
             hint = columns_hint(head.columns)
             raise ConfigError(file, use.key, "no such impression column", use.column, hint)

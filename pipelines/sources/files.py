@@ -13,8 +13,9 @@ from headrace.pipelines.sources.textfiles import read_lines
 from headrace.schemas.errors import UnreadableInputError
 from headrace.schemas.records.columns import ColumnDecoder
 from headrace.schemas.records.csvlines import CsvDecoder
-from headrace.schemas.records.decoding import STRICT, Lenience, Lines
+from headrace.schemas.records.decoding import Lines
 from headrace.schemas.records.jsonlines import JsonDecoder
+from headrace.schemas.records.notation import PLAIN, Notation
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,14 @@ class LogFile:
         ``parquet``, ``csv`` or ``jsonl``.
     header
         All column names of a CSV file, else empty.
-    delimiter
-        Delimiter of a CSV file.
+    delimiter, quote
+        Delimiter of a CSV file, and the character around fields, if any.
     schema
         The columns to read, with the types in which they are carried.
     size
         Size of the file, bytes.
-    lenience
-        What becomes of values that do not fit their column.
+    notation
+        How values are written, and what becomes of those that do not fit their column.
     """
 
     number: int
@@ -53,9 +54,10 @@ class LogFile:
     format: str
     header: tuple[str, ...]
     delimiter: str
+    quote: str
     schema: pa.Schema
     size: int
-    lenience: Lenience = STRICT
+    notation: Notation = PLAIN
 
     def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
         """Read the file; chunks are cut as if `skip` were 0.
@@ -75,7 +77,7 @@ class LogFile:
             raise UnreadableInputError.at(self.path, position, error) from error
 
     def _read_parquet(self, rows: int, skip: int) -> Iterator[Chunk]:
-        decoder = ColumnDecoder(self.schema, self.lenience)
+        decoder = ColumnDecoder(self.schema, self.notation)
         position = 0
         with pq.ParquetFile(self.path) as file:
             # A reader over several row groups keeps what it has read of each until its end.
@@ -94,9 +96,11 @@ class LogFile:
     def _read_text(self, rows: int, skip: int) -> Iterator[Chunk]:
         decoder: CsvDecoder | JsonDecoder
         if self.format == "csv":
-            decoder = CsvDecoder(self.header, self.schema, self.delimiter, self.lenience)
+            decoder = CsvDecoder(
+                self.header, self.schema, self.delimiter, self.notation, self.quote
+            )
         else:
-            decoder = JsonDecoder(self.schema, self.lenience)
+            decoder = JsonDecoder(self.schema, self.notation)
         headers = 1 if self.format == "csv" else 0
         # A line has about a hundred bytes.
         for lines in read_lines(self.path, chunk=min(max(rows * 100, 1 << 16), 4 << 20)):

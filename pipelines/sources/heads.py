@@ -13,10 +13,18 @@ import pyarrow.parquet as pq
 from headrace.pipelines.sources.textfiles import first_lines
 from headrace.schemas.config.models import StreamConfig
 from headrace.schemas.errors import ConfigError
-from headrace.schemas.records.decoding import TYPES
 from headrace.schemas.records.eventing import EventPlan, TimePlan, parse_times
 from headrace.schemas.records.events import RESERVED_PREFIX
-from headrace.schemas.records.jsonlines import infer_json_schema
+from headrace.schemas.records.jsonlines import infer_json_columns
+from headrace.schemas.records.paths import Columns
+from headrace.schemas.records.types import (
+    JSON,
+    carried_type,
+    parse_type,
+    readable,
+    type_name,
+    widened,
+)
 
 _FORMATS = {
     ".parquet": "parquet",
@@ -27,7 +35,7 @@ _FORMATS = {
     ".json": "jsonl",
 }
 _HEAD_LINES = 1000
-_INT64_DIGITS = 18
+_MOST_HINTED = 40
 
 
 class Head:
@@ -42,6 +50,15 @@ class Head:
     stream
         The contents of that table.
 
+    Attributes
+    ----------
+    columns
+        The types of all columns by name, those inside of others too.
+    own
+        The names of those that are not inside of others.
+    json
+        The names of those of which any JSON value is kept as text.
+
     Raises
     ------
     ConfigError
@@ -54,7 +71,17 @@ class Head:
         self.paths = list(self.names)
         self.format = stream.format or self._guess_format()
         self.headers: dict[str, tuple[str, ...]] = {}
-        self.columns = self._union({path: self._read_columns(path) for path in self.paths})
+        self.clashes: dict[str, ConfigError] = {}
+        files = {path: self._read_columns(path) for path in self.paths}
+        found = self._declared(self._union(files), files)
+        self.json = frozenset(name for name, kind in found.items() if kind == JSON)
+        self.columns = {
+            name: pa.string() if pa.types.is_null(kind) or kind == JSON else kind
+            for name, kind in found.items()
+        }
+        nested = {name for columns in files.values() for name in columns.nested}
+        self.own = [name for name in found if name not in nested
+                    or any(name in columns.own for columns in files.values())]  # fmt: skip
 
     def _expand(self) -> dict[str, str]:
         """Return the files by path, each with its name, in order of path."""
@@ -94,28 +121,32 @@ class Head:
             raise self.error("path", f"matches files of several formats ({found})", hint=hint)
         return next(iter(formats))
 
-    def _read_columns(self, path: str) -> pa.Schema:
+    def _read_columns(self, path: str) -> Columns:
         """Return the columns of one file; none if it is empty."""
         try:
+            if self.format == "jsonl":
+                return infer_json_columns(first_lines(path, _HEAD_LINES))
             if self.format == "parquet":
-                columns = [(field.name, plain_type(field.type)) for field in pq.read_schema(path)]
-            elif self.format == "jsonl":
-                columns = list(infer_json_schema(first_lines(path, _HEAD_LINES)))
+                schema = pq.read_schema(path)
             else:
-                columns = [(name, pa.string()) for name in self._csv_header(path)]
+                schema = pa.schema([(name, pa.string()) for name in self._csv_header(path)])
         except (OSError, pa.ArrowInvalid, EOFError) as error:
             raise self.error("path", f"cannot be read ({error})", path) from error
-        schema = pa.schema(columns)
         for name in schema.names:
             if schema.names.count(name) > 1:
                 raise self.error("path", f"has two columns {name}", path, "rename one of them")
-        return schema
+        return Columns.of(schema)
 
     def _csv_header(self, path: str) -> tuple[str, ...]:
         head = first_lines(path, 1)
         text = head[0].decode("utf-8-sig", "replace") if head else ""
         try:
-            (names,) = csv.reader([text], delimiter=self.stream.delimiter)
+            (names,) = csv.reader(
+                [text],
+                delimiter=self.stream.delimiter,
+                quotechar=self.stream.quote or None,
+                quoting=csv.QUOTE_MINIMAL if self.stream.quote else csv.QUOTE_NONE,
+            )
         except csv.Error as error:
             fact = f"has a header line that is not CSV ({error})"
             hint = "lines must end with \\n or \\r\\n"
@@ -123,26 +154,38 @@ class Head:
         self.headers[path] = tuple(name.strip() for name in names)
         return self.headers[path]
 
-    def _union(self, files: dict[str, pa.Schema]) -> dict[str, pa.DataType]:
+    def _union(self, files: dict[str, Columns]) -> dict[str, pa.DataType]:
         """Return the columns of all files together; types that differ widen."""
-        declared = {name: TYPES[kind] for name, kind in self.stream.types.items()}
         found: dict[str, pa.DataType] = {}
         first: dict[str, str] = {}
-        for path, schema in files.items():
-            for field in schema:
-                before = found.get(field.name, field.type)
-                widened = _widened(before, field.type)
-                if widened is None and field.name not in declared:
-                    fact = (
-                        f"column {field.name} is {before} in {self.names[first[field.name]]} and "
-                        f"{field.type} in {self.names[path]}"
-                    )
-                    hint = f"declare its type in {self.key}.types"
-                    if self.format == "parquet":
-                        hint = "types must widen, such as int64 to double; rewrite one of the files"
-                    raise self.error("path", fact, hint=hint)
-                found[field.name] = before if widened is None else widened
-                first.setdefault(field.name, path)
+        for path, columns in files.items():
+            for name, kind in (columns.own | columns.nested).items():
+                kind = carried_type(kind)
+                before = found.setdefault(name, kind)
+                first.setdefault(name, path)
+                wide = widened(before, kind)
+                if wide is not None:
+                    found[name] = wide
+                elif name not in self.stream.types:
+                    clash = self._clash(name, {first[name]: before, path: kind})
+                    if name in columns.own:
+                        raise clash
+                    self.clashes.setdefault(name, clash)
+        return {name: kind for name, kind in found.items() if name not in self.clashes}
+
+    def _clash(self, name: str, kinds: dict[str, pa.DataType]) -> ConfigError:
+        (one, this), (other, that) = kinds.items()
+        fact = (
+            f"column {name} is {type_name(this)} in {self.names[one]} and {type_name(that)} in "
+            f"{self.names[other]}"
+        )
+        return self.error("path", fact, hint=f"declare its type in {self.key}.types")
+
+    def _declared(
+        self, found: dict[str, pa.DataType], files: dict[str, Columns]
+    ) -> dict[str, pa.DataType]:
+        """Return the columns with the types that are declared."""
+        declared = {name: parse_type(kind) for name, kind in self.stream.types.items()}
         needed = {*self.stream.key, self.stream.time.column}
         if not found and self.format == "jsonl" and needed <= declared.keys():
             return declared  # nothing else is left to go by
@@ -153,11 +196,17 @@ class Head:
         if not found:
             raise self.error("path", "is empty and has no header line", self.paths[0])
         for name, kind in declared.items():
+            for path, columns in files.items():
+                written = (columns.own | columns.nested).get(name)
+                if written is not None and not readable(carried_type(written), kind):
+                    fact = f"column {name} is {type_name(written)} in {self.names[path]}"
+                    hint = f'that cannot be read as {type_name(kind)}; "json" keeps anything'
+                    raise self.error(f"types.{name}", fact, self.stream.types[name], hint)
+        # A column that first lines of JSON do not have may come later.
+        for name in () if self.format == "jsonl" else declared:
             if name not in found:
                 raise self.error(f"types.{name}", "no such column", name, columns_hint(found))
-            found[name] = kind
-        return {name: pa.string() if pa.types.is_null(kind) else kind
-                for name, kind in found.items()}  # fmt: skip
+        return {**found, **declared}
 
     def header_of(self, path: str) -> tuple[str, ...]:
         """Return the column names in the header line of a CSV file; none for other formats."""
@@ -181,6 +230,8 @@ class Head:
             uses.append(("id", plan.id))
         uses += [("columns", name) for name in getattr(stream, "columns", None) or ()]
         for use, name in uses:
+            if name in self.clashes:
+                raise self.clashes[name]
             if name not in self.columns:
                 raise self.error(use, "no such column", name, columns_hint(self.columns))
         for use, name in [*uses[: len(stream.key)], *(use for use in uses if use[0] == "id")]:
@@ -192,7 +243,8 @@ class Head:
 
     def _check_time(self, time: TimePlan) -> None:
         kind = self._time_type()
-        if self.format != "parquet" and time.unit is None and time.format is None:
+        untimed = self.format != "parquet" and not pa.types.is_timestamp(kind)
+        if untimed and time.unit is None and time.format is None:
             raise self.error("time", "needs a unit (integers) or a format (text)", time.column,
                               'such as unit = "ms" or format = "%Y-%m-%d %H:%M:%S"')  # fmt: skip
         if time.format is not None and not pa.types.is_string(kind):
@@ -236,46 +288,7 @@ class Head:
         return ConfigError(self.file, f"{self.key}.{key}", fact, value, hint)
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type in which a Parquet column is carried.
-
-    Dictionaries become their values, extension types what they are stored as, large, view
-    and fixed-size types plain ones; decimals become int64 if they are whole numbers that
-    fit, else float64, as half floats do.
-    """
-    if isinstance(kind, pa.BaseExtensionType):
-        return plain_type(kind.storage_type)
-    if pa.types.is_dictionary(kind):
-        return plain_type(kind.value_type)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if (pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
-            or pa.types.is_fixed_size_binary(kind)):  # fmt: skip
-        return pa.binary()
-    if pa.types.is_decimal(kind) and kind.scale == 0 and kind.precision <= _INT64_DIGITS:
-        return pa.int64()
-    if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
-        return pa.float64()
-    if (pa.types.is_large_list(kind) or pa.types.is_list(kind)
-            or pa.types.is_fixed_size_list(kind)):  # fmt: skip
-        return pa.list_(plain_type(kind.value_type))
-    return kind
-
-
-def _widened(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """Return the type that holds the values of two, None if there is none."""
-    if one == other:
-        return one
-    signed = {pa.types.is_signed_integer(kind) for kind in (one, other)}
-    if pa.uint64() in (one, other) and True in signed:
-        return None  # int64 does not hold all of both
-    schemas = [pa.schema([("", kind)]) for kind in (one, other)]
-    try:
-        return plain_type(pa.unify_schemas(schemas, promote_options="permissive").field(0).type)
-    except pa.ArrowTypeError:
-        return None
-
-
 def columns_hint(columns: dict[str, pa.DataType]) -> str:
     """Return a hint that lists the columns of a file."""
-    return "use one of " + ", ".join(columns)
+    more = ", ..." if len(columns) > _MOST_HINTED else ""
+    return "use one of " + ", ".join(list(columns)[:_MOST_HINTED]) + more

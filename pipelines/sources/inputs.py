@@ -104,7 +104,7 @@ def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
     heads = [Head(file, table, stream) for table, stream in config.streams.items()]
     uses = impression_uses(config)
     carried = carried_columns(config, heads[IMPRESSIONS], uses)
-    streams = stream_plans(config, carried)
+    streams = stream_plans(config, heads, carried)
     for stream, head in zip(streams, heads, strict=True):
         head.check_columns(stream.events)
     check_uses(file, uses, heads[IMPRESSIONS], {*carried, *config.impressions.key})
@@ -116,7 +116,8 @@ def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
             logs.append(
                 LogFile(
                     len(logs), stream.number, path, name, head.format, head.header_of(path),
-                    head.stream.delimiter, schema, Path(path).stat().st_size, stream.lenience,
+                    head.stream.delimiter, head.stream.quote, schema, Path(path).stat().st_size,
+                    stream.notation,
                 )
             )  # fmt: skip
     join = join_plan(config, heads, carried, len(logs))

@@ -21,9 +21,9 @@ from headrace.schemas.config.models import (
     StreamConfig,
 )
 from headrace.schemas.config.predicates import Predicate
-from headrace.schemas.records.decoding import Lenience
 from headrace.schemas.records.eventing import EventPlan, TimePlan
 from headrace.schemas.records.events import FOREVER, IMPRESSIONS
+from headrace.schemas.records.notation import Notation
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class StreamPlan:
         How its records become events.
     sorts
         Whether its files are sorted by event time on reading.
-    lenience
-        What becomes of values that do not fit their column.
+    notation
+        How values are written, and what becomes of those that do not fit their column.
     complete_until
         Event time until which its log is declared complete, microseconds; None if unset.
     """
@@ -51,7 +51,7 @@ class StreamPlan:
     table: str
     events: EventPlan
     sorts: bool
-    lenience: Lenience
+    notation: Notation
     complete_until: int | None
 
     @property
@@ -60,13 +60,17 @@ class StreamPlan:
         return FOREVER if self.complete_until is None else self.complete_until
 
 
-def stream_plans(config: Config, carried: tuple[str, ...]) -> tuple[StreamPlan, ...]:
+def stream_plans(
+    config: Config, heads: list[Head], carried: tuple[str, ...]
+) -> tuple[StreamPlan, ...]:
     """Plan the reading of every stream, by number.
 
     Parameters
     ----------
     config
         The configuration.
+    heads
+        The heads of all streams, by number.
     carried
         Impression columns that are carried in addition to key and time.
     """
@@ -83,18 +87,20 @@ def stream_plans(config: Config, carried: tuple[str, ...]) -> tuple[StreamPlan, 
         name = table.removeprefix("actions.")
         plans.append(
             StreamPlan(
-                number, name, table, events, stream.order == "sort", _lenience(stream, events),
-                stream.complete_until,
+                number, name, table, events, stream.order == "sort",
+                _notation(stream, events, heads[number]), stream.complete_until,
             )
         )  # fmt: skip
     return tuple(plans)
 
 
-def _lenience(stream: StreamConfig, events: EventPlan) -> Lenience:
+def _notation(stream: StreamConfig, events: EventPlan, head: Head) -> Notation:
     """Only key and event time decide whether a record can be joined."""
     needed = {*events.key, events.time.column}
     others = set(events.columns) - needed if stream.bad_values == "null" else ()
-    return Lenience(frozenset(others), stream.null_values)
+    return Notation(
+        frozenset(others), stream.null_values, stream.decimal, stream.thousands, head.json
+    )
 
 
 def join_plan(

@@ -56,6 +56,6 @@ def carried_columns(config: Config, head: Head, uses: list[Use]) -> tuple[str, .
     First the configured ones (default: all), then those that other tables use.
     """
     stream = config.impressions
-    chosen = head.columns if stream.columns is None else stream.columns
+    chosen = head.own if stream.columns is None else stream.columns
     wanted = dict.fromkeys([*chosen, *(use.column for use in uses)])
     return tuple(name for name in wanted if name not in {*stream.key, stream.time.column})

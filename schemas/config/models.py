@@ -38,6 +38,7 @@ from headrace.schemas.config.durations import (
     parse_duration,
 )
 from headrace.schemas.config.predicates import Predicate
+from headrace.schemas.records.types import parse_type
 
 
 def _duration(value: object) -> object:
@@ -92,6 +93,11 @@ def _once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _type(name: str) -> str:
+    parse_type(name)
+    return name
+
+
 def _rate(value: object) -> object:
     return {"default": value} if isinstance(value, int | float) else value
 
@@ -107,7 +113,7 @@ Moment = Annotated[int, BeforeValidator(_moment), Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 Columns = Annotated[tuple[str, ...], BeforeValidator(_one_or_more), AfterValidator(_once)]
-ColumnType = Literal["string", "bytes", "int64", "float64", "bool"]
+ColumnType = Annotated[str, AfterValidator(_type)]
 
 
 class Model(BaseModel):
@@ -157,9 +163,12 @@ class StreamConfig(Model):
     order: Literal["sorted", "sort"] = "sorted"
     format: Literal["parquet", "csv", "jsonl"] | None = None
     delimiter: str = Field(default=",", min_length=1, max_length=1)
+    quote: str = Field(default='"', max_length=1)
     types: dict[str, ColumnType] = {}
+    decimal: Literal[".", ","] = "."
+    thousands: str = Field(default="", max_length=1)
     bad_values: Literal["null", "reject"] = "null"
-    null_values: tuple[str, ...] | None = None
+    null_values: Names | None = None
     complete_until: Moment | None = None
 
     @field_validator("delimiter")
@@ -168,6 +177,20 @@ class StreamConfig(Model):
         if not delimiter.isascii() or delimiter in '"\r\n\0':
             raise ValueError("must be one ASCII character that is not a quote; use , ; | or \\t")
         return delimiter
+
+    @field_validator("quote")
+    @classmethod
+    def _another(cls, quote: str, info: ValidationInfo) -> str:
+        if not quote.isascii() or quote in ("\r", "\n", "\0", info.data.get("delimiter")):
+            raise ValueError('must be one ASCII character, or "" if fields are not quoted')
+        return quote
+
+    @field_validator("thousands")
+    @classmethod
+    def _no_part_of_numbers(cls, thousands: str, info: ValidationInfo) -> str:
+        if thousands.isalnum() or thousands in ("+", "-", info.data.get("decimal")):
+            raise ValueError("cannot stand between the digits of a number; use , . ' or a blank")
+        return thousands
 
 
 class ImpressionsConfig(StreamConfig):

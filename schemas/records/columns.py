@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.schemas.records.decoding import (
-    STRICT,
-    Fitted,
-    Lenience,
-    Records,
-    Reject,
-    as_records,
-)
+from headrace.schemas.records.decoding import Fitted, Records, Reject, as_records
 from headrace.schemas.records.eventing import record_text
 from headrace.schemas.records.events import Reason
+from headrace.schemas.records.notation import PLAIN, Notation
+from headrace.schemas.records.paths import column_at
 from headrace.schemas.records.values import fit, parse_text, without_nulls
 
 
@@ -26,14 +24,15 @@ class ColumnDecoder:
     Parameters
     ----------
     schema
-        The columns, and their types. One that is missing is null.
-    lenience
-        What becomes of values that do not fit.
+        The columns, and their types. One that is missing is null; a name with points may be
+        a path into structs (`headrace.schemas.records.paths`).
+    notation
+        How values are written, and what becomes of those that do not fit.
     """
 
-    def __init__(self, schema: pa.Schema, lenience: Lenience = STRICT) -> None:
+    def __init__(self, schema: pa.Schema, notation: Notation = PLAIN) -> None:
         self.schema = schema
-        self.lenience = lenience
+        self.notation = notation
 
     def decode(self, rows: pa.RecordBatch, first: int) -> Records:
         """Decode rows, of which the first has the record number `first`."""
@@ -43,45 +42,63 @@ class ColumnDecoder:
         def reject(row: int, detail: str) -> Reject:
             return Reject(int(numbers[row]), Reason.WRONG_TYPE, detail, record_text(rows, row))
 
-        records = as_records(self.schema, self.lenience, numbers, columns, reject)
+        records = as_records(self.schema, self.notation, numbers, columns, reject)
         records.rejects.sort(key=lambda reject: reject.number)
         return records
 
     def _fitted(self, rows: pa.RecordBatch, field: pa.Field) -> Fitted:
-        nulls = self.lenience.nulls_of(field.type)
-        values, bad = _converted(_plain(rows, field), field.type, nulls)
-        return Fitted(
-            without_nulls(values, nulls), bad, lambda row: str(rows.column(field.name)[row].as_py())
-        )
+        found = column_at(rows, field.name)
+        if found is None:
+            return Fitted(pa.nulls(rows.num_rows, field.type), None, lambda row: "")
+        if field.name in self.notation.json:
+            return Fitted(_as_json(found), None, lambda row: "")
+        values, bad = _converted(_plain(found), field.type, self.notation)
+        values = without_nulls(values, self.notation.nulls_of(field.type))
+        return Fitted(values, bad, lambda row: str(found[row].as_py()))
 
 
-def _plain(rows: pa.RecordBatch, field: pa.Field) -> pa.Array:
-    """Return a column without dictionary or extension type; nulls if it is missing."""
-    where = rows.schema.get_field_index(field.name)
-    if where < 0:
-        return pa.nulls(rows.num_rows, field.type)
-    column = rows.column(where)
+def _plain(column: pa.Array) -> pa.Array:
+    """Return a column without dictionary or extension type."""
     if isinstance(column.type, pa.BaseExtensionType):
         column = column.storage
     return pc.dictionary_decode(column) if pa.types.is_dictionary(column.type) else column
 
 
+def _as_json(column: pa.Array) -> pa.Array:
+    """Return each value as JSON; text is JSON already."""
+    column = _plain(column)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return column.cast(pa.string())
+    texts = (
+        None if value is None else json.dumps(value, default=str, ensure_ascii=False)
+        for value in column.to_pylist()
+    )
+    return pa.array(texts, pa.string())
+
+
 def _converted(
-    column: pa.Array, kind: pa.DataType, nulls: tuple[str, ...]
+    column: pa.Array, kind: pa.DataType, notation: Notation
 ) -> tuple[pa.Array, npt.NDArray[np.bool_] | None]:
     """Return a column as another type, and which values do not fit, None if all do."""
     if column.type == kind:
         return column, None
+    text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    if text and not (pa.types.is_string(kind) or pa.types.is_binary(kind)):
+        return parse_text(column.cast(pa.string()).cast(pa.binary()), kind, notation)
     # A whole number too large for a fraction to hold is rounded, as in any conversion.
     rounded = pa.types.is_integer(column.type) and pa.types.is_floating(kind)
     try:
         return column.cast(kind, safe=not rounded), None
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        pass
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        text = column.cast(pa.string())
-        return parse_text(text.cast(pa.binary()), kind, nulls)
-    fitted = [fit(value, kind, nulls) for value in column.to_pylist()]
+        fitted = [fit(_decoded(value), kind, notation) for value in column.to_pylist()]
     return pa.array([value for value, _ in fitted], kind), np.array(
         [not fits for _, fits in fitted]
     )
+
+
+def _decoded(value: Any) -> Any:
+    """Return bytes as text if they are UTF-8."""
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value

@@ -10,15 +10,14 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from headrace.schemas.records.decoding import (
-    STRICT,
     Fitted,
-    Lenience,
     Lines,
     Records,
     Reject,
     as_records,
 )
 from headrace.schemas.records.events import Reason
+from headrace.schemas.records.notation import PLAIN, Notation
 from headrace.schemas.records.values import parse_text
 
 
@@ -33,8 +32,10 @@ class CsvDecoder:
         The columns to decode, and their types. Empty fields are null.
     delimiter
         One character between fields.
-    lenience
-        What becomes of values that do not fit.
+    notation
+        How values are written, and what becomes of those that do not fit.
+    quote
+        The character around a field that has a delimiter in it, empty if there is none.
     """
 
     def __init__(
@@ -42,19 +43,21 @@ class CsvDecoder:
         header: Sequence[str],
         schema: pa.Schema,
         delimiter: str = ",",
-        lenience: Lenience = STRICT,
+        notation: Notation = PLAIN,
+        quote: str = '"',
     ) -> None:
         self.header = list(header)
         self.schema = schema
         self.delimiter = delimiter
-        self.lenience = lenience
+        self.notation = notation
+        self.quote = quote
 
     def decode(self, lines: Lines) -> Records:
         """Decode lines; one with a wrong number of fields or a mistyped value is a reject."""
         rejects = []
         good = []
         for at, line in enumerate(lines.lines):
-            detail = _unsplittable(line)
+            detail = _unsplittable(line, self.quote.encode())
             if detail is None:
                 good.append(at)
             else:
@@ -69,13 +72,13 @@ class CsvDecoder:
         def reject(row: int, detail: str) -> Reject:
             return lines.reject(int(numbers[row]), Reason.WRONG_TYPE, detail)
 
-        records = as_records(self.schema, self.lenience, numbers + lines.first, columns, reject)
+        records = as_records(self.schema, self.notation, numbers + lines.first, columns, reject)
         records.rejects = sorted([*rejects, *records.rejects], key=lambda reject: reject.number)
         return records
 
     def _fitted(self, column: pa.ChunkedArray, field: pa.Field) -> Fitted:
         text = column.combine_chunks()
-        values, bad = parse_text(text, field.type, self.lenience.nulls_of(field.type))
+        values, bad = parse_text(text, field.type, self.notation)
         return Fitted(values, bad, lambda row: text[row].as_py().decode("utf-8", "replace"))
 
     def _parse(self, lines: list[bytes]) -> _Rows:
@@ -112,7 +115,10 @@ class CsvDecoder:
                 column_names=self.header, use_threads=False, block_size=len(text) + 1
             ),
             pa_csv.ParseOptions(
-                delimiter=self.delimiter, invalid_row_handler=on_invalid, ignore_empty_lines=False
+                delimiter=self.delimiter,
+                quote_char=self.quote or False,
+                invalid_row_handler=on_invalid,
+                ignore_empty_lines=False,
             ),
             pa_csv.ConvertOptions(
                 column_types=dict.fromkeys([*self.header, *self.schema.names], pa.binary()),
@@ -133,11 +139,11 @@ class _Rows:
     invalid: list[tuple[int, str]]
 
 
-def _unsplittable(line: bytes) -> str | None:
+def _unsplittable(line: bytes, quote: bytes) -> str | None:
     """Return why the parser could not read this as one line of text, None if it can."""
     if not line:
         return "empty line"
-    if line.count(b'"') % 2:
+    if quote and line.count(quote) % 2:
         return "unbalanced quotes"
     if b"\r" in line:
         return "carriage return within the line"

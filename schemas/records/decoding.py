@@ -6,7 +6,7 @@ so that one broken line cannot swallow its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,20 +16,8 @@ import pyarrow as pa
 from headrace.schemas.records.badvalues import BadValues
 from headrace.schemas.records.events import Reason
 from headrace.schemas.records.hashing import Int64s
-
-TYPES = {
-    "string": pa.string(),
-    "bytes": pa.binary(),
-    "int64": pa.int64(),
-    "float64": pa.float64(),
-    "bool": pa.bool_(),
-}
-
-
-NULL_VALUES = (
-    "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "null", "NULL", "Null", "None", "\\N",
-)  # fmt: skip
-"""Texts that are null where a value is due that is not text."""
+from headrace.schemas.records.notation import Notation
+from headrace.schemas.records.types import type_name
 
 
 @dataclass(frozen=True)
@@ -65,32 +53,6 @@ class Records:
 
 
 @dataclass(frozen=True)
-class Lenience:
-    """What becomes of values that do not fit their column.
-
-    Parameters
-    ----------
-    columns
-        Columns in which they are null. In the others they make the record a reject.
-    null_values
-        Texts that are null, in every column; None stands for `NULL_VALUES`, in columns
-        that are not text.
-    """
-
-    columns: Collection[str] = ()
-    null_values: tuple[str, ...] | None = None
-
-    def nulls_of(self, kind: pa.DataType) -> tuple[str, ...]:
-        """Return the texts that are null in a column of a type."""
-        if self.null_values is not None:
-            return self.null_values
-        return () if pa.types.is_string(kind) or pa.types.is_binary(kind) else NULL_VALUES
-
-
-STRICT = Lenience()
-
-
-@dataclass(frozen=True)
 class Lines:
     """Consecutive lines of a source, without their line ends.
 
@@ -113,7 +75,7 @@ class Lines:
 
 def misfit(kind: pa.DataType) -> str:
     """Return why a value does not fit a type, which is named as in configurations."""
-    return f"not {next((name for name, known in TYPES.items() if known == kind), kind)}"
+    return f"not {type_name(kind)}"
 
 
 @dataclass(frozen=True)
@@ -137,7 +99,7 @@ class Fitted:
 
 def as_records(
     schema: pa.Schema,
-    lenience: Lenience,
+    notation: Notation,
     numbers: Int64s,
     columns: Sequence[Fitted],
     reject: Callable[[int, str], Reject],
@@ -148,7 +110,7 @@ def as_records(
     ----------
     schema, columns
         The columns, and their types.
-    lenience
+    notation
         In which columns such values are null.
     numbers
         Record numbers, ascending, int64, shape (n,).
@@ -161,14 +123,14 @@ def as_records(
     unfit = np.zeros(numbers.size, np.bool_)
     rejects: list[Reject] = []
     for of, bad, _ in misfits:
-        if of.name not in lenience.columns:
+        if of.name not in notation.lenient:
             detail = f"column {of.name} is {misfit(of.type)}"
             rejects += [reject(int(row), detail) for row in np.flatnonzero(bad & ~unfit)]
             unfit |= bad
     found = []
     for of, bad, text in misfits:
         rows = np.flatnonzero(bad & ~unfit)
-        if of.name in lenience.columns and rows.size:
+        if of.name in notation.lenient and rows.size:
             examples = (text(int(row)) for row in rows)
             found.append(BadValues.of(of.name, misfit(of.type), numbers[rows], examples))
     batch = pa.RecordBatch.from_arrays([column.values for column in columns], schema=schema)

@@ -163,7 +163,7 @@ def _parse_text_times(column: pa.Array, plan: TimePlan) -> pa.Array:
     assert plan.format is not None
     text = column.cast(pa.string())
     if plan.format == ISO_FORMAT:
-        return _parse_iso(text, plan.zone)
+        return parse_iso(text, plan.zone)
     text, fraction, form = _without_fraction(text, plan.format)
     parsed = pc.strptime(text, format=form, unit="us", error_is_null=True)
     if parsed.type.tz is None:
@@ -179,7 +179,7 @@ def _in_zone(naive: pa.Array, zone: str) -> pa.Array:
     return pc.assume_timezone(naive, zone, ambiguous="earliest", nonexistent="latest")
 
 
-def _parse_iso(text: pa.Array, zone: str) -> pa.Array:
+def parse_iso(text: pa.Array, zone: str) -> pa.Array:
     """Parse ISO 8601; a time without an offset is of the zone."""
     offset = pc.match_substring_regex(text, _OFFSET)
     try:

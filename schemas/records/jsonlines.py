@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.schemas.records.badvalues import BadValues
-from headrace.schemas.records.decoding import STRICT, Lenience, Lines, Records, Reject, misfit
+from headrace.schemas.records.decoding import Fitted, Lines, Records, Reject, as_records
 from headrace.schemas.records.events import Reason
-from headrace.schemas.records.values import fit, without_nulls
+from headrace.schemas.records.notation import PLAIN, Notation
+from headrace.schemas.records.paths import Columns, look_up
+from headrace.schemas.records.types import JSON
+from headrace.schemas.records.values import fit_all, without_nulls
 
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding a line may raise; the last if it is nested deeply."""
@@ -27,110 +31,199 @@ class JsonDecoder:
     Parameters
     ----------
     schema
-        The columns to decode. A missing key is null; a key that is not a
-        column is ignored.
-    lenience
-        What becomes of values that do not fit.
+        The columns to decode. A missing key is null; a key that is not a column is
+        ignored; a name with points may be a path (`headrace.schemas.records.paths`).
+    notation
+        How values are written, and what becomes of those that do not fit.
     """
 
-    def __init__(self, schema: pa.Schema, lenience: Lenience = STRICT) -> None:
+    def __init__(self, schema: pa.Schema, notation: Notation = PLAIN) -> None:
         self.schema = schema
-        self.lenience = lenience
-        self.decoder = self._decoder(())
-        self.lenient_decoder = self._decoder(lenience.columns)
-
-    def _decoder(self, lenient: Collection[str]) -> Any:
-        """Make a decoder of records, with any value in some columns."""
-        fields = [
-            (f"f{i}", Any if field.name in lenient else _json_type(field.type), None)
-            for i, field in enumerate(self.schema)
-        ]
-        rename = {f"f{i}": field.name for i, field in enumerate(self.schema)}
-        return msgspec.json.Decoder(msgspec.defstruct("Record", fields, rename=rename, gc=False))
+        self.notation = notation
+        self.levels = list(_levels(schema, notation.json))
+        self.decoders = [msgspec.json.Decoder(level.record) for level in self.levels]
 
     def decode(self, lines: Lines) -> Records:
         """Decode lines; one that is not an object or has a mistyped value is a reject."""
-        records: list[Any] = []
-        misfits: dict[str, list[tuple[int, Any]]] = {}
-        rejects: list[Reject] = []
-        numbers = np.arange(len(lines.lines), dtype=np.int64)
         try:
             if not all(lines.lines):
                 raise msgspec.DecodeError("empty line")
-            records = [self.decoder.decode(line) for line in lines.lines]
+            typed = self._columns(lines.lines)
         except _BROKEN:
-            # At least one line is broken: find out which.
-            good = []
-            records, misfits = [], {}
-            for at, line in enumerate(lines.lines):
-                try:
-                    records.append(self._decode_line(line, lines.first + at, misfits))
-                    good.append(at)
-                except msgspec.ValidationError as error:
-                    rejects.append(lines.reject(at, Reason.WRONG_TYPE, self._explain(error)))
-                except _BROKEN as error:
-                    detail = str(error) if line else "empty line"
-                    rejects.append(lines.reject(at, Reason.UNDECODABLE, detail))
-            numbers = np.array(good, np.int64)
-        columns = []
-        for i, fields in enumerate(self.schema):
-            name = f"f{i}"
-            values = [getattr(record, name) for record in records]
-            nulls = self.lenience.nulls_of(fields.type)
-            columns.append(without_nulls(pa.array(values, fields.type), nulls))
-        batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
-        bad = [self._bad_values(name, found) for name, found in misfits.items()]
-        return Records(batch, numbers + lines.first, rejects, bad)
+            return self._decode_each(lines)
+        numbers = np.arange(len(lines.lines), dtype=np.int64)
+        return self._as_records(lines, numbers, typed, {}, [])
 
-    def _decode_line(
-        self, line: bytes, number: int, misfits: dict[str, list[tuple[int, Any]]]
-    ) -> Any:
-        """Decode one line, whatever is wrong with it that may be."""
-        try:
-            return self.decoder.decode(line)
-        except msgspec.ValidationError as error:
+    def _columns(self, lines: list[bytes]) -> dict[str, list[Any]]:
+        """Return the values of each column, if all are of its type."""
+        columns: dict[str, list[Any]] = {}
+        for level, decoder in zip(self.levels, self.decoders, strict=True):
+            columns |= level.columns([decoder.decode(line) for line in lines])
+        return columns
+
+    def _decode_each(self, lines: Lines) -> Records:
+        """Decode lines of which one at least is broken, or has a value of another type."""
+        typed: list[bytes] = []
+        others: dict[int, dict[str, Any]] = {}
+        good: list[int] = []
+        rejects: list[Reject] = []
+        for at, line in enumerate(lines.lines):
             try:
-                return self._fitted(line, number, misfits)
-            except _BROKEN:
-                finite = _finite(line)
-                if finite is None:
-                    raise error from None
-        except msgspec.DecodeError:
-            finite = _finite(line)
-            if finite is None:
-                raise
-        return self._decode_line(finite, number, misfits)
+                if self._is_typed(line):
+                    typed.append(line)
+                else:
+                    others[at] = _any_object(line)
+                good.append(at)
+            except _NotAnObjectError:
+                rejects.append(lines.reject(at, Reason.WRONG_TYPE, "not a JSON object"))
+            except _BROKEN as error:
+                detail = str(error) if line else "empty line"
+                rejects.append(lines.reject(at, Reason.UNDECODABLE, detail))
+        numbers = np.array(good, np.int64)
+        return self._as_records(lines, numbers, self._columns(typed), others, rejects)
 
-    def _fitted(self, line: bytes, number: int, misfits: dict[str, list[tuple[int, Any]]]) -> Any:
-        """Decode a line with values that do not fit, each of them as null if that may be.
+    def _is_typed(self, line: bytes) -> bool:
+        """Return whether a line is an object of which all values have the expected types."""
+        try:
+            self.decoders[0].decode(line)
+        except _BROKEN:
+            return False
+        return True
 
-        Raises
-        ------
-        ValidationError
-            If one is in a column in which it may not.
+    def _as_records(
+        self,
+        lines: Lines,
+        numbers: npt.NDArray[np.int64],
+        typed: dict[str, list[Any]],
+        others: dict[int, dict[str, Any]],
+        rejects: list[Reject],
+    ) -> Records:
+        """Put together lines of the expected types and others, by index of the line.
+
+        Parameters
+        ----------
+        numbers
+            Indices of all lines that are objects, ascending, int64, shape (n,).
+        typed
+            The values of the lines that are not among `others`, in order, by column.
+        others
+            The objects in which a value is of another type than its column, by index.
         """
-        record = self.lenient_decoder.decode(line)
-        for i, fields in enumerate(self.schema):
-            if fields.name in self.lenience.columns:
-                value = getattr(record, f"f{i}")
-                fitted, fits = fit(value, fields.type, self.lenience.nulls_of(fields.type))
-                setattr(record, f"f{i}", fitted)
-                if not fits:
-                    misfits.setdefault(fields.name, []).append((number, value))
-        return record
+        columns = []
+        for field in self.schema:
+            values = typed[field.name]
+            if others:
+                rest = iter(values)
+                as_text = field.name in self.notation.json
+                values = [
+                    next(rest) if at not in others
+                    else _text_at(lines.lines[at], others[at], field.name) if as_text
+                    else look_up(others[at], field.name)
+                    for at in numbers.tolist()
+                ]  # fmt: skip
+            columns.append(self._fitted(values, field))
 
-    def _bad_values(self, name: str, found: list[tuple[int, Any]]) -> BadValues:
-        numbers = np.array([number for number, _ in found], np.int64)
-        examples = (json.dumps(value, ensure_ascii=False) for _, value in found)
-        return BadValues.of(name, misfit(self.schema.field(name).type), numbers, examples)
+        def reject(row: int, detail: str) -> Reject:
+            return lines.reject(int(numbers[row]), Reason.WRONG_TYPE, detail)
 
-    @staticmethod
-    def _explain(error: msgspec.ValidationError) -> str:
-        return str(error).replace(" - at `$.", " in `")
+        records = as_records(self.schema, self.notation, numbers + lines.first, columns, reject)
+        records.rejects = sorted([*rejects, *records.rejects], key=lambda reject: reject.number)
+        return records
+
+    def _fitted(self, values: list[Any], field: pa.Field) -> Fitted:
+        if field.name in self.notation.json:
+            texts = [_text_of(value) for value in values]
+            column, bad = pa.array(texts, pa.string()), None
+        else:
+            column, bad = fit_all(values, field.type, self.notation)
+        column = without_nulls(column, self.notation.nulls_of(field.type))
+        return Fitted(column, bad, lambda row: json.dumps(values[row], ensure_ascii=False))
 
 
-def _finite(line: bytes) -> bytes | None:
-    """Return a line with null for numbers that are none or too large, None without any."""
+class _Level:
+    """Columns that are in the same objects, or in objects inside of them.
+
+    Parameters
+    ----------
+    columns
+        By path inside these objects: the name and the type of each column.
+    """
+
+    def __init__(self, columns: Mapping[str, tuple[str, Any]]) -> None:
+        self.own: dict[str, str] = {}
+        self.inner: dict[str, _Level] = {}
+        fields: list[tuple[str, Any, None]] = []
+        keys: dict[str, str] = {}
+        inside: dict[str, dict[str, tuple[str, Any]]] = {}
+        for path, (name, kind) in columns.items():
+            attribute = f"f{len(fields)}"
+            fields.append((attribute, kind, None))
+            keys[attribute], self.own[attribute] = path, name
+            head, point, rest = path.partition(".")
+            if point and head not in columns:
+                inside.setdefault(head, {})[rest] = name, kind
+        for head, more in inside.items():
+            attribute = f"f{len(fields)}"
+            self.inner[attribute] = level = _Level(more)
+            fields.append((attribute, level.record | None, None))
+            keys[attribute] = head
+        self.record: Any = msgspec.defstruct("Record", fields, rename=keys, gc=False)
+        self.nothing = self.record()
+
+    def columns(self, records: Sequence[Any]) -> dict[str, list[Any]]:
+        """Return the values of each column, by name."""
+        found = {
+            name: [getattr(record, attribute) for record in records]
+            for attribute, name in self.own.items()
+        }
+        for attribute, level in self.inner.items():
+            within = [getattr(record, attribute) or level.nothing for record in records]
+            for name, values in level.columns(within).items():
+                whole = found.get(name)
+                if whole is not None:
+                    pairs = zip(whole, values, strict=True)
+                    values = [inner if own is None else own for own, inner in pairs]
+                found[name] = values
+        return found
+
+
+def _levels(schema: pa.Schema, json_columns: Collection[str]) -> Iterator[_Level]:
+    """Yield what to decode of every line, one after another.
+
+    An object that is kept as text, and of which fields are columns too, is decoded twice.
+    """
+    left = schema.names
+    while left:
+        both = [name for name in left if name in json_columns
+                and any(other.startswith(f"{name}.") for other in left)]  # fmt: skip
+        now = [name for name in left if name not in both]
+        kinds = (
+            msgspec.Raw if name in json_columns else _json_type(schema.field(name).type)
+            for name in now
+        )
+        yield _Level({name: (name, kind) for name, kind in zip(now, kinds, strict=True)})
+        left = both
+
+
+class _NotAnObjectError(Exception):
+    """A line is JSON, but not an object."""
+
+
+def _any_object(line: bytes) -> dict[str, Any]:
+    """Decode a line whatever types it has, with null for numbers that are none or too large."""
+    try:
+        value = msgspec.json.decode(line)
+    except _BROKEN:
+        value = _finite(line)
+        if value is None:
+            raise
+    if not isinstance(value, dict):
+        raise _NotAnObjectError
+    return value
+
+
+def _finite(line: bytes) -> Any:
+    """Decode a line with null for numbers that are none or too large; None without any."""
     found = False
 
     def null(text: str) -> float | None:
@@ -140,78 +233,149 @@ def _finite(line: bytes) -> bytes | None:
         return number if math.isfinite(number) else None
 
     try:
-        record = json.loads(line, parse_constant=null, parse_float=null)
+        value = json.loads(line, parse_constant=null, parse_float=null)
     except (ValueError, RecursionError):
         return None
-    return json.dumps(record).encode() if found else None
+    return value if found else None
+
+
+def _text_of(value: Any) -> str | None:
+    """Return JSON as it is written."""
+    text = bytes(value).decode("utf-8", "replace") if isinstance(value, msgspec.Raw) else value
+    return None if text == "null" else text
+
+
+def _text_at(line: bytes, record: dict[str, Any], name: str) -> str | None:
+    """Return the JSON at a path as it is written, if a number in the line is not too large."""
+    value = look_up(record, name)
+    if value is None:
+        return None
+    path = [name] if record.get(name) is not None else name.split(".")
+    try:
+        raw = msgspec.Raw(line)
+        for part in path:
+            raw = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])[part]
+        return _text_of(raw)
+    except _BROKEN:
+        return json.dumps(value, ensure_ascii=False)
 
 
 def _json_type(kind: pa.DataType) -> Any:
+    """Return the type that values of a column have in JSON; any where they have to be parsed."""
     if pa.types.is_list(kind):
         return list[_json_type(kind.value_type)] | None  # type: ignore[misc]
     if pa.types.is_boolean(kind):
         return bool | None
+    if pa.types.is_uint64(kind):
+        return Annotated[int, msgspec.Meta(ge=0)] | None
     if pa.types.is_integer(kind):
-        from typing import Annotated
-
         return Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None
     if pa.types.is_floating(kind):
         return float | None
     if pa.types.is_binary(kind):
         return bytes | None
-    return str | None
+    return str | None if pa.types.is_string(kind) else Any
 
 
-def infer_json_schema(lines: Sequence[bytes]) -> pa.Schema:
+def infer_json_columns(lines: Iterable[bytes]) -> Columns:
     """Infer columns from the first lines of a file; broken lines are ignored.
 
     A column has the type of most of its values, because a log can have wrong
-    lines at its head too. Numbers are int64 unless one has a fraction; a column
-    of nulls is text; nested objects are left out.
+    lines at its head too. Numbers are float64 if one has a fraction, else int64, or uint64 if
+    one needs that, or text if one needs even more; a column of nulls is text; objects, and
+    lists of objects or lists, are JSON. The fields of objects are nested columns.
     """
-    kinds: dict[str, Counter[str]] = {}
+    kinds: dict[Path, Counter[str]] = {}
     for line in lines:
         try:
             record = msgspec.json.decode(line)
         except _BROKEN:
             continue
         if isinstance(record, dict):
-            for name, value in record.items():
-                counts = kinds.setdefault(name, Counter())
-                if value is not None:
-                    counts[_kind_of(value)] += 1
-    fields = []
-    for name, counts in kinds.items():
-        if "float" in counts:
-            counts["float"] += counts.pop("int", 0)
-        if "list of float" in counts:
-            counts["list of float"] += counts.pop("list of int", 0)
-        if counts["list"] and len(counts) > 1:
-            del counts["list"]  # empty ones go with the others
-        most = counts.most_common(1)[0][0] if counts else "str"
-        if most in _JSON_TYPES:
-            fields.append(pa.field(name, _JSON_TYPES[most]))
-    return pa.schema(fields)
+            _count(record, (), kinds)
+    columns = Columns({}, {})
+    objects: set[Path] = {()}
+    for path, counts in kinds.items():
+        if path[:-1] in objects:
+            most = _most(counts)
+            if most == "object":
+                objects.add(path)
+            (columns.nested if path[1:] else columns.own)[".".join(path)] = _type_of(most)
+    for name in columns.own.keys() & columns.nested.keys():
+        del columns.nested[name]
+    return columns
+
+
+Path = tuple[str, ...]
+
+
+def _count(record: dict[str, Any], above: Path, kinds: dict[Path, Counter[str]]) -> None:
+    """Count the kinds of all values of an object by path, an object before what is in it."""
+    for name, value in record.items():
+        if above and "." in name:
+            continue  # no path leads there
+        counts = kinds.setdefault((*above, name), Counter())
+        if value is not None:
+            counts[_kind_of(value)] += 1
+        if isinstance(value, dict):
+            _count(value, (*above, name), kinds)
 
 
 def _kind_of(value: Any) -> str:
-    """Name the type of a value, of a list that of its items."""
-    if not isinstance(value, list):
+    """Name the kind of a value, of a list that of its items."""
+    if isinstance(value, bool | float | str):
         return type(value).__name__
-    kinds = {type(item).__name__ for item in value if item is not None}
-    if kinds == {"int", "float"}:
-        kinds = {"float"}
-    return f"list of {kinds.pop()}" if len(kinds) == 1 else "list"
+    if isinstance(value, int):
+        return "below zero" if -(2**63) <= value < 0 else _SIZES[bisect.bisect(_BOUNDS, value)]
+    if isinstance(value, dict):
+        return "object"
+    items = Counter(_kind_of(item) for item in value if item is not None)
+    if any(kind == "object" or kind.startswith("list") for kind in items):
+        return "json"
+    kinds = _without_sizes(items)
+    return f"list of {kinds.popitem()[0]}" if len(kinds) == 1 else "list"
 
 
-_JSON_TYPES = {
-    "list": pa.list_(pa.string()),
-    "list of str": pa.list_(pa.string()),
-    "list of int": pa.list_(pa.int64()),
-    "list of float": pa.list_(pa.float64()),
-    "list of bool": pa.list_(pa.bool_()),
+_BOUNDS, _SIZES = (0, 2**63, 2**64), ("too large", "int", "above 2^63", "too large")
+
+
+def _most(counts: Counter[str]) -> str:
+    """Return the kind of most values; text if there are none."""
+    counts = _without_sizes(counts)
+    if "list of float" in counts:
+        counts["list of float"] += counts.pop("list of int", 0)
+    if counts["list"] and len(counts) > 1:
+        del counts["list"]  # empty ones go with the others
+    return max(counts, key=counts.__getitem__, default="str")
+
+
+def _without_sizes(counts: Counter[str]) -> Counter[str]:
+    """Return counts with one kind for all numbers, that holds each of them."""
+    sizes = counts.keys() & {"below zero", "int", "above 2^63", "too large", "float"}
+    if "float" in sizes:
+        one = "float"
+    elif "too large" in sizes or sizes >= {"below zero", "above 2^63"}:
+        one = "str"
+    else:
+        one = "uint" if "above 2^63" in sizes else "int"
+    merged: Counter[str] = Counter()
+    for kind, count in counts.items():
+        merged[one if kind in sizes else kind] += count
+    return merged
+
+
+def _type_of(kind: str) -> pa.DataType:
+    if kind == "list":
+        return pa.list_(pa.string())
+    if kind.startswith("list of "):
+        return pa.list_(_type_of(kind.removeprefix("list of ")))
+    return _TYPES.get(kind, JSON)
+
+
+_TYPES = {
     "bool": pa.bool_(),
     "int": pa.int64(),
+    "uint": pa.uint64(),
     "float": pa.float64(),
     "str": pa.string(),
 }

@@ -3,14 +3,14 @@ import datetime as dt
 import pyarrow as pa
 
 from headrace.schemas.records.columns import ColumnDecoder
-from headrace.schemas.records.decoding import Lenience
+from headrace.schemas.records.notation import Notation
 
 SCHEMA = pa.schema([("k", pa.int64()), ("n", pa.int64()), ("x", pa.float64()), ("t", pa.string())])
-LENIENT = Lenience({"n", "x", "t"})
+LENIENT = Notation({"n", "x", "t"})
 
 
-def decode(columns, lenience=LENIENT, first=10):
-    return ColumnDecoder(SCHEMA, lenience).decode(pa.RecordBatch.from_pydict(columns), first)
+def decode(columns, notation=LENIENT, first=10):
+    return ColumnDecoder(SCHEMA, notation).decode(pa.RecordBatch.from_pydict(columns), first)
 
 
 def test_columns_of_the_right_type_pass_as_they_are():

@@ -1,3 +1,6 @@
+from datetime import UTC, datetime
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -6,9 +9,13 @@ from hypothesis import strategies as st
 
 from headrace.schemas.records.badvalues import BadValues, counted
 from headrace.schemas.records.csvlines import CsvDecoder
-from headrace.schemas.records.decoding import Lenience, Lines
-from headrace.schemas.records.jsonlines import JsonDecoder, infer_json_schema
+from headrace.schemas.records.decoding import Lines
+from headrace.schemas.records.jsonlines import JsonDecoder, infer_json_columns
+from headrace.schemas.records.notation import PLAIN, Notation
+from headrace.schemas.records.types import JSON, parse_type
+from headrace.schemas.records.values import fit, fit_all, parse_text
 
+TIMESTAMP = parse_type("timestamp")
 SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64()), ("x", pa.float64()), ("b", pa.bool_())])
 
 
@@ -99,13 +106,16 @@ def test_a_broken_json_line_is_rejected_and_its_neighbours_are_kept():
         b'{"id": "a"}', b"", b'{"id": "b"', b'{"id": "c"}{"id": "d"}', b'{"n": "1"}',
         b'{"n": 1.5}', b'{"id": "\xff"}', b"[1]", b'{"n": 9223372036854775808}', b'{"id": "e"}',
     )  # fmt: skip
-    assert records.batch.column("id").to_pylist() == ["a", "e"]
-    assert records.numbers.tolist() == [0, 9]
+    assert records.batch.to_pylist() == [
+        {"id": "a", "n": None, "tags": None},
+        {"id": None, "n": 1, "tags": None},
+        {"id": "e", "n": None, "tags": None},
+    ]
+    assert records.numbers.tolist() == [0, 4, 9]
     assert [(r.number, r.reason.value) for r in records.rejects] == [
         (1, "undecodable"),
         (2, "undecodable"),
         (3, "undecodable"),
-        (4, "wrong_type"),
         (5, "wrong_type"),
         (6, "undecodable"),
         (7, "wrong_type"),
@@ -116,29 +126,96 @@ def test_a_broken_json_line_is_rejected_and_its_neighbours_are_kept():
 @pytest.mark.parametrize(
     ("lines", "schema"),
     [
-        ([b'{"a": 1}', b'{"a": 2.5}'], pa.schema([("a", pa.float64())])),
+        ([b'{"a": 1}', b'{"a": 2.5}'], {"a": pa.float64()}),
         (
             [b'{"a": 1, "b": null}', b'{"b": "x"}'],
-            pa.schema([("a", pa.int64()), ("b", pa.string())]),
+            {"a": pa.int64(), "b": pa.string()},
         ),
-        ([b'{"a": {}}', b"broken", b'{"t": ["x"]}'], pa.schema([("t", pa.list_(pa.string()))])),
-        ([b'{"a": true}'], pa.schema([("a", pa.bool_())])),
-        ([b'{"a": 1}', b'{"a": 2}', b'{"a": "x"}'], pa.schema([("a", pa.int64())])),
+        ([b"broken", b'{"t": ["x"]}'], {"t": pa.list_(pa.string())}),
+        ([b'{"a": true}'], {"a": pa.bool_()}),
+        ([b'{"a": 1}', b'{"a": 2}', b'{"a": "x"}'], {"a": pa.int64()}),
+        ([b'{"a": {}, "b": [[1]], "c": [{}]}'], {"a": JSON, "b": JSON, "c": JSON}),
+        ([b'{"a": 9223372036854775808}', b'{"a": 1}'], {"a": pa.uint64()}),
+        ([b'{"a": 9223372036854775808}', b'{"a": -1}'], {"a": pa.string()}),
+        ([b'{"a": 18446744073709551616}'], {"a": pa.string()}),
+        ([b'{"a": 9223372036854775808}', b'{"a": 1.5}'], {"a": pa.float64()}),
     ],
     ids=[
         "one fraction makes floats",
         "nulls do not count",
-        "objects and broken lines are ignored",
+        "broken lines are ignored",
         "booleans",
         "the majority decides",
+        "objects, and lists of them",
+        "above 2^63",
+        "above 2^63 and below zero",
+        "above 2^64",
+        "above 2^63 and a fraction",
     ],
 )
 def test_json_columns_are_inferred_from_the_first_lines(lines, schema):
     """A column has the type of most of its values."""
-    assert infer_json_schema(lines) == schema
+    assert infer_json_columns(lines) == (schema, {})
 
 
-LENIENT = Lenience({"n", "x", "b", "tags"})
+def test_fields_of_objects_are_nested_columns():
+    """At any depth; one whose own name has a point cannot be reached, nor one in a list."""
+    lines = [
+        b'{"e": {"id": "a", "at": {"x": 1}, "b.c": 1}, "l": [{"id": 1}], "e.id": 2}',
+        b'{"e": {"at": {"x": 1.5}, "new": true}}',
+        b'{"e": 7}',
+    ]
+    assert infer_json_columns(lines) == (
+        {"e": JSON, "l": JSON, "e.id": pa.int64()},
+        {"e.at": JSON, "e.at.x": pa.float64(), "e.new": pa.bool_()},
+    )
+
+
+def test_paths_lead_into_json_objects():
+    """A path is null where it leads nowhere; the whole name is preferred, line by line."""
+    schema = pa.schema([("e.id", pa.string()), ("e.at.x", pa.int64())])
+    lines = [
+        b'{"e": {"id": "a", "at": {"x": 1}}}',
+        b'{"e": {"id": null, "at": null}}',
+        b'{"e": null}',
+        b'{"e": 7}',
+        b'{"e.id": "whole", "e": {"id": "a", "at": {"x": "5"}}}',
+        b'{"e.id": "whole", "e": {"id": "a"}, "e.at.x": 6}',
+        b'{"e": {"id": "a", "at": {"x": "no"}}}',
+    ]
+    records = JsonDecoder(schema).decode(Lines(0, lines))
+    ids = ["a", None, None, None, "whole", "whole"]
+    assert records.batch.column("e.id").to_pylist() == ids
+    assert records.batch.column("e.at.x").to_pylist() == [1, None, None, None, 5, 6]
+    assert [(r.number, r.detail) for r in records.rejects] == [(6, "column e.at.x is not int64")]
+    for line, row in zip(lines, records.batch.to_pylist(), strict=False):
+        alone = JsonDecoder(schema).decode(Lines(0, [line]))
+        assert alone.batch.to_pylist() == [row]
+
+
+def test_json_is_kept_as_it_is_written():
+    """Beside paths into the same object, and in lines with numbers that are too large."""
+    schema = pa.schema([("e", pa.string()), ("e.d", pa.string()), ("n", pa.int64())])
+    decoder = JsonDecoder(schema, Notation(json={"e", "e.d"}))
+    text = '{"d":  [1, {"z": 123456789012345678901234567890}],"u":"é"}'
+    lines = [
+        f'{{"e": {text}, "n": 5}}'.encode(),
+        f'{{"e": {text}, "n": "5"}}'.encode(),
+        b'{"e": "text", "n": 5}',
+        b'{"e": null, "n": 5}',
+        b'{"n": 5}',
+        b'{"e": {"d": [1]}, "n": NaN}',
+    ]
+    records = decoder.decode(Lines(0, lines))
+    assert records.rejects == []
+    inner = '[1, {"z": 123456789012345678901234567890}]'
+    assert records.batch.column("e").to_pylist() == [
+        text, text, '"text"', None, None, '{"d": [1]}'
+    ]  # fmt: skip
+    assert records.batch.column("e.d").to_pylist() == [inner, inner, None, None, None, "[1]"]
+
+
+LENIENT = Notation({"n", "x", "b", "tags"})
 
 
 def bad(records):
@@ -147,7 +224,7 @@ def bad(records):
 
 def test_a_csv_value_that_does_not_fit_is_null_and_noted():
     """Where a column may have such values, they cost no record; where not, they do."""
-    decoder = CsvDecoder(["id", "n", "x", "b"], SCHEMA, lenience=LENIENT)
+    decoder = CsvDecoder(["id", "n", "x", "b"], SCHEMA, notation=LENIENT)
     lines = [b"a,1, 2.5 ,true", b"b,one,inf,0", b"c,2,\xff,1", b"d,1.5,abc,maybe", b"e,3,,"]
     records = decoder.decode(Lines(10, lines))
     assert records.batch.to_pylist() == [
@@ -178,7 +255,7 @@ def test_usual_texts_for_nothing_are_null_where_no_text_is_due():
 
 def test_null_values_that_are_named_hold_for_every_column():
     """And only they do."""
-    decoder = CsvDecoder(["id", "n", "x", "b"], SCHEMA, lenience=Lenience({"n"}, ("-",)))
+    decoder = CsvDecoder(["id", "n", "x", "b"], SCHEMA, notation=Notation({"n"}, ("-",)))
     records = decoder.decode(Lines(0, [b"-,-,-,-", b"NA,NA,1,1"]))
     assert records.batch.column("id").to_pylist() == [None, "NA"]
     assert bad(records) == [("n", "not int64", [1], ["NA"])]
@@ -193,6 +270,7 @@ def test_a_json_value_that_does_not_fit_is_null_and_noted():
         b'{"id": "d", "n": {"deep": [1]}, "tags": {}}',
         b'{"id": "e", "n": "NA", "tags": []}',
         b'{"id": 6, "n": 1}',
+        b'{"id": [6], "n": 1}',
     ]
     records = JsonDecoder(JSON_SCHEMA, LENIENT).decode(Lines(20, lines))
     assert records.batch.to_pylist() == [
@@ -201,22 +279,23 @@ def test_a_json_value_that_does_not_fit_is_null_and_noted():
         {"id": "c", "n": None, "tags": ["1", "y"]},
         {"id": "d", "n": None, "tags": None},
         {"id": "e", "n": None, "tags": []},
+        {"id": "6", "n": 1, "tags": None},
     ]
     assert bad(records) == [
-        ("tags", "not list<item: string>", [21, 23], ['"x"', "{}"]),
         ("n", "not int64", [22, 23], ["9223372036854775808", '{"deep": [1]}']),
+        ("tags", "not list<string>", [21, 23], ['"x"', "{}"]),
     ]
     assert [(reject.number, reject.reason.value) for reject in records.rejects] == [
-        (25, "wrong_type")
+        (26, "wrong_type")
     ]
 
 
 def test_lists_of_numbers_keep_their_type():
     """Whole numbers and fractions together are fractions; empty lists go with the others."""
-    lines = [b'{"a": [], "b": [1], "c": [1.5], "d": [[1]]}', b'{"a": [1], "b": [2], "c": [1]}']
-    assert infer_json_schema(lines) == pa.schema(
-        [("a", pa.list_(pa.int64())), ("b", pa.list_(pa.int64())), ("c", pa.list_(pa.float64()))]
-    )
+    lines = [b'{"a": [], "b": [1], "c": [1.5]}', b'{"a": [1], "b": [2], "c": [1]}']
+    assert infer_json_columns(lines).own == {
+        "a": pa.list_(pa.int64()), "b": pa.list_(pa.int64()), "c": pa.list_(pa.float64())
+    }  # fmt: skip
 
 
 def test_bad_values_are_cut_where_records_are():
@@ -232,3 +311,87 @@ def test_bad_values_are_cut_where_records_are():
         == counted({}, [values])
         == {"n": {"not int64": {"count": 3, "examples": list(values.examples)}}}
     )
+
+
+def parsed(texts, kind, notation=PLAIN):
+    values, unfit = parse_text(pa.array([text.encode() for text in texts]), kind, notation)
+    return values.to_pylist(), np.flatnonzero(unfit).tolist()
+
+
+EUROPEAN = Notation(decimal=",", thousands=".")
+
+
+@pytest.mark.parametrize(
+    ("text", "notation", "number"),
+    [
+        ("1,5", Notation(decimal=","), 1.5),
+        ("-,5e3", Notation(decimal=","), -500.0),
+        ("1.5", Notation(decimal=","), None),
+        ("1.234.567,89", EUROPEAN, 1234567.89),
+        ("1234567,89", EUROPEAN, 1234567.89),
+        ("1.5", EUROPEAN, None),
+        ("12.34.567", EUROPEAN, None),
+        ("1,234.5", Notation(thousands=","), 1234.5),
+        ("1,5", Notation(thousands=","), None),
+        ("1 234", Notation(thousands=" "), 1234.0),
+        ("1\u202f234,5", Notation(decimal=",", thousands=" "), 1234.5),
+        ("1\u00a0234", Notation(thousands=" "), 1234.0),
+        ("1'234", Notation(thousands="'"), 1234.0),
+        ("12.5%", PLAIN, None),
+        ("1,5", PLAIN, None),
+        ("1_000", PLAIN, None),
+        ("0x10", PLAIN, None),
+        ("1e999", PLAIN, None),
+        ("+7", PLAIN, 7.0),
+    ],
+)
+def test_numbers_are_written_as_a_stream_says(text, notation, number):
+    """Groups are of three digits; anything else is no number, rather than another one."""
+    values, unfit = parsed([text, "1"], pa.float64(), notation)
+    assert values == [number, 1.0]
+    assert unfit == ([0] if number is None else [])
+    fitted, fits = fit(text, pa.float64(), notation)
+    assert (fitted, fits) == (number, number is not None)
+
+
+def test_texts_of_all_types():
+    """With the greatest and the least that fit, and what does not."""
+    assert parsed(["18446744073709551615", "0", "-1", "18446744073709551616"], pa.uint64()) == (
+        [2**64 - 1, 0, None, None], [2, 3]
+    )  # fmt: skip
+    assert parsed(["-9223372036854775808", "9223372036854775808", "+1"], pa.int64()) == (
+        [-(2**63), None, 1], [1]
+    )  # fmt: skip
+    assert parsed(["1.50", "1.005", "1e2", "12345678901", "x"], parse_type("decimal(12, 2)")) == (
+        [Decimal("1.50"), None, Decimal("100.00"), None, None], [1, 3, 4]
+    )  # fmt: skip
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    assert parsed(["2026-01-01T12:00", "2026-01-01 13:00:00+01:00", "12"], TIMESTAMP) == (
+        [noon, noon, None], [2]
+    )  # fmt: skip
+    assert parsed(["[1, 2]", "[]", "[1", "7", '["1"]'], pa.list_(pa.int64())) == (
+        [[1, 2], [], None, None, [1]], [2, 3]
+    )  # fmt: skip
+
+
+def test_json_values_of_all_types():
+    """A number says nothing of the unit of a time, and decimals are exact."""
+    values = ["2026-01-01T12:00Z", 1767268800, None]
+    times, unfit = fit_all(values, TIMESTAMP)
+    assert times.to_pylist() == [datetime(2026, 1, 1, 12, tzinfo=UTC), None, None]
+    assert unfit.tolist() == [False, True, False]
+    prices, unfit = fit_all([0.1, "0.30", 7, True, 1.005], parse_type("decimal(12, 2)"))
+    assert prices.to_pylist() == [
+        Decimal("0.10"), Decimal("0.30"), Decimal("7.00"), None, None
+    ]  # fmt: skip
+    assert unfit.tolist() == [False, False, False, True, True]
+
+
+def test_without_quoting_quotes_are_text():
+    """As in TSV files that are written by joining fields."""
+    decoder = CsvDecoder(["id", "n"], pa.schema([("id", pa.string())]), "\t", quote="")
+    records = decoder.decode(Lines(0, [b'5" disc\t1', b'"a"\t2', b'"b\t3']))
+    assert records.batch.column("id").to_pylist() == ['5" disc', '"a"', '"b']
+    single = CsvDecoder(["id", "n"], pa.schema([("id", pa.string())]), quote="'")
+    records = single.decode(Lines(0, [b"'a,b',1", b'"c,2']))
+    assert records.batch.column("id").to_pylist() == ["a,b", '"c']
