@@ -57,7 +57,8 @@ class Features:
         Columns of numbers: used as they are (``linear``), by their logarithm (``log``),
         or by the bucket between ascending bounds.
     crosses
-        Lists of columns of which each combination of values is a feature.
+        Lists of columns of which each combination of values is a feature; of a column of
+        several values, each of them.
     """
 
     categorical: tuple[str, ...] = ()
@@ -115,6 +116,43 @@ def _fold(folded, hashes):
         folded[i] = fmix64((folded[i] * _GOLDEN) ^ hashes[i])
 
 
+@nb.njit(cache=True, nogil=True)
+def _fold_items(folded, starts, hashes, offsets, missing, out):
+    at = 0
+    for i in range(missing.size):
+        for j in range(starts[i], starts[i + 1]):
+            if missing[i]:
+                out[at] = fmix64((folded[j] * _GOLDEN) ^ _NULL)
+                at += 1
+            for k in range(offsets[i], offsets[i + 1]):
+                out[at] = fmix64((folded[j] * _GOLDEN) ^ hashes[k])
+                at += 1
+
+
+@dataclass(frozen=True)
+class _Items:
+    """Hashes of the items of n rows.
+
+    Parameters
+    ----------
+    hashes
+        Of all rows, uint64, shape (offsets[n],).
+    offsets
+        Where those of each row begin, int64, shape (n + 1,).
+    missing
+        Rows that have a null in place of items, bool, shape (n,).
+    """
+
+    hashes: UInt64s
+    offsets: Int64s
+    missing: npt.NDArray[np.bool_]
+
+    @property
+    def counts(self) -> Int64s:
+        """How many features each row has, int64, shape (n,)."""
+        return np.diff(self.offsets) + self.missing
+
+
 class FeatureEncoder:
     """Encode sample columns as hashed features.
 
@@ -136,7 +174,7 @@ class FeatureEncoder:
     def __init__(self, features: Features, bits: int) -> None:
         self.features = features
         self.mask = np.uint64((1 << bits) - 1)
-        self.fixed = 1 + len(features.categorical) + len(features.numeric) + len(features.crosses)
+        self.separators = {multi.column: multi.separator for multi in features.multi_valued}
         self.valued = any(isinstance(form, str) for form in features.numeric.values())
 
     def encode(self, batch: pa.RecordBatch) -> FeatureRows:
@@ -148,15 +186,6 @@ class FeatureEncoder:
             If a declared column is missing.
         """
         rows = batch.num_rows
-        lists = [_list_column(batch.column(m.column), m) for m in self.features.multi_valued]
-        lengths = [np.diff(offsets) + missing for _, offsets, missing in lists]
-        widths = np.full(rows, self.fixed, np.int64)
-        for length in lengths:
-            widths += length
-        starts = np.zeros(rows + 1, np.int64)
-        np.cumsum(widths, out=starts[1:])
-        out = np.empty(starts[-1], np.uint32)
-        values = np.ones(starts[-1] if self.valued else 0, np.float32)
         memo: dict[str, UInt64s] = {}
 
         def hashed(name: str) -> UInt64s:
@@ -164,31 +193,76 @@ class FeatureEncoder:
                 memo[name] = _hash_values(batch.column(name))
             return memo[name]
 
+        features = self.features
+        lists = [
+            (self._items(batch, multi.column), _name_hash(f"multi_valued:{multi.column}"))
+            for multi in features.multi_valued
+        ]
+        of_lists = [
+            columns for columns in features.crosses
+            if any(self._has_items(batch, name) for name in columns)
+        ]  # fmt: skip
+        lists += [(self._combinations(batch, columns), np.uint64(0)) for columns in of_lists]
+        crosses = [columns for columns in features.crosses if columns not in of_lists]
+        fixed = 1 + len(features.categorical) + len(crosses) + len(features.numeric)
+        widths = np.full(rows, fixed, np.int64)
+        for items, _ in lists:
+            widths += items.counts
+        starts = np.zeros(rows + 1, np.int64)
+        np.cumsum(widths, out=starts[1:])
+        out = np.empty(starts[-1], np.uint32)
+        values = np.ones(starts[-1] if self.valued else 0, np.float32)
+
         out[starts[:-1]] = np.uint32(_name_hash("intercept") & self.mask)
         place = 1
-        for name in self.features.categorical:
+        for name in features.categorical:
             _put(hashed(name), _name_hash(f"categorical:{name}"), self.mask, starts, place, out)
             place += 1
-        for columns in self.features.crosses:
-            folded = np.full(rows, _name_hash("cross:" + "*".join(columns)))
+        for columns in crosses:
+            folded = _cross_hashes(columns, rows)
             for name in columns:
                 _fold(folded, hashed(name))
             _put(folded, np.uint64(0), self.mask, starts, place, out)
             place += 1
-        for name, form in self.features.numeric.items():
+        for name, form in features.numeric.items():
             code, value = _numeric(batch.column(name), form)
             _put(code, _name_hash(f"numeric:{name}"), self.mask, starts, place, out)
             if value is not None:
                 values[starts[:-1] + place] = value
             place += 1
         places = starts[:-1] + place
-        for (items, offsets, missing), length, multi in zip(
-            lists, lengths, self.features.multi_valued, strict=True
-        ):
-            seed = _name_hash(f"multi_valued:{multi.column}")
-            _put_lists(_hash_values(items), offsets, missing, seed, self.mask, places, out)
-            places = places + length
+        for items, seed in lists:
+            _put_lists(items.hashes, items.offsets, items.missing, seed, self.mask, places, out)
+            places = places + items.counts
         return FeatureRows(starts, out, values)
+
+    def _has_items(self, batch: pa.RecordBatch, name: str) -> bool:
+        return name in self.separators or pa.types.is_list(batch.schema.field(name).type)
+
+    def _items(self, batch: pa.RecordBatch, name: str) -> _Items:
+        """Return the items of each row of a column, of one value if it has no lists."""
+        column = batch.column(name)
+        if not self._has_items(batch, name):
+            rows = len(column)
+            return _Items(_hash_values(column), np.arange(rows + 1), np.zeros(rows, np.bool_))
+        items, offsets, missing = _list_column(column, self.separators.get(name, ""))
+        return _Items(_hash_values(items), offsets, missing)
+
+    def _combinations(self, batch: pa.RecordBatch, columns: tuple[str, ...]) -> _Items:
+        """Return the cross of columns of which some have several items in a row."""
+        rows = batch.num_rows
+        folded, starts = _cross_hashes(columns, rows), np.arange(rows + 1)
+        for name in columns:
+            items = self._items(batch, name)
+            ends = np.cumsum(np.diff(starts) * items.counts)
+            out = np.empty(ends[-1] if rows else 0, np.uint64)
+            _fold_items(folded, starts, items.hashes, items.offsets, items.missing, out)
+            folded, starts = out, np.concatenate([[0], ends])
+        return _Items(folded, starts, np.zeros(rows, np.bool_))
+
+
+def _cross_hashes(columns: tuple[str, ...], rows: int) -> UInt64s:
+    return np.full(rows, _name_hash("cross:" + "*".join(columns)))
 
 
 @lru_cache
@@ -204,11 +278,11 @@ def _hash_values(column: pa.Array) -> UInt64s:
 
 
 def _list_column(
-    column: pa.Array, multi: MultiValued
+    column: pa.Array, separator: str
 ) -> tuple[pa.Array, Int64s, npt.NDArray[np.bool_]]:
     """Return the values of all rows, where each row's begin, shape (n + 1,), and the null rows."""
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
-        column = pc.split_pattern(column.cast(pa.string()), pattern=multi.separator)
+        column = pc.split_pattern(column.cast(pa.string()), pattern=separator)
     # `flatten` omits the values under null lists, so offsets are computed from lengths.
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
     offsets = np.zeros(len(column) + 1, np.int64)

@@ -11,6 +11,7 @@ from headrace.joiner.plan.sampling import SamplingPlan
 from headrace.pipelines.sources.heads import Head, columns_hint
 from headrace.pipelines.sources.uses import Use
 from headrace.schemas.errors import ConfigError
+from headrace.schemas.records.types import is_number, type_name
 
 
 def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> None:
@@ -50,7 +51,7 @@ def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> N
             # For a feature the table of its learner, else any.
             table = use.key.rpartition(".features")[0] or "learner"
             hint = f"put lists of values into {table}.features.multi_valued"
-            fact = f"column is {kind}, not one value a row"
+            fact = f"column is {type_name(kind)}, not one value a row"
             raise ConfigError(file, use.key, fact, use.column, hint)
     for use in uses:
         kind = head.columns[use.column]
@@ -58,12 +59,10 @@ def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> N
             use.numeric
             # What CSV does not declare is read as the number that it is to be.
             and (head.format != "csv" or use.column in head.stream.types)
-            and not (
-                pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-            )
+            and not is_number(kind)
         ):
             raise ConfigError(
-                file, use.key, f"column is {kind}, not a number",
+                file, use.key, f"column is {type_name(kind)}, not a number",
                 hint="make it categorical, or declare its type under impressions.types",
             )  # fmt: skip
 

@@ -20,6 +20,7 @@ from headrace.schemas.records.paths import Columns
 from headrace.schemas.records.types import (
     JSON,
     carried_type,
+    is_identifier,
     parse_type,
     readable,
     type_name,
@@ -236,9 +237,9 @@ class Head:
                 raise self.error(use, "no such column", name, columns_hint(self.columns))
         for use, name in [*uses[: len(stream.key)], *(use for use in uses if use[0] == "id")]:
             kind = self.columns[name]
-            if not (pa.types.is_integer(kind) or pa.types.is_string(kind)
-                    or pa.types.is_binary(kind)):  # fmt: skip
-                raise self.error(use, f"column {name} is {kind}, not text, bytes or integer")
+            if not is_identifier(kind):
+                fact = f"column {name} is {type_name(kind)}, not text, bytes or integer"
+                raise self.error(use, fact)
         self._check_time(plan.time)
 
     def _check_time(self, time: TimePlan) -> None:

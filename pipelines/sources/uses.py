@@ -40,7 +40,8 @@ def impression_uses(config: Config) -> list[Use]:
         uses += [Use(f"{key}.multi_valued", m.column, lists=True, text=True)
                  for m in features.multi_valued]  # fmt: skip
         uses += [Use(f"{key}.numeric.{name}", name, numeric=True) for name in features.numeric]
-        uses += [Use(f"{key}.crosses", name) for cross in features.crosses for name in cross]
+        uses += [Use(f"{key}.crosses", name, lists=True)
+                 for cross in features.crosses for name in cross]  # fmt: skip
     if config.sampling.negative_rate.column is not None:
         key, column = "sampling.negative_rate.column", config.sampling.negative_rate.column
         uses.append(Use(key, column, text=True))

@@ -7,6 +7,8 @@ keys has a probability of 1e-24), features by the first 64. The digest of
 - integers, booleans and timestamps that of 8 little-endian bytes with seed 1,
   but of integers from 2^63 on with seed 3, because their bytes are those of negative ones,
 - floats that of their 8 IEEE 754 bytes with seed 2,
+- decimals of scale 0 that of the integer, or of their digits if 64 bits have no room for it;
+  other decimals that of the nearest float,
 - several columns that of the concatenated 16-byte digests of each, with seed 0.
 
 So the integer 5 and the text "5" differ, as keys and as features; text and bytes that
@@ -20,6 +22,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import numba as nb
 import numpy as np
@@ -135,7 +138,9 @@ def hash_column(column: pa.Array) -> tuple[UInt64s, UInt64s]:
     Parameters
     ----------
     column
-        Text, bytes, integers, booleans, timestamps or floats, shape (n,).
+        Text, bytes, numbers, booleans or times, shape (n,). Whole numbers of any type have the
+        digests of integers, those beyond 64 bits that of their digits; decimals with a
+        fraction are rounded to binary64.
         The hash of a null is undefined.
 
     Returns
@@ -159,7 +164,9 @@ def hash_column(column: pa.Array) -> tuple[UInt64s, UInt64s]:
             offsets = np.frombuffer(offsets_buffer, np.int32)[first : first + len(column) + 1]
             data = np.frombuffer(data_buffer, np.uint8) if data_buffer else np.empty(0, np.uint8)
             _hash_bytes(data, offsets, TEXT_SEED, out1, out2)
-    elif pa.types.is_floating(kind):
+    elif pa.types.is_decimal(kind) and kind.scale <= 0:
+        return _hash_whole(column)
+    elif pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         values = _values(column.cast(pa.float64()), 0.0).view(np.uint64)
         _hash_words(values, FLOAT_SEED, out1, out2)
     elif pa.types.is_integer(kind) or pa.types.is_temporal(kind) or pa.types.is_boolean(kind):
@@ -173,6 +180,25 @@ def hash_column(column: pa.Array) -> tuple[UInt64s, UInt64s]:
             out1[large], out2[large] = _hash_large(words[large])
     else:
         raise TypeError(f"no stable hash is defined for columns of type {kind}")
+    return out1, out2
+
+
+def _hash_whole(column: pa.Array) -> tuple[UInt64s, UInt64s]:
+    """Hash decimals without a fraction by their values."""
+    try:
+        return hash_column(column.cast(pa.int64()))
+    except pa.ArrowInvalid:  # one at least has no room
+        pass
+    column = column.cast(pa.decimal128(38, 0))
+    out1, out2 = hash_column(column.cast(pa.string()))
+    for kind, least, most in ((pa.uint64(), 0, 2**64 - 1), (pa.int64(), -(2**63), 2**63 - 1)):
+        fits = pc.and_(
+            pc.greater_equal(column, pa.scalar(Decimal(least), column.type)),
+            pc.less_equal(column, pa.scalar(Decimal(most), column.type)),
+        )
+        half1, half2 = hash_column(pc.if_else(fits, column, None).cast(kind))
+        where = pc.fill_null(fits, False).to_numpy(zero_copy_only=False)
+        out1, out2 = np.where(where, half1, out1), np.where(where, half2, out2)
     return out1, out2
 
 

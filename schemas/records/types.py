@@ -125,11 +125,20 @@ def readable(kind: pa.DataType, as_type: pa.DataType) -> bool:
         return True
     if pa.types.is_timestamp(as_type):
         return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
-    return _is_number(kind) and _is_number(as_type)
+    return is_number(kind) and is_number(as_type)
 
 
-def _is_number(kind: pa.DataType) -> bool:
+def is_number(kind: pa.DataType) -> bool:
+    """Return whether values of a type are numbers, or true and false."""
     return bool(
         pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
         or pa.types.is_boolean(kind)
+    )  # fmt: skip
+
+
+def is_identifier(kind: pa.DataType) -> bool:
+    """Return whether values of a type can be keys: text, bytes or whole numbers."""
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_integer(kind)
+        or (pa.types.is_decimal(kind) and kind.scale == 0)
     )  # fmt: skip

@@ -1,9 +1,11 @@
 """The vectors of docs/features.md, computed by the encoder and by plain Python."""
 
 import datetime
+import itertools
 import json
 import math
 import struct
+from decimal import Decimal
 from pathlib import Path
 
 import mmh3
@@ -22,7 +24,7 @@ TYPES = {
     "uint64": pa.uint64(), "bool": pa.bool_(), "float": pa.float32(), "double": pa.float64(),
     "timestamp[us]": pa.timestamp("us"), "timestamp[s]": pa.timestamp("s"),
     "date32": pa.date32(), "list<string>": pa.list_(pa.string()),
-    "list<int64>": pa.list_(pa.int64()),
+    "list<int64>": pa.list_(pa.int64()), "decimal(20,0)": pa.decimal128(20, 0), "decimal(20,2)": pa.decimal128(20, 2),
 }  # fmt: skip
 
 
@@ -40,6 +42,8 @@ def parsed(text):
     kind, _, literal = text.partition(" ")
     if literal == "null":
         return kind, None
+    if kind.startswith("decimal"):
+        return kind, Decimal(literal)
     if kind == "binary":
         return kind, bytes.fromhex(literal.removeprefix("0x"))
     if kind == "date32":
@@ -86,6 +90,8 @@ def digest(kind, value):
         return NULL
     if kind in ("string", "binary"):
         return murmur(value.encode() if kind == "string" else value)
+    if kind.startswith("decimal"):
+        kind = "int64" if kind == "decimal(20,0)" else "double"
     if kind == "float":
         (value,) = struct.unpack("<f", struct.pack("<f", value))
     if kind in ("float", "double"):
@@ -110,16 +116,28 @@ def number(form, value):
     return 0, min(max(float(value), -1e9), 1e9)
 
 
+def items(of_type, value):
+    """Return type and value of each item of a list; of another value, of itself."""
+    if not of_type.startswith("list<"):
+        return [(of_type, value)]
+    of_type = of_type.removeprefix("list<").removesuffix(">")
+    return [(of_type, item) for item in ([None] if value is None else value)]
+
+
 def plain(kind, columns, values):
     """Return (hash, value) of each feature."""
     form, _, more = kind.partition(" ")
     if form == "intercept":
         return [(murmur(b"intercept"), 1.0)]
     if form == "cross":
-        folded = murmur(f"cross:{'*'.join(columns)}".encode())
-        for of_type, value in values:
-            folded = fmix64((folded * GOLDEN & ALL) ^ digest(of_type, value))
-        return [(fmix64(folded), 1.0)]
+        lists = [items(of_type, value) for of_type, value in values]
+        hashes = []
+        for combination in itertools.product(*lists):
+            folded = murmur(f"cross:{'*'.join(columns)}".encode())
+            for of_type, value in combination:
+                folded = fmix64((folded * GOLDEN & ALL) ^ digest(of_type, value))
+            hashes.append((fmix64(folded), 1.0))
+        return hashes
     ((of_type, value),) = values
     if form == "categorical":
         return [
@@ -128,12 +146,9 @@ def plain(kind, columns, values):
     if form == "multi_valued":
         name = murmur(f"multi_valued:{columns[0]}".encode())
         if of_type == "string":
-            separator = json.loads(more) if more else " "
-            items = [None] if value is None else value.split(separator)
-        else:
-            of_type = of_type.removeprefix("list<").removesuffix(">")
-            items = [None] if value is None else value
-        return [(fmix64(digest(of_type, item) ^ name), 1.0) for item in items]
+            of_type = "list<string>"
+            value = None if value is None else value.split(json.loads(more) if more else " ")
+        return [(fmix64(digest(*item) ^ name), 1.0) for item in items(of_type, value)]
     code, value = number(kind, value)
     return [(fmix64(code ^ murmur(f"numeric:{columns[0]}".encode())), value)]
 
@@ -187,6 +202,7 @@ def test_features_are_encoded_in_the_order_of_the_page():
         "categorical": ("b", "a"), "crosses": (("a", "b"),), "numeric": {"n": "linear"},
         "multi_valued": ("t",),
     }  # fmt: skip
+    config["crosses"] = (("a", "t"), *config["crosses"])
     text = {name: [("string", value)] for name, value in (("a", "x"), ("b", "y"))}
     expected = [
         *plain("intercept", [], []),
@@ -195,7 +211,31 @@ def test_features_are_encoded_in_the_order_of_the_page():
         *plain("cross", ["a", "b"], [*text["a"], *text["b"]]),
         *plain("linear", ["n"], [("double", 2.0)]),
         *plain("multi_valued", ["t"], [("list<string>", ["u", "v"])]),
+        *plain("cross", ["a", "t"], [*text["a"], ("list<string>", ["u", "v"])]),
     ]
     rows = FeatureEncoder(features_plan(FeaturesConfig(**config)), 32).encode(batch)
     assert rows.indices.tolist() == [of & (2**32 - 1) for of, _ in expected]
     assert rows.values.tolist() == [value for _, value in expected]
+
+
+def test_text_that_is_split_has_items_in_a_cross_too():
+    """In every row its own; the columns of a batch may be cut anywhere."""
+    texts = ["u,v", None, "", "w", "u,v,w"]
+    batch = pa.RecordBatch.from_pydict({"t": texts, "n": [1, 2, 3, None, 5]})
+    config = FeaturesConfig(
+        multi_valued=({"column": "t", "separator": ","},), crosses=(("t", "n"), ("n", "t", "t"))
+    )
+    encoder = FeatureEncoder(features_plan(config), 32)
+    rows = encoder.encode(batch.slice(1))
+    assert encoder.encode(batch).indices.tolist()[-rows.starts[-1] :] == rows.indices.tolist()
+    for row, text in enumerate(texts[1:]):
+        split = ("list<string>", None if text is None else text.split(","))
+        whole = ("int64", batch.column("n")[row + 1].as_py())
+        expected = [
+            *plain("intercept", [], []),
+            *plain("multi_valued", ["t"], [split]),
+            *plain("cross", ["t", "n"], [split, whole]),
+            *plain("cross", ["n", "t", "t"], [whole, split, split]),
+        ]
+        found = rows.indices[rows.starts[row] : rows.starts[row + 1]]
+        assert found.tolist() == [of & (2**32 - 1) for of, _ in expected]

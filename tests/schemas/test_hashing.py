@@ -1,4 +1,5 @@
 import datetime
+from decimal import Decimal
 
 import mmh3
 import numpy as np
@@ -97,3 +98,19 @@ def test_large_unsigned_integers_do_not_equal_negative_ones():
     signed, _ = hash_column(pa.array([-1, 5, 2**63 - 1], pa.int64()))
     unsigned, _ = hash_column(pa.array([2**64 - 1, 5, 2**63 - 1], pa.uint64()))
     assert (signed == unsigned).tolist() == [False, True, True]
+
+
+def test_whole_decimals_are_the_integers_that_they_are():
+    """Whatever their precision; beyond 64 bits they are their digits; with a fraction, floats."""
+    values = [-(2**63), -1, 0, 2**63 - 1, None]
+    large = [2**63, 2**64 - 1]
+    huge = [2**64, -(2**63) - 1]
+    whole = pa.array(map(Decimal, [*values[:-1], *large, *huge]), pa.decimal128(30, 0))
+    assert digests(whole) == [
+        *digests(pa.array(values[:-1], pa.int64())),
+        *digests(pa.array(large, pa.uint64())),
+        *digests(pa.array(map(str, huge))),
+    ]
+    small = pa.array([Decimal(7), None], pa.decimal128(20, 0))
+    assert digests(small)[0] == digests(pa.array([7]))[0]
+    assert digests(pa.array([Decimal("1.50")], pa.decimal128(12, 2))) == digests(pa.array([1.5]))
