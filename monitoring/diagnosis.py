@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from headrace.schemas.config.durations import DAY, format_duration
-from headrace.schemas.records.badvalues import Counts
+from headrace.schemas.records.badvalues import Counts, advice
 from headrace.schemas.records.events import Outcome, Reason
 
 WORTH_SAYING = 0.01
@@ -116,8 +116,7 @@ def bad_values(stream: StreamResult, log: LogResult) -> Iterator[str]:
                 yield (
                     f"{stream.name}: {found['count']:,} of {stream.records:,} values of {column} "
                     f"are {cause} (such as {', '.join(found['examples'])}) and null in samples. "
-                    f"Declare the column's type in {stream.table}.types, or these texts in "
-                    f"{stream.table}.null_values."
+                    f"{advice(stream.table, found['examples'])}"
                 )
 
 

@@ -2,7 +2,8 @@
 
 ``price >= 100 and device in ["tv", "console"] or not paid``: comparisons of
 columns with literals, ``in`` and ``not in`` a list, ``and``, ``or``, ``not``,
-parentheses, and Boolean columns by name. The grammar is Python's; a comparison
+parentheses, and Boolean columns by name; a name may be a path such as
+``event.price``. The grammar is Python's; a comparison
 with a null is not true.
 """
 
@@ -93,9 +94,10 @@ def _check(node: ast.expr, names: list[str]) -> None:
                 _check(value, names)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             _check(operand, names)
-        case ast.Name(id=name):
-            names.append(name)
-        case ast.Compare(left=ast.Name(id=name), ops=[op], comparators=[right]):
+        case ast.Name() | ast.Attribute():
+            names.append(_column(node))
+        case ast.Compare(left=ast.Name() | ast.Attribute() as left, ops=[op], comparators=[right]):
+            name = _column(left)
             names.append(name)
             value = _literal(right)
             if isinstance(op, ast.In | ast.NotIn) != isinstance(value, list | tuple):
@@ -104,6 +106,16 @@ def _check(node: ast.expr, names: list[str]) -> None:
                 raise ValueError(f"has an unknown comparison; {_HINT}")
         case _:
             raise ValueError(f"holds {ast.unparse(node)}, which is not a comparison; {_HINT}")
+
+
+def _column(node: ast.expr) -> str:
+    """Return the name of a column, which may be a path such as ``event.price``."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=value, attr=name):
+            return f"{_column(value)}.{name}"
+    raise ValueError(f"holds {ast.unparse(node)}, which is not a column; {_HINT}")
 
 
 def _literal(node: ast.expr) -> Any:
@@ -123,10 +135,10 @@ def _evaluate(node: ast.expr, batch: pa.RecordBatch) -> pa.Array:
             return found
         case ast.UnaryOp(operand=operand):
             return pc.invert(_evaluate(operand, batch))
-        case ast.Name(id=name):
-            return batch.column(name)
-        case ast.Compare(left=ast.Name(id=name), ops=[op], comparators=[right]):
-            column, value = batch.column(name), _literal(right)
+        case ast.Name() | ast.Attribute():
+            return batch.column(_column(node))
+        case ast.Compare(left=left, ops=[op], comparators=[right]):
+            column, value = batch.column(_column(left)), _literal(right)
             if isinstance(op, ast.In | ast.NotIn):
                 among = pc.is_in(column, value_set=pa.array(value).cast(column.type))
                 inside = pc.if_else(column.is_valid(), among, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.notation import BLANKS
 
 EXAMPLES = 3
 """How many examples of a cause are kept."""
@@ -78,6 +80,44 @@ def together(parts: Iterable[Counts]) -> dict[str, dict[str, dict[str, Any]]]:
                     "examples": [*known["examples"], *found["examples"]][:EXAMPLES],
                 }
     return {column: dict(sorted(causes.items())) for column, causes in sorted(total.items())}
+
+
+def advice(table: str, examples: Iterable[str]) -> str:
+    """Return what to do about values that do not fit, a sentence.
+
+    Parameters
+    ----------
+    table
+        The stream's table in the configuration.
+    examples
+        Some of the values, as text or JSON.
+
+    Examples
+    --------
+    >>> advice("impressions", ["3,5", "7,25"])
+    'Set impressions.decimal = ",".'
+    """
+    texts = [example.strip('"').strip() for example in examples]
+    for pattern, what in _NOTATIONS.items():
+        if texts and all(re.fullmatch(pattern, text) for text in texts):
+            return what.format(table=table)
+    return f"Declare the column's type in {table}.types, or these texts in {table}.null_values."
+
+
+_NOTATIONS = {
+    r"[+-]?[\d.,]+ ?%": (
+        "Percent signs are not read: log plain numbers, or declare the column as string."
+    ),
+    r"[+-]?\d{1,3}(,\d{3})+": 'Set {table}.decimal = "," or {table}.thousands = ",".',
+    r"[+-]?\d*,\d+": 'Set {table}.decimal = ",".',
+    r"[+-]?\d{1,3}(,\d{3})+\.\d*": 'Set {table}.thousands = ",".',
+    r"[+-]?\d{1,3}(\.\d{3})+,\d*": 'Set {table}.decimal = "," and {table}.thousands = ".".',
+    rf"[+-]?\d{{1,3}}([{BLANKS}]\d{{3}})+(\.\d*)?": 'Set {table}.thousands = " ".',
+    rf"[+-]?\d{{1,3}}([{BLANKS}]\d{{3}})+,\d*": (
+        'Set {table}.decimal = "," and {table}.thousands = " ".'
+    ),
+}
+"""How numbers are written elsewhere, and what to set then."""
 
 
 def _cut(text: str) -> str:

@@ -12,6 +12,9 @@ NULL_VALUES = (
 )  # fmt: skip
 """Texts that are null where a value is due that is not text."""
 
+BLANKS = " \u00a0\u2009\u202f"
+"""What may stand between groups of digits where that is a blank."""
+
 
 @dataclass(frozen=True)
 class Notation:
@@ -26,8 +29,7 @@ class Notation:
         that are not text.
     decimal, thousands
         Of numbers that are text: the character before the fraction, and the one between
-        groups of three digits, which may be missing. A blank stands for any of those that
-        typography knows.
+        groups of three digits, which may be missing. A blank stands for any of `BLANKS`.
     json
         Columns that keep any JSON value, as its text.
     """

@@ -15,10 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.schemas.records.eventing import parse_iso
-from headrace.schemas.records.notation import PLAIN, Notation
+from headrace.schemas.records.notation import BLANKS, PLAIN, Notation
 
 _BOOLEAN = {"true": True, "false": False, "1": True, "0": False}
-_BLANKS = "[ \u00a0\u2009\u202f]"
 
 
 def parse_text(
@@ -86,7 +85,7 @@ def _convert(text: pa.Array, kind: pa.DataType, notation: Notation) -> pa.Array:
 
 def _digits(text: pa.Array, whole: bool, notation: Notation) -> pa.Array:
     """Return numbers as a cast reads them; null where the text is none."""
-    thousands = _BLANKS if notation.thousands == " " else re.escape(notation.thousands)
+    thousands = f"[{BLANKS}]" if notation.thousands == " " else re.escape(notation.thousands)
     digits = rf"(?:[0-9]+|[0-9]{{1,3}}(?:{thousands}[0-9]{{3}})+)" if thousands else "[0-9]+"
     point = re.escape(notation.decimal)
     fraction = rf"(?:{digits}(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]{{1,3}})?"

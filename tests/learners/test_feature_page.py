@@ -24,7 +24,8 @@ TYPES = {
     "uint64": pa.uint64(), "bool": pa.bool_(), "float": pa.float32(), "double": pa.float64(),
     "timestamp[us]": pa.timestamp("us"), "timestamp[s]": pa.timestamp("s"),
     "date32": pa.date32(), "list<string>": pa.list_(pa.string()),
-    "list<int64>": pa.list_(pa.int64()), "decimal(20,0)": pa.decimal128(20, 0), "decimal(20,2)": pa.decimal128(20, 2),
+    "list<int64>": pa.list_(pa.int64()), "decimal(20,0)": pa.decimal128(20, 0),
+    "decimal(20,2)": pa.decimal128(20, 2),
 }  # fmt: skip
 
 

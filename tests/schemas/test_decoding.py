@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.schemas.records.badvalues import BadValues, counted
+from headrace.schemas.records.badvalues import BadValues, advice, counted
 from headrace.schemas.records.csvlines import CsvDecoder
 from headrace.schemas.records.decoding import Lines
 from headrace.schemas.records.jsonlines import JsonDecoder, infer_json_columns
@@ -395,3 +395,22 @@ def test_without_quoting_quotes_are_text():
     single = CsvDecoder(["id", "n"], pa.schema([("id", pa.string())]), quote="'")
     records = single.decode(Lines(0, [b"'a,b',1", b'"c,2']))
     assert records.batch.column("id").to_pylist() == ["a,b", '"c']
+
+
+@pytest.mark.parametrize(
+    ("examples", "expected"),
+    [
+        (["12.5%", "3 %"], "Percent signs are not read"),
+        (["1,234", "-12,000"], 'x.decimal = "," or x.thousands = ","'),
+        (["1,5", "12,25"], 'x.decimal = ","'),
+        (["1,234.5"], 'x.thousands = ","'),
+        (["1.234,5"], 'x.decimal = "," and x.thousands = "."'),
+        (['"1 234"'], 'x.thousands = " "'),
+        (["1\u202f234,5"], 'x.decimal = "," and x.thousands = " "'),
+        (["abc", "1,5"], "x.null_values"),
+        ([], "x.null_values"),
+    ],
+)
+def test_advice_goes_by_the_values(examples, expected):
+    """Numbers as other countries write them have settings of their own."""
+    assert expected in advice("x", examples)

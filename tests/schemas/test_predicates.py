@@ -61,3 +61,13 @@ def test_a_condition_whose_types_do_not_match_the_columns_is_refused(text):
     """It fails once the columns are there, which is when a configuration is resolved."""
     with pytest.raises(ValueError, match=r"cannot be evaluated|not true or false"):
         Predicate(text).evaluate(ROWS)
+
+
+def test_names_may_be_paths():
+    """Into nested records; what leads through a call or an index is no path."""
+    rows = pa.RecordBatch.from_pydict({"a.price": [5, 200], "a.b.paid": [True, False]})
+    predicate = Predicate("a.price > 100 or a.b.paid")
+    assert predicate.columns == ("a.price", "a.b.paid")
+    assert predicate.evaluate(rows).tolist() == [True, True]
+    with pytest.raises(ValueError, match="not a column"):
+        Predicate("f(x).y")
