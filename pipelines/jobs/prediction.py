@@ -19,7 +19,13 @@ from headrace.learners.snapshot import load_snapshot
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
 from headrace.schemas.config.models import FeaturesConfig, SamplingConfig
 from headrace.schemas.errors import SnapshotError, TableError
-from headrace.schemas.records.types import carried_type
+from headrace.schemas.records.types import (
+    JSON,
+    carried_type,
+    is_number,
+    parse_type,
+    type_name,
+)
 
 
 class Model:
@@ -104,22 +110,34 @@ def _as_learned(name: str, column: pa.ChunkedArray, learned: str) -> pa.Array:
     if pa.types.is_dictionary(whole.type):
         whole = whole.dictionary_decode()
     kind = carried_type(whole.type)
-    whole = whole.cast(kind)
-    if str(kind) == learned or not learned:
+    whole = whole.storage if kind == JSON else whole.cast(kind)
+    if type_name(kind) == learned or not learned:
         return whole
-    if pa.types.is_null(kind):
-        return pa.nulls(len(whole), pa.type_for_alias(learned))
-    # pandas has whole numbers beside nulls as fractions, and other widths are no difference.
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        with contextlib.suppress(ValueError, pa.ArrowInvalid):
-            expected = pa.type_for_alias(learned)
-            if pa.types.is_integer(expected) or pa.types.is_floating(expected):
+    expected = _type(learned)
+    if expected is not None:
+        if pa.types.is_null(kind):
+            return pa.nulls(len(whole), expected)
+        with contextlib.suppress(pa.ArrowInvalid):
+            # pandas has whole numbers beside nulls as fractions, and other widths are no
+            # difference; nor is a fraction that is a decimal.
+            if is_number(kind) and is_number(expected) and not pa.types.is_boolean(kind):
+                fraction = pa.types.is_decimal(expected) and expected.scale > 0
+                return whole.cast(pa.float64() if fraction else expected)
+            if pa.types.is_timestamp(kind) and pa.types.is_timestamp(expected):
                 return whole.cast(expected)
-    if pa.types.is_list(kind) and learned.startswith("list"):
-        return whole
+        if pa.types.is_list(kind) and pa.types.is_list(expected):
+            return whole
     raise TableError(
         f"column {name} must be {learned}, as in the log (got {whole.type}); convert it"
     )
+
+
+def _type(name: str) -> pa.DataType | None:
+    """Return the type that `type_name` gave a name; None if it is of a kind without values."""
+    for parse in (parse_type, pa.type_for_alias):
+        with contextlib.suppress(ValueError):
+            return parse(name)
+    return None
 
 
 def load_model(path: str | Path, algorithms: Algorithms = ALGORITHMS) -> Model:

@@ -38,6 +38,7 @@ from headrace.pipelines.sources.source import Block, SourceState
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import HeadraceError, OutputError
+from headrace.schemas.records.types import type_name
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def train_job(inputs: Inputs, folder: Path) -> TrainJob:
         ),
         "schema_fingerprint": schema_fingerprint(sample_schema(inputs.join, inputs.logs[0].schema)),
         "columns": {
-            name: str(inputs.logs[0].schema.field(name).type)
+            name: type_name(inputs.logs[0].schema.field(name).type)
             for learner in inputs.train.learners.values()
             for name in learner.features.columns
         },
