@@ -160,7 +160,7 @@ class Head:
         found: dict[str, pa.DataType] = {}
         first: dict[str, str] = {}
         for path, columns in files.items():
-            for name, kind in (columns.own | columns.nested).items():
+            for name, kind in columns.all.items():
                 kind = carried_type(kind)
                 before = found.setdefault(name, kind)
                 first.setdefault(name, path)
@@ -197,12 +197,15 @@ class Head:
         if not found:
             raise self.error("path", "is empty and has no header line", self.paths[0])
         for name, kind in declared.items():
-            for path, columns in files.items():
-                written = (columns.own | columns.nested).get(name)
-                if written is not None and not readable(carried_type(written), kind):
-                    fact = f"column {name} is {type_name(written)} in {self.names[path]}"
-                    hint = f'that cannot be read as {type_name(kind)}; "json" keeps anything'
-                    raise self.error(f"types.{name}", fact, self.stream.types[name], hint)
+            written = {path: carried_type(columns.all[name]) for path, columns in files.items()
+                       if name in columns.all}  # fmt: skip
+            unread = [path for path, found in written.items() if not readable(found, kind)]
+            # A few values that are all wrong are a whole file of JSON, but no reason to stop.
+            if unread and (self.format != "jsonl" or len(unread) == len(written)):
+                path = unread[0]
+                fact = f"column {name} is {type_name(written[path])} in {self.names[path]}"
+                hint = f'that cannot be read as {type_name(kind)}; "json" keeps anything'
+                raise self.error(f"types.{name}", fact, self.stream.types[name], hint)
         # A column that first lines of JSON do not have may come later.
         for name in () if self.format == "jsonl" else declared:
             if name not in found:

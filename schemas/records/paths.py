@@ -20,6 +20,11 @@ class Columns(NamedTuple):
     own: dict[str, pa.DataType]
     nested: dict[str, pa.DataType]
 
+    @property
+    def all(self) -> dict[str, pa.DataType]:
+        """Both."""
+        return {**self.nested, **self.own}
+
     @classmethod
     def of(cls, schema: pa.Schema) -> Columns:
         """Return the columns of a schema, and the fields of its structs."""

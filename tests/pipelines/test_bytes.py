@@ -15,7 +15,8 @@ from tests.pipelines.random_logs import random_log
 
 
 def run(config, out, *options):
-    assert main(["replay", str(config), "--out", str(out), "--quiet", *options]) == 0
+    command = ["replay", str(config), "--out", str(out), "--quiet", "--allow-invalid", *options]
+    assert main(command) == 0
     return contents(out)
 
 
