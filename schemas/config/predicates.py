@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,17 @@ def _check(node: ast.expr, names: list[str]) -> None:
             raise ValueError(f"holds {ast.unparse(node)}, which is not a comparison; {_HINT}")
 
 
+def _comparable(column: pa.Array, value: Any) -> tuple[pa.Array, pa.Scalar]:
+    """Return column and value as types that Arrow compares whatever the numbers are."""
+    if pa.types.is_integer(column.type) and isinstance(value, float):
+        return column.cast(pa.float64(), safe=False), pa.scalar(value)
+    if pa.types.is_uint64(column.type) and isinstance(value, int):
+        # Numbers beyond those of the column compare as the nearest beyond.
+        whole = Decimal(min(max(value, -1), 2**64))
+        return column.cast(pa.decimal128(20, 0)), pa.scalar(whole, pa.decimal128(20, 0))
+    return column, pa.scalar(value)
+
+
 def _column(node: ast.expr) -> str:
     """Return the name of a column, which may be a path such as ``event.price``."""
     match node:
@@ -143,5 +155,5 @@ def _evaluate(node: ast.expr, batch: pa.RecordBatch) -> pa.Array:
                 among = pc.is_in(column, value_set=pa.array(value).cast(column.type))
                 inside = pc.if_else(column.is_valid(), among, None)
                 return inside if isinstance(op, ast.In) else pc.invert(inside)
-            return _COMPARISONS[type(op)](column, pa.scalar(value))
+            return _COMPARISONS[type(op)](*_comparable(column, value))
     raise AssertionError(f"{ast.unparse(node)} passed the check")

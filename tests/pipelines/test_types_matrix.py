@@ -1,9 +1,16 @@
-"""Every type of Parquet in every role: it works, or is refused with a sentence, by validate too."""
+"""Every type in every role and format: it works, or is refused with a sentence.
+
+By `validate` as by a replay. Types are those that Parquet files have, and in text those that
+are declared.
+"""
 
 from __future__ import annotations
 
+import base64
+import csv
 import datetime as dt
 import decimal
+import json
 import uuid
 
 import pyarrow as pa
@@ -11,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import headrace
+from headrace.schemas.records.types import JSON, parse_type
 from tests.pipelines.rows import START as S
 
 ROWS = 6
@@ -70,7 +78,10 @@ def values(kind, rows=ROWS):
 KINDS = [*MAKERS, pa.uuid()]
 TEXT = {pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())}
 BYTES = {pa.binary(), pa.large_binary(), pa.binary(4), pa.uuid()}
-WHOLE = {kind for kind in KINDS if pa.types.is_integer(kind)} | {pa.decimal128(12, 0)}
+WHOLE = {kind for kind in KINDS if pa.types.is_integer(kind)} | {
+    pa.decimal128(12, 0),
+    pa.decimal128(30, 0),
+}
 FRACTIONS = {kind for kind in KINDS if pa.types.is_floating(kind) or pa.types.is_decimal(kind)}
 LISTS = {kind for kind in KINDS if pa.types.is_list(kind) or pa.types.is_large_list(kind)
          or pa.types.is_fixed_size_list(kind)}  # fmt: skip
@@ -82,7 +93,7 @@ ROLES = {
     "carried": set(KINDS),
     "beside a dead letter": set(KINDS),
     "categorical": SCALAR,
-    "cross": SCALAR,
+    "cross": SCALAR | LISTS,
     "multi_valued": (set(KINDS) - BYTES - NESTED) | (LISTS - {pa.list_(pa.binary())}),
     "numeric": WHOLE | FRACTIONS | {pa.bool_()},
     "slice": SCALAR - BYTES,
@@ -91,13 +102,81 @@ ROLES = {
     "key": TEXT | BYTES | WHOLE,  # with nothing but nulls, no record is valid
     "id": TEXT | BYTES | WHOLE | {pa.null()},
     "action column": set(KINDS),
-    "time": TIMES | (WHOLE - {pa.decimal128(12, 0)}),
+    "time": TIMES | {kind for kind in KINDS if pa.types.is_integer(kind)},
 }
 """The types that work in each role; None where it depends on the condition."""
 
 
+DECLARED = {
+    "string": lambda row: f"v{row}",
+    "bytes": lambda row: base64.b64encode(b"v%d" % row).decode(),
+    "int64": lambda row: row,
+    "uint64": lambda row: 2**63 + row,
+    "float64": lambda row: row + 0.5,
+    "bool": lambda row: row % 2 == 0,
+    "timestamp": lambda row: moment(row).isoformat(),
+    "decimal": lambda row: row + 0.25,
+    "decimal(12, 0)": lambda row: row,
+    "list<string>": lambda row: [f"a{row}", "b"],
+    "list<uint64>": lambda row: [row, 2],
+    "json": lambda row: {"a": [row]},
+}
+
+
+def as_declared(name):
+    """Return the type of the matrix that a declared type is in every role."""
+    kind = parse_type(name)
+    return {JSON: pa.string(), pa.decimal128(38, 9): pa.decimal128(12, 2),
+            pa.list_(pa.uint64()): pa.list_(pa.int64()),
+            pa.timestamp("us", "UTC"): pa.timestamp("us")}.get(kind, kind)  # fmt: skip
+
+
+class AsText:
+    """Writes columns as a format of text, with their types declared."""
+
+    def __init__(self, form, name):
+        self.form, self.name = form, name
+
+    def values(self, rows=ROWS):
+        return [DECLARED[self.name](row) for row in range(rows)]
+
+    def write(self, path, columns):
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        if self.form == "jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            return
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            for row in rows:
+                writer.writerow(
+                    value if isinstance(value, str) else "" if value is None else json.dumps(value)
+                    for value in row.values()
+                )  # fmt: skip
+
+
+class AsParquet:
+    """Writes columns as Parquet."""
+
+    form = "parquet"
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def values(self, rows=ROWS):
+        return values(self.kind, rows)
+
+    def write(self, path, columns):
+        pq.write_table(pa.table(columns), path)
+
+
 def tables(folder, role, kind):
     """Write a small log with a column of a type in a role; return its configuration."""
+    return written(folder, role, AsParquet(kind), kind)
+
+
+def written(folder, role, how, kind):
+    """Write a small log; the column has the values of `how`, in a role for a type."""
     shown = {"id": [f"k{row}" for row in range(ROWS)], "time": [S + row for row in range(ROWS)],
              "site": ["x"] * ROWS}  # fmt: skip
     clicks = {"id": ["k1", "k2"], "time": [S + 2, S + 3]}
@@ -110,15 +189,18 @@ def tables(folder, role, kind):
         "join": {"end_of_log": "close", "shards": 2},
         "learner": {"label": "click", "bits": 8, "features": features},
     }
-    column = values(kind)
+    column = how.values()
     if role in ("id", "action column"):
-        clicks["c"] = values(kind, 2)
+        clicks["c"] = how.values(2)
         config["actions"]["click"] |= {"id": "c"} if role == "id" else {"columns": ["c"]}
     elif role == "key":
-        shown["id"], clicks["id"] = column, values(kind, 2)
+        shown["id"], clicks["id"] = column, how.values(2)
     elif role == "time":
-        shown["time"] = pa.array([min(S + row, 100 + row) for row in range(ROWS)]).cast(kind) \
-            if pa.types.is_integer(kind) else column  # fmt: skip
+        shown["time"] = column
+        if pa.types.is_integer(kind) and how.form == "parquet":
+            shown["time"] = pa.array(range(100, 100 + ROWS)).cast(kind)
+        elif pa.types.is_integer(kind):
+            shown["time"] = range(100, 100 + ROWS)
         unit = {"unit": "s", "any_year": True} if pa.types.is_integer(kind) else {}
         config["impressions"]["time"] = {"column": "time", **unit}
     else:
@@ -139,8 +221,9 @@ def tables(folder, role, kind):
         elif role == "keep":
             config["sampling"] = {"negative_rate": 0.5, "keep": "c == 1"}
     for table, columns in ((config["impressions"], shown), (config["actions"]["click"], clicks)):
-        table["path"] = str(folder / f"{len(columns)}-{id(table)}.parquet")
-        pq.write_table(pa.table(columns), table["path"])
+        path = folder / f"{len(columns)}-{id(table)}.{how.form}"
+        how.write(path, columns)
+        table["path"] = str(path)
     return config
 
 
@@ -163,6 +246,32 @@ def test_validate_knows_every_type_in_every_role(tmp_path, role):
             refused.add(kind)
     if ROLES[role] is not None:
         assert refused == set(KINDS) - ROLES[role]
+
+
+def declared(folder, form, role, name):
+    """Write a small log as text, with the type of a column declared; return its configuration."""
+    config = written(folder, role, AsText(form, name), as_declared(name))
+    column = {"key": "id", "time": "time"}.get(role, "c")
+    action = role in ("id", "action column")
+    for table in (config["impressions"], config["actions"]["click"]):
+        if role == "key" or (table is config["impressions"]) != action:
+            table["types"] = {column: name}
+    return config
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+@pytest.mark.parametrize("role", ROLES)
+def test_a_replay_and_validate_say_the_same_of_every_declared_type(tmp_path, role, form):
+    """They refuse the types that cannot have the role, in text as in Parquet."""
+    for name in DECLARED:
+        folder = tmp_path / name
+        folder.mkdir()
+        config = declared(folder, form, role, name)
+        said = answer(lambda config=config: headrace.validate(config))
+        if ROLES[role] is not None:
+            assert (said is None) == (as_declared(name) in ROLES[role]), (name, said)
+        done = answer(lambda config=config, out=folder / "out": headrace.replay(config, out))
+        assert done == said, name
 
 
 @pytest.mark.parametrize("role", ["carried", "beside a dead letter", "categorical", "numeric",

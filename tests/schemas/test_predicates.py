@@ -1,5 +1,7 @@
 """Conditions on columns."""
 
+from decimal import Decimal
+
 import pyarrow as pa
 import pytest
 
@@ -71,3 +73,21 @@ def test_names_may_be_paths():
     assert predicate.evaluate(rows).tolist() == [True, True]
     with pytest.raises(ValueError, match="not a column"):
         Predicate("f(x).y")
+
+
+@pytest.mark.parametrize(
+    ("values", "condition", "expected"),
+    [
+        (pa.array([2**53 + 1, 1], pa.int64()), "n > 1.5", [True, False]),
+        (pa.array([2**64 - 1, 1], pa.uint64()), "n > 1.5", [True, False]),
+        (pa.array([2**64 - 1, 1], pa.uint64()), "n == 1", [False, True]),
+        (pa.array([2**64 - 1, 1], pa.uint64()), "n > -1", [True, True]),
+        (pa.array([2**64 - 1, 1], pa.uint64()), f"n >= {2**64 - 1}", [True, False]),
+        (pa.array([2**64 - 1, 1], pa.uint64()), f"n < {2**70}", [True, True]),
+        (pa.array([Decimal("1.5"), Decimal(1)], pa.decimal128(38, 9)), "n >= 1.5", [True, False]),
+    ],
+)
+def test_any_number_compares_with_any_literal(values, condition, expected):
+    """Those that no type of both could hold too."""
+    rows = pa.RecordBatch.from_arrays([values], ["n"])
+    assert Predicate(condition).evaluate(rows).tolist() == expected
