@@ -51,8 +51,7 @@ class JsonDecoder:
             typed = self._columns(lines.lines)
         except _BROKEN:
             return self._decode_each(lines)
-        numbers = np.arange(len(lines.lines), dtype=np.int64)
-        return self._as_records(lines, numbers, typed, {}, [])
+        return self._as_records(lines, np.arange(len(lines.lines)), typed, {}, [])
 
     def _columns(self, lines: list[bytes]) -> dict[str, list[Any]]:
         """Return the values of each column, if all are of its type."""
@@ -109,19 +108,14 @@ class JsonDecoder:
         others
             The objects in which a value is of another type than its column, by index.
         """
+        odd = np.array([at in others for at in numbers.tolist()], np.bool_)
+        # The lines of the expected types first, then the others; this puts them in order.
+        places = np.argsort(np.argsort(odd, kind="stable"), kind="stable")
         columns = []
         for field in self.schema:
-            values = typed[field.name]
-            if others:
-                rest = iter(values)
-                as_text = field.name in self.notation.json
-                values = [
-                    next(rest) if at not in others
-                    else _text_at(lines.lines[at], others[at], field.name) if as_text
-                    else look_up(others[at], field.name)
-                    for at in numbers.tolist()
-                ]  # fmt: skip
-            columns.append(self._fitted(values, field))
+            found = [self._value_at(lines.lines[at], record, field.name)
+                     for at, record in others.items()]  # fmt: skip
+            columns.append(self._fitted(field, typed[field.name], found, places))
 
         def reject(row: int, detail: str) -> Reject:
             return lines.reject(int(numbers[row]), Reason.WRONG_TYPE, detail)
@@ -130,14 +124,44 @@ class JsonDecoder:
         records.rejects = sorted([*rejects, *records.rejects], key=lambda reject: reject.number)
         return records
 
-    def _fitted(self, values: list[Any], field: pa.Field) -> Fitted:
+    def _value_at(self, line: bytes, record: dict[str, Any], name: str) -> Any:
+        if name in self.notation.json:
+            return _text_at(line, record, name)
+        return look_up(record, name)
+
+    def _fitted(
+        self, field: pa.Field, typed: list[Any], others: list[Any], places: npt.NDArray[np.int64]
+    ) -> Fitted:
+        """Make a column of values of the expected type and of others.
+
+        The value of a row is at its place among both.
+        """
+        column, bad = self._column(field, typed, fits=not _is_parsed(field.type))
+        if others:
+            more, unfit = self._column(field, others, fits=False)
+            column = pa.concat_arrays([column, more]).take(pa.array(places))
+            bad = np.concatenate([bad, unfit])[places]
+        values = [*typed, *others]
+        return Fitted(column, bad, lambda row: json.dumps(values[places[row]], ensure_ascii=False))
+
+    def _column(
+        self, field: pa.Field, values: list[Any], fits: bool
+    ) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+        """Make a column of values, which all fit or are fitted each for itself.
+
+        What becomes of a value must not depend on its neighbours.
+        """
         if field.name in self.notation.json:
-            texts = [_text_of(value) for value in values]
-            column, bad = pa.array(texts, pa.string()), None
+            column = pa.array([_text_of(value) for value in values], pa.string())
+        elif not fits:
+            return fit_all(values, field.type, self.notation)
         else:
-            column, bad = fit_all(values, field.type, self.notation)
-        column = without_nulls(column, self.notation.nulls_of(field.type))
-        return Fitted(column, bad, lambda row: json.dumps(values[row], ensure_ascii=False))
+            try:
+                column = pa.array(values, field.type)
+            except OverflowError:  # uint64 alone: msgspec knows no bound of it
+                return fit_all(values, field.type, self.notation)
+        nulls = self.notation.nulls_of(field.type)
+        return without_nulls(column, nulls), np.zeros(len(values), np.bool_)
 
 
 class _Level:
@@ -236,6 +260,10 @@ def _finite(line: bytes) -> Any:
         value = json.loads(line, parse_constant=null, parse_float=null)
     except (ValueError, RecursionError):
         return None
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return None
     return value if found else None
 
 
@@ -260,8 +288,17 @@ def _text_at(line: bytes, record: dict[str, Any], name: str) -> str | None:
         return json.dumps(value, ensure_ascii=False)
 
 
+def _is_parsed(kind: pa.DataType) -> bool:
+    """Return whether no type of JSON says that a value fits."""
+    if pa.types.is_list(kind):
+        return _is_parsed(kind.value_type)
+    return bool(pa.types.is_decimal(kind) or pa.types.is_timestamp(kind))
+
+
 def _json_type(kind: pa.DataType) -> Any:
-    """Return the type that values of a column have in JSON; any where they have to be parsed."""
+    """Return the type that values of a column have in JSON; any if they are parsed."""
+    if _is_parsed(kind):
+        return Any
     if pa.types.is_list(kind):
         return list[_json_type(kind.value_type)] | None  # type: ignore[misc]
     if pa.types.is_boolean(kind):
@@ -274,7 +311,7 @@ def _json_type(kind: pa.DataType) -> Any:
         return float | None
     if pa.types.is_binary(kind):
         return bytes | None
-    return str | None if pa.types.is_string(kind) else Any
+    return str | None
 
 
 def infer_json_columns(lines: Iterable[bytes]) -> Columns:

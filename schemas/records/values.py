@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
@@ -17,6 +19,7 @@ import pyarrow.compute as pc
 from headrace.schemas.records.eventing import parse_iso
 from headrace.schemas.records.notation import BLANKS, PLAIN, Notation
 
+_LONGEST_DECIMAL = 64
 _BOOLEAN = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -75,9 +78,14 @@ def _convert(text: pa.Array, kind: pa.DataType, notation: Notation) -> pa.Array:
         return pa.array([_items(value, kind, notation) for value in text.to_pylist()], kind)
     digits = _digits(text, pa.types.is_integer(kind), notation)
     try:
+        # Of several hundred digits Arrow makes the decimal 0.
+        longest = pc.max(pc.binary_length(digits)).as_py() or 0
+        if pa.types.is_decimal(kind) and longest > _LONGEST_DECIMAL:
+            raise pa.ArrowInvalid
         values = digits.cast(kind)
     except pa.ArrowInvalid:  # one at least has too many digits
-        return pa.array([_number(value, kind) for value in digits.to_pylist()], kind)
+        numbers = [value and _number(value, kind) for value in digits.to_pylist()]
+        return pa.array(numbers, kind)
     if pa.types.is_floating(kind):  # such as 1e999
         values = pc.if_else(pc.is_inf(values), None, values)
     return values
@@ -98,16 +106,19 @@ def _digits(text: pa.Array, whole: bool, notation: Notation) -> pa.Array:
     return pc.replace_substring_regex(text, r"^\+", "") if whole else text
 
 
-def _number(text: str | None, kind: pa.DataType) -> int | Decimal | None:
-    """Return a number if a type has room for it."""
-    if text is None:
-        return None
+def _number(value: Any, kind: pa.DataType) -> int | float | Decimal | None:
+    """Return a number, or the text of one, as a type has it; None if it has no room for it."""
     try:
-        value = int(text) if pa.types.is_integer(kind) else Decimal(text).normalize()
-        pa.scalar(value, kind)
+        number: Any = Decimal(str(value))
+        if pa.types.is_floating(kind):
+            return float(number) if math.isfinite(float(number)) else None
+        if pa.types.is_integer(kind):
+            number = int(number) if number == int(number) else None
+        else:
+            number = number.normalize()
+        return pa.scalar(number, kind).as_py()
     except (pa.ArrowInvalid, OverflowError, InvalidOperation, ValueError):
         return None
-    return value
 
 
 def _items(text: str | None, kind: pa.DataType, notation: Notation) -> list[Any] | None:
@@ -135,7 +146,7 @@ def fit(value: Any, kind: pa.DataType, notation: Notation = PLAIN) -> tuple[Any,
     value, fits
         The value as the type has it, None if it does not fit; and whether it does. Numbers
         may be written as text, whole ones with a fraction of zero, and booleans as 0 and 1;
-        a text may be a number.
+        a text may be a number; bytes are base64.
 
     Examples
     --------
@@ -158,32 +169,45 @@ def fit(value: Any, kind: pa.DataType, notation: Notation = PLAIN) -> tuple[Any,
             value = json.dumps(value)
         return (value, True) if isinstance(value, str) else (None, False)
     if pa.types.is_binary(kind):
-        return None, False
-    if isinstance(value, bool) or (pa.types.is_boolean(kind) and value in (0, 1)):
-        return (bool(value), True) if pa.types.is_boolean(kind) else (None, False)
+        return _from_base64(value)
     if isinstance(value, str):
-        text = value
-    elif pa.types.is_timestamp(kind):
-        return None, False  # a number says nothing of its unit
-    else:
-        whole = isinstance(value, float) and value.is_integer() and pa.types.is_integer(kind)
-        text, notation = str(int(value)) if whole else str(value), PLAIN
-    column, bad = parse_text(pa.array([text.encode()]), kind, notation)
-    return column[0].as_py(), not bad[0]
+        column, bad = parse_text(pa.array([value.encode()]), kind, notation)
+        return column[0].as_py(), not bad[0]
+    if pa.types.is_boolean(kind):
+        return (bool(value), True) if value in (0, 1) else (None, False)
+    # A number says nothing of the unit of a time.
+    if pa.types.is_timestamp(kind) or isinstance(value, bool):
+        return None, False
+    number = _number(value, kind)
+    return number, number is not None
+
+
+def _from_base64(value: Any) -> tuple[bytes | None, bool]:
+    try:
+        return base64.b64decode(value, validate=True), isinstance(value, str)
+    except (ValueError, TypeError):
+        return None, False
 
 
 def fit_all(
     values: list[Any], kind: pa.DataType, notation: Notation = PLAIN
-) -> tuple[pa.Array, npt.NDArray[np.bool_] | None]:
-    """Make JSON values a column of a type; None if all fit, else where one does not."""
-    parsed = pa.types.is_decimal(kind) or pa.types.is_timestamp(kind)
-    if parsed and all(value is None or isinstance(value, str) for value in values):
-        return parse_text(pa.array(values, pa.string()).cast(pa.binary()), kind, notation)
-    try:
-        if not parsed:
-            return pa.array(values, kind), None
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        pass
-    fitted = [fit(value, kind, notation) for value in values]
-    bad = np.array([not fits for _, fits in fitted], np.bool_)
-    return pa.array([value for value, _ in fitted], kind), bad
+) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+    """Make JSON values a column of a type, each as `fit` does.
+
+    Returns
+    -------
+    values, bad
+        The column, null where bad; and where a value does not fit, bool, shape (n,).
+    """
+    texts: list[str | None] = [None] * len(values)
+    if not pa.types.is_string(kind) and not pa.types.is_binary(kind):
+        texts = [value if isinstance(value, str) else None for value in values]
+    column, bad = parse_text(pa.array(texts, pa.string()).cast(pa.binary()), kind, notation)
+    others = [row for row, value in enumerate(values) if value is not None and texts[row] is None]
+    if not others:
+        return column, bad
+    fitted: list[Any] = [None] * len(values)
+    for row in others:
+        fitted[row], fits = fit(values[row], kind, notation)
+        bad[row] = not fits
+    return pc.coalesce(column, pa.array(fitted, kind)), bad

@@ -1,5 +1,7 @@
 from datetime import UTC, datetime
 from decimal import Decimal
+from json import dumps
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.schemas.records.badvalues import BadValues, advice, counted
+from headrace.schemas.records.columns import ColumnDecoder
 from headrace.schemas.records.csvlines import CsvDecoder
 from headrace.schemas.records.decoding import Lines
 from headrace.schemas.records.jsonlines import JsonDecoder, infer_json_columns
@@ -414,3 +417,52 @@ def test_without_quoting_quotes_are_text():
 def test_advice_goes_by_the_values(examples, expected):
     """Numbers as other countries write them have settings of their own."""
     assert expected in advice("x", examples)
+
+
+VALUES = [
+    None, True, False, 0, 1, -1, 2.0, 2.5, 1e300, 2**63, 2**64, -(2**63) - 1, 10**400, 0.1, "1",
+    "1.5", "1.50", "1.005", " 7 ", "x", "", "NA", "true", "2026-01-01", "2026-01-01T00:00Z", "aGk=",
+    "123456789012345678901234567890", [], [1], ["1"], [1.5], [True], [None], ["x"], {"a": 1},
+]  # fmt: skip
+ANY_TYPE = (
+    "string", "bytes", "int64", "uint64", "float64", "bool", "timestamp", "decimal",
+    "decimal(12, 2)", "decimal(12, 0)", "list<string>", "list<int64>", "list<uint64>",
+    "list<float64>", "list<decimal>", "list<bytes>", "json",
+)  # fmt: skip
+
+
+def in_json(schema, notation, values):
+    lines = [dumps({"v": value}).encode() for value in values]
+    return JsonDecoder(schema, notation).decode(Lines(0, lines))
+
+
+def in_csv(schema, notation, values):
+    texts = ["" if value is None else str(value) for value in values]
+    lines = ['"{}"'.format(text.replace('"', '""')).encode() for text in texts]
+    return CsvDecoder(["v"], schema, notation=notation).decode(Lines(0, lines))
+
+
+def in_columns(schema, notation, values):
+    texts = [None if value is None else str(value) for value in values]
+    rows = pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], ["v"])
+    return ColumnDecoder(schema, notation).decode(rows, 0)
+
+
+@pytest.mark.parametrize("decode", [in_json, in_csv, in_columns])
+@pytest.mark.parametrize("name", ANY_TYPE)
+def test_what_becomes_of_a_value_does_not_depend_on_its_neighbours(decode, name):
+    """Whatever else is decoded together with it: where a log is cut must change nothing."""
+    kind = parse_type(name)
+    as_json = kind == JSON
+    schema = pa.schema([("v", pa.string() if as_json else kind)])
+    notation = Notation(lenient={"v"}, json={"v"} if as_json else ())
+    alone = [decode(schema, notation, [value]) for value in VALUES]
+    expected = [one.batch.column("v")[0].as_py() for one in alone]
+    unfit = [bool(one.bad) for one in alone]
+    random = Random(name)
+    for _ in range(20):
+        chosen = random.sample(range(len(VALUES)), random.randint(2, len(VALUES)))
+        records = decode(schema, notation, [VALUES[at] for at in chosen])
+        assert records.batch.column("v").to_pylist() == [expected[at] for at in chosen]
+        found = sorted(number for bad in records.bad for number in bad.numbers.tolist())
+        assert found == [row for row, at in enumerate(chosen) if unfit[at]]
