@@ -77,18 +77,25 @@ def _convert(text: pa.Array, kind: pa.DataType, notation: Notation) -> pa.Array:
     if pa.types.is_list(kind):
         return pa.array([_items(value, kind, notation) for value in text.to_pylist()], kind)
     digits = _digits(text, pa.types.is_integer(kind), notation)
-    try:
-        # Of several hundred digits Arrow makes the decimal 0.
-        longest = pc.max(pc.binary_length(digits)).as_py() or 0
-        if pa.types.is_decimal(kind) and longest > _LONGEST_DECIMAL:
-            raise pa.ArrowInvalid
-        values = digits.cast(kind)
-    except pa.ArrowInvalid:  # one at least has too many digits
+    values = _cast(digits, kind)
+    if values is None:
         numbers = [value and _number(value, kind) for value in digits.to_pylist()]
         return pa.array(numbers, kind)
     if pa.types.is_floating(kind):  # such as 1e999
         values = pc.if_else(pc.is_inf(values), None, values)
     return values
+
+
+def _cast(digits: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """Cast numbers to a type; None if one at least does not fit."""
+    # Of several hundred digits Arrow makes the decimal 0.
+    longest = pc.max(pc.binary_length(digits)).as_py() or 0
+    if pa.types.is_decimal(kind) and longest > _LONGEST_DECIMAL:
+        return None
+    try:
+        return digits.cast(kind)
+    except pa.ArrowInvalid:
+        return None
 
 
 def _digits(text: pa.Array, whole: bool, notation: Notation) -> pa.Array:
