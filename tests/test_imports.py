@@ -48,7 +48,7 @@ FOLDERS = {
 """Which other folders a folder inside a package may import. Modules beside the folders may
 import all of them; of these modules the folders may import those in `BELOW`."""
 BELOW = {
-    "schemas": {"errors"},
+    "schemas": {"errors", "types"},
     "joiner": set(),
     "learners": {"features"},
     "monitoring": {"delays", "diagnosis", "ending", "ratios", "statistics"},

@@ -19,7 +19,7 @@ from headrace.learners.snapshot import load_snapshot
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
 from headrace.schemas.config.models import FeaturesConfig, SamplingConfig
 from headrace.schemas.errors import SnapshotError, TableError
-from headrace.schemas.records.types import (
+from headrace.schemas.types import (
     JSON,
     carried_type,
     is_number,

@@ -38,7 +38,7 @@ from headrace.pipelines.sources.source import Block, SourceState
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import HeadraceError, OutputError
-from headrace.schemas.records.types import type_name
+from headrace.schemas.types import type_name
 
 
 @dataclass(frozen=True)

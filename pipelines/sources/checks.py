@@ -11,7 +11,7 @@ from headrace.joiner.plan.sampling import SamplingPlan
 from headrace.pipelines.sources.heads import Head, columns_hint
 from headrace.pipelines.sources.uses import Use
 from headrace.schemas.errors import ConfigError
-from headrace.schemas.records.types import is_number, type_name
+from headrace.schemas.types import is_number, type_name
 
 
 def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> None:

@@ -17,7 +17,7 @@ from headrace.schemas.records.eventing import EventPlan, TimePlan, parse_times
 from headrace.schemas.records.events import RESERVED_PREFIX
 from headrace.schemas.records.jsonlines import infer_json_columns
 from headrace.schemas.records.paths import Columns
-from headrace.schemas.records.types import (
+from headrace.schemas.types import (
     JSON,
     carried_type,
     is_identifier,

@@ -38,7 +38,7 @@ from headrace.schemas.config.durations import (
     parse_duration,
 )
 from headrace.schemas.config.predicates import Predicate
-from headrace.schemas.records.types import parse_type
+from headrace.schemas.types import parse_type
 
 
 def _duration(value: object) -> object:

@@ -17,7 +17,7 @@ from headrace.schemas.records.badvalues import BadValues
 from headrace.schemas.records.events import Reason
 from headrace.schemas.records.hashing import Int64s
 from headrace.schemas.records.notation import Notation
-from headrace.schemas.records.types import type_name
+from headrace.schemas.types import type_name
 
 
 @dataclass(frozen=True)

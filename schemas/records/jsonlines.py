@@ -18,8 +18,8 @@ from headrace.schemas.records.decoding import Fitted, Lines, Records, Reject, as
 from headrace.schemas.records.events import Reason
 from headrace.schemas.records.notation import PLAIN, Notation
 from headrace.schemas.records.paths import Columns, look_up
-from headrace.schemas.records.types import JSON
 from headrace.schemas.records.values import fit_all, without_nulls
+from headrace.schemas.types import JSON
 
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding a line may raise; the last if it is nested deeply."""

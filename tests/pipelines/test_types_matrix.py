@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import headrace
-from headrace.schemas.records.types import JSON, parse_type
+from headrace.schemas.types import JSON, parse_type
 from tests.pipelines.rows import START as S
 
 ROWS = 6

@@ -15,8 +15,8 @@ from headrace.schemas.records.csvlines import CsvDecoder
 from headrace.schemas.records.decoding import Lines
 from headrace.schemas.records.jsonlines import JsonDecoder, infer_json_columns
 from headrace.schemas.records.notation import PLAIN, Notation
-from headrace.schemas.records.types import JSON, parse_type
 from headrace.schemas.records.values import fit, fit_all, parse_text
+from headrace.schemas.types import JSON, parse_type
 
 TIMESTAMP = parse_type("timestamp")
 SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64()), ("x", pa.float64()), ("b", pa.bool_())])
