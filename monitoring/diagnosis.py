@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headrace.schemas.config.durations import DAY, format_duration
@@ -33,6 +33,10 @@ class StreamResult:
         Types of the key columns.
     bad_values
         Values that do not fit, by column and cause: ``count`` and ``examples``.
+    time_column, zone
+        Column of the event time, and the zone of times without an offset.
+    time_counts
+        Event times that needed a choice, see `headrace.schemas.summary.TimeCounts`.
     """
 
     name: str
@@ -43,6 +47,9 @@ class StreamResult:
     last_time: int | None
     key_types: tuple[str, ...]
     bad_values: Counts = field(default_factory=dict)
+    time_column: str = ""
+    zone: str = "UTC"
+    time_counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def table(self) -> str:
@@ -121,6 +128,19 @@ def bad_values(stream: StreamResult, log: LogResult) -> Iterator[str]:
                 )
 
 
+def repeated_hours(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find event times that name two moments, of which nothing tells which one is meant."""
+    counts = stream.time_counts
+    if counts.get("unresolved", 0):
+        told = counts["first_pass"] + counts["second_pass"]
+        yield (
+            f"{stream.name}: {counts['unresolved']:,} times in {stream.time_column} lie in an hour "
+            f"that {stream.zone} repeats, and nothing tells in which pass; the first is taken "
+            f"({told:,} more were told by the order of the file). Log times with an offset or in "
+            f"UTC, and set {stream.table}.time."
+        )
+
+
 def late_records(stream: StreamResult, log: LogResult) -> Iterator[str]:
     """Find records that came after what they would change had settled."""
     share = share_of(stream, Outcome.LATE)
@@ -152,7 +172,8 @@ def outside_window(stream: StreamResult, log: LogResult) -> Iterator[str]:
 
 
 DETECTORS: tuple[Detector, ...] = (
-    times_in_1970, invalid_records, bad_values, late_records, orphans, outside_window,
+    times_in_1970, invalid_records, bad_values, repeated_hours, late_records, orphans,
+    outside_window,
 )  # fmt: skip
 
 

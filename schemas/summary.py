@@ -73,6 +73,22 @@ class BadValues(Part):
     examples: tuple[str, ...]
 
 
+class TimeCounts(Part):
+    """How many event times of a stream needed a choice.
+
+    Parameters
+    ----------
+    first_pass, second_pass
+        Times in an hour that the zone repeats, whose pass the order of the file told.
+    unresolved
+        Such times of which nothing tells the pass; they are taken as of the first.
+    """
+
+    first_pass: int
+    second_pass: int
+    unresolved: int
+
+
 class Joined(Part):
     """Counts of joined actions by stream, and of where their impressions were found."""
 
@@ -172,6 +188,8 @@ class Summary(Part):
         Records by stream and outcome; they add up to `input`.
     bad_values
         Values that do not fit: by stream, column and cause, such as ``not float64``.
+    times
+        Event times that needed a choice, by stream.
     end_of_log, samples, joined
         See their classes; `joined` is null without ``join.joined``.
     window_s
@@ -187,6 +205,7 @@ class Summary(Part):
     input: dict[str, int]
     outcomes: dict[str, dict[str, int]]
     bad_values: dict[str, dict[str, dict[str, BadValues]]]
+    times: dict[str, TimeCounts]
     end_of_log: EndOfLog
     samples: Samples
     joined: Joined | None

@@ -94,6 +94,9 @@ def gather_findings(
                 last if any_event else None,
                 tuple(str(schema.field(column).type) for column in stream.events.key),
                 summary["bad_values"][name],
+                stream.events.time.column,
+                stream.events.time.zone,
+                summary["times"][name],
             )
         )
     findings = diagnose(LogResult(tuple(streams), inputs.join.longest_window))
