@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from headrace.pipelines.sources.files import open_parquet
 from headrace.pipelines.sources.textfiles import first_lines
 from headrace.schemas.config.models import StreamConfig
 from headrace.schemas.errors import ConfigError
@@ -98,7 +98,8 @@ class Head:
         """Return the columns of one file; none if it is empty."""
         try:
             if self.format == "parquet":
-                columns = [(field.name, plain_type(field.type)) for field in pq.read_schema(path)]
+                with open_parquet(path) as parquet:
+                    columns = [(f.name, plain_type(f.type)) for f in parquet.schema_arrow]
             elif self.format == "jsonl":
                 columns = list(infer_json_schema(first_lines(path, _HEAD_LINES)))
             else:
@@ -191,7 +192,7 @@ class Head:
         self._check_time(plan.time)
 
     def _check_time(self, time: TimePlan) -> None:
-        kind = self._time_type()
+        kind = self.columns[time.column]
         if self.format != "parquet" and time.unit is None and time.format is None:
             raise self.error("time", "needs a unit (integers) or a format (text)", time.column,
                               'such as unit = "ms" or format = "%Y-%m-%d %H:%M:%S"')  # fmt: skip
@@ -206,14 +207,6 @@ class Head:
         except (pa.ArrowInvalid, ValueError) as error:
             raise self.error("time", f"cannot be used ({error})", time.format) from error
 
-    def _time_type(self) -> pa.DataType:
-        config = self.stream.time
-        kind = self.columns[config.column]
-        if self.format == "csv" and config.unit is not None and config.column not in \
-                self.stream.types:  # fmt: skip
-            return pa.int64()
-        return kind
-
     def read_schema(self, plan: EventPlan, numeric: set[str]) -> pa.Schema:
         """Return the columns to read and their types; CSV columns are text unless declared.
 
@@ -225,7 +218,6 @@ class Head:
             Columns that learners use as numbers: float64 in CSV unless declared.
         """
         types = {name: self.columns[name] for name in plan.columns}
-        types[self.stream.time.column] = self._time_type()
         if self.format == "csv":
             for name in numeric - self.stream.types.keys():
                 types[name] = pa.float64()

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.schemas.config.durations import MICROSECOND, MILLISECOND, SECOND
 from headrace.schemas.records.badvalues import BadValues
 from headrace.schemas.records.decoding import Records, Reject
+from headrace.schemas.records.epochs import parse_epochs, parse_timestamps
 from headrace.schemas.records.events import (
     ARRIVAL,
     EARLIEST,
@@ -40,7 +40,6 @@ from headrace.schemas.records.events import (
 from headrace.schemas.records.hashing import Bools, Int64s, hash_columns
 from headrace.schemas.records.repeated import UNRESOLVED, in_zone, resolve
 
-_UNITS = {"ns": MICROSECOND, "us": MICROSECOND, "ms": MILLISECOND, "s": SECOND}
 ISO_FORMAT = "iso8601"
 
 
@@ -53,8 +52,8 @@ class TimePlan:
     column
         Name of the column.
     unit
-        Of integers since 1970-01-01 UTC: ``ns`` (floored to microseconds), ``us``, ``ms``
-        or ``s``.
+        Of numbers since 1970-01-01 UTC, also in text: ``ns`` (floored to microseconds),
+        ``us``, ``ms`` or ``s``.
     format, zone
         Of text: a format of `strptime`, or `ISO_FORMAT`; and the zone of times without one.
     """
@@ -120,6 +119,8 @@ class Times:
     null, bad
         Where the value is null; where it is not a time, or is outside
         ``[EARLIEST, LATEST)``; bool, shape (n,).
+    unfit
+        Where it is bad because a number is due and there is none, bool, shape (n,).
     repeated
         How much later the second pass of a repeated hour is, 0 where there is none, int64
         microseconds, shape (n,). None if the notation or the zone excludes such hours.
@@ -128,6 +129,7 @@ class Times:
     time: Int64s
     null: Bools
     bad: Bools
+    unfit: Bools
     repeated: Int64s | None = None
 
 
@@ -148,32 +150,19 @@ def parse_times(column: pa.Array, plan: TimePlan) -> Times:
         unreadable = parsed.is_null().to_numpy(zero_copy_only=False) & ~null
         time = _int64(parsed)
     elif pa.types.is_timestamp(kind):
-        moments = column.cast(pa.timestamp("us", kind.tz), safe=False)
+        moments = parse_timestamps(column)
         if kind.tz is None:
             moments, repeated = in_zone(moments, plan.zone)
         time = _int64(moments)
     elif plan.unit is None:
         raise TypeError(f"column {plan.column} is {kind} and needs a unit or a format")
-    elif pa.types.is_integer(kind):
-        if pa.types.is_uint64(kind):
-            column = pc.min_element_wise(column, pa.scalar(2**63 - 1, kind), skip_nulls=False)
-        time = _int64(column)
-        if plan.unit == "ns":
-            time = np.where(time < 0, -1, time // 1_000)
-        unit = _UNITS[plan.unit]
-        # Checked before it is multiplied: the product might wrap around into range.
-        unreadable = (time < EARLIEST) | (time >= LATEST // unit)
-        time = np.where(unreadable, 0, time * unit)
-    elif pa.types.is_floating(kind):
-        seconds = pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False)
-        per_unit = 1e-3 if plan.unit == "ns" else _UNITS[plan.unit]
-        scaled = np.rint(seconds * per_unit)
-        unreadable = ~((scaled >= EARLIEST) & (scaled < LATEST))
-        time = np.where(unreadable, 0, scaled).astype(np.int64)
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind):
+        found = parse_epochs(column, plan.unit)
+        return Times(found.time, found.null, found.unfit | found.beyond, found.unfit)
     else:
         raise TypeError(f"column {plan.column} is {kind}, not integer times")
     bad = (unreadable | (time < EARLIEST) | (time >= LATEST)) & ~null
-    return Times(time, null, bad, repeated)
+    return Times(time, null, bad, np.zeros(len(column), np.bool_), repeated)
 
 
 def _int64(column: pa.Array) -> Int64s:
@@ -301,6 +290,8 @@ class EventBuilder:
                     reason, detail = Reason.NULL_KEY, f"key {list(plan.key)} is null or empty"
                 elif times.null[row]:
                     reason, detail = Reason.NULL_TIME, f"column {plan.time.column} is null"
+                elif times.unfit[row]:
+                    reason, detail = Reason.WRONG_TYPE, f"column {plan.time.column} is not a number"
                 else:
                     reason = Reason.TIME_OUT_OF_RANGE
                     detail = f"column {plan.time.column} is no time in 1970 to 2099"
@@ -404,8 +395,21 @@ def with_event_time(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def record_text(batch: pa.RecordBatch, row: int) -> str:
     """Return one row as a JSON object; bytes as text, with escapes where they are not UTF-8."""
-    values = {name: batch.column(name)[row].as_py() for name in batch.schema.names}
+    values = {name: _value(batch.column(name), row) for name in batch.schema.names}
     return json.dumps(values, default=_plain, ensure_ascii=False)
+
+
+def _value(column: pa.Array, row: int) -> object:
+    # Python has no nanoseconds, and pandas, if it happens to be there, would lend its own.
+    if "[ns" not in str(column.type):
+        try:
+            return column[row].as_py()
+        except (OverflowError, ValueError):  # a year beyond 9999, which Arrow allows
+            pass
+    try:
+        return column[row].cast(pa.string()).as_py()
+    except pa.ArrowNotImplementedError:  # nested
+        return " ".join(column.slice(row, 1).to_string().split())
 
 
 def _plain(value: object) -> str:
