@@ -82,11 +82,14 @@ class TimeCounts(Part):
         Times in an hour that the zone repeats, whose pass the order of the file told.
     unresolved
         Such times of which nothing tells the pass; they are taken as of the first.
+    floored
+        Times finer than a microsecond, of which the rest is cut off.
     """
 
     first_pass: int
     second_pass: int
     unresolved: int
+    floored: int
 
 
 class Joined(Part):

@@ -29,6 +29,7 @@ _TIMES = {
     "second_pass": "in an hour that the zone repeats, told by the order: of its second pass",
     "unresolved": "in an hour that the zone repeats, not told by anything: taken as of its "
     "first pass",
+    "floored": "finer than a microsecond: the rest is cut off",
 }
 """What the counts of `headrace.schemas.summary.TimeCounts` mean."""
 

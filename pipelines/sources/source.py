@@ -85,7 +85,7 @@ class SourceState:
     bad_values
         Values that did not fit their column, see `headrace.schemas.records.badvalues`.
     time_counts
-        Rows in repeated hours, by how they were resolved.
+        Event times that needed a choice, see `headrace.schemas.summary.TimeCounts`.
     """
 
     position: int

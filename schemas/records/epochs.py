@@ -1,7 +1,8 @@
 """Times as numbers since 1970, from integers, fractions and text, to microseconds.
 
 Whole numbers and text stay exact: a 64-bit float has 16 digits, and nanoseconds have
-19. What lies between two microseconds is floored to the earlier one.
+19. What lies between two microseconds is floored to the earlier one; of text the first nine
+digits of a fraction count.
 """
 
 from __future__ import annotations
@@ -35,12 +36,15 @@ class Epochs:
     null, unfit, beyond
         Where the value is null, is not a number, or lies outside ``[EARLIEST, LATEST)``;
         bool.
+    floored
+        Where a part of a microsecond is cut off, bool; None if the notation has none.
     """
 
     time: Int64s
     null: Bools
     unfit: Bools
     beyond: Bools
+    floored: Bools | None = None
 
 
 def parse_epochs(column: pa.Array, unit: str) -> Epochs:
@@ -61,22 +65,33 @@ def parse_epochs(column: pa.Array, unit: str) -> Epochs:
         return Epochs(np.where(beyond, 0, scaled).astype(np.int64), null, none, beyond)
     if pa.types.is_uint64(kind):
         column = pc.min_element_wise(column, pa.scalar(2**63 - 1, kind), skip_nulls=False)
-    time, beyond = _scaled(pc.fill_null(column.cast(pa.int64()), 0).to_numpy(), unit)
-    return Epochs(time, null, none, beyond)
+    whole = pc.fill_null(column.cast(pa.int64()), 0).to_numpy()
+    time, beyond = _scaled(whole, unit)
+    floored = whole % _NANOSECONDS != 0 if unit == "ns" else None
+    return Epochs(time, null, none, beyond, floored)
 
 
-def parse_timestamps(column: pa.Array) -> pa.Array:
-    """Convert Arrow timestamps to whole microseconds; those out of range stay out of it."""
+def parse_timestamps(column: pa.Array) -> tuple[pa.Array, Bools | None]:
+    """Convert Arrow timestamps to whole microseconds; those out of range stay out of it.
+
+    Returns
+    -------
+    time, floored
+        The timestamps; and where a part of a microsecond is cut off, bool, shape (n,),
+        None if the type has none.
+    """
     kind = column.type
     numbers = pc.fill_null(column.cast(pa.int64()), 0).to_numpy()
+    floored = None
     if kind.unit == "ns":
+        floored = numbers % _NANOSECONDS != 0
         numbers = numbers // _NANOSECONDS
     else:
         # A day more on both sides: a zone may move them into range yet.
         unit = _UNITS[kind.unit]
         numbers = np.clip(numbers, (EARLIEST - DAY) // unit, (LATEST + DAY) // unit) * unit
     mask = _mask(column.is_null())
-    return pa.array(numbers, pa.int64(), mask=mask).cast(pa.timestamp("us", kind.tz))
+    return pa.array(numbers, pa.int64(), mask=mask).cast(pa.timestamp("us", kind.tz)), floored
 
 
 def _scaled(numbers: Int64s, unit: str) -> tuple[Int64s, Bools]:
@@ -98,8 +113,10 @@ def _of_text(text: pa.Array, unit: str) -> Epochs:
     except pa.ArrowInvalid:  # one at least is not a plain whole number
         pass
     else:
-        time, beyond = _scaled(pc.fill_null(whole, 0).to_numpy(), unit)
-        return Epochs(time, null, none, beyond)
+        numbers = pc.fill_null(whole, 0).to_numpy()
+        time, beyond = _scaled(numbers, unit)
+        floored = numbers % _NANOSECONDS != 0 if unit == "ns" else none
+        return Epochs(time, null, none, beyond, floored)
     fits = pc.fill_null(pc.match_substring_regex(text, _NUMBER), False)
     unfit = ~_mask(fits) & ~null
     text = pc.if_else(fits, text, "0")
@@ -107,15 +124,16 @@ def _of_text(text: pa.Array, unit: str) -> Epochs:
         numbers = _as_decimals(text)
     except pa.ArrowInvalid:  # digits or an exponent beyond the type; rare, and slow
         numbers = pa.array([_bounded(value) for value in text.to_pylist()], _DECIMAL)
-    factor = Decimal(1) if unit == "ns" else Decimal(_UNITS[unit])
+    factor = Decimal("0.001") if unit == "ns" else Decimal(_UNITS[unit])
     most = LATEST * _NANOSECONDS if unit == "ns" else LATEST // _UNITS[unit]
     # Compared before it is converted: the result must fit 64 bits.
     least, most = (pa.scalar(Decimal(bound), _DECIMAL) for bound in (EARLIEST, most))
     beyond = _mask(pc.or_(pc.less(numbers, least), pc.greater_equal(numbers, most)))
     numbers = pc.if_else(pa.array(beyond), least, numbers)
-    scaled = pc.multiply(numbers, pa.scalar(factor, pa.decimal128(7, 0)))
-    time = pc.floor(scaled).cast(pa.int64()).to_numpy()
-    return Epochs(time // _NANOSECONDS if unit == "ns" else time, null, unfit, beyond)
+    scaled = pc.multiply(numbers, pa.scalar(factor))
+    whole = pc.floor(scaled)
+    floored = _mask(pc.not_equal(scaled, whole))
+    return Epochs(whole.cast(pa.int64()).to_numpy(), null, unfit, beyond, floored)
 
 
 def _as_decimals(text: pa.Array) -> pa.Array:

@@ -22,6 +22,7 @@ from headrace.schemas.records.epochs import parse_epochs, parse_timestamps
 from headrace.schemas.records.events import (
     ARRIVAL,
     EARLIEST,
+    FLOORED,
     GROUP0,
     GROUP1,
     ID0,
@@ -124,6 +125,9 @@ class Times:
     repeated
         How much later the second pass of a repeated hour is, 0 where there is none, int64
         microseconds, shape (n,). None if the notation or the zone excludes such hours.
+    floored
+        Where a part of a microsecond is cut off, bool, shape (n,). None if the notation
+        excludes it.
     """
 
     time: Int64s
@@ -131,6 +135,7 @@ class Times:
     bad: Bools
     unfit: Bools
     repeated: Int64s | None = None
+    floored: Bools | None = None
 
 
 def parse_times(column: pa.Array, plan: TimePlan) -> Times:
@@ -144,13 +149,14 @@ def parse_times(column: pa.Array, plan: TimePlan) -> Times:
     null = column.is_null().to_numpy(zero_copy_only=False)
     unreadable = np.zeros(len(column), np.bool_)
     repeated: Int64s | None = None
+    floored: Bools | None = None
     kind = column.type
     if plan.format is not None:
         parsed, repeated = _parse_text_times(column, plan)
         unreadable = parsed.is_null().to_numpy(zero_copy_only=False) & ~null
         time = _int64(parsed)
     elif pa.types.is_timestamp(kind):
-        moments = parse_timestamps(column)
+        moments, floored = parse_timestamps(column)
         if kind.tz is None:
             moments, repeated = in_zone(moments, plan.zone)
         time = _int64(moments)
@@ -158,11 +164,12 @@ def parse_times(column: pa.Array, plan: TimePlan) -> Times:
         raise TypeError(f"column {plan.column} is {kind} and needs a unit or a format")
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind):
         found = parse_epochs(column, plan.unit)
-        return Times(found.time, found.null, found.unfit | found.beyond, found.unfit)
+        bad = found.unfit | found.beyond
+        return Times(found.time, found.null, bad, found.unfit, floored=found.floored)
     else:
         raise TypeError(f"column {plan.column} is {kind}, not integer times")
     bad = (unreadable | (time < EARLIEST) | (time >= LATEST)) & ~null
-    return Times(time, null, bad, np.zeros(len(column), np.bool_), repeated)
+    return Times(time, null, bad, np.zeros(len(column), np.bool_), repeated, floored)
 
 
 def _int64(column: pa.Array) -> Int64s:
@@ -254,7 +261,7 @@ class EventBuilder:
     anchored
         Whether a row so far tells in which pass of a repeated hour the source is.
     counts
-        Rows in repeated hours, by how they were resolved.
+        Event times that needed a choice, see `headrace.schemas.summary.TimeCounts`.
     """
 
     def __init__(self, plan: EventPlan, out_of_orderness: int, in_order: bool = True) -> None:
@@ -278,7 +285,8 @@ class EventBuilder:
         """
         plan, batch, bad_values = self.plan, records.batch, records.bad
         times = parse_times(batch.column(plan.time.column), plan.time)
-        time, repeated = times.time, times.repeated
+        time = times.time
+        marks = {REPEATED: times.repeated, FLOORED: times.floored}
         null_key = np.zeros(batch.num_rows, np.bool_)
         for name in plan.key:
             null_key |= _empty(batch.column(name))
@@ -299,7 +307,7 @@ class EventBuilder:
                                       record_text(batch, int(row))))  # fmt: skip
             good = pa.array(~bad)
             batch, time = batch.filter(good), time[~bad]
-            repeated = None if repeated is None else repeated[~bad]
+            marks = {name: mark if mark is None else mark[~bad] for name, mark in marks.items()}
             records = Records(batch, records.numbers[~bad])
             rejects.sort(key=lambda reject: reject.number)
         columns = [(name, batch.column(name)) for name in self._travelling()]
@@ -307,8 +315,7 @@ class EventBuilder:
             id0, id1 = _hash_ids(batch.column(plan.id))
             columns += [(ID0, id0), (ID1, id1)]
         columns += [(TIME, pa.array(time)), (RECORD, pa.array(records.numbers))]
-        if repeated is not None:
-            columns.append((REPEATED, pa.array(repeated)))
+        columns += [(name, pa.array(mark)) for name, mark in marks.items() if mark is not None]
         names, arrays = zip(*columns, strict=True)
         events = pa.RecordBatch.from_arrays(list(arrays), names=list(names))
         return Events(events, rejects, bad_values)
@@ -334,7 +341,7 @@ class EventBuilder:
             before = running[:-1]
             arrival = np.where(before == NEVER, NEVER, before - self.out_of_orderness)
             self.greatest = int(running[-1])
-        dropped = {REPEATED} if keep_record else {REPEATED, RECORD}
+        dropped = {REPEATED, FLOORED, *(() if keep_record else (RECORD,))}
         columns = [
             (name, pa.array(time) if name == TIME else batch.column(name))
             for name in batch.schema.names
@@ -354,8 +361,10 @@ class EventBuilder:
         return pa.RecordBatch.from_arrays(list(arrays), names=list(names))
 
     def _resolved(self, batch: pa.RecordBatch) -> Int64s:
-        """Return event times, and count those in hours that the zone repeats."""
+        """Return event times, and count those that needed a choice."""
         time: Int64s = batch.column(TIME).to_numpy()
+        if FLOORED in batch.schema.names:
+            self.counts["floored"] += batch.column(FLOORED).true_count
         if REPEATED not in batch.schema.names:
             return time
         repeated = batch.column(REPEATED).to_numpy()

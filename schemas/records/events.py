@@ -22,6 +22,8 @@ RECORD = "__record"
 REPEATED = "__repeated"
 """How much later the second pass of a repeated hour is, 0 where there is none, int64
 microseconds; only until an event's pass is chosen."""
+FLOORED = "__floored"
+"""Whether a part of a microsecond was cut off the event time, bool; as long as the former."""
 KEY0, KEY1 = "__key0", "__key1"
 """The two halves of the join key's digest, uint64."""
 GROUP0, GROUP1 = "__group0", "__group1"

@@ -93,3 +93,27 @@ def test_a_dead_letter_has_a_time_of_any_type(tmp_path, kind, value, text):
     assert letter["reason"] == "null_key"
     assert json.loads(letter["record"])["x"] == text
     assert result.summary.samples.rows == 1
+
+
+@pytest.mark.parametrize("form", ["integers", "timestamps", "text"])
+def test_what_is_finer_than_a_microsecond_is_floored_and_counted(tmp_path, form):
+    """In every notation; that is no finding, but is in the summary and the report."""
+    times = [S * 10**9 + n for n in (0, 999, 1_001, 2_000)]
+    path = tmp_path / f"shown.{'csv' if form == 'text' else 'parquet'}"
+    if form == "text":
+        lines = [f"k{n},{time // 10**9}.{time % 10**9:09d}" for n, time in enumerate(times)]
+        path.write_text("\n".join(["id,t", *lines]))
+    else:
+        kind = pa.int64() if form == "integers" else pa.timestamp("ns")
+        rows = {"id": [f"k{n}" for n in range(4)], "t": pa.array(times, kind)}
+        pq.write_table(pa.table(rows), path)
+    unit = {"integers": "ns", "timestamps": None, "text": "s"}[form]
+    result = headrace.replay(
+        {**tables(tmp_path, path, unit), "replay": {"batch_rows": 1}}, tmp_path / "out"
+    )
+    assert result.summary.times["impressions"].floored == 2
+    assert result.summary.times["click"].floored == 0
+    moments = result.samples.to_table(columns=["event_time"])["event_time"].cast(pa.int64())
+    assert sorted(moments.to_pylist()) == [S * 10**6 + n for n in (0, 0, 1, 2)]
+    assert not [finding for finding in result.findings if "microsecond" in finding]
+    assert "finer than a microsecond" in result.report.read_text()

@@ -24,7 +24,7 @@ PER_MICROSECOND = {"s": Decimal("1e6"), "ms": Decimal("1e3"), "us": Decimal(1),
         ("4102444799.9999999999", "s", LATEST - 1),
         ("1700000000123456789", "ns", 1_700_000_000_123_456),
         ("1.700000000123456789e18", "ns", 1_700_000_000_123_456),
-        ("1e-10", "s", 0),
+        ("1e-9", "s", 0),
     ],
 )
 def test_numbers_in_text_are_exact_to_the_microsecond(text, unit, time):
@@ -32,6 +32,7 @@ def test_numbers_in_text_are_exact_to_the_microsecond(text, unit, time):
     found = parse_epochs(pa.array([text, "0"]), unit)
     assert found.time.tolist() == [time, 0]
     assert not (found.null | found.unfit | found.beyond).any()
+    assert found.floored.tolist() == [Decimal(text) * PER_MICROSECOND[unit] != time, False]
 
 
 @pytest.mark.parametrize(
@@ -68,12 +69,14 @@ def test_text_of_every_length_is_as_decimals_are(numbers, unit, scientific):
 def test_timestamps_of_every_unit_floor_and_never_wrap_around(unit, zone):
     """Also those that 64-bit microseconds do not hold."""
     numbers = [2**62, -1, 1_700_000_000, None]
-    got = parse_timestamps(pa.array(numbers, pa.timestamp(unit, zone)))
+    got, floored = parse_timestamps(pa.array(numbers, pa.timestamp(unit, zone)))
     time = got.cast(pa.int64()).to_pylist()
     assert time[0] >= LATEST
     assert time[1] < 0
     assert time[2:] == [int(1_700_000_000 * PER_MICROSECOND[unit]), None]
     assert got.type == pa.timestamp("us", zone)
+    assert (floored is None) == (unit != "ns")
+    assert floored is None or floored.tolist() == [True, True, False, False]
 
 
 def test_floats_are_rounded_to_the_nearest_microsecond():
