@@ -176,6 +176,9 @@ DETECTORS: tuple[Detector, ...] = (
     outside_window,
 )  # fmt: skip
 
+OF_FIRST_RECORDS: tuple[Detector, ...] = (bad_values, repeated_hours, late_records)
+"""The detectors that are right about the beginnings of files too, which need not overlap."""
+
 
 def diagnose(log: LogResult, detectors: Sequence[Detector] = DETECTORS) -> list[str]:
     """Return all findings, stream by stream, in the order of detectors."""

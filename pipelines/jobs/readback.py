@@ -73,10 +73,10 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
     return Written(positives, weight_sum, reasons, joined, dict(sorted(emissions.items())))
 
 
-def gather_findings(
-    folder: Path, inputs: Inputs, finished: Finished, summary: dict[str, Any], written: Written
-) -> list[str]:
-    """Return what is wrong with the input of a finished run, whose outputs are in `folder`."""
+def log_result(
+    inputs: Inputs, finished: Finished, summary: dict[str, Any], written: Written
+) -> LogResult:
+    """Return what a finished run shows of its input, for `headrace.monitoring.diagnosis`."""
     invalid = {reason.value for reason in INVALID}
     streams = []
     for stream in inputs.streams:
@@ -99,7 +99,14 @@ def gather_findings(
                 summary["times"][name],
             )
         )
-    findings = diagnose(LogResult(tuple(streams), inputs.join.longest_window))
+    return LogResult(tuple(streams), inputs.join.longest_window)
+
+
+def gather_findings(
+    folder: Path, inputs: Inputs, finished: Finished, summary: dict[str, Any], log: LogResult
+) -> list[str]:
+    """Return what is wrong with the input of a finished run, whose outputs are in `folder`."""
+    findings = diagnose(log)
     declared = "end_of_log" in inputs.config.join.model_fields_set
     ending = inputs.ending(finished.totals.ends)
     findings += ending.findings(summary, inputs.join.settle_delay, declared)

@@ -1,10 +1,11 @@
-"""What a replay would read and do, determined without replaying anything."""
+"""What a replay would read and do, determined from the first records of every file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from headrace.monitoring.diagnosis import OF_FIRST_RECORDS, LogResult, diagnose, invalid_records
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import Preview, preview
 from headrace.schemas.errors import ConfigError
@@ -57,13 +58,19 @@ class Validation:
 
 
 def validate(inputs: Inputs) -> Validation:
-    """Read the first records of every stream as a replay would.
+    """Replay the first records of every file on trial, and say what is wrong with them.
 
     Raises
     ------
     ConfigError
-        If a replay would refuse to start, or if all first records of a stream are invalid.
+        If a replay would refuse to start, if all first records of a stream are invalid, or
+        if the trial fails.
+    PathError
+        If the trial cannot write to its temporary folder.
     """
+    # Takes a second, for Beam; nothing else that validates needs it.
+    from headrace.pipelines.jobs.trial import try_replay
+
     streams = []
     for stream, first in zip(inputs.streams, preview(inputs, every_file=True), strict=True):
         if first.records and first.invalid == first.records:
@@ -82,7 +89,18 @@ def validate(inputs: Inputs) -> Validation:
                 stream.sorts, first,
             )
         )  # fmt: skip
-    return Validation(tuple(streams), tuple(_warnings(streams)))
+    log = try_replay(inputs)
+    warnings = [*_warnings(streams), *_invalid(streams, log), *diagnose(log, OF_FIRST_RECORDS)]
+    return Validation(tuple(streams), tuple(warnings))
+
+
+def _invalid(streams: list[StreamValidation], log: LogResult) -> Iterator[str]:
+    """Find what `invalid_records` does, with an example of the most frequent reason."""
+    for validated, stream in zip(streams, log.streams, strict=True):
+        for finding in invalid_records(stream, log):
+            reason = max(stream.reasons, key=lambda name: stream.reasons[name])
+            example = validated.first_records.examples.get(reason)
+            yield finding if example is None else f"{finding} Such as {example}"
 
 
 def _warnings(streams: list[StreamValidation]) -> Iterator[str]:
