@@ -37,6 +37,8 @@ class StreamResult:
         Column of the event time, and the zone of times without an offset.
     time_counts
         Event times that needed a choice, see `headrace.schemas.summary.TimeCounts`.
+    key
+        Names of the key columns.
     """
 
     name: str
@@ -50,11 +52,34 @@ class StreamResult:
     time_column: str = ""
     zone: str = "UTC"
     time_counts: Mapping[str, int] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
 
     @property
     def table(self) -> str:
         """Name of the stream's table in the configuration."""
         return "impressions" if self.name == "impressions" else f"actions.{self.name}"
+
+
+@dataclass(frozen=True)
+class SamplingResult:
+    """The samples that the settings of sampling are about.
+
+    Parameters
+    ----------
+    samples
+        All samples.
+    keep, kept
+        The condition ``sampling.keep``, and how many samples meet it; None without one.
+    column, found
+        The column that has rates of its own for some values, and how many samples have
+        each of these values.
+    """
+
+    samples: int = 0
+    keep: str | None = None
+    kept: int = 0
+    column: str | None = None
+    found: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,10 +92,13 @@ class LogResult:
         The impressions, then the actions.
     longest_window
         The longest action window, microseconds.
+    sampling
+        What the samples show of sampling.
     """
 
     streams: tuple[StreamResult, ...]
     longest_window: int
+    sampling: SamplingResult = SamplingResult()
 
     @property
     def impressions(self) -> StreamResult:
@@ -141,6 +169,36 @@ def repeated_hours(stream: StreamResult, log: LogResult) -> Iterator[str]:
         )
 
 
+def repeated_keys(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find impressions that often have the key of another one: it may be the key of a user."""
+    share = share_of(stream, Outcome.DUPLICATE)
+    if share is not None and stream is log.impressions:
+        yield (
+            f"{share} are duplicates: {stream.outcomes[Outcome.DUPLICATE]:,} have the key "
+            f"({', '.join(stream.key)}) of an impression shortly before. Is that the key of a user "
+            f"or a page, and not of an impression? Then add columns to {stream.table}.key until "
+            "it tells impressions apart. If they are copies, nothing need be done."
+        )
+
+
+def unmet_sampling(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find settings of sampling that no sample meets."""
+    sampling = log.sampling
+    if stream is not log.impressions or not sampling.samples:
+        return
+    if sampling.keep is not None and not sampling.kept:
+        yield (
+            f"sampling.keep: no sample meets {sampling.keep}. Are its values written as in the "
+            "log, with the same case and type?"
+        )
+    for value, count in sampling.found.items():
+        if not count:
+            yield (
+                f"sampling.negative_rate.values: no sample has {value!r} in {sampling.column}. Is "
+                "it written as in the log, or is its rate so low that all were dropped?"
+            )
+
+
 def late_records(stream: StreamResult, log: LogResult) -> Iterator[str]:
     """Find records that came after what they would change had settled."""
     share = share_of(stream, Outcome.LATE)
@@ -172,11 +230,13 @@ def outside_window(stream: StreamResult, log: LogResult) -> Iterator[str]:
 
 
 DETECTORS: tuple[Detector, ...] = (
-    times_in_1970, invalid_records, bad_values, repeated_hours, late_records, orphans,
-    outside_window,
+    times_in_1970, invalid_records, bad_values, repeated_hours, repeated_keys, unmet_sampling,
+    late_records, orphans, outside_window,
 )  # fmt: skip
 
-OF_FIRST_RECORDS: tuple[Detector, ...] = (bad_values, repeated_hours, late_records)
+OF_FIRST_RECORDS: tuple[Detector, ...] = (
+    bad_values, repeated_hours, repeated_keys, unmet_sampling, late_records,
+)  # fmt: skip
 """The detectors that are right about the beginnings of files too, which need not overlap."""
 
 

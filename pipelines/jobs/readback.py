@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from headrace.monitoring.diagnosis import LogResult, StreamResult, diagnose
+from headrace.monitoring.diagnosis import LogResult, SamplingResult, StreamResult, diagnose
 from headrace.pipelines.jobs.nearmisses import near_misses
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.training.job import Finished
@@ -34,6 +34,8 @@ class Written:
         Joined actions by stream; empty without ``join.joined``.
     emissions
         Samples by emission.
+    sampling
+        Samples that the settings of sampling are about.
     """
 
     positives: dict[str, int]
@@ -41,6 +43,7 @@ class Written:
     reasons: dict[str, dict[str, int]]
     joined: dict[str, int]
     emissions: dict[str, int]
+    sampling: SamplingResult
 
 
 def read_back(folder: Path, inputs: Inputs) -> Written:
@@ -50,7 +53,15 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
     weight_sum = 0.0
     samples = ds.dataset(folder / "samples", format="parquet")
     emissions: Counter[str] = Counter()
-    for batch in samples.to_batches(columns=[*names, "weight", "emission"]):
+    plan = inputs.join.sampling
+    kept, found = 0, dict.fromkeys(plan.rates, 0)
+    columns = dict.fromkeys([*names, "weight", "emission", *plan.columns])
+    for batch in samples.to_batches(columns=list(columns)):
+        kept += 0 if plan.keep is None else int(plan.keep.evaluate(batch).sum())
+        if plan.column is not None:
+            values = batch.column(plan.column).cast(pa.string())
+            for value in found:
+                found[value] += pc.sum(pc.equal(values, value)).as_py() or 0
         for row in pc.value_counts(batch.column("emission").cast(pa.string())).to_pylist():
             emissions[row["values"]] += row["counts"]
         for name in names:
@@ -70,7 +81,11 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
     joined = {}
     for name in names if inputs.join.joined else ():
         joined[name] = ds.dataset(folder / "joined" / name, format="parquet").count_rows()
-    return Written(positives, weight_sum, reasons, joined, dict(sorted(emissions.items())))
+    sampling = SamplingResult(
+        emissions.total(), plan.keep.text if plan.keep else None, kept, plan.column, found
+    )
+    by_emission = dict(sorted(emissions.items()))
+    return Written(positives, weight_sum, reasons, joined, by_emission, sampling)
 
 
 def log_result(
@@ -97,9 +112,10 @@ def log_result(
                 stream.events.time.column,
                 stream.events.time.zone,
                 summary["times"][name],
+                stream.events.key,
             )
         )
-    return LogResult(tuple(streams), inputs.join.longest_window)
+    return LogResult(tuple(streams), inputs.join.longest_window, written.sampling)
 
 
 def gather_findings(

@@ -127,9 +127,20 @@ def _evaluate(node: ast.expr, batch: pa.RecordBatch) -> pa.Array:
             return batch.column(name)
         case ast.Compare(left=ast.Name(id=name), ops=[op], comparators=[right]):
             column, value = batch.column(name), _literal(right)
-            if isinstance(op, ast.In | ast.NotIn):
-                among = pc.is_in(column, value_set=pa.array(value).cast(column.type))
-                inside = pc.if_else(column.is_valid(), among, None)
-                return inside if isinstance(op, ast.In) else pc.invert(inside)
-            return _COMPARISONS[type(op)](column, pa.scalar(value))
+            try:
+                return _compare(op, column, value)
+            except (pa.ArrowException, OverflowError) as error:
+                raise ValueError(
+                    f"cannot be evaluated: {ast.unparse(right)} is no value of {name}, which is "
+                    f"{column.type}; quote text and nothing else, or declare the column's type "
+                    "in impressions.types"
+                ) from error
     raise AssertionError(f"{ast.unparse(node)} passed the check")
+
+
+def _compare(op: ast.cmpop, column: pa.Array, value: Any) -> pa.Array:
+    if isinstance(op, ast.In | ast.NotIn):
+        among = pc.is_in(column, value_set=pa.array(value).cast(column.type))
+        inside = pc.if_else(column.is_valid(), among, None)
+        return inside if isinstance(op, ast.In) else pc.invert(inside)
+    return _COMPARISONS[type(op)](column, pa.scalar(value))

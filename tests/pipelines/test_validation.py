@@ -118,3 +118,50 @@ def test_the_command_ends_with_2_if_the_trial_fails(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(FeatureEncoder, "encode", fail)
     assert main(["validate", str(tmp_path / "join.toml")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_settings_of_sampling_that_nothing_meets_are_warnings_and_findings(tmp_path):
+    """By validate for the first records, by a replay for the whole log."""
+    sampling = {
+        "negative_rate": {"column": "device", "values": {"d0": 0.9, "D1": 0.9}, "default": 0.9},
+        "keep": "price > 1000 or device == 'D1'",
+    }
+    config = {**tables(tmp_path, sampling=sampling), "join": {"end_of_log": "close"}}
+    expected = [
+        "sampling.keep: no sample meets price > 1000 or device == 'D1'. Are its values written as "
+        "in the log, with the same case and type?",
+        "sampling.negative_rate.values: no sample has 'D1' in device. Is it written as in the log, "
+        "or is its rate so low that all were dropped?",
+    ]
+    assert list(headrace.validate(config).warnings) == expected
+    assert list(headrace.replay(config, tmp_path / "out").findings) == expected
+    sampling["keep"] = "price > 198"
+    del sampling["negative_rate"]["values"]["D1"]
+    assert headrace.validate(config).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "key", "fact", "hint"),
+    [
+        ({"keep": "price == '5'"}, "sampling.keep",
+         "cannot be evaluated: '5' is no value of price, which is double",
+         "quote text and nothing else, or declare the column's type in impressions.types"),
+        ({"keep": "price in ['x']"}, "sampling.keep",
+         "cannot be evaluated: ['x'] is no value of price, which is double",
+         "quote text and nothing else, or declare the column's type in impressions.types"),
+        ({"negative_rate": {"column": "price", "values": {"1.0": 0.5}}},
+         "sampling.negative_rate.values", "price is double, and never written like this",
+         'write "1"'),
+        ({"negative_rate": {"column": "price", "values": {"x": 0.5}}},
+         "sampling.negative_rate.values", "price is double, and never this",
+         "name values of price, or declare its type in impressions.types"),
+    ],
+    ids=["a number and text", "a number among texts", "a fraction of zero", "text for a number"],
+)  # fmt: skip
+def test_what_can_never_be_met_is_refused(tmp_path, sampling, key, fact, hint):
+    """The types are those with which columns are read: learners' numbers are numbers."""
+    config = tables(tmp_path, sampling=sampling)
+    for check in (headrace.validate, lambda tables: headrace.replay(tables, tmp_path / "out")):
+        with pytest.raises(headrace.ConfigError) as refused:
+            check(config)
+        assert (refused.value.key, refused.value.fact, refused.value.hint) == (key, fact, hint)
