@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from headrace.monitoring.numbers import Looks
 from headrace.schemas.config.durations import DAY, format_duration
 from headrace.schemas.records.badvalues import Counts
 from headrace.schemas.records.events import Outcome, Reason
 
 WORTH_SAYING = 0.01
 """A loss is reported if its share of a stream is greater than this."""
+_WORTH_CLIPPING = 0.001
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,29 @@ class SamplingResult:
 
 
 @dataclass(frozen=True)
+class LearnerResult:
+    """What detectors look at, for one learner.
+
+    Parameters
+    ----------
+    name, table
+        The learner, and its table in the configuration.
+    samples
+        Samples that it learned.
+    clipped
+        How many values of numeric features were clipped, by column.
+    suspicions
+        What numeric features look like that are no quantities, by column.
+    """
+
+    name: str
+    table: str
+    samples: int
+    clipped: Mapping[str, int]
+    suspicions: Mapping[str, Looks]
+
+
+@dataclass(frozen=True)
 class LogResult:
     """What detectors look at, for a whole log.
 
@@ -94,11 +119,14 @@ class LogResult:
         The longest action window, microseconds.
     sampling
         What the samples show of sampling.
+    learners
+        The learners.
     """
 
     streams: tuple[StreamResult, ...]
     longest_window: int
     sampling: SamplingResult = SamplingResult()
+    learners: tuple[LearnerResult, ...] = ()
 
     @property
     def impressions(self) -> StreamResult:
@@ -199,6 +227,32 @@ def unmet_sampling(stream: StreamResult, log: LogResult) -> Iterator[str]:
             )
 
 
+def clipped_numbers(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find numeric features of which many values are clipped."""
+    for learner in log.learners if stream is log.impressions else ():
+        for column, count in learner.clipped.items():
+            if count > _WORTH_CLIPPING * learner.samples:
+                yield (
+                    f"learner {learner.name}: {count:,} of {learner.samples:,} values of {column} "
+                    f'lie beyond ±1e9 and are clipped. Use "log" or edges for it in '
+                    f"{learner.table}.features.numeric."
+                )
+
+
+def numbers_that_are_none(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find numeric features that are identifiers or times."""
+    for learner in log.learners if stream is log.impressions else ():
+        for column, looks in learner.suspicions.items():
+            advice = "put it into features.categorical"
+            if looks.like != "an identifier":
+                advice = "log the hour or the day of the week instead, or leave it out"
+            yield (
+                f"learner {learner.name}: the numeric feature {column} looks like {looks.like} "
+                f"(such as {looks.example}), whose magnitude says nothing: {advice}, in "
+                f"{learner.table}."
+            )
+
+
 def late_records(stream: StreamResult, log: LogResult) -> Iterator[str]:
     """Find records that came after what they would change had settled."""
     share = share_of(stream, Outcome.LATE)
@@ -231,11 +285,12 @@ def outside_window(stream: StreamResult, log: LogResult) -> Iterator[str]:
 
 DETECTORS: tuple[Detector, ...] = (
     times_in_1970, invalid_records, bad_values, repeated_hours, repeated_keys, unmet_sampling,
-    late_records, orphans, outside_window,
+    clipped_numbers, numbers_that_are_none, late_records, orphans, outside_window,
 )  # fmt: skip
 
 OF_FIRST_RECORDS: tuple[Detector, ...] = (
-    bad_values, repeated_hours, repeated_keys, unmet_sampling, late_records,
+    bad_values, repeated_hours, repeated_keys, unmet_sampling, clipped_numbers,
+    numbers_that_are_none, late_records,
 )  # fmt: skip
 """The detectors that are right about the beginnings of files too, which need not overlap."""
 

@@ -166,6 +166,8 @@ class LearnerSummary(Figures):
         See ``docs/glossary.md``.
     running_rate_log_loss
         Log loss of always predicting the rate so far.
+    clipped
+        How many values of numeric features were clipped to ±1e9, by column.
     windows
         Figures by window of event time, in order.
     model
@@ -176,6 +178,7 @@ class LearnerSummary(Figures):
     algorithm: str
     auc: float | None
     running_rate_log_loss: float | None
+    clipped: dict[str, int]
     windows: tuple[WindowFigures, ...]
     model: PublishedModel
 

@@ -11,11 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from headrace.monitoring.diagnosis import LogResult, SamplingResult, StreamResult, diagnose
+from headrace.monitoring.diagnosis import (
+    LearnerResult,
+    LogResult,
+    SamplingResult,
+    StreamResult,
+    diagnose,
+)
+from headrace.monitoring.numbers import Looks, suspicion
 from headrace.pipelines.jobs.nearmisses import near_misses
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.training.job import Finished
 from headrace.schemas.records.events import INVALID
+
+_FIRST = 1_000
+"""So many samples show whether a number is a quantity."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class Written:
         Samples by emission.
     sampling
         Samples that the settings of sampling are about.
+    suspicions
+        Columns of numbers whose first samples look like no quantity.
     """
 
     positives: dict[str, int]
@@ -44,6 +56,7 @@ class Written:
     joined: dict[str, int]
     emissions: dict[str, int]
     sampling: SamplingResult
+    suspicions: dict[str, Looks]
 
 
 def read_back(folder: Path, inputs: Inputs) -> Written:
@@ -85,7 +98,17 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
         emissions.total(), plan.keep.text if plan.keep else None, kept, plan.column, found
     )
     by_emission = dict(sorted(emissions.items()))
-    return Written(positives, weight_sum, reasons, joined, by_emission, sampling)
+    return Written(
+        positives, weight_sum, reasons, joined, by_emission, sampling, _suspicions(samples, inputs)
+    )
+
+
+def _suspicions(samples: ds.Dataset, inputs: Inputs) -> dict[str, Looks]:
+    learners = inputs.train.learners.values()
+    columns = dict.fromkeys(name for learner in learners for name in learner.features.numeric)
+    first = samples.head(_FIRST, columns=list(columns))
+    found = {name: suspicion(first.column(name).combine_chunks()) for name in columns}
+    return {name: looks for name, looks in found.items() if looks is not None}
 
 
 def log_result(
@@ -115,7 +138,17 @@ def log_result(
                 stream.events.key,
             )
         )
-    return LogResult(tuple(streams), inputs.join.longest_window, written.sampling)
+    learners = tuple(
+        LearnerResult(
+            name,
+            inputs.config.learner_table(name),
+            summary["learners"][name]["samples"],
+            summary["learners"][name]["clipped"],
+            {c: looks for c, looks in written.suspicions.items() if c in plan.features.numeric},
+        )
+        for name, plan in inputs.train.learners.items()
+    )
+    return LogResult(tuple(streams), inputs.join.longest_window, written.sampling, learners)
 
 
 def gather_findings(

@@ -92,6 +92,7 @@ def summarize(
                 "label": learner.label,
                 "algorithm": learner.algorithm,
                 **learner_summary(finished.statistics[name]),
+                "clipped": dict(sorted(finished.clipped[name].items())),
                 "model": {
                     "path": f"model/{name}/{finished.snapshot}",
                     "sha256": finished.manifests[name]["sha256"],

@@ -54,12 +54,12 @@ def test_a_replay_writes_every_output(result):
         click["model"]["path"]
     ]
     assert set(summary) == {
-        "input", "outcomes", "bad_values", "end_of_log", "samples", "joined", "window_s",
-        "learners", "elapsed_s", "events_per_s", "peak_rss_mb", "versions",
+        "input", "outcomes", "bad_values", "times", "end_of_log", "samples", "joined",
+        "window_s", "learners", "elapsed_s", "events_per_s", "peak_rss_mb", "versions",
     }  # fmt: skip
     assert set(click) == {
         "label", "algorithm", "samples", "log_loss", "normalized_entropy", "auc", "calibration",
-        "running_rate_log_loss", "windows", "model",
+        "running_rate_log_loss", "clipped", "windows", "model",
     }  # fmt: skip
     assert set(click["windows"][0]) >= {"start", "log_loss", "calibration"}
     assert summary["window_s"] == 1800

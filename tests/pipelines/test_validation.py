@@ -165,3 +165,77 @@ def test_what_can_never_be_met_is_refused(tmp_path, sampling, key, fact, hint):
         with pytest.raises(headrace.ConfigError) as refused:
             check(config)
         assert (refused.value.key, refused.value.fact, refused.value.hint) == (key, fact, hint)
+
+
+def numbers(folder, values, form="linear", **others):
+    rows = {"id": [f"k{n}" for n in range(len(values))], "t": [S + n for n in range(len(values))],
+            "device": ["d"] * len(values), "price": values}  # fmt: skip
+    config = {**tables(folder), "join": {"end_of_log": "close"}}
+    (folder / "shown.csv").unlink()
+    pq.write_table(pa.table(rows), folder / "shown.parquet")
+    features = {"categorical": ["device"], "numeric": {"price": form}}
+    config["learner"] = {"label": "click", "bits": 8, "features": features, **others}
+    return config
+
+
+def test_clipped_values_are_counted_and_named(tmp_path):
+    """In the summary of the learner, however the log is cut, and by validate."""
+    config = numbers(tmp_path, [2e9 if n % 50 == 0 else n + 0.5 for n in range(200)])
+    expected = (
+        'learner click: 4 of 200 values of price lie beyond ±1e9 and are clipped. Use "log" or '
+        "edges for it in learner.features.numeric.",
+    )
+    assert headrace.validate(config).warnings == expected
+    for rows in (1, 1_000):
+        config["replay"] = {"batch_rows": rows, "checkpoint": "0s"}
+        result = headrace.replay(config, tmp_path / f"out-{rows}")
+        assert result.findings == expected
+        assert result.summary.learners["click"].clipped == {"price": 4}
+
+
+def test_identifiers_of_64_bits_train_and_are_named(tmp_path):
+    """As numbers they are rounded; a sentence says to make them categorical."""
+    config = numbers(tmp_path, [2**62 + n for n in range(200)], "log")
+    expected = (
+        "learner click: the numeric feature price looks like an identifier (such as "
+        f"{2**62}), whose magnitude says nothing: put it into features.categorical, in learner.",
+    )
+    assert headrace.validate(config).warnings == expected
+    result = headrace.replay(config, tmp_path / "out")
+    assert result.findings == expected
+    assert result.summary.learners["click"].samples == 200
+    assert result.summary.learners["click"].log_loss < 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "when"),
+    [(200, "after the samples from 2026-01-01T00:10:00 UTC on"), (1, "after 1 samples")],
+    ids=["in an epoch", "at the end"],
+)
+def test_a_model_that_is_not_finite_names_its_columns(tmp_path, rows, when):
+    """The first column to overflow, not those to which it spreads; validate refuses it."""
+    config = numbers(tmp_path, [1e9] * rows, alpha=1e-35)
+    said = (
+        f"learner click: its model is not finite {when}; the numbers of price are too large: use "
+        '"log" or edges for them in features.numeric'
+    )
+    with pytest.raises(headrace.HeadraceError) as failed:
+        headrace.replay(config, tmp_path / "out")
+    assert str(failed.value) == said
+    with pytest.raises(headrace.ConfigError) as refused:
+        headrace.validate(config)
+    assert str(refused.value) == f"configuration: cannot be replayed: {said}"
+
+
+def test_without_a_column_at_fault_the_weights_are(tmp_path):
+    """Or the rate: an intercept overflows too."""
+    config = numbers(tmp_path, [1.0] * 200, alpha=1e-45)
+    with pytest.raises(headrace.HeadraceError, match="lower the weights of samples, or the"):
+        headrace.replay(config, tmp_path / "out")
+
+
+def test_without_regularisation_tiny_numbers_train(tmp_path):
+    """Nothing is divided by zero."""
+    config = numbers(tmp_path, [1e-30] * 200, beta=0.0, l1=0.0, l2=0.0)
+    result = headrace.replay(config, tmp_path / "out")
+    assert result.summary.learners["click"].log_loss < 1
