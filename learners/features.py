@@ -86,11 +86,14 @@ class FeatureRows:
         Indices below ``2^bits``, uint32, shape (starts[n],).
     values
         Values, float32, shape (starts[n],), or shape (0,) if all are 1.
+    clipped
+        How many values were clipped to `MAX_MAGNITUDE`, by column; without those of none.
     """
 
     starts: Int64s
     indices: npt.NDArray[np.uint32]
     values: npt.NDArray[np.float32]
+    clipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -177,6 +180,15 @@ class FeatureEncoder:
         self.separators = {multi.column: multi.separator for multi in features.multi_valued}
         self.valued = any(isinstance(form, str) for form in features.numeric.values())
 
+    def coordinates(self) -> tuple[int, dict[str, int]]:
+        """Return the index of the intercept, and that of each numeric column without edges."""
+        numeric = {
+            name: int(fmix64(_name_hash(f"numeric:{name}")) & self.mask)
+            for name, form in self.features.numeric.items()
+            if isinstance(form, str)
+        }
+        return int(_name_hash("intercept") & self.mask), numeric
+
     def encode(self, batch: pa.RecordBatch) -> FeatureRows:
         """Encode every row; a null is a value of its own.
 
@@ -224,8 +236,11 @@ class FeatureEncoder:
                 _fold(folded, hashed(name))
             _put(folded, np.uint64(0), self.mask, starts, place, out)
             place += 1
+        clipped: dict[str, int] = {}
         for name, form in features.numeric.items():
-            code, value = _numeric(batch.column(name), form)
+            code, value, beyond = _numeric(batch.column(name), form)
+            if beyond:
+                clipped[name] = beyond
             _put(code, _name_hash(f"numeric:{name}"), self.mask, starts, place, out)
             if value is not None:
                 values[starts[:-1] + place] = value
@@ -234,7 +249,7 @@ class FeatureEncoder:
         for items, seed in lists:
             _put_lists(items.hashes, items.offsets, items.missing, seed, self.mask, places, out)
             places = places + items.counts
-        return FeatureRows(starts, out, values)
+        return FeatureRows(starts, out, values, clipped)
 
     def _has_items(self, batch: pa.RecordBatch, name: str) -> bool:
         return name in self.separators or pa.types.is_list(batch.schema.field(name).type)
@@ -298,8 +313,8 @@ _TRANSFORMS: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float6
 
 def _numeric(
     column: pa.Array, form: str | tuple[float, ...]
-) -> tuple[UInt64s, npt.NDArray[np.float32] | None]:
-    """Return each row's code and, unless it is a bucket, its value.
+) -> tuple[UInt64s, npt.NDArray[np.float32] | None, int]:
+    """Return each row's code, its value unless it is a bucket, and how many were clipped.
 
     A number that is null or not finite has the code of a null and the value 1; others
     are clipped to `MAX_MAGNITUDE` after the transform.
@@ -310,8 +325,9 @@ def _numeric(
     missing = ~np.isfinite(numbers)
     if isinstance(form, tuple):
         bucket = np.searchsorted(np.asarray(form), numbers, side="right").astype(np.uint64)
-        return np.where(missing, _NULL, bucket + np.uint64(1)), None
+        return np.where(missing, _NULL, bucket + np.uint64(1)), None, 0
     value = _TRANSFORMS[form](np.where(missing, 0.0, numbers))
+    beyond = int(np.count_nonzero(np.abs(value) > MAX_MAGNITUDE))
     value = np.clip(value, -MAX_MAGNITUDE, MAX_MAGNITUDE).astype(np.float32)
     code = np.where(missing, _NULL, np.uint64(0))
-    return code, np.where(missing, _VALUE_OF_CATEGORY, value)
+    return code, np.where(missing, _VALUE_OF_CATEGORY, value), beyond

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -10,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.learners.features import FeatureEncoder, Features
+from headrace.learners.features import FeatureEncoder, FeatureRows, Features
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch
 from headrace.learners.registry import Algorithm
 from headrace.schemas.config.models import Model
-from headrace.schemas.records.events import RATE
+from headrace.schemas.errors import LearningError
+from headrace.schemas.records.events import EMIT, RATE
 from headrace.schemas.records.hashing import Int64s
 
 Correction = Literal["weight", "logit", "recalibrate", "none"]
@@ -123,16 +125,30 @@ class LearningStep:
         The learners.
     guard
         Decides which samples they learn.
+
+    Attributes
+    ----------
+    learners
+        The learners by name.
+    clipped
+        Values of numeric features that were clipped so far, by learner and column.
     """
 
     def __init__(self, plan: TrainPlan, guard: Guard) -> None:
         self.plan = plan
         self.guard = guard
         self.learners = {name: learner.make() for name, learner in plan.learners.items()}
+        self.clipped: dict[str, Counter[str]] = {name: Counter() for name in plan.learners}
         self.encodings = _encodings(plan)
 
     def learn(self, epoch: Epoch) -> Learned:
-        """Predict, then learn, the rows of an epoch that the guard admits."""
+        """Predict, then learn, the rows of an epoch that the guard admits.
+
+        Raises
+        ------
+        LearningError
+            If a learner predicts what is not finite.
+        """
         rows = self.guard.admit(epoch)
         if not self.learners or not rows.size:
             return Learned(epoch, rows, dict.fromkeys(self.learners, np.empty(0)))
@@ -149,11 +165,32 @@ class LearningStep:
             for name in names:
                 label = epoch.column(self.plan.learners[name].label)[rows].astype(np.float64)
                 margin = self.learners[name].learn(features, rows, label, weight, offset)
+                if not np.isfinite(margin).all():
+                    since = np.datetime64(int(epoch.column(EMIT)[rows[0]]) // 1_000_000, "s")
+                    raise self.diverged(name, f"after the samples from {since} UTC on")
+                self.clipped[name].update(features.clipped)
                 if self.plan.correction == "recalibrate":
                     # q = p / (p + (1 - p) / rate) is a shift of the log-odds by log(rate).
                     margin = margin + np.log(rate)
                 margins[name] = margin
         return Learned(epoch, rows, margins)
+
+    def diverged(self, name: str, when: str) -> LearningError:
+        """Return the error for a learner whose model is not finite, and the columns at fault.
+
+        Those are the numeric ones that it cannot predict from alone; if it cannot from the
+        intercept either, it is not for their numbers.
+        """
+        plan = self.plan.learners[name]
+        intercept, index = FeatureEncoder(plan.features, plan.bits).coordinates()
+        alone = FeatureRows(
+            np.arange(len(index) + 2, dtype=np.int64),
+            np.array([intercept, *index.values()], np.uint32),
+            np.ones(len(index) + 1, np.float32),
+        )
+        sound, *finite = np.isfinite(self.learners[name].predict(alone))
+        columns = [column for column, fine in zip(index, finite, strict=True) if not fine]
+        return LearningError.diverged(name, when, columns if sound else ())
 
 
 def _encodings(plan: TrainPlan) -> list[tuple[FeatureEncoder, list[str]]]:

@@ -8,6 +8,7 @@ step (`headrace.learners.learning`), a hand-over between the two
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from headrace.learners.learning import AdmitAll, Guard, Learned, LearningStep, T
 from headrace.learners.ledger import Ledger
 from headrace.learners.ordering import EpochOrder
 from headrace.learners.snapshot import load_snapshot, save_snapshot
+from headrace.schemas.errors import SnapshotError
 from headrace.schemas.records.envelope import SampleEnvelope
 
 
@@ -132,25 +134,37 @@ class Trainer:
         if self.handover.flush():
             raise RuntimeError("samples were pending in the hand-over; flush before saving")
         self.save_models(lambda name: folder / name, about)
-        return {"order": self.order.export(), "ledger": self.ledger.export()}
+        clipped = {name: dict(counts) for name, counts in self.step.clipped.items()}
+        return {
+            "order": self.order.export(), "ledger": self.ledger.export(), "clipped": clipped,
+        }  # fmt: skip
 
     def load(self, folder: Path, state: dict[str, Any], unlearned: SampleEnvelope) -> None:
         """Replace the state by what `save` wrote and returned, and `unlearned` returned then."""
         self.order.restore(state["order"], unlearned)
         self.ledger.restore(state["ledger"])
         for name, plan in self.step.plan.learners.items():
+            self.step.clipped[name].update(state["clipped"][name])
             algorithms = {plan.algorithm: plan.kind}
             self.step.learners[name], _ = load_snapshot(folder / name, algorithms)
 
     def save_models(
         self, folder_of: Callable[[str], Path], about: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
-        """Write a snapshot of every learner, each to its folder; return the manifests by name."""
+        """Write a snapshot of every learner, each to its folder; return the manifests by name.
+
+        Raises
+        ------
+        LearningError
+            If a model is not finite; it is not written.
+        """
         counted = {"samples": self.ledger.samples, "positions": self.ledger.positions}
-        return {
-            name: save_snapshot(
-                folder_of(name), self.step.plan.learners[name].algorithm, learner,
-                {"learner": name, **about, **counted},
-            )
-            for name, learner in self.learners.items()
-        }  # fmt: skip
+        manifests = {}
+        for name, learner in self.learners.items():
+            algorithm = self.step.plan.learners[name].algorithm
+            described = {"learner": name, **about, **counted}
+            with contextlib.suppress(SnapshotError):  # it is not finite: say so by its columns
+                manifests[name] = save_snapshot(folder_of(name), algorithm, learner, described)
+            if name not in manifests:
+                raise self.step.diverged(name, f"after {self.ledger.samples:,} samples")
+        return manifests

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from headrace.monitoring.numbers import Looks
 from headrace.schemas.config.durations import DAY, format_duration
 from headrace.schemas.records.badvalues import Counts, advice
 from headrace.schemas.records.events import Outcome, Reason
 
 WORTH_SAYING = 0.01
 """A loss is reported if its share of a stream is greater than this."""
+_WORTH_CLIPPING = 0.001
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,15 @@ class StreamResult:
     first_time, last_time
         Least and greatest event time, microseconds; None without a valid one.
     key_types
-        Types of the key columns.
+        What the key columns match, ``text`` or ``numbers``.
     bad_values
         Values that do not fit, by column and cause: ``count`` and ``examples``.
+    time_column, zone
+        Column of the event time, and the zone of times without an offset.
+    time_counts
+        Event times that needed a choice, see `headrace.schemas.summary.TimeCounts`.
+    key
+        Names of the key columns.
     """
 
     name: str
@@ -43,11 +51,60 @@ class StreamResult:
     last_time: int | None
     key_types: tuple[str, ...]
     bad_values: Counts = field(default_factory=dict)
+    time_column: str = ""
+    zone: str = "UTC"
+    time_counts: Mapping[str, int] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
 
     @property
     def table(self) -> str:
         """Name of the stream's table in the configuration."""
         return "impressions" if self.name == "impressions" else f"actions.{self.name}"
+
+
+@dataclass(frozen=True)
+class SamplingResult:
+    """The samples that the settings of sampling are about.
+
+    Parameters
+    ----------
+    samples
+        All samples.
+    keep, kept
+        The condition ``sampling.keep``, and how many samples meet it; None without one.
+    column, found
+        The column that has rates of its own for some values, and how many samples have
+        each of these values.
+    """
+
+    samples: int = 0
+    keep: str | None = None
+    kept: int = 0
+    column: str | None = None
+    found: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LearnerResult:
+    """What detectors look at, for one learner.
+
+    Parameters
+    ----------
+    name, table
+        The learner, and its table in the configuration.
+    samples
+        Samples that it learned.
+    clipped
+        How many values of numeric features were clipped, by column.
+    suspicions
+        What numeric features look like that are no quantities, by column.
+    """
+
+    name: str
+    table: str
+    samples: int
+    clipped: Mapping[str, int]
+    suspicions: Mapping[str, Looks]
 
 
 @dataclass(frozen=True)
@@ -60,10 +117,16 @@ class LogResult:
         The impressions, then the actions.
     longest_window
         The longest action window, microseconds.
+    sampling
+        What the samples show of sampling.
+    learners
+        The learners.
     """
 
     streams: tuple[StreamResult, ...]
     longest_window: int
+    sampling: SamplingResult = SamplingResult()
+    learners: tuple[LearnerResult, ...] = ()
 
     @property
     def impressions(self) -> StreamResult:
@@ -120,6 +183,75 @@ def bad_values(stream: StreamResult, log: LogResult) -> Iterator[str]:
                 )
 
 
+def repeated_hours(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find event times that name two moments, of which nothing tells which one is meant."""
+    counts = stream.time_counts
+    if counts.get("unresolved", 0):
+        told = counts["first_pass"] + counts["second_pass"]
+        yield (
+            f"{stream.name}: {counts['unresolved']:,} times in {stream.time_column} lie in an hour "
+            f"that {stream.zone} repeats, and nothing tells in which pass; the first is taken "
+            f"({told:,} more were told by the order of the file). Log times with an offset or in "
+            f"UTC, and set {stream.table}.time."
+        )
+
+
+def repeated_keys(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find impressions that often have the key of another one: it may be the key of a user."""
+    share = share_of(stream, Outcome.DUPLICATE)
+    if share is not None and stream is log.impressions:
+        yield (
+            f"{share} are duplicates: {stream.outcomes[Outcome.DUPLICATE]:,} have the key "
+            f"({', '.join(stream.key)}) of an impression shortly before. Is that the key of a user "
+            f"or a page, and not of an impression? Then add columns to {stream.table}.key until "
+            "it tells impressions apart. If they are copies, nothing need be done."
+        )
+
+
+def unmet_sampling(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find settings of sampling that no sample meets."""
+    sampling = log.sampling
+    if stream is not log.impressions or not sampling.samples:
+        return
+    if sampling.keep is not None and not sampling.kept:
+        yield (
+            f"sampling.keep: no sample meets {sampling.keep}. Are its values written as in the "
+            "log, with the same case and type?"
+        )
+    for value, count in sampling.found.items():
+        if not count:
+            yield (
+                f"sampling.negative_rate.values: no sample has {value!r} in {sampling.column}. Is "
+                "it written as in the log, or is its rate so low that all were dropped?"
+            )
+
+
+def clipped_numbers(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find numeric features of which many values are clipped."""
+    for learner in log.learners if stream is log.impressions else ():
+        for column, count in learner.clipped.items():
+            if count > _WORTH_CLIPPING * learner.samples:
+                yield (
+                    f"learner {learner.name}: {count:,} of {learner.samples:,} values of {column} "
+                    f'lie beyond ±1e9 and are clipped. Use "log" or edges for it in '
+                    f"{learner.table}.features.numeric."
+                )
+
+
+def numbers_that_are_none(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find numeric features that are identifiers or times."""
+    for learner in log.learners if stream is log.impressions else ():
+        for column, looks in learner.suspicions.items():
+            advice = "put it into features.categorical"
+            if looks.like != "an identifier":
+                advice = "log the hour or the day of the week instead, or leave it out"
+            yield (
+                f"learner {learner.name}: the numeric feature {column} looks like {looks.like} "
+                f"(such as {looks.example}), whose magnitude says nothing: {advice}, in "
+                f"{learner.table}."
+            )
+
+
 def late_records(stream: StreamResult, log: LogResult) -> Iterator[str]:
     """Find records that came after what they would change had settled."""
     share = share_of(stream, Outcome.LATE)
@@ -151,8 +283,15 @@ def outside_window(stream: StreamResult, log: LogResult) -> Iterator[str]:
 
 
 DETECTORS: tuple[Detector, ...] = (
-    times_in_1970, invalid_records, bad_values, late_records, orphans, outside_window,
+    times_in_1970, invalid_records, bad_values, repeated_hours, repeated_keys, unmet_sampling,
+    clipped_numbers, numbers_that_are_none, late_records, orphans, outside_window,
 )  # fmt: skip
+
+OF_FIRST_RECORDS: tuple[Detector, ...] = (
+    bad_values, repeated_hours, repeated_keys, unmet_sampling, clipped_numbers,
+    numbers_that_are_none, late_records,
+)  # fmt: skip
+"""The detectors that are right about the beginnings of files too, which need not overlap."""
 
 
 def diagnose(log: LogResult, detectors: Sequence[Detector] = DETECTORS) -> list[str]:
@@ -180,7 +319,7 @@ def _why(stream: StreamResult, impressions: StreamResult) -> str:
     if stream.key_types != impressions.key_types:
         return (
             f"The key is {'/'.join(stream.key_types)} here and "
-            f"{'/'.join(impressions.key_types)} in the impressions, and values of different types "
+            f"{'/'.join(impressions.key_types)} in the impressions, and text and numbers "
             f"never match: declare one type in {stream.table}.types or impressions.types."
         )
     if None not in (

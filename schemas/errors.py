@@ -79,6 +79,23 @@ class SnapshotError(HeadraceError):
     """A model snapshot that this version refuses to load or to write."""
 
 
+class LearningError(HeadraceError):
+    """A learner whose model is no longer finite."""
+
+    @classmethod
+    def diverged(cls, learner: str, when: str, columns: Iterable[str]) -> LearningError:
+        """Name the learner, since when, and the columns of numbers that are too large."""
+        named = ", ".join(columns)
+        if named:
+            hint = (
+                f'the numbers of {named} are too large: use "log" or edges for them in '
+                "features.numeric"
+            )
+        else:
+            hint = "lower the weights of samples, or the learner's rate"
+        return cls(f"learner {learner}: its model is not finite {when}; {hint}")
+
+
 class StateVersionError(HeadraceError):
     """Durable state of a version that this one can neither read nor migrate."""
 

@@ -73,6 +73,25 @@ class BadValues(Part):
     examples: tuple[str, ...]
 
 
+class TimeCounts(Part):
+    """How many event times of a stream needed a choice.
+
+    Parameters
+    ----------
+    first_pass, second_pass
+        Times in an hour that the zone repeats, whose pass the order of the file told.
+    unresolved
+        Such times of which nothing tells the pass; they are taken as of the first.
+    floored
+        Times finer than a microsecond, of which the rest is cut off.
+    """
+
+    first_pass: int
+    second_pass: int
+    unresolved: int
+    floored: int
+
+
 class Joined(Part):
     """Counts of joined actions by stream, and of where their impressions were found."""
 
@@ -147,6 +166,8 @@ class LearnerSummary(Figures):
         See ``docs/glossary.md``.
     running_rate_log_loss
         Log loss of always predicting the rate so far.
+    clipped
+        How many values of numeric features were clipped to ±1e9, by column.
     windows
         Figures by window of event time, in order.
     model
@@ -157,6 +178,7 @@ class LearnerSummary(Figures):
     algorithm: str
     auc: float | None
     running_rate_log_loss: float | None
+    clipped: dict[str, int]
     windows: tuple[WindowFigures, ...]
     model: PublishedModel
 
@@ -172,6 +194,8 @@ class Summary(Part):
         Records by stream and outcome; they add up to `input`.
     bad_values
         Values that do not fit: by stream, column and cause, such as ``not float64``.
+    times
+        Event times that needed a choice, by stream.
     end_of_log, samples, joined
         See their classes; `joined` is null without ``join.joined``.
     window_s
@@ -187,6 +211,7 @@ class Summary(Part):
     input: dict[str, int]
     outcomes: dict[str, dict[str, int]]
     bad_values: dict[str, dict[str, dict[str, BadValues]]]
+    times: dict[str, TimeCounts]
     end_of_log: EndOfLog
     samples: Samples
     joined: Joined | None

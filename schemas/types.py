@@ -142,3 +142,8 @@ def is_identifier(kind: pa.DataType) -> bool:
         pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_integer(kind)
         or (pa.types.is_decimal(kind) and kind.scale == 0)
     )  # fmt: skip
+
+
+def matched_as(kind: pa.DataType) -> str:
+    """Return what keys of a type match: ``text`` by their bytes, or ``numbers`` by value."""
+    return "text" if pa.types.is_string(kind) or pa.types.is_binary(kind) else "numbers"

@@ -138,7 +138,7 @@ def run_script(script: str) -> tuple[int, str]:
 
 
 def test_validate_and_generate_start_without_beam():
-    """Only ``replay`` loads it."""
+    """Only a replay loads it, and a trial of one."""
     script = (
         "import sys; from headrace.pipelines.app import commands, display\n"
         "from headrace.pipelines.jobs import generate\n"

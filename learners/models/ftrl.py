@@ -38,12 +38,17 @@ class FtrlParameters(Model):
 
 @nb.njit(inline="always")
 def _weight(z, n, alpha, beta, l1, l2):
-    """Solve for the weight of one coordinate; exactly 0 where ``|z| <= l1``."""
-    if z > l1:
-        return -(z - l1) / ((beta + np.sqrt(n)) / alpha + l2)
-    if z < -l1:
-        return -(z + l1) / ((beta + np.sqrt(n)) / alpha + l2)
-    return np.float32(0)
+    """Solve for the weight of one coordinate; exactly 0 where ``|z| <= l1``.
+
+    Also where nothing divides: without `beta` and `l2` the square of a small gradient may
+    be 0. A `z` that is not a number gives such a weight, so that it cannot pass unnoticed.
+    """
+    if abs(z) <= l1:
+        return np.float32(0)
+    divisor = (beta + np.sqrt(n)) / alpha + l2
+    if divisor == 0:
+        return np.float32(0)
+    return -(z - l1) / divisor if z > 0 else -(z + l1) / divisor
 
 
 @nb.njit(inline="always")
@@ -69,6 +74,10 @@ def _learn(zn, starts, indices, values, order, label, importance, offset, parame
         begin, end = starts[i], starts[i + 1]
         margin = _margin(zn, begin, end, indices, values, weights, alpha, beta, l1, l2)
         margins[at] = margin
+        if not np.isfinite(margin):
+            # To go on would spread it: as yet only the coordinates at fault are not finite.
+            margins[at:] = np.nan
+            return
         p = 1.0 / (1.0 + np.exp(-(margin + offset[at])))
         gradient = np.float32((p - label[at]) * importance[at])
         for k in range(begin, end):
@@ -178,6 +187,6 @@ class FtrlModel:
         alpha, beta, l1, l2 = self.parameters.as_array()
         z, n = self.zn[:, 0], self.zn[:, 1]
         shrunk = np.sign(z) * (np.abs(z) - l1)
-        return np.where(
-            np.abs(z) <= l1, np.float32(0), -shrunk / ((beta + np.sqrt(n)) / alpha + l2)
-        )
+        divisor = (beta + np.sqrt(n)) / alpha + l2
+        weights = np.zeros(z.size, np.float32)
+        return np.divide(-shrunk, divisor, out=weights, where=(np.abs(z) > l1) & (divisor > 0))

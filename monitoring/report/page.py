@@ -24,6 +24,15 @@ from headrace.schemas.config.durations import SECOND, format_duration
 
 _SLICE_ROWS = 20
 
+_TIMES = {
+    "first_pass": "in an hour that the zone repeats, told by the order: of its first pass",
+    "second_pass": "in an hour that the zone repeats, told by the order: of its second pass",
+    "unresolved": "in an hour that the zone repeats, not told by anything: taken as of its "
+    "first pass",
+    "floored": "finer than a microsecond: the rest is cut off",
+}
+"""What the counts of `headrace.schemas.summary.TimeCounts` mean."""
+
 
 def render_report(
     summary: dict[str, Any], statistics: Mapping[str, Statistics], findings: list[str]
@@ -60,6 +69,12 @@ def render_report(
             for stream, columns in summary["bad_values"].items()
             for column, causes in columns.items()
             for cause, found in causes.items()
+        ],
+        times=[
+            [stream, _count(counts[name]), meaning]
+            for stream, counts in summary["times"].items()
+            for name, meaning in _TIMES.items()
+            if counts[name]
         ],
         window=format_duration(round(summary["window_s"] * SECOND)),
         learners=[

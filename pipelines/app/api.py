@@ -75,14 +75,24 @@ def _resolve(config: Configuration, algorithms: Algorithms) -> Inputs:
 
 
 def validate(config: Configuration, *, algorithms: Algorithms = ALGORITHMS) -> Validation:
-    """Check a configuration against the heads of its logs, as a replay does before it starts.
+    """Check a configuration against its logs: replay the first records of every file on trial.
+
+    Nothing is written but to a temporary folder, which is deleted.
 
     Raises
     ------
     ConfigError
-        If a replay would refuse to start.
+        If a replay would refuse to start, or if the trial fails.
+    HeadraceError
+        If the trial cannot write to the temporary folder.
     """
-    return validate_inputs(_resolve(config, algorithms))
+    return check_inputs(_resolve(config, algorithms))
+
+
+def check_inputs(inputs: Inputs) -> Validation:
+    """Check a configuration that was resolved against its logs, see `validate`."""
+    with _unlogged():
+        return validate_inputs(inputs)
 
 
 @dataclass(frozen=True)

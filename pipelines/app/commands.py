@@ -10,7 +10,6 @@ from typing import Any
 
 from headrace.monitoring.ending import what_stayed_open
 from headrace.pipelines.app import api
-from headrace.pipelines.jobs.validation import validate as validate_inputs
 from headrace.pipelines.run.disk import writing
 from headrace.pipelines.sources.inputs import Inputs, resolve
 from headrace.schemas.config.durations import format_duration
@@ -74,7 +73,8 @@ def validate(options: argparse.Namespace) -> int:
     from headrace.pipelines.app.display import describe
 
     inputs = _load(options)
-    describe(inputs, validate_inputs(inputs))
+    quiet_beam()
+    describe(inputs, api.check_inputs(inputs))
     return 0
 
 

@@ -28,6 +28,7 @@ from headrace.pipelines.run.board import Board
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import Preview
 from headrace.schemas.config.durations import format_duration
+from headrace.schemas.types import type_name
 
 _REFRESH_S = 0.2
 
@@ -252,7 +253,7 @@ def describe(inputs: Inputs, validation: Validation) -> None:
     config, join = inputs.config, inputs.join
     windows = {action.name: action.window for action in join.actions}
     for stream in validation.streams:
-        key = ", ".join(f"{name} ({kind})" for name, kind in stream.key.items())
+        key = ", ".join(f"{name} ({type_name(kind)})" for name, kind in stream.key.items())
         console.print(
             f"[bold]{stream.name}[/bold]: {stream.files} {stream.format} file(s), "
             f"{stream.size / 1e6:,.1f} MB, "

@@ -13,7 +13,7 @@ from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.training.state import TRAINING_LAYOUT
 from headrace.schemas.errors import UnreadableInputError
 
-_LAYOUT = 2
+_LAYOUT = 3
 """Version of a checkpoint's own files."""
 
 _ENDS = 64 << 10

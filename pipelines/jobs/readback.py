@@ -11,11 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from headrace.monitoring.diagnosis import LogResult, StreamResult, diagnose
+from headrace.monitoring.diagnosis import (
+    LearnerResult,
+    LogResult,
+    SamplingResult,
+    StreamResult,
+    diagnose,
+)
+from headrace.monitoring.numbers import Looks, suspicion
 from headrace.pipelines.jobs.nearmisses import near_misses
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.training.job import Finished
 from headrace.schemas.records.events import INVALID
+from headrace.schemas.types import matched_as
+
+_FIRST = 1_000
+"""So many samples show whether a number is a quantity."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,10 @@ class Written:
         Joined actions by stream; empty without ``join.joined``.
     emissions
         Samples by emission.
+    sampling
+        Samples that the settings of sampling are about.
+    suspicions
+        Columns of numbers whose first samples look like no quantity.
     """
 
     positives: dict[str, int]
@@ -41,6 +56,8 @@ class Written:
     reasons: dict[str, dict[str, int]]
     joined: dict[str, int]
     emissions: dict[str, int]
+    sampling: SamplingResult
+    suspicions: dict[str, Looks]
 
 
 def read_back(folder: Path, inputs: Inputs) -> Written:
@@ -50,7 +67,15 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
     weight_sum = 0.0
     samples = ds.dataset(folder / "samples", format="parquet")
     emissions: Counter[str] = Counter()
-    for batch in samples.to_batches(columns=[*names, "weight", "emission"]):
+    plan = inputs.join.sampling
+    kept, found = 0, dict.fromkeys(plan.rates, 0)
+    columns = dict.fromkeys([*names, "weight", "emission", *plan.columns])
+    for batch in samples.to_batches(columns=list(columns)):
+        kept += 0 if plan.keep is None else int(plan.keep.evaluate(batch).sum())
+        if plan.column is not None:
+            values = batch.column(plan.column).cast(pa.string())
+            for value in found:
+                found[value] += pc.sum(pc.equal(values, value)).as_py() or 0
         for row in pc.value_counts(batch.column("emission").cast(pa.string())).to_pylist():
             emissions[row["values"]] += row["counts"]
         for name in names:
@@ -70,13 +95,27 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
     joined = {}
     for name in names if inputs.join.joined else ():
         joined[name] = ds.dataset(folder / "joined" / name, format="parquet").count_rows()
-    return Written(positives, weight_sum, reasons, joined, dict(sorted(emissions.items())))
+    sampling = SamplingResult(
+        emissions.total(), plan.keep.text if plan.keep else None, kept, plan.column, found
+    )
+    by_emission = dict(sorted(emissions.items()))
+    return Written(
+        positives, weight_sum, reasons, joined, by_emission, sampling, _suspicions(samples, inputs)
+    )
 
 
-def gather_findings(
-    folder: Path, inputs: Inputs, finished: Finished, summary: dict[str, Any], written: Written
-) -> list[str]:
-    """Return what is wrong with the input of a finished run, whose outputs are in `folder`."""
+def _suspicions(samples: ds.Dataset, inputs: Inputs) -> dict[str, Looks]:
+    learners = inputs.train.learners.values()
+    columns = dict.fromkeys(name for learner in learners for name in learner.features.numeric)
+    first = samples.head(_FIRST, columns=list(columns))
+    found = {name: suspicion(first.column(name).combine_chunks()) for name in columns}
+    return {name: looks for name, looks in found.items() if looks is not None}
+
+
+def log_result(
+    inputs: Inputs, finished: Finished, summary: dict[str, Any], written: Written
+) -> LogResult:
+    """Return what a finished run shows of its input, for `headrace.monitoring.diagnosis`."""
     invalid = {reason.value for reason in INVALID}
     streams = []
     for stream in inputs.streams:
@@ -92,11 +131,32 @@ def gather_findings(
                 {reason: count for reason, count in reasons.items() if reason in invalid},
                 first if any_event else None,
                 last if any_event else None,
-                tuple(str(schema.field(column).type) for column in stream.events.key),
+                tuple(matched_as(schema.field(column).type) for column in stream.events.key),
                 summary["bad_values"][name],
+                stream.events.time.column,
+                stream.events.time.zone,
+                summary["times"][name],
+                stream.events.key,
             )
         )
-    findings = diagnose(LogResult(tuple(streams), inputs.join.longest_window))
+    learners = tuple(
+        LearnerResult(
+            name,
+            inputs.config.learner_table(name),
+            summary["learners"][name]["samples"],
+            summary["learners"][name]["clipped"],
+            {c: looks for c, looks in written.suspicions.items() if c in plan.features.numeric},
+        )
+        for name, plan in inputs.train.learners.items()
+    )
+    return LogResult(tuple(streams), inputs.join.longest_window, written.sampling, learners)
+
+
+def gather_findings(
+    folder: Path, inputs: Inputs, finished: Finished, summary: dict[str, Any], log: LogResult
+) -> list[str]:
+    """Return what is wrong with the input of a finished run, whose outputs are in `folder`."""
+    findings = diagnose(log)
     declared = "end_of_log" in inputs.config.join.model_fields_set
     ending = inputs.ending(finished.totals.ends)
     findings += ending.findings(summary, inputs.join.settle_delay, declared)

@@ -13,12 +13,13 @@ from typing import Any
 
 from headrace.joiner.samples.rows import sample_schema
 from headrace.learners.snapshot import schema_fingerprint
+from headrace.monitoring.diagnosis import LogResult
 from headrace.monitoring.report.page import render_report
 from headrace.pipelines.beam.graph import run_replay
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume
 from headrace.pipelines.jobs.identity import digest_of, identity_of
-from headrace.pipelines.jobs.readback import gather_findings, read_back
+from headrace.pipelines.jobs.readback import gather_findings, log_result, read_back
 from headrace.pipelines.jobs.summary import summarize
 from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.disk import write_text
@@ -43,10 +44,21 @@ from headrace.schemas.types import type_name
 
 @dataclass(frozen=True)
 class Replayed:
-    """The results of a replay: its summary, and findings about the input."""
+    """The results of a replay: its summary, findings about the input, and what they are from.
+
+    Parameters
+    ----------
+    summary
+        Contents of ``summary.json``.
+    findings
+        A sentence each.
+    log
+        What detectors looked at; None if an earlier run was complete.
+    """
 
     summary: dict[str, Any]
     findings: list[str]
+    log: LogResult | None = None
 
 
 def train_job(inputs: Inputs, folder: Path) -> TrainJob:
@@ -138,14 +150,15 @@ def replay(
             written = read_back(place.result, inputs)
             elapsed_s = resumed.elapsed_s + time.monotonic() - started
             summary = summarize(inputs, finished, written, run.blocks.states, elapsed_s)
-            findings = gather_findings(place.result, inputs, finished, summary, written)
+            log = log_result(inputs, finished, summary, written)
+            findings = gather_findings(place.result, inputs, finished, summary, log)
         report = render_report(summary, finished.statistics, findings)
         write_text(place.result / "report.html", report)
         _keep_last_models(place.result / "model", finished)
         write_text(place.result / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         write_seal(place.result, run.name, digest_of(identity), inventory)
         publish(place)
-    return Replayed(summary, findings)
+    return Replayed(summary, findings, log)
 
 
 @contextlib.contextmanager

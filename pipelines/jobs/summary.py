@@ -19,6 +19,7 @@ from headrace.pipelines.training.job import Finished
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.records.badvalues import together
 from headrace.schemas.records.events import Outcome
+from headrace.schemas.summary import TimeCounts
 
 _PACKAGES = ("headrace", "apache-beam", "numba", "numpy", "pyarrow", "river")
 
@@ -64,6 +65,16 @@ def summarize(
             for stream in inputs.streams
             if (logs := inputs.logs_of(stream.number))
         },
+        "times": {
+            stream.name: {
+                name: sum(
+                    states[log.number].time_counts.get(name, 0)
+                    for log in inputs.logs_of(stream.number)
+                )
+                for name in TimeCounts.model_fields
+            }
+            for stream in inputs.streams
+        },
         "end_of_log": inputs.ending(totals.ends).as_json(),
         "samples": {
             "rows": totals.samples,
@@ -81,6 +92,7 @@ def summarize(
                 "label": learner.label,
                 "algorithm": learner.algorithm,
                 **learner_summary(finished.statistics[name]),
+                "clipped": dict(sorted(finished.clipped[name].items())),
                 "model": {
                     "path": f"model/{name}/{finished.snapshot}",
                     "sha256": finished.manifests[name]["sha256"],

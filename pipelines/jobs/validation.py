@@ -1,13 +1,17 @@
-"""What a replay would read and do, determined without replaying anything."""
+"""What a replay would read and do, determined from the first records of every file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pyarrow as pa
+
+from headrace.monitoring.diagnosis import OF_FIRST_RECORDS, LogResult, diagnose, invalid_records
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import Preview, preview
 from headrace.schemas.errors import ConfigError
+from headrace.schemas.types import matched_as, type_name
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class StreamValidation:
     files: int
     format: str
     size: int
-    key: dict[str, str]
+    key: dict[str, pa.DataType]
     time_column: str
     sorts: bool
     first_records: Preview
@@ -57,13 +61,19 @@ class Validation:
 
 
 def validate(inputs: Inputs) -> Validation:
-    """Read the first records of every stream as a replay would.
+    """Replay the first records of every file on trial, and say what is wrong with them.
 
     Raises
     ------
     ConfigError
-        If a replay would refuse to start, or if all first records of a stream are invalid.
+        If a replay would refuse to start, if all first records of a stream are invalid, or
+        if the trial fails.
+    PathError
+        If the trial cannot write to its temporary folder.
     """
+    # Takes a second, for Beam; nothing else that validates needs it.
+    from headrace.pipelines.jobs.trial import try_replay
+
     streams = []
     for stream, first in zip(inputs.streams, preview(inputs, every_file=True), strict=True):
         if first.records and first.invalid == first.records:
@@ -74,7 +84,7 @@ def validate(inputs: Inputs) -> Validation:
                 hint="is this the right file, key, time and format?",
             )  # fmt: skip
         logs, events = inputs.logs_of(stream.number), stream.events
-        key = {name: str(logs[0].schema.field(name).type) for name in events.key}
+        key = {name: logs[0].schema.field(name).type for name in events.key}
         size = sum(log.size for log in logs)
         streams.append(
             StreamValidation(
@@ -82,16 +92,28 @@ def validate(inputs: Inputs) -> Validation:
                 stream.sorts, first,
             )
         )  # fmt: skip
-    return Validation(tuple(streams), tuple(_warnings(streams)))
+    log = try_replay(inputs)
+    warnings = [*_warnings(streams), *_invalid(streams, log), *diagnose(log, OF_FIRST_RECORDS)]
+    return Validation(tuple(streams), tuple(warnings))
+
+
+def _invalid(streams: list[StreamValidation], log: LogResult) -> Iterator[str]:
+    """Find what `invalid_records` does, with an example of the most frequent reason."""
+    for validated, stream in zip(streams, log.streams, strict=True):
+        for finding in invalid_records(stream, log):
+            reason = max(stream.reasons, key=lambda name: stream.reasons[name])
+            example = validated.first_records.examples.get(reason)
+            yield finding if example is None else f"{finding} Such as {example}"
 
 
 def _warnings(streams: list[StreamValidation]) -> Iterator[str]:
     impressions, *actions = streams
-    theirs = "/".join(impressions.key.values())
+    theirs = [matched_as(kind) for kind in impressions.key.values()]
     for action in actions:
-        own = "/".join(action.key.values())
-        if own != theirs:
+        if [matched_as(kind) for kind in action.key.values()] != theirs:
+            own, other = ("/".join(map(type_name, stream.key.values()))
+                          for stream in (action, impressions))  # fmt: skip
             yield (
-                f"the key of {action.name} is {own}, that of impressions {theirs}: values of "
-                "different types never match; declare types"
+                f"the key of {action.name} is {own}, that of impressions {other}: text and numbers "
+                "never match; declare types"
             )

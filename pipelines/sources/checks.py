@@ -67,21 +67,48 @@ def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> N
             )  # fmt: skip
 
 
-def check_sampling(file: str, sampling: SamplingPlan, head: Head) -> None:
+def check_sampling(file: str, sampling: SamplingPlan, types: pa.Schema) -> None:
     """Check that sampling works with the types of its columns, by sampling zero rows.
+
+    Parameters
+    ----------
+    file
+        The configuration file, for errors.
+    sampling
+        The plan.
+    types
+        The impression columns with the types in which they are read.
 
     Raises
     ------
     ConfigError
-        If it does not.
+        If it does not, or if a value that has a rate is none of its column.
     """
-    empty = [pa.array([], head.columns[name]) for name in sampling.columns]
+    empty = [pa.array([], types.field(name).type) for name in sampling.columns]
     try:
         sampling.strata(pa.RecordBatch.from_arrays(empty, list(sampling.columns)))
     except ValueError as error:
         fact, _, hint = str(error).partition("; ")
         value = sampling.keep.text if sampling.keep else sampling.column
         raise ConfigError(file, "sampling.keep", fact, value, hint) from error
+    if sampling.column is not None:
+        for value in sampling.rates:
+            _check_rate(file, sampling.column, value, types.field(sampling.column).type)
+
+
+def _check_rate(file: str, column: str, value: str, kind: pa.DataType) -> None:
+    """Check that a value that has a rate is written as the column's values are as text."""
+    key = "sampling.negative_rate.values"
+    try:
+        written = pa.scalar(value).cast(kind).cast(pa.string()).as_py()
+    except pa.ArrowException as error:
+        hint = f"name values of {column}, or declare its type in impressions.types"
+        fact = f"{column} is {type_name(kind)}, and never this"
+        raise ConfigError(file, key, fact, value, hint) from error
+    if written != value:
+        fact = f"{column} is {type_name(kind)}, and never written like this"
+        hint = f'write "{written}"'
+        raise ConfigError(file, key, fact, value, hint)
 
 
 def check_sample_names(file: str, join: JoinPlan) -> None:

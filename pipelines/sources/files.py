@@ -79,7 +79,7 @@ class LogFile:
     def _read_parquet(self, rows: int, skip: int) -> Iterator[Chunk]:
         decoder = ColumnDecoder(self.schema, self.notation)
         position = 0
-        with pq.ParquetFile(self.path) as file:
+        with open_parquet(self.path) as file:
             # A reader over several row groups keeps what it has read of each until its end.
             for group in range(file.num_row_groups):
                 end = position + file.metadata.row_group(group).num_rows
@@ -111,3 +111,8 @@ class LogFile:
                 if end <= skip:
                     continue
                 yield Chunk(lines.first, end, decoder.decode(lines))
+
+
+def open_parquet(path: str) -> pq.ParquetFile:
+    """Open a Parquet file; INT96 timestamps become microseconds, which any year fits."""
+    return pq.ParquetFile(path, coerce_int96_timestamp_unit="us")

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from headrace.pipelines.sources.files import open_parquet
 from headrace.pipelines.sources.textfiles import first_lines
 from headrace.schemas.config.models import StreamConfig
 from headrace.schemas.errors import ConfigError
@@ -128,7 +128,8 @@ class Head:
             if self.format == "jsonl":
                 return infer_json_columns(first_lines(path, _HEAD_LINES))
             if self.format == "parquet":
-                schema = pq.read_schema(path)
+                with open_parquet(path) as parquet:
+                    schema = parquet.schema_arrow
             else:
                 schema = pa.schema([(name, pa.string()) for name in self._csv_header(path)])
         except (OSError, pa.ArrowInvalid, EOFError) as error:
@@ -246,13 +247,13 @@ class Head:
         self._check_time(plan.time)
 
     def _check_time(self, time: TimePlan) -> None:
-        kind = self._time_type()
+        kind = self.columns[time.column]
         untimed = self.format != "parquet" and not pa.types.is_timestamp(kind)
         if untimed and time.unit is None and time.format is None:
             raise self.error("time", "needs a unit (integers) or a format (text)", time.column,
                               'such as unit = "ms" or format = "%Y-%m-%d %H:%M:%S"')  # fmt: skip
         if time.format is not None and not pa.types.is_string(kind):
-            raise self.error("time.format", f"column {time.column} is {kind}, not text",
+            raise self.error("time.format", f"column {time.column} is {type_name(kind)}, not text",
                               time.format, "leave format out, or give unit")  # fmt: skip
         try:
             parse_times(pa.array([], kind), time)
@@ -261,14 +262,6 @@ class Head:
                               'such as unit = "us", or format for text') from error  # fmt: skip
         except (pa.ArrowInvalid, ValueError) as error:
             raise self.error("time", f"cannot be used ({error})", time.format) from error
-
-    def _time_type(self) -> pa.DataType:
-        config = self.stream.time
-        kind = self.columns[config.column]
-        if self.format == "csv" and config.unit is not None and config.column not in \
-                self.stream.types:  # fmt: skip
-            return pa.int64()
-        return kind
 
     def read_schema(self, plan: EventPlan, numeric: set[str]) -> pa.Schema:
         """Return the columns to read and their types; CSV columns are text unless declared.
@@ -281,7 +274,6 @@ class Head:
             Columns that learners use as numbers: float64 in CSV unless declared.
         """
         types = {name: self.columns[name] for name in plan.columns}
-        types[self.stream.time.column] = self._time_type()
         if self.format == "csv":
             for name in numeric - self.stream.types.keys():
                 types[name] = pa.float64()

@@ -122,6 +122,6 @@ def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
             )  # fmt: skip
     join = join_plan(config, heads, carried, len(logs))
     check_sample_names(file, join)
-    check_sampling(file, join.sampling, heads[IMPRESSIONS])
+    check_sampling(file, join.sampling, logs[0].schema)
     train = train_plan(config, algorithms)
     return Inputs(config, streams, tuple(logs), join, train)

@@ -1,10 +1,12 @@
-"""A look at the first records of a stream, before a job starts."""
+"""A look at the first records of a stream, before a job starts; and a job that reads no more."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
+from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import Chunk
 from headrace.schemas.config.durations import DAY
@@ -16,6 +18,23 @@ from headrace.schemas.records.events import TIME, Reason
 YEAR = 365 * DAY
 _HEAD_ROWS = 1_000
 _SHOWN = 120
+
+
+@dataclass(frozen=True)
+class _Beginning(LogFile):
+    """The first records of a file: 1,000, and the rest of those that are decoded with them."""
+
+    def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
+        """Read them, always in the same parts: where they end must not depend on `rows`."""
+        for chunk in super().chunks(_HEAD_ROWS):
+            yield chunk
+            if chunk.end >= _HEAD_ROWS:
+                return
+
+
+def beginning_of(inputs: Inputs) -> Inputs:
+    """Return the job that reads no more than the first records of every file."""
+    return replace(inputs, logs=tuple(_Beginning(**vars(log)) for log in inputs.logs))
 
 
 @dataclass(frozen=True)
@@ -102,13 +121,11 @@ _SMALLER = {"s": 'milliseconds ("ms") or microseconds ("us")', "ms": 'microsecon
 
 def _first_records(inputs: Inputs, stream: int, every_file: bool) -> Preview:
     """Read the first records of a stream's files as a replay would."""
-    found = Preview(0, {}, {}, None, None, True)
-    for log in inputs.logs_of(stream):
-        builder = EventBuilder(inputs.streams[stream].events, 0)
+    found, plan = Preview(0, {}, {}, None, None, True), inputs.streams[stream]
+    for log in beginning_of(inputs).logs_of(stream):
+        builder = EventBuilder(plan.events, 0, in_order=not plan.sorts)
         for chunk in log.chunks(_HEAD_ROWS):
             found = _together(found, _of_chunk(chunk, builder))
-            if chunk.end >= _HEAD_ROWS:
-                break
         if found.records and not every_file:
             break
     return found
@@ -116,7 +133,7 @@ def _first_records(inputs: Inputs, stream: int, every_file: bool) -> Preview:
 
 def _of_chunk(chunk: Chunk, builder: EventBuilder) -> Preview:
     events = builder.check(chunk.records)
-    time = events.batch.column(TIME).to_numpy()
+    time = builder.finish(events.batch).column(TIME).to_numpy()
     examples: dict[str, str] = {}
     for reject in events.rejects:
         examples.setdefault(reject.reason.value, f"{reject.detail}: {reject.record[:_SHOWN]}")

@@ -6,7 +6,7 @@ Files are one kind of partition; `SourceReader` makes a source of any partition.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -72,21 +72,32 @@ class SourceState:
     greatest, confirmed
         Greatest event time so far, `NEVER` without one, and the greatest that other
         rows confirm (`headrace.schemas.records.jumps`); microseconds.
+    judged
+        The latter with times in repeated hours at their first pass: jumps are judged before
+        passes are chosen.
+    anchored
+        Whether a row so far tells the pass of a repeated hour
+        (`headrace.schemas.records.repeated`).
     progress
         The source's progress, see `Source`; microseconds.
     ended
         Whether a block has marked its end.
     bad_values
         Values that did not fit their column, see `headrace.schemas.records.badvalues`.
+    time_counts
+        Event times that needed a choice, see `headrace.schemas.summary.TimeCounts`.
     """
 
     position: int
     rejected: int
     greatest: int
     confirmed: int
+    judged: int
+    anchored: bool
     progress: int
     ended: bool
     bad_values: Counts = field(default_factory=dict)
+    time_counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -114,16 +114,20 @@ class SourceReader:
         self.number = partition.number
         self.plan = inputs.streams[partition.stream]
         self.stream = self.plan.number
-        self.builder = EventBuilder(self.plan.events, inputs.config.join.out_of_orderness)
+        self.builder = EventBuilder(
+            self.plan.events, inputs.config.join.out_of_orderness, in_order=not self.plan.sorts
+        )
         self.position = 0
         self.rejected = 0
-        self.confirmed = NEVER
+        self.confirmed = self.judged = NEVER
         self.ended = False
         self.bad_values: Counts = {}
         if state is not None:
             self.position, self.rejected, self.ended = state.position, state.rejected, state.ended
-            self.builder.greatest, self.confirmed = state.greatest, state.confirmed
+            self.builder.greatest, self.builder.anchored = state.greatest, state.anchored
+            self.confirmed, self.judged = state.confirmed, state.judged
             self.bad_values = state.bad_values
+            self.builder.counts.update(state.time_counts)
         self.pieces: Iterator[_Piece] | None = None
         self.piece: _Piece | None = None
 
@@ -142,8 +146,9 @@ class SourceReader:
     def state(self) -> SourceState:
         """State from which another reader of the partition can continue."""
         return SourceState(
-            self.position, self.rejected, self.builder.greatest, self.confirmed, self.progress,
-            self.ended, self.bad_values,
+            self.position, self.rejected, self.builder.greatest, self.confirmed, self.judged,
+            self.builder.anchored, self.progress, self.ended, self.bad_values,
+            dict(self.builder.counts),
         )  # fmt: skip
 
     def pause(self) -> None:
@@ -181,21 +186,18 @@ class SourceReader:
                 piece, self.piece = piece.cut(int(piece.positions[rows]))
             taken.append(piece)
             self.position = piece.end
-            if not piece.doubtful.all():
-                time = piece.batch.column(TIME).to_numpy()[~piece.doubtful]
-                self.confirmed = max(self.confirmed, int(time.max()))
             rows -= piece.positions.size
         self.rejected += sum(len(piece.rejects) for piece in taken)
         for piece in taken:
             self.bad_values = counted(self.bad_values, piece.bad)
-        envelopes = self._address(taken, begin)
+        envelopes = self._address(self._finished(taken), begin)
         letters = self._letters(taken)
         return Block(self.number, self.stream, begin, self.position, envelopes, letters, self.state)
 
     def _believed(self, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
         """Reject events whose clock is wrong, see `headrace.schemas.records.jumps`."""
         max_jump = self.inputs.config.join.max_jump
-        greatest = self.confirmed
+        greatest = self.judged
         held: _Piece | None = None
         for piece in itertools.chain(pieces, [None]):
             if piece is not None:
@@ -262,15 +264,27 @@ class SourceReader:
             none = np.zeros(0, np.bool_)
             yield _Piece(0, count, empty, np.arange(0), rejects, numbers, none, bad)
 
-    def _address(self, pieces: list[_Piece], begin: int) -> list[EventEnvelope]:
+    def _finished(self, pieces: list[_Piece]) -> pa.RecordBatch | None:
+        """Finish the next events of the source, and note how far their times are confirmed."""
+        pieces = [piece for piece in pieces if piece.batch.num_rows]
+        if not pieces:
+            return None
+        batch = pa.concat_batches([piece.batch for piece in pieces])
+        positions = None
+        if self.plan.sorts:
+            positions = np.concatenate([piece.positions for piece in pieces])
+        events = self.builder.finish(batch, positions)
+        believed = ~np.concatenate([piece.doubtful for piece in pieces])
+        if believed.any():
+            self.judged = max(self.judged, int(batch.column(TIME).to_numpy()[believed].max()))
+            time = events.column(TIME).to_numpy()[believed]
+            self.confirmed = max(self.confirmed, int(time.max()))
+        return events
+
+    def _address(self, events: pa.RecordBatch | None, begin: int) -> list[EventEnvelope]:
         shards = self.inputs.join.shards
         parts: list[pa.RecordBatch | None] = [None] * shards
-        batches = [piece.batch for piece in pieces if piece.batch.num_rows]
-        if batches:
-            positions = None
-            if self.plan.sorts:
-                positions = np.concatenate([piece.positions for piece in pieces])
-            events = self.builder.finish(pa.concat_batches(batches), positions)
+        if events is not None:
             parts = partition(events, shards)
         return [
             EventEnvelope(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,9 +63,12 @@ class Finished:
         Statistics by learner.
     totals
         Counts of all shards together.
+    clipped
+        Values of numeric features that were clipped, by learner and column.
     """
 
     manifests: dict[str, dict[str, Any]]
     snapshot: str
     statistics: dict[str, Statistics]
     totals: Totals
+    clipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 
-TRAINING_LAYOUT = 4
+TRAINING_LAYOUT = 5
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
 _SNAPSHOTS_KEPT = 3
@@ -157,7 +157,7 @@ class TrainingState:
         snapshot = f"{_PREFIX}{totals.samples:015d}"
         folder = Path(self.job.folder)
         manifests = self.trainer.save_models(lambda name: folder / name / snapshot, self.job.about)
-        return Finished(manifests, snapshot, self.statistics, totals)
+        return Finished(manifests, snapshot, self.statistics, totals, self.trainer.step.clipped)
 
 
 def _check_layout(state: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.schemas.types import type_name
+
 _COMPARISONS = {
     ast.Eq: pc.equal, ast.NotEq: pc.not_equal, ast.Lt: pc.less, ast.LtE: pc.less_equal,
     ast.Gt: pc.greater, ast.GtE: pc.greater_equal,
@@ -80,7 +82,7 @@ class Predicate:
         ) as error:  # fmt: skip
             raise ValueError(f"cannot be evaluated ({error}); {_HINT}") from error
         if not pa.types.is_boolean(found.type):
-            raise ValueError(f"is {found.type}, not true or false; {_HINT}")
+            raise ValueError(f"is {type_name(found.type)}, not true or false; {_HINT}")
         out: npt.NDArray[np.bool_] = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
         return out
 
@@ -150,10 +152,22 @@ def _evaluate(node: ast.expr, batch: pa.RecordBatch) -> pa.Array:
         case ast.Name() | ast.Attribute():
             return batch.column(_column(node))
         case ast.Compare(left=left, ops=[op], comparators=[right]):
-            column, value = batch.column(_column(left)), _literal(right)
-            if isinstance(op, ast.In | ast.NotIn):
-                among = pc.is_in(column, value_set=pa.array(value).cast(column.type))
-                inside = pc.if_else(column.is_valid(), among, None)
-                return inside if isinstance(op, ast.In) else pc.invert(inside)
-            return _COMPARISONS[type(op)](*_comparable(column, value))
+            name, value = _column(left), _literal(right)
+            column = batch.column(name)
+            try:
+                return _compare(op, column, value)
+            except (pa.ArrowException, OverflowError) as error:
+                raise ValueError(
+                    f"cannot be evaluated: {ast.unparse(right)} is no value of {name}, which is "
+                    f"{type_name(column.type)}; quote text and nothing else, or declare the "
+                    "column's type in impressions.types"
+                ) from error
     raise AssertionError(f"{ast.unparse(node)} passed the check")
+
+
+def _compare(op: ast.cmpop, column: pa.Array, value: Any) -> pa.Array:
+    if isinstance(op, ast.In | ast.NotIn):
+        among = pc.is_in(column, value_set=pa.array(value).cast(column.type))
+        inside = pc.if_else(column.is_valid(), among, None)
+        return inside if isinstance(op, ast.In) else pc.invert(inside)
+    return _COMPARISONS[type(op)](*_comparable(column, value))

@@ -7,6 +7,7 @@ times before it.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,12 +16,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.schemas.config.durations import MICROSECOND, MILLISECOND, SECOND
 from headrace.schemas.records.badvalues import BadValues
 from headrace.schemas.records.decoding import Records, Reject
+from headrace.schemas.records.epochs import parse_epochs, parse_timestamps
 from headrace.schemas.records.events import (
     ARRIVAL,
     EARLIEST,
+    FLOORED,
     GROUP0,
     GROUP1,
     ID0,
@@ -31,13 +33,15 @@ from headrace.schemas.records.events import (
     NEVER,
     OFFSET,
     RECORD,
+    REPEATED,
     TIME,
     Reason,
     without_reserved,
 )
-from headrace.schemas.records.hashing import Int64s, hash_columns
+from headrace.schemas.records.hashing import Bools, Int64s, hash_columns
+from headrace.schemas.records.repeated import UNRESOLVED, in_zone, resolve
+from headrace.schemas.types import type_name
 
-_UNITS = {"ns": MICROSECOND, "us": MICROSECOND, "ms": MILLISECOND, "s": SECOND}
 ISO_FORMAT = "iso8601"
 
 
@@ -50,8 +54,8 @@ class TimePlan:
     column
         Name of the column.
     unit
-        Of integers since 1970-01-01 UTC: ``ns`` (floored to microseconds), ``us``, ``ms``
-        or ``s``.
+        Of numbers since 1970-01-01 UTC, also in text: ``ns`` (floored to microseconds),
+        ``us``, ``ms`` or ``s``.
     format, zone
         Of text: a format of `strptime`, or `ISO_FORMAT`; and the zone of times without one.
     """
@@ -105,16 +109,38 @@ class Events:
     bad: list[BadValues] = field(default_factory=list)
 
 
-def parse_times(
-    column: pa.Array, plan: TimePlan
-) -> tuple[Int64s, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Convert a time column to microseconds UTC.
+@dataclass(frozen=True)
+class Times:
+    """A time column as event times.
 
-    Returns
-    -------
-    time, null, bad
-        int64 microseconds; where the value is null; where it is not a time,
-        or is outside ``[EARLIEST, LATEST)``. Each of shape (n,).
+    Parameters
+    ----------
+    time
+        int64 microseconds UTC, shape (n,); in the first pass of an hour that the zone
+        repeats.
+    null, bad
+        Where the value is null; where it is not a time, or is outside
+        ``[EARLIEST, LATEST)``; bool, shape (n,).
+    unfit
+        Where it is bad because a number is due and there is none, bool, shape (n,).
+    repeated
+        How much later the second pass of a repeated hour is, 0 where there is none, int64
+        microseconds, shape (n,). None if the notation or the zone excludes such hours.
+    floored
+        Where a part of a microsecond is cut off, bool, shape (n,). None if the notation
+        excludes it.
+    """
+
+    time: Int64s
+    null: Bools
+    bad: Bools
+    unfit: Bools
+    repeated: Int64s | None = None
+    floored: Bools | None = None
+
+
+def parse_times(column: pa.Array, plan: TimePlan) -> Times:
+    """Convert a time column to microseconds UTC.
 
     Raises
     ------
@@ -123,68 +149,54 @@ def parse_times(
     """
     null = column.is_null().to_numpy(zero_copy_only=False)
     unreadable = np.zeros(len(column), np.bool_)
+    repeated: Int64s | None = None
+    floored: Bools | None = None
     kind = column.type
     if plan.format is not None:
-        parsed = _parse_text_times(column, plan)
+        parsed, repeated = _parse_text_times(column, plan)
         unreadable = parsed.is_null().to_numpy(zero_copy_only=False) & ~null
         time = _int64(parsed)
     elif pa.types.is_timestamp(kind):
-        moments = column.cast(pa.timestamp("us", kind.tz), safe=False)
-        time = _int64(moments if kind.tz is not None else _in_zone(moments, plan.zone))
+        moments, floored = parse_timestamps(column)
+        if kind.tz is None:
+            moments, repeated = in_zone(moments, plan.zone)
+        time = _int64(moments)
     elif plan.unit is None:
-        raise TypeError(f"column {plan.column} is {kind} and needs a unit or a format")
-    elif pa.types.is_integer(kind):
-        if pa.types.is_uint64(kind):
-            column = pc.min_element_wise(column, pa.scalar(2**63 - 1, kind), skip_nulls=False)
-        time = _int64(column)
-        if plan.unit == "ns":
-            time = np.where(time < 0, -1, time // 1_000)
-        unit = _UNITS[plan.unit]
-        # Checked before it is multiplied: the product might wrap around into range.
-        unreadable = (time < EARLIEST) | (time >= LATEST // unit)
-        time = np.where(unreadable, 0, time * unit)
-    elif pa.types.is_floating(kind):
-        seconds = pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False)
-        per_unit = 1e-3 if plan.unit == "ns" else _UNITS[plan.unit]
-        scaled = np.rint(seconds * per_unit)
-        unreadable = ~((scaled >= EARLIEST) & (scaled < LATEST))
-        time = np.where(unreadable, 0, scaled).astype(np.int64)
+        raise TypeError(f"column {plan.column} is {type_name(kind)} and needs a unit or a format")
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind):
+        found = parse_epochs(column, plan.unit)
+        bad = found.unfit | found.beyond
+        return Times(found.time, found.null, bad, found.unfit, floored=found.floored)
     else:
-        raise TypeError(f"column {plan.column} is {kind}, not integer times")
+        raise TypeError(f"column {plan.column} is {type_name(kind)}, not integer times")
     bad = (unreadable | (time < EARLIEST) | (time >= LATEST)) & ~null
-    return time, null, bad
+    return Times(time, null, bad, np.zeros(len(column), np.bool_), repeated, floored)
 
 
 def _int64(column: pa.Array) -> Int64s:
     return pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
 
 
-def _parse_text_times(column: pa.Array, plan: TimePlan) -> pa.Array:
+def _parse_text_times(column: pa.Array, plan: TimePlan) -> tuple[pa.Array, Int64s | None]:
+    """Return the moments and how much later second passes are, as `in_zone` does."""
     assert plan.format is not None
     text = column.cast(pa.string())
     if plan.format == ISO_FORMAT:
         return parse_iso(text, plan.zone)
     text, fraction, form = _without_fraction(text, plan.format)
     parsed = pc.strptime(text, format=form, unit="us", error_is_null=True)
+    repeated = None
     if parsed.type.tz is None:
-        parsed = _in_zone(parsed, plan.zone)
-    if fraction is None:
-        return parsed
-    return pc.add(parsed.cast(pa.int64()), fraction).cast(parsed.type)
+        parsed, repeated = in_zone(parsed, plan.zone)
+    if fraction is not None:
+        parsed = pc.add(parsed.cast(pa.int64()), fraction).cast(parsed.type)
+    return parsed, repeated
 
 
-def _in_zone(naive: pa.Array, zone: str) -> pa.Array:
-    # A time in an hour that the zone repeats is of the first pass; one in an hour that it
-    # skips is the end of the gap.
-    return pc.assume_timezone(naive, zone, ambiguous="earliest", nonexistent="latest")
-
-
-def parse_iso(text: pa.Array, zone: str) -> pa.Array:
+def parse_iso(text: pa.Array, zone: str) -> tuple[pa.Array, Int64s | None]:
     """Parse ISO 8601; a time without an offset is of the zone."""
     offset = pc.match_substring_regex(text, _OFFSET)
     try:
-        if pc.all(offset).as_py():
-            return text.cast(pa.timestamp("us", "UTC"))
         absolute = pc.if_else(offset, text, None).cast(pa.timestamp("us", "UTC"))
         naive = pc.if_else(offset, None, text).cast(pa.timestamp("us"))
     except pa.ArrowInvalid:  # one at least is not ISO, or of a form that Arrow does not know
@@ -194,7 +206,8 @@ def parse_iso(text: pa.Array, zone: str) -> pa.Array:
         absolute = pa.array([v if a else None for v, a in chosen], pa.timestamp("us", "UTC"))
         chosen = zip(parsed, aware, strict=True)
         naive = pa.array([None if a else v for v, a in chosen], pa.timestamp("us"))
-    return pc.coalesce(absolute, _in_zone(naive, zone).cast(absolute.type))
+    moments, repeated = in_zone(naive, zone)
+    return pc.coalesce(absolute, moments.cast(absolute.type)), repeated
 
 
 _OFFSET = r"([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$"
@@ -238,12 +251,27 @@ class EventBuilder:
         How the stream's records become events.
     out_of_orderness
         The source's progress is its greatest event time minus this, microseconds.
+    in_order
+        Whether the order of the records is that of time, but for some disorder; then it tells
+        the passes of hours that the zone repeats.
+
+    Attributes
+    ----------
+    greatest
+        Greatest event time so far, `NEVER` without one; microseconds.
+    anchored
+        Whether a row so far tells in which pass of a repeated hour the source is.
+    counts
+        Event times that needed a choice, see `headrace.schemas.summary.TimeCounts`.
     """
 
-    def __init__(self, plan: EventPlan, out_of_orderness: int) -> None:
+    def __init__(self, plan: EventPlan, out_of_orderness: int, in_order: bool = True) -> None:
         self.plan = plan
         self.out_of_orderness = out_of_orderness
+        self.in_order = in_order
         self.greatest = NEVER
+        self.anchored = False
+        self.counts: Counter[str] = Counter()
 
     @property
     def progress(self) -> int:
@@ -253,21 +281,26 @@ class EventBuilder:
     def check(self, records: Records) -> Events:
         """Reject records without key or valid time, and add event times.
 
-        `finish` must follow, to add arrival progress and digests.
+        `finish` must follow, to resolve times in repeated hours and to add arrival progress
+        and digests.
         """
         plan, batch, bad_values = self.plan, records.batch, records.bad
-        time, null_time, bad_time = parse_times(batch.column(plan.time.column), plan.time)
+        times = parse_times(batch.column(plan.time.column), plan.time)
+        time = times.time
+        marks = {REPEATED: times.repeated, FLOORED: times.floored}
         null_key = np.zeros(batch.num_rows, np.bool_)
         for name in plan.key:
             null_key |= _empty(batch.column(name))
         rejects = list(records.rejects)
-        bad = null_key | null_time | bad_time
+        bad = null_key | times.null | times.bad
         if bad.any():
             for row in np.flatnonzero(bad):
                 if null_key[row]:
                     reason, detail = Reason.NULL_KEY, f"key {list(plan.key)} is null or empty"
-                elif null_time[row]:
+                elif times.null[row]:
                     reason, detail = Reason.NULL_TIME, f"column {plan.time.column} is null"
+                elif times.unfit[row]:
+                    reason, detail = Reason.WRONG_TYPE, f"column {plan.time.column} is not a number"
                 else:
                     reason = Reason.TIME_OUT_OF_RANGE
                     detail = f"column {plan.time.column} is no time in 1970 to 2099"
@@ -275,6 +308,7 @@ class EventBuilder:
                                       record_text(batch, int(row))))  # fmt: skip
             good = pa.array(~bad)
             batch, time = batch.filter(good), time[~bad]
+            marks = {name: mark if mark is None else mark[~bad] for name, mark in marks.items()}
             records = Records(batch, records.numbers[~bad])
             rejects.sort(key=lambda reject: reject.number)
         columns = [(name, batch.column(name)) for name in self._travelling()]
@@ -282,12 +316,13 @@ class EventBuilder:
             id0, id1 = _hash_ids(batch.column(plan.id))
             columns += [(ID0, id0), (ID1, id1)]
         columns += [(TIME, pa.array(time)), (RECORD, pa.array(records.numbers))]
+        columns += [(name, pa.array(mark)) for name, mark in marks.items() if mark is not None]
         names, arrays = zip(*columns, strict=True)
         events = pa.RecordBatch.from_arrays(list(arrays), names=list(names))
         return Events(events, rejects, bad_values)
 
     def finish(self, batch: pa.RecordBatch, offsets: Int64s | None = None) -> pa.RecordBatch:
-        """Add arrival progress and digests to the next events of the source.
+        """Resolve repeated hours of the next events of the source; add arrival and digests.
 
         Parameters
         ----------
@@ -300,17 +335,18 @@ class EventBuilder:
         keep_record = offsets is not None
         if offsets is None:
             offsets = batch.column(RECORD).to_numpy()
-        time = batch.column(TIME).to_numpy()
+        time = self._resolved(batch)
         arrival = np.empty(time.size, np.int64)
         if time.size:
             running = np.maximum.accumulate(np.concatenate([[self.greatest], time]))
             before = running[:-1]
             arrival = np.where(before == NEVER, NEVER, before - self.out_of_orderness)
             self.greatest = int(running[-1])
+        dropped = {REPEATED, FLOORED, *(() if keep_record else (RECORD,))}
         columns = [
-            (field.name, batch.column(i))
-            for i, field in enumerate(batch.schema)
-            if field.name != RECORD or keep_record
+            (name, pa.array(time) if name == TIME else batch.column(name))
+            for name in batch.schema.names
+            if name not in dropped
         ]
         key0, key1 = hash_columns([batch.column(name) for name in self.plan.key])
         columns += [
@@ -324,6 +360,22 @@ class EventBuilder:
             columns += [(GROUP0, pa.array(group0)), (GROUP1, pa.array(group1))]
         names, arrays = zip(*columns, strict=True)
         return pa.RecordBatch.from_arrays(list(arrays), names=list(names))
+
+    def _resolved(self, batch: pa.RecordBatch) -> Int64s:
+        """Return event times, and count those that needed a choice."""
+        time: Int64s = batch.column(TIME).to_numpy()
+        if FLOORED in batch.schema.names:
+            self.counts["floored"] += batch.column(FLOORED).true_count
+        if REPEATED not in batch.schema.names:
+            return time
+        repeated = batch.column(REPEATED).to_numpy()
+        if not self.in_order:
+            self.counts[UNRESOLVED] += int(np.count_nonzero(repeated))
+            return time
+        time, counts = resolve(time, repeated, self.greatest, self.anchored)
+        self.counts.update(counts)
+        self.anchored |= time.size > counts[UNRESOLVED]
+        return time
 
     def _travelling(self) -> list[str]:
         names = [*self.plan.key, *self.plan.carried]
@@ -353,8 +405,21 @@ def with_event_time(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def record_text(batch: pa.RecordBatch, row: int) -> str:
     """Return one row as a JSON object; bytes as text, with escapes where they are not UTF-8."""
-    values = {name: batch.column(name)[row].as_py() for name in batch.schema.names}
+    values = {name: _value(batch.column(name), row) for name in batch.schema.names}
     return json.dumps(values, default=_plain, ensure_ascii=False)
+
+
+def _value(column: pa.Array, row: int) -> object:
+    # Python has no nanoseconds, and pandas, if it happens to be there, would lend its own.
+    if "[ns" not in str(column.type):
+        try:
+            return column[row].as_py()
+        except (OverflowError, ValueError):  # a year beyond 9999, which Arrow allows
+            pass
+    try:
+        return column[row].cast(pa.string()).as_py()
+    except pa.ArrowNotImplementedError:  # nested
+        return " ".join(column.slice(row, 1).to_string().split())
 
 
 def _plain(value: object) -> str:

@@ -73,7 +73,7 @@ def _convert(text: pa.Array, kind: pa.DataType, notation: Notation) -> pa.Array:
         index = pc.index_in(pc.utf8_lower(text), pa.array(list(_BOOLEAN)))
         return pa.array(list(_BOOLEAN.values())).take(index)
     if pa.types.is_timestamp(kind):
-        return parse_iso(text, "UTC").cast(kind)
+        return parse_iso(text, "UTC")[0].cast(kind)
     if pa.types.is_list(kind):
         return pa.array([_items(value, kind, notation) for value in text.to_pylist()], kind)
     digits = _digits(text, pa.types.is_integer(kind), notation)

@@ -166,3 +166,13 @@ def test_the_columns_of_features_are_listed_once_in_order_of_first_use():
     """Whatever they are used for."""
     features = Features(("a", "b"), (MultiValued("c"),), {"b": "log", "d": "linear"}, (("a", "e"),))
     assert features.columns == ("a", "b", "c", "d", "e")
+
+
+def test_clipped_values_are_counted_by_column():
+    """After the transform; a value at the bound, one that is missing, and edges are not clipped."""
+    features = Features(numeric={"a": "linear", "b": "log", "c": (0.0,), "d": "linear"})
+    big = [1e9, 1.1e9, -1e300, None, float("inf")]
+    batch = pa.RecordBatch.from_pydict({"a": big, "b": big, "c": big, "d": [1.0] * 5})
+    rows = FeatureEncoder(features, 10).encode(batch)
+    assert rows.clipped == {"a": 2}
+    assert np.abs(rows.values).max() == 1e9

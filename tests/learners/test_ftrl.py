@@ -98,3 +98,34 @@ def test_the_offset_moves_training_but_not_the_prediction():
     model = FtrlModel(FtrlParameters(alpha=1.0, l1=0.0, l2=0.0), 1)
     margin = model.learn(rows, np.arange(4000), label, np.ones(4000), np.full(4000, -np.log(0.1)))
     assert abs(1 / (1 + np.exp(-margin[-1])) - 0.1) < 0.02
+
+
+@pytest.mark.parametrize("value", [1e-23, 1e-30, 1e-45, 0.0])
+def test_without_regularisation_tiny_values_stay_finite(value):
+    """Where the square of a gradient is zero in float32, so is the weight."""
+    rows = FeatureRows(
+        np.arange(0, 9, 2, dtype=np.int64), np.array([0, 1] * 4, np.uint32),
+        np.array([1.0, value] * 4, np.float32),
+    )  # fmt: skip
+    model = FtrlModel(FtrlParameters(beta=0.0, l1=0.0, l2=0.0), 1)
+    label = np.array([1.0, 0.0, 1.0, 1.0])
+    margin = model.learn(rows, np.arange(4), label, np.ones(4), np.zeros(4))
+    assert np.isfinite(margin).all()
+    assert np.isfinite(model.zn).all()
+    assert np.isfinite(model.weights()).all()
+    if model.zn[1, 1] == 0:
+        assert model.weights()[1] == 0
+    assert model.weights()[0] != 0
+
+
+def test_learning_ends_where_a_prediction_is_not_finite():
+    """What is not a number spreads no further, so that the coordinates at fault can be told."""
+    rows = FeatureRows(
+        np.arange(0, 9, 2, dtype=np.int64), np.array([0, 1] * 4, np.uint32),
+        np.array([1.0, 1e9] * 4, np.float32),
+    )  # fmt: skip
+    model = FtrlModel(FtrlParameters(alpha=1e-35), 1)
+    one = np.ones(4)
+    margin = model.learn(rows, np.arange(4), one, one, np.zeros(4))
+    assert np.isfinite(margin).tolist() == [True, False, False, False]
+    assert np.isfinite(model.zn).all(axis=1).tolist() == [True, False]

@@ -1,14 +1,18 @@
 import pytest
 
-from headrace.monitoring.diagnosis import DETECTORS, LogResult, StreamResult, diagnose
+from headrace.monitoring.diagnosis import (
+    DETECTORS,
+    LogResult,
+    SamplingResult,
+    StreamResult,
+    diagnose,
+)
 from headrace.schemas.config.durations import DAY, MINUTE
 
 T = 20_000 * DAY
 
 
-def stream(
-    name="click", records=1000, reasons=None, key=("string",), span=(T, T + DAY), **outcomes
-):
+def stream(name="click", records=1000, reasons=None, key=("text",), span=(T, T + DAY), **outcomes):
     return StreamResult(name, records, outcomes, reasons or {}, *span, key)
 
 
@@ -24,9 +28,9 @@ CASES = [
     (stream(invalid=900, reasons={"time_out_of_range": 900}),
      "click: 90.0 % of 1,000 records are invalid, most for time_out_of_range. Is the unit wrong "
      "(milliseconds read as seconds)? Check actions.click.time."),
-    (stream(orphan=990, key=("int64",)),
+    (stream(orphan=990, key=("numbers",)),
      "click: 99.0 % of 1,000 records are orphans: they have no impression of their key. The key is "
-     "int64 here and string in the impressions, and values of different types never match: "
+     "numbers here and text in the impressions, and text and numbers never match: "
      "declare one type in actions.click.types or impressions.types."),
     (stream(orphan=990, span=(T + 2 * DAY, T + 3 * DAY)),
      "click: 99.0 % of 1,000 records are orphans: they have no impression of their key. The two "
@@ -59,6 +63,33 @@ def test_times_that_all_lie_in_1970_are_named():
         "impressions: all event times lie in 1970; are seconds read as milliseconds? "
         "Check impressions.time.unit."
     )
+
+
+def test_repeated_keys_ask_what_the_key_is_of():
+    """For impressions; actions may have ids that repeat."""
+    shown = StreamResult(
+        "impressions", 1000, {"settled": 968, "duplicate": 32}, {}, T, T + DAY, ("string", "int64"),
+        key=("user", "page"),
+    )  # fmt: skip
+    assert diagnose(LogResult((shown, stream(duplicate=500)), MINUTE)) == [
+        "impressions: 3.2 % of 1,000 records are duplicates: 32 have the key (user, page) of an "
+        "impression shortly before. Is that the key of a user or a page, and not of an impression? "
+        "Then add columns to impressions.key until it tells impressions apart. If they are copies, "
+        "nothing need be done."
+    ]
+
+
+def test_settings_of_sampling_that_no_sample_meets_are_named():
+    """Unless there is no sample at all."""
+    sampling = SamplingResult(10, "device == 'TV'", 0, "device", {"tv": 5, "phnoe": 0})
+    assert diagnose(LogResult((SHOWN,), MINUTE, sampling)) == [
+        "sampling.keep: no sample meets device == 'TV'. Are its values written as in the log, "
+        "with the same case and type?",
+        "sampling.negative_rate.values: no sample has 'phnoe' in device. Is it written as in the "
+        "log, or is its rate so low that all were dropped?",
+    ]
+    nothing = SamplingResult(0, "device == 'TV'", 0, "device", {"tv": 0})
+    assert diagnose(LogResult((SHOWN,), MINUTE, nothing)) == []
 
 
 def test_a_loss_of_one_in_a_hundred_is_not_reported():

@@ -193,7 +193,7 @@ def test_validate_shows_what_is_wrong_with_records_of_every_file(tmp_path, capsy
     assert main(["validate", str(tmp_path / "join.toml")]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "first 10 records" in said
-    assert "wrong_type: column time is not int64: z,soon,1,1,1" in said
+    assert "wrong_type: column time is not a number:" in said
     (tmp_path / "impressions.0.csv").write_text(header)
     assert main(["validate", str(tmp_path / "join.toml")]) == 2
     assert "impressions: all of the first 1 records are invalid" in capsys.readouterr().err

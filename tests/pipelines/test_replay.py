@@ -54,12 +54,12 @@ def test_a_replay_writes_every_output(result):
         click["model"]["path"]
     ]
     assert set(summary) == {
-        "input", "outcomes", "bad_values", "end_of_log", "samples", "joined", "window_s",
-        "learners", "elapsed_s", "events_per_s", "peak_rss_mb", "versions",
+        "input", "outcomes", "bad_values", "times", "end_of_log", "samples", "joined",
+        "window_s", "learners", "elapsed_s", "events_per_s", "peak_rss_mb", "versions",
     }  # fmt: skip
     assert set(click) == {
         "label", "algorithm", "samples", "log_loss", "normalized_entropy", "auc", "calibration",
-        "running_rate_log_loss", "windows", "model",
+        "running_rate_log_loss", "clipped", "windows", "model",
     }  # fmt: skip
     assert set(click["windows"][0]) >= {"start", "log_loss", "calibration"}
     assert summary["window_s"] == 1800
@@ -210,10 +210,10 @@ def test_keys_of_different_types_are_reported(log, tmp_path, capsys):
     config = tmp_path / "headrace.toml"
     config.write_text((log / "headrace.toml").read_text())
     assert main(["validate", str(config)]) == 0
-    assert "values of different types never match" in " ".join(capsys.readouterr().out.split())
+    assert "text and numbers never match" in " ".join(capsys.readouterr().out.split())
     assert main(["replay", str(config), "--out", str(tmp_path / "out")]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "The key is int64 here and string in the impressions" in printed
+    assert "The key is numbers here and text in the impressions" in printed
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ MAY_1 = 1_777_593_600_000_000  # 2026-05-01 00:00 UTC
         (pa.array([MAY_1 * 1000 + 999]), {"unit": "ns"}, MAY_1),
         (pa.array([MAY_1 * 1000 + 7_200_000_000_999], pa.timestamp("ns")),
          {"zone": "Europe/Berlin"}, MAY_1),
-        # In an hour that comes twice the first pass counts, in a skipped one the gap's end.
+        # In an hour that comes twice this is the first pass, in a skipped one the gap's end.
         (pa.array(["2026-10-25 02:30:00"]), BERLIN,
          1_792_888_200_000_000),
         (pa.array(["2026-03-29 02:30:00"]), BERLIN,
@@ -43,8 +43,8 @@ MAY_1 = 1_777_593_600_000_000  # 2026-05-01 00:00 UTC
 )  # fmt: skip
 def test_times_of_every_notation_become_microseconds_utc(column, config, time):
     """Unit, format and zone are as declared."""
-    got, null, bad = parse_times(column, TimePlan(column="t", **config))
-    assert (got.tolist(), null.tolist(), bad.tolist()) == ([time], [False], [False])
+    got = parse_times(column, TimePlan(column="t", **config))
+    assert (got.time.tolist(), got.null.tolist(), got.bad.tolist()) == ([time], [False], [False])
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_times_of_every_notation_become_microseconds_utc(column, config, time):
 )
 def test_what_is_not_a_time_of_1970_to_2099_is_bad(column, config):
     """It is marked as bad, and never wraps around."""
-    _, null, bad = parse_times(column, TimePlan(column="t", **config))
-    assert (null.tolist(), bad.tolist()) == ([False], [True])
+    got = parse_times(column, TimePlan(column="t", **config))
+    assert (got.null.tolist(), got.bad.tolist()) == ([False], [True])
 
 
 def test_integer_times_without_a_unit_are_refused():
