@@ -111,9 +111,9 @@ def _as_learned(name: str, column: pa.ChunkedArray, learned: str) -> pa.Array:
         whole = whole.dictionary_decode()
     kind = carried_type(whole.type)
     whole = whole.storage if kind == JSON else whole.cast(kind)
-    if type_name(kind) == learned or not learned:
-        return whole
     expected = _type(learned)
+    if kind == expected or type_name(kind) == learned or not learned:
+        return whole
     if expected is not None:
         if pa.types.is_null(kind):
             return pa.nulls(len(whole), expected)
@@ -133,10 +133,10 @@ def _as_learned(name: str, column: pa.ChunkedArray, learned: str) -> pa.Array:
 
 
 def _type(name: str) -> pa.DataType | None:
-    """Return the type that `type_name` gave a name; None if it is of a kind without values."""
+    """Return the type of a table that has what `type_name` named; None if no name is known."""
     for parse in (parse_type, pa.type_for_alias):
         with contextlib.suppress(ValueError):
-            return parse(name)
+            return carried_type(parse(name))
     return None
 
 

@@ -13,12 +13,14 @@ import decimal
 import json
 import uuid
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import headrace
-from headrace.schemas.types import JSON, parse_type
+from headrace.pipelines.sources.inputs import resolve
+from headrace.schemas.types import JSON, carried_type, parse_type
 from tests.pipelines.rows import START as S
 
 ROWS = 6
@@ -99,7 +101,7 @@ ROLES = {
     "slice": SCALAR - BYTES,
     "rate": SCALAR - BYTES,
     "keep": None,
-    "key": TEXT | BYTES | WHOLE,  # with nothing but nulls, no record is valid
+    "key": TEXT | BYTES | WHOLE | {pa.null()},
     "id": TEXT | BYTES | WHOLE | {pa.null()},
     "action column": set(KINDS),
     "time": TIMES | {kind for kind in KINDS if pa.types.is_integer(kind)},
@@ -175,6 +177,16 @@ def tables(folder, role, kind):
     return written(folder, role, AsParquet(kind), kind)
 
 
+def as_text(kind):
+    """Return how a value of a type is written."""
+    if kind in TEXT or kind in BYTES or kind in NESTED:
+        return "v1"
+    array = pa.array([MAKERS[kind](1)], kind)
+    # Parquet has no seconds: they become milliseconds, with a fraction.
+    kind = pa.timestamp("ms") if kind == pa.timestamp("s") else carried_type(kind)
+    return array.cast(kind).cast(pa.string())[0].as_py() or "null"
+
+
 def written(folder, role, how, kind):
     """Write a small log; the column has the values of `how`, in a role for a type."""
     shown = {"id": [f"k{row}" for row in range(ROWS)], "time": [S + row for row in range(ROWS)],
@@ -216,7 +228,7 @@ def written(folder, role, how, kind):
         elif role == "slice":
             config["monitor"] = {"slices": ["c"]}
         elif role == "rate":
-            rate = {"default": 0.5, "column": "c", "values": {"1": 0.2}}
+            rate = {"default": 0.5, "column": "c", "values": {as_text(kind): 0.2}}
             config["sampling"] = {"negative_rate": rate}
         elif role == "keep":
             config["sampling"] = {"negative_rate": 0.5, "keep": "c == 1"}
@@ -236,18 +248,6 @@ def answer(check):
     return None
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_validate_knows_every_type_in_every_role(tmp_path, role):
-    """What it refuses are exactly the types that cannot have the role."""
-    refused = set()
-    for kind in KINDS:
-        config = tables(tmp_path, role, kind)
-        if answer(lambda config=config: headrace.validate(config)) is not None:
-            refused.add(kind)
-    if ROLES[role] is not None:
-        assert refused == set(KINDS) - ROLES[role]
-
-
 def declared(folder, form, role, name):
     """Write a small log as text, with the type of a column declared; return its configuration."""
     config = written(folder, role, AsText(form, name), as_declared(name))
@@ -259,56 +259,78 @@ def declared(folder, form, role, name):
     return config
 
 
-@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def every(folder, role):
+    """Yield each type, a configuration that has it in a role, and the type of `ROLES`."""
+    for kind in KINDS:
+        yield str(kind), tables(folder, role, kind), kind
+    for form in ("csv", "jsonl"):
+        for name in DECLARED:
+            yield f"{name} in {form}", declared(folder, form, role, name), as_declared(name)
+
+
 @pytest.mark.parametrize("role", ROLES)
-def test_a_replay_and_validate_say_the_same_of_every_declared_type(tmp_path, role, form):
-    """They refuse the types that cannot have the role, in text as in Parquet."""
-    for name in DECLARED:
-        folder = tmp_path / name
-        folder.mkdir()
-        config = declared(folder, form, role, name)
-        said = answer(lambda config=config: headrace.validate(config))
+def test_a_type_is_refused_in_the_roles_that_it_cannot_have(tmp_path, role):
+    """Before anything is read but the heads of files."""
+    for name, config, kind in every(tmp_path, role):
+        said = answer(lambda config=config: resolve(headrace.load_config(config)))
         if ROLES[role] is not None:
-            assert (said is None) == (as_declared(name) in ROLES[role]), (name, said)
-        done = answer(lambda config=config, out=folder / "out": headrace.replay(config, out))
-        assert done == said, name
-
-
-@pytest.mark.parametrize("role", ["carried", "beside a dead letter", "categorical", "numeric",
-                                  "multi_valued", "slice"])  # fmt: skip
-def test_all_types_that_have_a_role_have_it_together(tmp_path, role):
-    """One replay with a column of each."""
-    config = tables(tmp_path, "carried", pa.string())
-    kinds = sorted(ROLES[role], key=str)
-    names = [f"c{number}" for number in range(len(kinds))]
-    shown = pq.read_table(config["impressions"]["path"])
-    if role == "beside a dead letter":
-        keys = pa.array([None, None, "k2", "k3", "k4", "k5"])
-        shown = shown.set_column(0, "id", keys)
-    for name, kind in zip(names, kinds, strict=True):
-        shown = shown.append_column(name, values(kind))
-    pq.write_table(shown, config["impressions"]["path"])
-    if role == "slice":
-        config["monitor"] = {"slices": names}
-    elif role == "numeric":
-        config["learner"]["features"]["numeric"] = dict.fromkeys(names, "linear")
-    elif role in ("categorical", "multi_valued"):
-        config["learner"]["features"][role] = names
-    result = headrace.replay(config, tmp_path / "out")
-    dead = 2 if role == "beside a dead letter" else 0  # and the click on one of them
-    assert result.summary.samples.rows == ROWS - dead
-    assert result.dead_letters.count_rows() == (3 if dead else 0)
-    assert set(names) <= set(result.samples.schema.names)
+            assert (said is None) == (kind in ROLES[role]), (name, said)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("role", ROLES)
 def test_a_replay_and_validate_say_the_same_of_every_type(tmp_path, role):
     """Each type alone: both work, or both refuse it with the same key and fact."""
-    for number, kind in enumerate(KINDS):
+    for name, config, kind in every(tmp_path, role):
         if role == "key" and kind == pa.null():
             continue  # a replay has a result, of which all is invalid
-        config = tables(tmp_path, role, kind)
         said = answer(lambda config=config: headrace.validate(config))
-        out = tmp_path / f"out-{number}"
-        assert answer(lambda config=config, out=out: headrace.replay(config, out)) == said, kind
+        out = tmp_path / f"out {name}"
+        assert answer(lambda config=config, out=out: headrace.replay(config, out)) == said, name
+
+
+def together(folder, form, role):
+    """Return the columns of all types that have a role, and how to write them."""
+    if form == "parquet":
+        return AsParquet(None), {
+            f"c{at}": values(kind) for at, kind in enumerate(sorted(ROLES[role], key=str))
+        }
+    names = [name for name in DECLARED if as_declared(name) in ROLES[role]]
+    return AsText(form, None), {name: AsText(form, name).values() for name in names}
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+@pytest.mark.parametrize("role", ["carried", "beside a dead letter", "categorical", "cross",
+                                  "numeric", "multi_valued", "slice"])  # fmt: skip
+def test_all_types_that_have_a_role_have_it_together(tmp_path, role, form):
+    """`validate` says that it is good, and one replay has a column of each."""
+    how, columns = together(tmp_path, form, role)
+    names = list(columns)
+    config = written(tmp_path, "carried", AsParquet(pa.string()), pa.string())
+    keys = [None, None, "k2", "k3", "k4", "k5"] if role == "beside a dead letter" else [
+        f"k{row}" for row in range(ROWS)
+    ]  # fmt: skip
+    path = tmp_path / f"all.{form}"
+    how.write(path, {"id": keys, "time": [S + row for row in range(ROWS)], "site": ["x"] * ROWS,
+                     **columns})  # fmt: skip
+    config["impressions"]["path"] = str(path)
+    if form != "parquet":
+        config["impressions"]["types"] = {name: name for name in names}
+    features = config["learner"]["features"]
+    if role == "slice":
+        config["monitor"] = {"slices": names}
+    elif role == "numeric":
+        features["numeric"] = dict.fromkeys(names, "linear")
+    elif role == "cross":
+        features["crosses"] = [["site", name] for name in names]
+    elif role in ("categorical", "multi_valued"):
+        features[role] = names
+    headrace.validate(config)
+    result = headrace.replay(config, tmp_path / "out")
+    dead = 2 if role == "beside a dead letter" else 0  # and the click on one of them
+    assert result.summary.samples.rows == ROWS - dead
+    assert result.dead_letters.count_rows() == (3 if dead else 0)
+    samples = result.samples.to_table()
+    assert set(names) <= set(samples.schema.names)
+    model = headrace.load_model(tmp_path / "out" / "model")
+    assert np.isfinite(model.predict_proba(samples)).all()
