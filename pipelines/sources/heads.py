@@ -54,6 +54,7 @@ class Head:
         self.paths = list(self.names)
         self.format = stream.format or self._guess_format()
         self.headers: dict[str, tuple[str, ...]] = {}
+        self.empty: set[str] = set()
         self.columns = self._union({path: self._read_columns(path) for path in self.paths})
 
     def _expand(self) -> dict[str, str]:
@@ -104,6 +105,8 @@ class Head:
                 columns = list(infer_json_schema(first_lines(path, _HEAD_LINES)))
             else:
                 columns = [(name, pa.string()) for name in self._csv_header(path)]
+        except UnicodeError as error:
+            raise self.error("path", str(error), path, "save it as UTF-8") from error
         except (OSError, pa.ArrowInvalid, EOFError) as error:
             raise self.error("path", f"cannot be read ({error})", path) from error
         schema = pa.schema(columns)
@@ -157,6 +160,7 @@ class Head:
             if name not in found:
                 raise self.error(f"types.{name}", "no such column", name, columns_hint(found))
             found[name] = kind
+        self.empty = {name for name, kind in found.items() if pa.types.is_null(kind)}
         return {name: pa.string() if pa.types.is_null(kind) else kind
                 for name, kind in found.items()}  # fmt: skip
 

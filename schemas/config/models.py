@@ -159,7 +159,7 @@ class StreamConfig(Model):
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     types: dict[str, ColumnType] = {}
     bad_values: Literal["null", "reject"] = "null"
-    null_values: tuple[str, ...] | None = None
+    null_values: Names | None = None
     complete_until: Moment | None = None
 
     @field_validator("delimiter")
@@ -173,7 +173,7 @@ class StreamConfig(Model):
 class ImpressionsConfig(StreamConfig):
     """The impression stream; ``columns`` limits what is carried (default: all)."""
 
-    columns: tuple[str, ...] | None = None
+    columns: Names | None = None
 
 
 class ActionConfig(StreamConfig):
@@ -181,7 +181,7 @@ class ActionConfig(StreamConfig):
 
     window: Duration
     id: str | None = None
-    columns: tuple[str, ...] = ()
+    columns: Names = ()
 
     @field_validator("window")
     @classmethod
@@ -268,7 +268,7 @@ NumericForm = Literal["linear", "log"] | tuple[float, ...]
 class FeaturesConfig(Model):
     """The columns that become features."""
 
-    categorical: tuple[str, ...] = ()
+    categorical: Names = ()
     multi_valued: Annotated[tuple[MultiValuedConfig, ...], BeforeValidator(_multi_valued)] = ()
     numeric: dict[str, NumericForm] = {}
     crosses: tuple[tuple[str, ...], ...] = ()
@@ -327,7 +327,8 @@ class LearnerConfig(Model):
     def _registered(cls, algorithm: str, info: ValidationInfo) -> str:
         if algorithm not in (info.context or ()):
             raise ValueError(
-                f"there is no learner of this name; use one of {sorted(info.context or ())}"
+                "there is no learner of this name; use one of "
+                + ", ".join(sorted(info.context or ()))
             )
         return algorithm
 
@@ -478,6 +479,18 @@ class Config(Model):
                     list(action.key),
                     "name one column for each column of impressions.key, in the same order",
                 )
+        for table, names in (("actions", self.actions), ("learners", self.learners)):
+            known: dict[str, str] = {}
+            for name in names:
+                other = known.setdefault(name.casefold(), name)
+                if other != name:
+                    yield (
+                        f"{table}.{name}",
+                        f"differs from {other} by case alone",
+                        None,
+                        "choose another name: folders have these names, and macOS and Windows do "
+                        "not tell them apart",
+                    )
         if self.learner is not None and self.learners:
             yield (
                 "learner",
@@ -491,7 +504,10 @@ class Config(Model):
                     f"{self.learner_table(name)}.label",
                     "no action stream has this name",
                     learner.label,
-                    f"use one of {sorted(self.actions)}, or add [actions.{learner.label}]",
+                    f"use one of {', '.join(sorted(self.actions))}, or add "
+                    f"[actions.{learner.label}]"
+                    if self.actions
+                    else f"add [actions.{learner.label}]",
                 )
         for column in self.join.group:
             if column not in self.impressions.key:
@@ -499,7 +515,8 @@ class Config(Model):
                     "join.group",
                     "a group column must be part of impressions.key",
                     column,
-                    f"use columns of {list(self.impressions.key)}: actions are routed by it too",
+                    f"use columns of it ({', '.join(self.impressions.key)}): actions are routed "
+                    "by it too",
                 )
         if self.join.group_span is not None and not self.join.group:
             yield ("join.group_span", "is set without join.group", None, "set join.group as well")
