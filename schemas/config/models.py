@@ -119,7 +119,7 @@ class Model(BaseModel):
 class TimeConfig(Model):
     """Where a stream's event time is, and how it is written.
 
-    Give ``unit`` for integers (since 1970-01-01 UTC), ``format`` and ``zone``
+    Give ``unit`` for numbers (since 1970-01-01 UTC), also in text, ``format`` and ``zone``
     for text, neither for Arrow timestamps (taken as UTC if they have no zone).
     If all times lie in 1970, the unit is refused as wrong, unless ``any_year``.
     """

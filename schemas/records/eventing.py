@@ -299,7 +299,7 @@ class EventBuilder:
                 elif times.null[row]:
                     reason, detail = Reason.NULL_TIME, f"column {plan.time.column} is null"
                 elif times.unfit[row]:
-                    reason, detail = Reason.WRONG_TYPE, f"column {plan.time.column} is not a number"
+                    reason, detail = Reason.WRONG_TYPE, not_a_number(plan.time.column)
                 else:
                     reason = Reason.TIME_OUT_OF_RANGE
                     detail = f"column {plan.time.column} is no time in 1970 to 2099"
@@ -381,6 +381,11 @@ class EventBuilder:
         if self.plan.stream and self.plan.id is not None:
             names.append(self.plan.id)
         return list(dict.fromkeys(names))
+
+
+def not_a_number(column: str) -> str:
+    """Return what is wrong with a record whose event time should be a number."""
+    return f"column {column} is not a number"
 
 
 def _empty(column: pa.Array) -> npt.NDArray[np.bool_]:
