@@ -196,6 +196,9 @@ def _parse_iso(text: pa.Array, zone: str) -> tuple[pa.Array, Int64s | None]:
     """Parse ISO 8601; a time without an offset is of the zone."""
     offset = pc.match_substring_regex(text, _OFFSET)
     try:
+        if pc.all(offset).as_py():
+            _, repeated = in_zone(pa.nulls(len(text), pa.timestamp("us")), zone)
+            return text.cast(pa.timestamp("us", "UTC")), repeated
         absolute = pc.if_else(offset, text, None).cast(pa.timestamp("us", "UTC"))
         naive = pc.if_else(offset, None, text).cast(pa.timestamp("us"))
     except pa.ArrowInvalid:  # one at least is not ISO, or of a form that Arrow does not know
