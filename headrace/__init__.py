@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from headrace.pipelines.jobs.validation import Validation as Validation
     from headrace.pipelines.jobs.windows import Measured as Measured
     from headrace.schemas.config.models import Config as Config
+    from headrace.schemas.errors import ArgumentError as ArgumentError
     from headrace.schemas.errors import ConfigError as ConfigError
     from headrace.schemas.errors import FolderError as FolderError
     from headrace.schemas.errors import HeadraceError as HeadraceError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "ALGORITHMS": "learners.registry",
     "Algorithm": "learners.registry",
+    "ArgumentError": "schemas.errors",
     "Config": "schemas.config.models",
     "ConfigError": "schemas.errors",
     "FTRLProximalClassifier": "learners.river",
@@ -57,6 +59,7 @@ _WHERE = {
 __all__ = [
     "ALGORITHMS",
     "Algorithm",
+    "ArgumentError",
     "Config",
     "ConfigError",
     "FTRLProximalClassifier",

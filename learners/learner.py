@@ -68,7 +68,8 @@ class Learner(Protocol):
         -------
         array
             Log-odds before learning the row, without the offset, as `predict` returns
-            them; float64, shape (m,), in visiting order.
+            them; float64, shape (m,), in visiting order. One that is not finite ends the
+            run.
         """
 
     def predict(self, rows: FeatureRows) -> Floats:

@@ -47,6 +47,24 @@ class ConfigError(HeadraceError):
         super().__init__(f"{where}{fact}{got}" + (f"; {hint}" if hint else ""))
 
 
+class ArgumentError(HeadraceError, ValueError):
+    """An argument of a call that is not possible.
+
+    Parameters
+    ----------
+    name, value
+        The argument, and what was got.
+    fact
+        What it must be.
+    hint
+        What to use.
+    """
+
+    def __init__(self, name: str, value: object, fact: str, hint: str) -> None:
+        self.name, self.value, self.fact, self.hint = name, value, fact, hint
+        super().__init__(f"{name} {fact} (got {value!r}); {hint}")
+
+
 class UnreadableInputError(HeadraceError):
     """An input file that can be read only in part (truncated, corrupt)."""
 

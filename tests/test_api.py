@@ -185,3 +185,26 @@ def test_replays_may_overlap(tables, tmp_path):
     models = {result.summary.learners["click"].model.sha256 for result in results}
     assert len(models) == 1
     assert worker_handlers.STATE_CACHE_SIZE_MB == before > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda out: headrace.generate(out, impressions=0),
+         "impressions must be 1 or more (got 0); 2,000 are enough for a look"),
+        (lambda out: headrace.generate(out, rate=-1),
+         "rate must be 1 or more (got -1); 2,000 are enough for a look"),
+        (lambda out: headrace.study_windows({}, coverage=2),
+         "coverage must lie in (0, 1] (got 2); 0.95 is usual"),
+        (lambda out: headrace.study_windows({}, longest="soon"),
+         "longest must be a duration greater than zero (got 'soon'); write such as \"7d\""),
+    ],
+    ids=["no impressions", "a negative rate", "a coverage above one", "no duration"],
+)  # fmt: skip
+def test_an_impossible_argument_is_said_in_one_line(tmp_path, call, said):
+    """Before anything is read or written; it is a `ValueError` too."""
+    with pytest.raises(headrace.ArgumentError) as refused:
+        call(tmp_path / "out")
+    assert str(refused.value) == said
+    assert isinstance(refused.value, ValueError)
+    assert not (tmp_path / "out").exists()

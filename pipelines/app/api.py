@@ -28,7 +28,7 @@ from headrace.schemas.config.durations import parse_duration
 from headrace.schemas.config.loading import load_config as read_config
 from headrace.schemas.config.loading import parse_config
 from headrace.schemas.config.models import Config
-from headrace.schemas.errors import ConfigError, FolderError
+from headrace.schemas.errors import ArgumentError, ConfigError, FolderError
 from headrace.schemas.summary import Summary
 
 if TYPE_CHECKING:
@@ -263,21 +263,27 @@ def study_windows(
 
     Raises
     ------
-    ValueError
-        If `coverage` is not in (0, 1].
+    ArgumentError
+        If `coverage` is not in (0, 1], or `longest` is no duration.
     ConfigError
         If the configuration is wrong, does not fit the logs, or has no action stream.
     """
     from headrace.pipelines.jobs.windows import measure_windows
 
     if not 0 < coverage <= 1:
-        raise ValueError(f"coverage must lie in (0, 1] (got {coverage})")
+        raise ArgumentError("coverage", coverage, "must lie in (0, 1]", "0.95 is usual")
+    try:
+        limit = parse_duration(longest) if isinstance(longest, str) else longest
+    except ValueError:
+        limit = 0
+    if limit is not None and limit <= 0:
+        fact = "must be a duration greater than zero"
+        raise ArgumentError("longest", longest, fact, 'write such as "7d"')
     loaded = load_config(config, algorithms=algorithms)
     if not loaded.actions:
         raise ConfigError(loaded.file, "actions", "is missing", hint="add [actions.NAME]")
     inputs = resolve(loaded, algorithms)
     preview(inputs)
-    limit = parse_duration(longest) if isinstance(longest, str) else longest
     return measure_windows(inputs, limit, coverage, watch)
 
 
@@ -327,9 +333,14 @@ def generate(
 
     Raises
     ------
+    ArgumentError
+        If `impressions` or `rate` is less than 1.
     FolderError
         If the folder holds anything but an earlier log.
     """
+    for name, number in (("impressions", impressions), ("rate", rate)):
+        if number < 1:
+            raise ArgumentError(name, number, "must be 1 or more", "2,000 are enough for a look")
     folder = Path(out)
     check_folder(folder)
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []

@@ -132,11 +132,11 @@ def log_result(
                 first if any_event else None,
                 last if any_event else None,
                 tuple(matched_as(schema.field(column).type) for column in stream.events.key),
-                summary["bad_values"][name],
-                stream.events.time.column,
-                stream.events.time.zone,
-                summary["times"][name],
-                stream.events.key,
+                bad_values=summary["bad_values"][name],
+                time_column=stream.events.time.column,
+                zone=stream.events.time.zone,
+                time_counts=summary["times"][name],
+                key=stream.events.key,
             )
         )
     learners = tuple(

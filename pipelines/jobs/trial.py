@@ -8,6 +8,7 @@ from pathlib import Path
 
 from headrace.monitoring.diagnosis import LogResult
 from headrace.pipelines.jobs.replay import replay
+from headrace.pipelines.run.disk import writing
 from headrace.pipelines.run.folder import opened
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import beginning_of
@@ -32,7 +33,9 @@ def try_replay(inputs: Inputs) -> LogResult:
     config = inputs.config
     join = config.join.model_copy(update={"end_of_log": "close"})
     first = replace(beginning_of(inputs), config=config.model_copy(update={"join": join}))
-    with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
+    with writing(Path("temporary folder")):
+        scratch = tempfile.TemporaryDirectory(prefix="headrace-")
+    with scratch as folder:
         try:
             with opened(Path(folder) / "out", ()) as place:
                 log = replay(first, place).log

@@ -47,6 +47,9 @@ def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> N
         if use.text and pa.types.is_binary(items):
             hint = "write it as text, or as a number"
             raise ConfigError(file, use.key, "column is bytes, not text", use.column, hint)
+        if use.lists and pa.types.is_nested(items):
+            hint = "name a column of lists, or of text with a separator"
+            raise ConfigError(file, use.key, f"column is {kind}, not lists", use.column, hint)
         if pa.types.is_nested(items):
             # For a feature the table of its learner, else any.
             table = use.key.rpartition(".features")[0] or "learner"
@@ -55,6 +58,9 @@ def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> N
             raise ConfigError(file, use.key, fact, use.column, hint)
     for use in uses:
         kind = head.columns[use.column]
+        if use.numeric and use.column in head.empty:
+            fact = "column has no value in any file, so its type is not known"
+            raise ConfigError(file, use.key, fact, hint="declare its type in impressions.types")
         if (
             use.numeric
             # What CSV does not declare is read as the number that it is to be.
@@ -121,16 +127,22 @@ def check_sample_names(file: str, join: JoinPlan) -> None:
     """
     published = [f"weight_{name}" for name in join.sampling.published]
     added = [*published, "event_time", "weight", "sampling_rate", "emission", "observed_for"]
+    carried: dict[str, str] = {}
     for action in join.actions:
         added += [action.name, *(f"{action.name}_{what}" for what in ("time", "count", "mature"))]
         added += [f"{action.name}_{name}" for name in action.carried.names]
+        carried |= {f"{action.name}_{name}": f"actions.{action.name}.columns"
+                    for name in action.carried.names}  # fmt: skip
     taken = set(join.columns)
     for name in added:
         if not re.fullmatch(r"[^_].*|_[^_].*", name):
             raise ConfigError(file, "actions", "a stream's name cannot start with __", name)
         if name in taken:
-            raise ConfigError(
-                file, "impressions.columns", "the sample would have two columns of one name", name,
-                "list the impression columns to carry without it, or rename the action stream",
-            )  # fmt: skip
+            key = "impressions.columns"
+            hint = "list the impression columns to carry without it, or rename the action stream"
+            if name not in join.columns:
+                key = carried.get(name, "actions")
+                hint = "leave out the column that would have this name, or rename the action stream"
+            fact = "the sample would have two columns of one name"
+            raise ConfigError(file, key, fact, name, hint)
         taken.add(name)

@@ -57,8 +57,9 @@ class Head:
         The types of all columns by name, those inside of others too.
     own
         The names of those that are not inside of others.
-    json
-        The names of those of which any JSON value is kept as text.
+    json, empty
+        The names of those of which any JSON value is kept as text, and of those that Parquet
+        files have without a type, as all their values are null.
 
     Raises
     ------
@@ -76,8 +77,9 @@ class Head:
         files = {path: self._read_columns(path) for path in self.paths}
         found = self._declared(self._union(files), files)
         self.json = frozenset(name for name, kind in found.items() if kind == JSON)
+        self.empty = frozenset(name for name, kind in found.items() if pa.types.is_null(kind))
         self.columns = {
-            name: pa.string() if pa.types.is_null(kind) or kind == JSON else kind
+            name: pa.string() if name in self.json or name in self.empty else kind
             for name, kind in found.items()
         }
         nested = {name for columns in files.values() for name in columns.nested}
@@ -132,6 +134,8 @@ class Head:
                     schema = parquet.schema_arrow
             else:
                 schema = pa.schema([(name, pa.string()) for name in self._csv_header(path)])
+        except UnicodeError as error:
+            raise self.error("path", str(error), path, "save it as UTF-8") from error
         except (OSError, pa.ArrowInvalid, EOFError) as error:
             raise self.error("path", f"cannot be read ({error})", path) from error
         for name in schema.names:

@@ -12,7 +12,7 @@ from headrace.pipelines.sources.source import Chunk
 from headrace.schemas.config.durations import DAY
 from headrace.schemas.errors import ConfigError
 from headrace.schemas.records.badvalues import Counts, counted, together
-from headrace.schemas.records.eventing import EventBuilder
+from headrace.schemas.records.eventing import EventBuilder, not_a_number
 from headrace.schemas.records.events import TIME, Reason
 
 YEAR = 365 * DAY
@@ -90,7 +90,8 @@ def preview(inputs: Inputs, every_file: bool = False) -> tuple[Preview, ...]:
     ------
     ConfigError
         If the first event times of a stream all lie in 1970, or more than nine in ten
-        outside 1970 to 2099: the declared unit is too small or too large.
+        outside 1970 to 2099: the declared unit is too small or too large. Or if more than
+        nine in ten are text that is no number.
     """
     found = []
     for stream in inputs.streams:
@@ -105,6 +106,14 @@ def preview(inputs: Inputs, every_file: bool = False) -> tuple[Preview, ...]:
                 f"the first {first.records:,} event times all lie in 1970", unit,
                 f"are they {_LARGER.get(unit or '', 'of another unit')}? "
                 "If they are right, set time.any_year = true",
+            )  # fmt: skip
+        unfit = first.reasons.get(Reason.WRONG_TYPE.value, 0)
+        example = first.examples.get(Reason.WRONG_TYPE.value, "")
+        if unfit > 0.9 * first.records and example.startswith(not_a_number(time.column)):
+            raise ConfigError(
+                inputs.config.file, f"{stream.table}.time.unit",
+                f"{unfit:,} of the first {first.records:,} event times are text that is no number",
+                unit, 'give format in place of unit, such as "iso8601"',
             )  # fmt: skip
         if first.records and beyond > 0.9 * first.records:
             raise ConfigError(

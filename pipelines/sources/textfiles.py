@@ -19,8 +19,18 @@ def _open(path: str) -> pa.NativeFile:
 
 
 def first_lines(path: str, most: int) -> list[bytes]:
-    """Return the first lines of a file: at most `most`, and about 64 kB of them."""
+    """Return the first lines of a file: at most `most`, and about 64 kB of them.
+
+    Raises
+    ------
+    UnicodeError
+        If the file is UTF-16: no line of it could be decoded.
+    """
     for lines in read_lines(path, chunk=1 << 16):
+        if lines.lines[0].startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UnicodeError("is UTF-16")
+        if b"\0" in lines.lines[0]:
+            raise UnicodeError("has NUL bytes, as UTF-16 has")
         return lines.lines[:most]
     return []
 

@@ -85,13 +85,19 @@ def _first_error(
     if kind == "missing":
         return ConfigError(file, key, "is missing", hint="add this key")
     fact, _, hint = detail["msg"].removeprefix("Value error, ").partition("; ")
-    return ConfigError(file, key, fact[0].lower() + fact[1:], value, hint or _RANGES.get(kind, ""))
+    hint = hint or _RANGES.get(kind, "")
+    if kind == "less_than_equal":
+        rate = detail["loc"][0] == "sampling"
+        hint = "use a rate in (0, 1]" if rate else f"use at most {detail['ctx']['le']}"
+    if kind == "tuple_type":
+        fact = "expected a list"
+    return ConfigError(file, key, fact[0].lower() + fact[1:], value, hint)
 
 
 _RANGES = {
     "greater_than": "use a value above 0, for a rate at most 1",
-    "less_than_equal": "use a rate in (0, 1]",
     "literal_error": "use one of these values",
+    "tuple_type": 'write such as ["a", "b"]',
 }
 
 

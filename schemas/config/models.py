@@ -125,7 +125,7 @@ class Model(BaseModel):
 class TimeConfig(Model):
     """Where a stream's event time is, and how it is written.
 
-    Give ``unit`` for integers (since 1970-01-01 UTC), ``format`` and ``zone``
+    Give ``unit`` for numbers (since 1970-01-01 UTC), also in text, ``format`` and ``zone``
     for text, neither for Arrow timestamps (taken as UTC if they have no zone).
     If all times lie in 1970, the unit is refused as wrong, unless ``any_year``.
     """
@@ -196,7 +196,7 @@ class StreamConfig(Model):
 class ImpressionsConfig(StreamConfig):
     """The impression stream; ``columns`` limits what is carried (default: all)."""
 
-    columns: tuple[str, ...] | None = None
+    columns: Names | None = None
 
 
 class ActionConfig(StreamConfig):
@@ -204,7 +204,7 @@ class ActionConfig(StreamConfig):
 
     window: Duration
     id: str | None = None
-    columns: tuple[str, ...] = ()
+    columns: Names = ()
 
     @field_validator("window")
     @classmethod
@@ -291,7 +291,7 @@ NumericForm = Literal["linear", "log"] | tuple[float, ...]
 class FeaturesConfig(Model):
     """The columns that become features."""
 
-    categorical: tuple[str, ...] = ()
+    categorical: Names = ()
     multi_valued: Annotated[tuple[MultiValuedConfig, ...], BeforeValidator(_multi_valued)] = ()
     numeric: dict[str, NumericForm] = {}
     crosses: tuple[tuple[str, ...], ...] = ()
@@ -350,7 +350,8 @@ class LearnerConfig(Model):
     def _registered(cls, algorithm: str, info: ValidationInfo) -> str:
         if algorithm not in (info.context or ()):
             raise ValueError(
-                f"there is no learner of this name; use one of {sorted(info.context or ())}"
+                "there is no learner of this name; use one of "
+                + ", ".join(sorted(info.context or ()))
             )
         return algorithm
 
@@ -501,6 +502,18 @@ class Config(Model):
                     list(action.key),
                     "name one column for each column of impressions.key, in the same order",
                 )
+        for table, names in (("actions", self.actions), ("learners", self.learners)):
+            known: dict[str, str] = {}
+            for name in names:
+                other = known.setdefault(name.casefold(), name)
+                if other != name:
+                    yield (
+                        f"{table}.{name}",
+                        f"differs from {other} by case alone",
+                        None,
+                        "choose another name: folders have these names, and macOS and Windows do "
+                        "not tell them apart",
+                    )
         if self.learner is not None and self.learners:
             yield (
                 "learner",
@@ -514,7 +527,10 @@ class Config(Model):
                     f"{self.learner_table(name)}.label",
                     "no action stream has this name",
                     learner.label,
-                    f"use one of {sorted(self.actions)}, or add [actions.{learner.label}]",
+                    f"use one of {', '.join(sorted(self.actions))}, or add "
+                    f"[actions.{learner.label}]"
+                    if self.actions
+                    else f"add [actions.{learner.label}]",
                 )
         for column in self.join.group:
             if column not in self.impressions.key:
@@ -522,7 +538,8 @@ class Config(Model):
                     "join.group",
                     "a group column must be part of impressions.key",
                     column,
-                    f"use columns of {list(self.impressions.key)}: actions are routed by it too",
+                    f"use columns of it ({', '.join(self.impressions.key)}): actions are routed "
+                    "by it too",
                 )
         if self.join.group_span is not None and not self.join.group:
             yield ("join.group_span", "is set without join.group", None, "set join.group as well")

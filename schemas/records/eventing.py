@@ -197,6 +197,9 @@ def parse_iso(text: pa.Array, zone: str) -> tuple[pa.Array, Int64s | None]:
     """Parse ISO 8601; a time without an offset is of the zone."""
     offset = pc.match_substring_regex(text, _OFFSET)
     try:
+        if pc.all(offset).as_py():
+            _, repeated = in_zone(pa.nulls(len(text), pa.timestamp("us")), zone)
+            return text.cast(pa.timestamp("us", "UTC")), repeated
         absolute = pc.if_else(offset, text, None).cast(pa.timestamp("us", "UTC"))
         naive = pc.if_else(offset, None, text).cast(pa.timestamp("us"))
     except pa.ArrowInvalid:  # one at least is not ISO, or of a form that Arrow does not know
@@ -300,7 +303,7 @@ class EventBuilder:
                 elif times.null[row]:
                     reason, detail = Reason.NULL_TIME, f"column {plan.time.column} is null"
                 elif times.unfit[row]:
-                    reason, detail = Reason.WRONG_TYPE, f"column {plan.time.column} is not a number"
+                    reason, detail = Reason.WRONG_TYPE, not_a_number(plan.time.column)
                 else:
                     reason = Reason.TIME_OUT_OF_RANGE
                     detail = f"column {plan.time.column} is no time in 1970 to 2099"
@@ -382,6 +385,11 @@ class EventBuilder:
         if self.plan.stream and self.plan.id is not None:
             names.append(self.plan.id)
         return list(dict.fromkeys(names))
+
+
+def not_a_number(column: str) -> str:
+    """Return what is wrong with a record whose event time should be a number."""
+    return f"column {column} is not a number"
 
 
 def _empty(column: pa.Array) -> npt.NDArray[np.bool_]:

@@ -238,7 +238,7 @@ def test_a_model_does_not_depend_on_other_learners(config, tmp_path):
     [
         ('algorithm = "sgd"\nbits = 10', 'algorithm = "sdg"\nbits = 10',
          "learners.slow.algorithm: there is no learner of this name (got 'sdg'); "
-         "use one of ['ftrl', 'sgd']"),
+         "use one of ftrl, sgd"),
         ("rate = 0.01", "rate = 0.0",
          "learners.slow.rate: input should be greater than 0 (got 0.0); "
          "use a value above 0, for a rate at most 1"),

@@ -268,3 +268,13 @@ def test_every_correction_but_none_is_calibrated_after_downsampling(correction):
         assert p.mean() > 0.4
     else:
         assert abs(p.mean() - 0.1) < 0.02
+
+
+def test_a_loaded_trainer_remembers_what_was_clipped(tmp_path):
+    """Its counts are part of the state."""
+    first = Trainer(1, 10, plan())
+    first.step.clipped["click"].update({"price": 3})
+    state = json.loads(json.dumps(first.save(tmp_path, {})))
+    again = Trainer(1, 10, plan())
+    again.load(tmp_path, state, first.unlearned())
+    assert again.step.clipped == first.step.clipped == {"click": {"price": 3}}

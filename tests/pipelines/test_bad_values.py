@@ -196,6 +196,9 @@ def test_validate_shows_what_is_wrong_with_records_of_every_file(tmp_path, capsy
     assert "wrong_type: column time is not a number:" in said
     (tmp_path / "impressions.0.csv").write_text(header)
     assert main(["validate", str(tmp_path / "join.toml")]) == 2
+    assert "1 of the first 1 event times are text that is no number" in capsys.readouterr().err
+    (tmp_path / "impressions.1.csv").write_text(f"{header}\n,{START},1,1,1\n")
+    assert main(["validate", str(tmp_path / "join.toml")]) == 2
     assert "impressions: all of the first 1 records are invalid" in capsys.readouterr().err
 
 

@@ -36,6 +36,21 @@ def with_features(folder, **features):
     return config
 
 
+def with_action_columns(folder, columns):
+    config = tables(folder)
+    (folder / "clicks.csv").write_text(f"id,t,time\nk0,{S + 3},1\n")
+    config["actions"]["click"]["columns"] = columns
+    return config
+
+
+def of_parquet(folder, values, **features):
+    pq.write_table(pa.table({"id": ["a"], "t": [S], "x": values}), folder / "shown.parquet")
+    config = tables(folder)
+    config["impressions"]["path"] = str(folder / "shown.parquet")
+    config["learner"]["features"] = features
+    return config
+
+
 REFUSED = {
     "edges that fall": (
         lambda folder: with_features(folder, numeric={"price": [3, 1, 2]}),
@@ -84,6 +99,26 @@ REFUSED = {
         lambda folder: tables(folder, path=[
             str(folder / "shown.csv"), tables(folder, "{}", "jsonl")["impressions"]["path"]]),
         "impressions.path", "matches files of several formats",
+    ),
+    "UTF-16 with a byte order mark": (
+        lambda folder: tables(folder, ("id,t,device,price\n" + GOOD).encode("utf-16")),
+        "impressions.path", "is UTF-16",
+    ),
+    "UTF-16 without one": (
+        lambda folder: tables(folder, '{"id": "k0"}\n'.encode("utf-16-le"), "jsonl"),
+        "impressions.path", "has NUL bytes, as UTF-16 has",
+    ),
+    "an action column that a label has already": (
+        lambda folder: with_action_columns(folder, ["time"]),
+        "actions.click.columns", "the sample would have two columns of one name",
+    ),
+    "a struct as several values": (
+        lambda folder: of_parquet(folder, [{"a": 1}], multi_valued=["x"]),
+        "learner.features.multi_valued", "column is struct<a: int64>, not lists",
+    ),
+    "a number that is always null": (
+        lambda folder: of_parquet(folder, [None], numeric={"x": "log"}),
+        "learner.features.numeric.x", "column has no value in any file",
     ),
     "JSON lines without a record": (
         lambda folder: tables(folder, "", "jsonl"),

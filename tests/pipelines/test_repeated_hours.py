@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import headrace
 from headrace.learners.registry import parameter_models
 from headrace.pipelines.sources.inputs import resolve
+from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.sources.sourcereader import SourceReader
 from headrace.schemas.config.loading import parse_config
 from headrace.schemas.records.events import TIME
@@ -76,7 +80,8 @@ def test_the_order_of_a_file_tells_the_pass_however_it_is_read(tmp_path, max_jum
         ends.append(states[-1])
         if rows == 1:
             for position, state in enumerate(states, 1):
-                again, after = read(inputs, tmp_path, 64, state)
+                stored = json.loads(json.dumps(asdict(state)))  # as in a checkpoint
+                again, after = read(inputs, tmp_path, 64, SourceState(**stored))
                 assert again == expected[position:]
                 assert (after or [state])[-1] == states[-1]
     assert all(end == ends[0] for end in ends)
@@ -115,9 +120,27 @@ def test_a_file_that_begins_in_the_hour_tells_nothing_until_a_pass_has_ended(tmp
     assert result.summary.outcomes["impressions"]["late"] == 0
 
 
-def test_resolved_times_are_no_finding(tmp_path):
-    """They are in the summary; and Arrow timestamps without a zone are resolved too."""
-    write(tmp_path / "shown.csv", MINUTES)
-    result = headrace.replay(tables(tmp_path), tmp_path / "out")
-    assert result.summary.times["impressions"].second_pass == 60
+@pytest.mark.parametrize("form", ["format", "ISO text", "ISO text and offsets", "timestamps"])
+def test_every_notation_without_an_offset_is_resolved(tmp_path, form):
+    """It is in the summary, and no finding; a time with an offset needs no choice."""
+    texts = [local(minute) for minute in MINUTES]
+    if form == "ISO text and offsets":
+        moments = [MIDNIGHT + timedelta(minutes=minute) for minute in MINUTES]
+        texts[::2] = [f"{moment:%Y-%m-%d %H:%M:%S}+00:00" for moment in moments[::2]]
+    column = pa.array(texts)
+    time = {"column": "t", "zone": "Europe/Berlin"}
+    if form == "timestamps":
+        column = column.cast(pa.timestamp("ns"))
+    else:
+        time["format"] = "%Y-%m-%d %H:%M:%S" if form == "format" else "iso8601"
+    rows = {"id": [f"k{minute}" for minute in MINUTES], "t": column}
+    pq.write_table(pa.table(rows), tmp_path / "shown.parquet")
+    config = tables(tmp_path)
+    config["impressions"] |= {"path": str(tmp_path / "shown.parquet"), "time": time}
+    result = headrace.replay(config, tmp_path / "out")
+    half = 30 if form == "ISO text and offsets" else 60
+    counts = result.summary.times["impressions"]
+    assert (counts.first_pass, counts.second_pass, counts.unresolved) == (half, half, 0)
     assert not [finding for finding in result.findings if "repeats" in finding]
+    times = result.samples.to_table(columns=["event_time"])["event_time"].to_pylist()
+    assert sorted(times) == [MIDNIGHT + timedelta(minutes=minute) for minute in range(360)]

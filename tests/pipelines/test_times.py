@@ -48,6 +48,20 @@ def test_epoch_numbers_in_text_are_times(tmp_path, form):
     }  # fmt: skip
 
 
+def test_text_that_is_no_number_is_refused_where_a_unit_is_given(tmp_path):
+    """If most first times are such; the hint is to give a format."""
+    path = tmp_path / "shown.csv"
+    path.write_text("id,t\na,2026-01-01T00:00:00Z\nb,2026-01-01T00:00:01Z\n")
+    config = tables(tmp_path, path)
+    for check in (headrace.validate, lambda tables: headrace.replay(tables, tmp_path / "out")):
+        with pytest.raises(headrace.ConfigError) as refused:
+            check(config)
+        assert str(refused.value) == (
+            "configuration: impressions.time.unit: 2 of the first 2 event times are text that is "
+            "no number (got 's'); give format in place of unit, such as \"iso8601\""
+        )
+
+
 def test_int96_timestamps_may_be_of_any_year(tmp_path):
     """The year 9999, which many tables have for never, is carried; as event time it is invalid."""
     never = datetime(9999, 12, 31)

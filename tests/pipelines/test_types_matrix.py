@@ -99,7 +99,7 @@ ROLES = {
     "multi_valued": (set(KINDS) - BYTES - NESTED) | (LISTS - {pa.list_(pa.binary())}),
     "numeric": WHOLE | FRACTIONS | {pa.bool_()},
     "slice": SCALAR - BYTES,
-    "rate": SCALAR - BYTES,
+    "rate": SCALAR - BYTES - {pa.time64("us"), pa.duration("us")},
     "keep": None,
     "key": TEXT | BYTES | WHOLE | {pa.null()},
     "id": TEXT | BYTES | WHOLE | {pa.null()},
@@ -160,7 +160,7 @@ class AsText:
 class AsParquet:
     """Writes columns as Parquet."""
 
-    form = "parquet"
+    form = name = "parquet"
 
     def __init__(self, kind):
         self.kind = kind
@@ -228,7 +228,8 @@ def written(folder, role, how, kind):
         elif role == "slice":
             config["monitor"] = {"slices": ["c"]}
         elif role == "rate":
-            rate = {"default": 0.5, "column": "c", "values": {as_text(kind): 0.2}}
+            text = as_text(kind) + ("Z" if how.name == "timestamp" else "")
+            rate = {"default": 0.5, "column": "c", "values": {text: 0.2}}
             config["sampling"] = {"negative_rate": rate}
         elif role == "keep":
             config["sampling"] = {"negative_rate": 0.5, "keep": "c == 1"}

@@ -239,3 +239,11 @@ def test_without_regularisation_tiny_numbers_train(tmp_path):
     config = numbers(tmp_path, [1e-30] * 200, beta=0.0, l1=0.0, l2=0.0)
     result = headrace.replay(config, tmp_path / "out")
     assert result.summary.learners["click"].log_loss < 1
+
+
+def test_without_a_temporary_folder_validate_says_so(tmp_path, monkeypatch):
+    """In one line, as of any folder that cannot be written to."""
+    config = tables(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(headrace.HeadraceError, match=r"^temporary folder: cannot be written \("):
+        headrace.validate(config)

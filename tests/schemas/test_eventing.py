@@ -78,6 +78,21 @@ def test_what_is_not_a_time_of_1970_to_2099_is_bad(column, config):
     assert (got.null.tolist(), got.bad.tolist()) == ([False], [True])
 
 
+def test_the_repeated_hour_is_marked_whenever_a_notation_has_one():
+    """Also where no time of a batch is in it: all batches of a source have the same columns."""
+    plan = TimePlan(column="t", format="iso8601", zone="Europe/Berlin")
+    hour = 3_600_000_000
+    for text, repeated in (
+        (["2026-10-25T02:30:00"], [hour]),
+        (["2026-10-25T02:30:00", "2026-10-25T02:30:00Z"], [hour, 0]),
+        (["2026-10-25T02:30:00Z"], [0]),
+        ([], []),
+    ):
+        assert parse_times(pa.array(text, pa.string()), plan).repeated.tolist() == repeated
+    utc = TimePlan(column="t", format="iso8601")
+    assert parse_times(pa.array(["2026-10-25T02:30:00"]), utc).repeated is None
+
+
 def test_integer_times_without_a_unit_are_refused():
     """The unit is never guessed."""
     with pytest.raises(TypeError, match="column t is int64 and needs a unit or a format"):

@@ -109,12 +109,12 @@ def test_several_learners_each_have_a_table(tmp_path):
          "epoch, features, l1, l2, label"),
         ("alpha = 0.5", 'algorithm = "adagrad"\neta = 1',
          "learners.b.algorithm: there is no learner of this name (got 'adagrad'); "
-         "use one of ['ftrl']"),
+         "use one of ftrl"),
         ('epoch = "3s"', 'epoch = "0s"',
          "learners.b.epoch: an epoch must be greater than zero (got '0s'); 10s is usual"),
         ('label = "click"\nepoch', 'label = "clik"\nepoch',
          "learners.b.label: no action stream has this name (got 'clik'); "
-         "use one of ['click'], or add [actions.clik]"),
+         "use one of click, or add [actions.clik]"),
         ('label = "click"\nepoch', "epoch", "learners.b.label: is missing; add this key"),
         ('categorical = ["device"]', 'categorial = ["device"]',
          "learners.b.features.categorial: unknown key (got ['device']); "
@@ -162,10 +162,10 @@ def test_an_error_in_a_learner_names_its_table(tmp_path, old, new, message):
          "impressions.time.zone: unknown time zone (got 'Mars'); use an IANA name such as \"UTC\""),
         ('label = "click"', 'label = "clik"',
          "learner.label: no action stream has this name (got 'clik'); "
-         "use one of ['click'], or add [actions.clik]"),
+         "use one of click, or add [actions.clik]"),
         ('group = ["request_id"]', 'group = ["session"]',
          "join.group: a group column must be part of impressions.key (got 'session'); "
-         "use columns of ['request_id']: actions are routed by it too"),
+         "use columns of it (request_id): actions are routed by it too"),
         ('group = ["request_id"]', 'dedup_horizon = "1m"',
          "join.dedup_horizon: is shorter than the longest window plus group_span plus early (10m) "
          "(got '1m'); raise it: a key must be remembered until no action can belong to its "
@@ -184,6 +184,16 @@ def test_an_error_in_a_learner_names_its_table(tmp_path, old, new, message):
          "another, such as click"),
         ('window = "10m"', 'window = "40000d"',
          "actions.click.window: is longer than a hundred years (got '40000d'); is the unit right?"),
+        ("[join]\n", "[join]\nshards = 100000\n",
+         "join.shards: input should be less than or equal to 4096 (got 100000); use at most 4096"),
+        ("[join]\n", "[join]\nelapsed = [0.5, 1.5]\n",
+         "join.elapsed.1: input should be less than or equal to 1 (got 1.5); use at most 1.0"),
+        ('categorical = ["device"]', "categorical = 5",
+         "learner.features.categorical: expected a list (got 5); write such as [\"a\", \"b\"]"),
+        ("[sampling]", '[actions.Click]\npath = "c"\nkey = ["k"]\nwindow = "1m"\n'
+         'time = { column = "t", unit = "s" }\n[sampling]',
+         "actions.Click: differs from click by case alone; choose another name: folders have these "
+         "names, and macOS and Windows do not tell them apart"),
         ("[join]", "[join", "is not valid TOML: Expected"),
     ],
     ids=["a misspelt key", "a misspelt table", "a window of zero", "a negative window",
@@ -191,6 +201,8 @@ def test_an_error_in_a_learner_names_its_table(tmp_path, old, new, message):
          "an unknown unit", "an unknown zone", "an unknown label", "a group outside the key",
          "a horizon below the window", "a retention beyond the horizon", "groups with logit",
          "a stream name with a slash", "a reserved stream name", "a window longer than a century",
+         "too many shards", "a part of more than one", "a number for a list",
+         "stream names that differ by case",
          "not TOML"],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(tmp_path, old, new, message):
@@ -213,3 +225,19 @@ def test_a_configuration_that_cannot_be_read_is_named(tmp_path):
     assert (
         str(caught.value) == f"{tmp_path / 'none.toml'}: cannot be read (No such file or directory)"
     )
+
+
+def test_learners_whose_names_differ_by_case_are_refused(tmp_path):
+    """Their models would be in one folder."""
+    text = SEVERAL_LEARNERS.replace("[learners.b", "[learners.A")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert (caught.value.key, caught.value.fact) == ("learners.A", "differs from a by case alone")
+
+
+def test_one_name_may_stand_for_a_list_of_one(tmp_path):
+    """Wherever names are listed, as for a key."""
+    text = GOOD.replace("[impressions]\n", '[impressions]\nnull_values = "-"\ncolumns = "a"\n')
+    config = load(tmp_path, text)
+    assert config.impressions.null_values == ("-",)
+    assert config.impressions.columns == ("a",)
