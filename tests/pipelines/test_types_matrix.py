@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import headrace
+from headrace.pipelines.sources.heads import plain_type
 from tests.pipelines.rows import START as S
 
 ROWS = 6
@@ -134,7 +135,11 @@ def tables(folder, role, kind):
         elif role == "slice":
             config["monitor"] = {"slices": ["c"]}
         elif role == "rate":
-            rate = {"default": 0.5, "column": "c", "values": {"1": 0.2}}
+            there = kind in ROLES["rate"] and kind != pa.null()
+            # Parquet has no seconds.
+            stored = pa.timestamp("ms") if kind == pa.timestamp("s") else plain_type(kind)
+            value = column.cast(stored).cast(pa.string())[1].as_py() if there else "1"
+            rate = {"default": 0.5, "column": "c", "values": {value: 0.2}}
             config["sampling"] = {"negative_rate": rate}
         elif role == "keep":
             config["sampling"] = {"negative_rate": 0.5, "keep": "c == 1"}
