@@ -107,6 +107,8 @@ def _check_rate(file: str, column: str, value: str, kind: pa.DataType) -> None:
     key = "sampling.negative_rate.values"
     try:
         written = pa.scalar(value).cast(kind).cast(pa.string()).as_py()
+    except pa.ArrowNotImplementedError:
+        return  # text of a type that Arrow does not read, such as a duration
     except pa.ArrowException as error:
         hint = f"name values of {column}, or declare its type in impressions.types"
         fact = f"{column} is {type_name(kind)}, and never this"
