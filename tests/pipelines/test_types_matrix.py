@@ -99,7 +99,7 @@ ROLES = {
     "multi_valued": (set(KINDS) - BYTES - NESTED) | (LISTS - {pa.list_(pa.binary())}),
     "numeric": WHOLE | FRACTIONS | {pa.bool_()},
     "slice": SCALAR - BYTES,
-    "rate": SCALAR - BYTES - {pa.time64("us"), pa.duration("us")},
+    "rate": SCALAR - BYTES,
     "keep": None,
     "key": TEXT | BYTES | WHOLE | {pa.null()},
     "id": TEXT | BYTES | WHOLE | {pa.null()},
