@@ -39,8 +39,12 @@ def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
     if quiet:
         yield lambda board: None
         return
-    # Parquet files state their rows; text files would have to be read to count them.
-    rows = [_rows(log.path) if log.format == "parquet" else None for log in inputs.logs]
+    # Parquet files state their rows; text files would have to be read to count them, and
+    # asking another machine would delay the start.
+    rows = [
+        _rows(log.location.inner) if log.format == "parquet" and log.location.local else None
+        for log in inputs.logs
+    ]
     total = sum(count for count in rows if count is not None) if None not in rows else None
     progress = Progress(
         SpinnerColumn(),

@@ -75,14 +75,14 @@ def validate(inputs: Inputs) -> Validation:
             )  # fmt: skip
         logs, events = inputs.logs_of(stream.number), stream.events
         key = {name: str(logs[0].schema.field(name).type) for name in events.key}
-        size = sum(log.size for log in logs)
+        size = sum(log.location.size for log in logs)
         streams.append(
             StreamValidation(
                 stream.name, len(logs), logs[0].format, size, key, events.time.column,
                 stream.sorts, first,
             )
         )  # fmt: skip
-    return Validation(tuple(streams), tuple(_warnings(streams)))
+    return Validation(tuple(streams), (*inputs.warnings, *_warnings(streams)))
 
 
 def _warnings(streams: list[StreamValidation]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from pydantic import (
     SerializeAsAny,
     SerializerFunctionWrapHandler,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_serializer,
     model_validator,
@@ -38,6 +39,7 @@ from headrace.schemas.config.durations import (
     parse_duration,
 )
 from headrace.schemas.config.predicates import Predicate
+from headrace.schemas.errors import without_secrets
 
 
 def _duration(value: object) -> object:
@@ -113,7 +115,8 @@ ColumnType = Literal["string", "bytes", "int64", "float64", "bool"]
 class Model(BaseModel):
     """Base of the configuration models: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    # A path may hold a password, which must not show in an error either.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, hide_input_in_errors=True)
 
 
 class TimeConfig(Model):
@@ -151,7 +154,7 @@ class TimeConfig(Model):
 class StreamConfig(Model):
     """One input stream: its files, join key and event time."""
 
-    path: Names = Field(min_length=1)
+    path: Names = Field(min_length=1, repr=False)
     key: Columns = Field(min_length=1)
     time: TimeConfig
     order: Literal["sorted", "sort"] = "sorted"
@@ -161,6 +164,10 @@ class StreamConfig(Model):
     bad_values: Literal["null", "reject"] = "null"
     null_values: tuple[str, ...] | None = None
     complete_until: Moment | None = None
+
+    @field_serializer("path", when_used="json")
+    def _without_secrets(self, path: tuple[str, ...]) -> list[str]:
+        return [without_secrets(pattern) for pattern in path]
 
     @field_validator("delimiter")
     @classmethod
