@@ -42,7 +42,7 @@ def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
     # Parquet files state their rows; text files would have to be read to count them, and
     # asking another machine would delay the start.
     rows = [
-        _rows(log.location.inner) if log.format == "parquet" and log.location.local else None
+        _rows(log.path) if log.format == "parquet" and log.location.local else None
         for log in inputs.logs
     ]
     total = sum(count for count in rows if count is not None) if None not in rows else None

@@ -16,6 +16,8 @@ from pyarrow import fs
 SCHEMES = ("s3", "gs", "hdfs", "file")
 """Schemes of the URIs that are understood; ``file`` is the local filesystem."""
 
+NO_BUCKET = "there is no such bucket; check its name, region and endpoint_override"
+
 _URI = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<rest>.*)", re.DOTALL)
 _DENIED = re.compile(
     "ACCESS_DENIED|HTTP status 40[13]|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|"
@@ -89,6 +91,12 @@ class Address:
         """
         return filesystem(self.home)
 
+    def check_bucket(self) -> None:
+        """Raise `ValueError` if there is no such bucket, which looks empty otherwise."""
+        bucket = self.path.partition("/")[0]
+        if bucket and self.filesystem.get_file_info(bucket).type == fs.FileType.NotFound:
+            raise ValueError(NO_BUCKET)
+
     def at(self, path: str) -> Address:
         """Return another place in the same filesystem."""
         start = self.name[: len(self.name) - len(self.path)]
@@ -113,11 +121,11 @@ def explain(error: BaseException) -> tuple[str, str]:
     line is kept: some have a hundred.
     """
     text = first_line(error)
+    if "NO_SUCH_BUCKET" in text:
+        text, error = NO_BUCKET, ValueError(NO_BUCKET)
     if type(error) is ValueError:
         fact, _, hint = text.partition("; ")
         return fact, hint
-    if "NO_SUCH_BUCKET" in text:
-        return "there is no such bucket", "check bucket, region and endpoint_override"
     if isinstance(error, FileNotFoundError):
         return "does not exist", ""
     if _DENIED.search(text):

@@ -61,6 +61,11 @@ class LogFile:
         """Its name in dead letters."""
         return self.location.name
 
+    @property
+    def path(self) -> str:
+        """Path to open it by; of a file elsewhere its URI, as it may be shown."""
+        return self.location.path
+
     def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
         """Read the file; chunks are cut as if `skip` were 0.
 
@@ -84,12 +89,10 @@ class LogFile:
             raise self._unreadable(position, error) from error
 
     def _unreadable(self, position: int, error: Exception) -> UnreadableInputError:
-        path = self.location.path
-        if isinstance(error, FileNotFoundError) or (
-            isinstance(error, OSError) and not self.location.local
-        ):
-            return UnreadableInputError.lost(path, position, explain(error)[0])
-        return UnreadableInputError.at(path, position, error)
+        elsewhere = isinstance(error, OSError) and not self.location.local
+        if elsewhere or isinstance(error, FileNotFoundError):
+            return UnreadableInputError.lost(self.path, position, explain(error)[0])
+        return UnreadableInputError.at(self.path, position, error)
 
     @property
     def _own(self) -> pa.Schema:

@@ -180,13 +180,15 @@ def _find_remote(pattern: Address) -> list[Location]:
         parts = pattern.path.split("/")
         literal = next(at for at, part in enumerate(parts) if glob.has_magic(part))
         top = "/".join(parts[:literal])
-        # In a bucket there are no folders, and what is not there is empty.
+        # In an object store a folder that has no objects does not exist.
         deep = fs.FileSelector(top or "/", allow_not_found=True, recursive=literal < len(parts) - 1)
         found = [
             info.path
             for info in pattern.filesystem.get_file_info(deep)
             if info.type == fs.FileType.File and matches(info.path.split("/"), parts)
         ]
+    if not found:
+        pattern.check_bucket()
     locations = []
     for path in found:
         place = pattern.at(path)

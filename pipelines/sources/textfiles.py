@@ -21,8 +21,8 @@ def _opened(file: Location) -> Iterator[pa.NativeFile]:
     suffix = PurePath(file.path).suffix.lower()
     with file.open() as source:
         # Decompressing asks for 64 kB at a time: too little for a request each.
-        buffer = None if file.local else _CHUNK
-        with pa.input_stream(source, _COMPRESSIONS.get(suffix), buffer) as stream:
+        buffered = source if file.local else pa.BufferedInputStream(source, _CHUNK)
+        with pa.input_stream(buffered, compression=_COMPRESSIONS.get(suffix)) as stream:
             yield stream
 
 
