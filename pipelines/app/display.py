@@ -25,6 +25,7 @@ from headrace.monitoring.report.page import WindowsOf
 from headrace.pipelines.jobs.validation import Validation
 from headrace.pipelines.jobs.windows import Measured
 from headrace.pipelines.run.board import Board
+from headrace.pipelines.run.remote import Address
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import Preview
 from headrace.schemas.config.durations import format_duration
@@ -98,7 +99,7 @@ def _rows(path: str) -> int:
     return int(pq.read_metadata(path).num_rows)
 
 
-def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path) -> None:
+def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path | Address) -> None:
     """Print the results of a replay: outcomes, samples, learners, findings."""
     console = Console()
     table = Table(

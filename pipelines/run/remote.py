@@ -7,14 +7,27 @@ that its path may have blanks, brackets and percent signs, as the names of objec
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote
 
+import pyarrow as pa
 from pyarrow import fs
+
+from headrace.schemas.errors import FolderError
 
 SCHEMES = ("s3", "gs", "hdfs", "file")
 """Schemes of the URIs that are understood; ``file`` is the local filesystem."""
+
+BUFFER = 4 << 20
+"""How many bytes to ask for with one request."""
 
 NO_BUCKET = "there is no such bucket; check its name, region and endpoint_override"
 
@@ -61,11 +74,14 @@ class Address:
         Raises
         ------
         ValueError
-            If it has no bucket.
+            If its scheme is not known, or it has no bucket.
         """
         found = _URI.fullmatch(uri)
         assert found is not None, "not a URI"
         scheme = found["scheme"].lower()
+        if scheme not in SCHEMES:
+            known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+            raise ValueError(f"has an unknown scheme; use a path, or one of {known}")
         whole, _, query = found["rest"].partition("?")
         authority, _, path = whole.partition("/")
         host = authority.rpartition("@")[2]
@@ -79,6 +95,23 @@ class Address:
             name = f"{scheme}://{host}{inner}"
         home = f"{scheme}://{authority}" + (f"?{query}" if query else "")
         return cls(home, inner, name)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __truediv__(self, below: str) -> Address:
+        return self.at(f"{self.path.rstrip('/')}/{below}")
+
+    def at(self, path: str) -> Address:
+        """Return another place in the same filesystem."""
+        start = self.name[: len(self.name) - len(self.path)]
+        return Address(self.home, path, start + path)
+
+    @property
+    def reference(self) -> str:
+        """The URI without user and password, by which others can find the place."""
+        _, mark, query = self.home.partition("?")
+        return f"{self.name}{mark}{query}"
 
     @property
     def filesystem(self) -> fs.FileSystem:
@@ -97,10 +130,104 @@ class Address:
         if bucket and self.filesystem.get_file_info(bucket).type == fs.FileType.NotFound:
             raise ValueError(NO_BUCKET)
 
-    def at(self, path: str) -> Address:
-        """Return another place in the same filesystem."""
-        start = self.name[: len(self.name) - len(self.path)]
-        return Address(self.home, path, start + path)
+    # What follows raises `FolderError` for whatever `explain` explains, except for a file
+    # that is missing.
+
+    def files(self) -> dict[str, Address]:
+        """Return all files below this place by their paths relative to it, sorted by these."""
+        with _explained(self):
+            below = fs.FileSelector(self.path, allow_not_found=True, recursive=True)
+            infos = self.filesystem.get_file_info(below)
+            if not infos:
+                self.check_bucket()
+        start = len(self.path.rstrip("/")) + 1
+        paths = sorted(info.path for info in infos if info.type == fs.FileType.File)
+        return {path[start:]: self.at(path) for path in paths}
+
+    def exists(self) -> bool:
+        """Return whether there is a file at this place, or below it."""
+        return self.size() is not None or bool(self.files())
+
+    def size(self) -> int | None:
+        """Return the size of the file at this place, bytes; None if there is none."""
+        with _explained(self):
+            size: int | None = self.filesystem.get_file_info(self.path).size
+            return size
+
+    @contextmanager
+    def open(self, mode: str = "rb") -> Iterator[pa.NativeFile]:
+        """Open the file at this place for reading it from its beginning to its end."""
+        assert mode == "rb"
+        with (
+            _explained(self),
+            self.filesystem.open_input_file(self.path) as file,
+            pa.BufferedInputStream(file, BUFFER) as stream,
+        ):
+            yield stream
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """Return the text of the file at this place."""
+        with self.open() as stream:
+            content: bytes = stream.read()
+        return content.decode(encoding)
+
+    def write(self, source: BinaryIO) -> None:
+        """Write a file to this place, replacing one that is there."""
+        # Without an argument the suffix of the name would decide about compression.
+        with (
+            _explained(self),
+            self.filesystem.open_output_stream(self.path, compression=None) as stream,
+        ):
+            shutil.copyfileobj(source, stream, BUFFER)
+
+    def delete(self) -> None:
+        """Delete the file at this place, if there is one."""
+        with _explained(self), contextlib.suppress(FileNotFoundError):
+            self.filesystem.delete_file(self.path)
+
+
+def place_of(place: str | Path | Address) -> Path | Address:
+    """Return the place that a path or a URI names.
+
+    Raises
+    ------
+    FolderError
+        If it is a URI that is not understood.
+    """
+    if not isinstance(place, str):
+        return place
+    scheme = scheme_of(place)
+    if scheme is None:
+        return Path(place)
+    try:
+        return Path(local_path(place)) if scheme == "file" else Address.parse(place)
+    except ValueError as error:
+        raise FolderError(place, *explain(error)) from error
+
+
+def local_path(uri: str) -> str:
+    """Return the path that a URI with the scheme ``file`` names.
+
+    Raises
+    ------
+    ValueError
+        If it names another machine.
+    """
+    host, slash, path = uri.partition("://")[2].partition("/")
+    if host not in ("", "localhost") or not slash:
+        raise ValueError("names another machine; write file:///path")
+    return f"/{unquote(path)}"
+
+
+@contextmanager
+def _explained(place: Address) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        fact, hint = explain(error)
+        raise FolderError(place.name, fact, hint) from error
 
 
 @functools.cache
@@ -137,7 +264,7 @@ def explain(error: BaseException) -> tuple[str, str]:
             f"needs Java and Hadoop's libhdfs ({text})",
             "install them, and set JAVA_HOME, HADOOP_HOME and CLASSPATH",
         )
-    return f"cannot be used ({text})", "is the URI right?"
+    return f"cannot be used ({text})", "check the URI and the network"
 
 
 def first_line(error: BaseException) -> str:

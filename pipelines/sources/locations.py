@@ -22,7 +22,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from headrace.pipelines.run.remote import SCHEMES, Address, filesystem, scheme_of
+from headrace.pipelines.run.remote import Address, filesystem, local_path, scheme_of
 from headrace.schemas.errors import UnreadableInputError
 
 _TAGS = ("etag", "generation")
@@ -142,15 +142,9 @@ def find(pattern: str, folder: Path) -> list[Location]:
     if scheme is None:
         found = _find_local(pattern, folder)
     elif scheme == "file":
-        host, slash, path = pattern.partition("://")[2].partition("/")
-        if host not in ("", "localhost") or not slash:
-            raise ValueError("names another machine; write file:///path")
-        found = _find_local(f"/{unquote(path)}", folder)
-    elif scheme in SCHEMES:
-        found = _find_remote(Address.parse(pattern))
+        found = _find_local(local_path(pattern), folder)
     else:
-        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise ValueError(f"has an unknown scheme; use a path, or one of {known}")
+        found = _find_remote(Address.parse(pattern))
     with ThreadPoolExecutor(_REQUESTS) as pool:
         return list(pool.map(Location.found, sorted(found, key=lambda location: location.path)))
 

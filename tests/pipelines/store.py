@@ -17,7 +17,8 @@ KEY, SECRET = "AKIALOOPBACK", "loopbackSECRET"
 
 Fault = Callable[[int, str, str], int | float | None]
 """What is wrong with a request, from its number, method and path: the status of an error that
-it gets instead, seconds by which it is delayed, or nothing."""
+it gets instead, or after it was carried out if negative, seconds by which it is delayed, or
+nothing."""
 
 
 def _sound(number: int, method: str, path: str) -> None:
@@ -57,7 +58,11 @@ class Store:
         if isinstance(wrong, float):
             time.sleep(wrong)
         elif wrong is not None:
-            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            if wrong < 0:
+                list(self.moto(environ, lambda *_: None))
+            else:
+                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            wrong = abs(wrong)
             code = {403: "AccessDenied", 500: "InternalError", 503: "SlowDown"}[wrong]
             body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
             length = str(len(body))
