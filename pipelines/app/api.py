@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -267,18 +267,21 @@ def _replay_elsewhere(
     folder = _work_folder(target) if work is None else Path(work)
     with opened(folder, inputs.files) as place, _unlogged():
         complete = waiting(place)
-        findings: Sequence[str] = ()
+        replayed = None
         if complete is not None and complete.identity == digest_of(identity_of(inputs)):
             announce("the earlier run was complete; its upload is continued")
         else:
             from headrace.pipelines.jobs.replay import replay as run_replay
 
-            findings = run_replay(inputs, place, beam_options, watch, resume, announce).findings
+            replayed = run_replay(inputs, place, beam_options, watch, resume, announce)
         upload(place, target)
     if work is None:
         with contextlib.suppress(OSError):
             folder.rmdir()
-    return replace(load_result(target), findings=tuple(findings))
+    if replayed is None:
+        return load_result(target)
+    summary = Summary.model_validate(replayed.summary)
+    return ReplayResult(target, summary, tuple(replayed.findings))
 
 
 def _work_folder(target: Address) -> Path:

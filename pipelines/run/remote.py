@@ -31,12 +31,18 @@ BUFFER = 4 << 20
 
 NO_BUCKET = "there is no such bucket; check its name, region and endpoint_override"
 
+_GCS_PATIENCE = "retry_limit_seconds=60"
+"""Google's library would repeat a request for a quarter of an hour; Amazon's, for seconds."""
+
 _URI = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<rest>.*)", re.DOTALL)
 _DENIED = re.compile(
     "ACCESS_DENIED|HTTP status 40[13]|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|"
-    "INVALID_CLIENT_TOKEN_ID|EXPIRED_TOKEN|MISSING_AUTHENTICATION_TOKEN|[Pp]ermission denied"
+    "INVALID_CLIENT_TOKEN_ID|EXPIRED_TOKEN|MISSING_AUTHENTICATION_TOKEN|"
+    "PERMISSION_DENIED|UNAUTHENTICATED|[Pp]ermission denied"
 )
-_UNREACHABLE = re.compile("NETWORK_CONNECTION|REQUEST_TIMEOUT|[Cc]ould not connect|resolve host")
+_UNREACHABLE = re.compile(
+    "NETWORK_CONNECTION|REQUEST_TIMEOUT|UNAVAILABLE|[Cc]ould not connect|resolve host"
+)
 _CREDENTIALS = (
     "credentials are taken from where the storage's own tools find them, such as "
     "AWS_ACCESS_KEY_ID or ~/.aws"
@@ -85,16 +91,14 @@ class Address:
         whole, _, query = found["rest"].partition("?")
         authority, _, path = whole.partition("/")
         host = authority.rpartition("@")[2]
-        if scheme in ("s3", "gs"):
-            if not host:
-                raise ValueError(f"has no bucket; write {scheme}://bucket/path")
-            inner = f"{host}/{path}".rstrip("/")
-            name = f"{scheme}://{inner}"
-        else:
+        tail = f"?{query}" if query else ""
+        if scheme == "hdfs":
             inner = f"/{path}".rstrip("/") or "/"
-            name = f"{scheme}://{host}{inner}"
-        home = f"{scheme}://{authority}" + (f"?{query}" if query else "")
-        return cls(home, inner, name)
+            return cls(f"{scheme}://{authority}/{tail}", inner, f"{scheme}://{host}{inner}")
+        if not host:
+            raise ValueError(f"has no bucket; write {scheme}://bucket/path")
+        inner = f"{host}/{path}".rstrip("/")
+        return cls(f"{scheme}://{authority}{tail}", inner, f"{scheme}://{inner}")
 
     def __str__(self) -> str:
         return self.name
@@ -233,6 +237,8 @@ def _explained(place: Address) -> Iterator[None]:
 @functools.cache
 def filesystem(home: str) -> fs.FileSystem:
     """Return the filesystem of a URI without a path, always the same one."""
+    if home.startswith("gs://") and "retry_limit_seconds=" not in home:
+        home += ("&" if "?" in home else "?") + _GCS_PATIENCE
     return fs.FileSystem.from_uri(home)[0]
 
 

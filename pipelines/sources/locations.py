@@ -48,7 +48,7 @@ class Location:
     home
         URI of the filesystem, empty for the local one. It may have credentials.
     version
-        What identifies its contents: size, time of change, and tag if there is one.
+        What identifies its contents: size, time of change, and tags if there are any.
     partitions
         Columns that its folders give, ``date=2026-01-01``, and their values; None is null.
     """
@@ -92,7 +92,7 @@ class Location:
             If it cannot be opened.
         """
         with self.filesystem.open_input_file(self.inner) as file:
-            if self._version(file.metadata()) != self.version:
+            if self._version(file) != self.version:
                 raise UnreadableInputError.changed(self.path)
             yield file
 
@@ -104,15 +104,17 @@ class Location:
     def found(self) -> Location:
         """Return the location with the version that the file has now."""
         if self.local:
-            return replace(self, version=self._version({}))
+            return replace(self, version=self._version())
         with self.filesystem.open_input_file(self.inner) as file:
-            return replace(self, version=self._version(file.metadata()))
+            return replace(self, version=self._version(file))
 
-    def _version(self, metadata: dict[str, bytes] | None) -> tuple[Any, ...]:
-        """Return size, time of change, and what an object store calls the version."""
-        about = {name.lower(): value.decode() for name, value in (metadata or {}).items()}
+    def _version(self, file: pa.NativeFile | None = None) -> tuple[Any, ...]:
+        metadata = {} if file is None else file.metadata() or {}
+        about = {name.lower(): value.decode() for name, value in metadata.items()}
+        if file is not None and any(tag in about for tag in _TAGS):
+            return file.size(), *(about.get(name) for name in ("last-modified", *_TAGS))
         info = self.filesystem.get_file_info(self.inner)
-        return info.size, info.mtime_ns, *(about[tag] for tag in _TAGS if tag in about)
+        return info.size, info.mtime_ns
 
 
 @functools.cache

@@ -318,11 +318,27 @@ def test_what_cannot_be_found_is_said_in_one_line(tmp_path, store, path, fault, 
     assert "\n" not in str(refused.value)
 
 
-def test_an_endpoint_that_cannot_be_reached_is_said_in_one_line(tmp_path, store):
+@pytest.mark.parametrize(
+    "path",
+    [
+        "s3://logs/x.csv?scheme=http&region=us-east-1&endpoint_override=127.0.0.1:1",
+        "gs://anonymous@logs/x.csv?scheme=http&endpoint_override=127.0.0.1:1&retry_limit_seconds=1",
+    ],
+)
+def test_an_endpoint_that_cannot_be_reached_is_said_in_one_line(tmp_path, store, path):
     """After some seconds of trying."""
-    query = store.query.rpartition(":")[0] + ":1"
-    config = configure(tmp_path, "s3://logs/x", query)
+    config = configure(tmp_path, path, impressions="")
     with pytest.raises(headrace.ConfigError) as refused:
         headrace.validate(config)
-    assert "impressions.path: cannot be reached (When " in str(refused.value)
+    assert "impressions.path: cannot be reached (" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_request_that_is_not_answered_is_repeated(log, uploaded, store):
+    """After three seconds, though the server would answer in the end."""
+    silent = itertools.count()
+    store.fault = lambda number, method, path: (
+        20.0 if method == "GET" and "clicks" in path and next(silent) == 0 else None
+    )
+    headrace.validate(uploaded)
+    assert next(silent) > 1
