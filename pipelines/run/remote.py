@@ -261,6 +261,8 @@ def explain(error: BaseException) -> tuple[str, str]:
         return fact, hint
     if isinstance(error, FileNotFoundError):
         return "does not exist", ""
+    if isinstance(error, OSError) and error.filename is not None:  # of this machine
+        return f"cannot be read ({error.strerror})", ""
     if _DENIED.search(text):
         return "access is denied", _CREDENTIALS
     if _UNREACHABLE.search(text):

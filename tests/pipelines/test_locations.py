@@ -11,6 +11,7 @@ import pytest
 
 import headrace
 from headrace.learners.registry import ALGORITHMS
+from headrace.pipelines.run.remote import NO_BUCKET, explain
 from headrace.pipelines.sources.inputs import resolve
 from headrace.pipelines.sources.locations import matches
 from tests.pipelines.rows import START as S
@@ -256,3 +257,24 @@ def test_a_uri_that_cannot_be_used_is_refused(tmp_path, path, said):
         names(configure(tmp_path, path))
     assert f"impressions.path: {said}" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (ValueError("has no bucket; write it"), ("has no bucket", "write it")),
+        (FileNotFoundError(2, "no such file"), ("does not exist", "")),
+        (
+            PermissionError(13, "Permission denied", "/x"),
+            ("cannot be read (Permission denied)", ""),
+        ),
+        (OSError("AWS Error NO_SUCH_BUCKET during X"), tuple(NO_BUCKET.split("; "))),
+        (OSError("Lost\nand more"), ("cannot be used (Lost)", "check the URI and the network")),
+    ],
+)
+def test_an_error_of_a_filesystem_becomes_a_fact_and_a_hint(error, meaning):
+    """In one line, and about credentials only if they are wrong."""
+    assert explain(error) == meaning
+    for text in ("AWS Error ACCESS_DENIED during", "AWS Error SIGNATURE_DOES_NOT_MATCH", "403 x"):
+        denied = explain(OSError(text))[0] == "access is denied"
+        assert denied is text.startswith("AWS")
