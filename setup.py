@@ -38,6 +38,7 @@ setup(
         "test": [
             "hypothesis>=6.100",
             "mmh3>=5",
+            "moto[server]>=5",
             "pandas>=2.2",
             "polars>=1",
             "pytest>=8",

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
+
+_USER = re.compile(r"(?<=://)(?:[^/@\s]*@|(?![^/@:\s]*:\d+/)[^/@:\s]*:[^@\s]*@)")
+"""User and password of a URI, also if a slash in the password is not encoded."""
+
+_QUERY = re.compile(r"(\w://[^\s?'\"]*)\?[^\s'\"]*")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with its URIs as they may be shown: without user, password and query.
+
+    Examples
+    --------
+    >>> without_secrets("s3://KEY:SECRET@bucket/logs/*.csv?region=eu-west-1")
+    's3://bucket/logs/*.csv'
+    """
+    return _QUERY.sub(r"\1", _USER.sub("", text))
 
 
 class HeadraceError(Exception):
     """Base of all errors that Headrace raises deliberately; catch it to catch any of them."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_secrets(message))
 
 
 class ConfigError(HeadraceError):
@@ -40,7 +60,7 @@ class ConfigError(HeadraceError):
         self.file = str(file)
         self.key = key
         self.fact = fact
-        self.value = value
+        self.value = without_secrets(value) if isinstance(value, str) else value
         self.hint = hint
         where = f"{self.file}: {key}: " if key else f"{self.file}: "
         got = "" if value is None else f" (got {value!r})"
@@ -74,6 +94,22 @@ class UnreadableInputError(HeadraceError):
         return cls(
             f"{source}: unreadable after record {offset} ({cause}); "
             "the file is truncated or corrupt: restore it and run the same command again"
+        )
+
+    @classmethod
+    def lost(cls, source: str, offset: int, cause: str) -> UnreadableInputError:
+        """Name the file of another machine, the last record that could be read, and why."""
+        return cls(
+            f"{source}: cannot be read after record {offset} ({cause}); "
+            "run the same command again, with --resume to continue"
+        )
+
+    @classmethod
+    def changed(cls, source: str) -> UnreadableInputError:
+        """Name a file that is not the one any more that was found when the run began."""
+        return cls(
+            f"{source}: has changed since the run began; "
+            "run the same command again when nothing writes to it"
         )
 
 
@@ -132,7 +168,7 @@ class PathError(HeadraceError):
     """
 
     def __init__(self, path: str | Path, fact: str, hint: str) -> None:
-        self.path, self.fact, self.hint = str(path), fact, hint
+        self.path, self.fact, self.hint = without_secrets(str(path)), fact, hint
         super().__init__(f"{self.path}: {fact}; {hint}")
 
 

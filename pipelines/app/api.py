@@ -6,7 +6,11 @@ exception: while a replay runs, it notes an interrupt (Ctrl-C) before passing it
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +19,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from headrace.learners.registry import ALGORITHMS, Algorithms, parameter_models
 from headrace.pipelines.jobs.generate import Generated, Traffic, write_traffic
+from headrace.pipelines.jobs.identity import digest_of, identity_of
 from headrace.pipelines.jobs.validation import Validation
 from headrace.pipelines.jobs.validation import validate as validate_inputs
 from headrace.pipelines.run.board import Board
-from headrace.pipelines.run.disk import writing
+from headrace.pipelines.run.disk import files_under, writing
 from headrace.pipelines.run.folder import opened
+from headrace.pipelines.run.remote import Address, place_of
 from headrace.pipelines.run.seal import SEAL, SUMMARY, Verified
 from headrace.pipelines.run.seal import verify as verify_result
+from headrace.pipelines.run.upload import check_target, upload, waiting
 from headrace.pipelines.sources.inputs import Inputs, resolve
 from headrace.pipelines.sources.preview import preview
 from headrace.schemas.config.durations import parse_duration
@@ -102,14 +109,15 @@ class ReplayResult:
     Parameters
     ----------
     out
-        The folder of the result.
+        The folder of the result: a `Path`, or, of a result elsewhere, an address that is
+        joined with ``/`` as a path is, and is its URI as text.
     summary
         The contents of ``summary.json``.
     findings
         What in the logs needs attention, a sentence each.
     """
 
-    out: Path
+    out: Path | Address
     summary: Summary
     findings: tuple[str, ...]
 
@@ -143,30 +151,34 @@ class ReplayResult:
     @property
     def joined(self) -> dict[str, ds.Dataset]:
         """Actions with their impressions, by stream; empty without ``join.joined``."""
-        return {path.name: _dataset(path) for path in sorted((self.out / "joined").glob("*"))}
+        names = self.summary.joined.actions if self.summary.joined is not None else ()
+        return {name: _dataset(self.out / "joined" / name) for name in sorted(names)}
 
     @property
-    def models(self) -> dict[str, Path]:
+    def models(self) -> dict[str, Path | Address]:
         """Folder of the model of each learner; `load_model` reads it."""
         learners = self.summary.learners.items()
         return {name: self.out / learner.model.path for name, learner in learners}
 
     @property
-    def report(self) -> Path:
+    def report(self) -> Path | Address:
         """The report, an HTML page."""
         return self.out / "report.html"
 
 
-def _dataset(folder: Path) -> ds.Dataset:
+def _dataset(folder: Path | Address) -> ds.Dataset:
     import pyarrow.dataset as ds
 
+    if isinstance(folder, Address):
+        return ds.dataset(folder.path, format="parquet", filesystem=folder.filesystem)
     return ds.dataset(folder, format="parquet")
 
 
 def replay(
     config: Configuration,
-    out: str | Path,
+    out: str | Path | Address,
     *,
+    work: str | Path | None = None,
     resume: bool = False,
     watch: Callable[[Board], None] = _ignore,
     announce: Callable[[str], None] = _ignore,
@@ -181,7 +193,11 @@ def replay(
         What to replay, and how.
     out
         Folder to write to: new, empty, or with an earlier result, which is replaced when
-        the run is complete and stays as it is if the run fails.
+        the run is complete and stays as it is if the run fails. If it is elsewhere, such as
+        ``s3://bucket/result``, the complete result is uploaded to there.
+    work
+        With such a place, the folder of this machine in which the run works; by default one
+        for each place, in the user's folder for caches.
     resume
         Whether to continue from the last checkpoint of an unfinished run, if there is one.
     watch
@@ -203,7 +219,7 @@ def replay(
         If the run fails, also if the operating system refuses something.
     """
     inputs = _resolve(config, algorithms)
-    return replay_inputs(inputs, Path(out), resume, watch, announce, beam_options)
+    return replay_inputs(inputs, place_of(out), work, resume, watch, announce, beam_options)
 
 
 @contextmanager
@@ -219,7 +235,8 @@ def _unlogged() -> Iterator[None]:
 
 def replay_inputs(
     inputs: Inputs,
-    out: Path,
+    out: Path | Address,
+    work: str | Path | None,
     resume: bool,
     watch: Callable[[Board], None],
     announce: Callable[[str], None],
@@ -227,6 +244,11 @@ def replay_inputs(
 ) -> ReplayResult:
     """Replay a configuration that was resolved against its logs, see `replay`."""
     preview(inputs)
+    if isinstance(out, Address):
+        return _replay_elsewhere(inputs, out, work, resume, watch, announce, beam_options)
+    if work is not None:
+        fact = "is not used, since the result is written to this machine"
+        raise FolderError(work, fact, "leave --work out")
     # Lock the folder first: importing Beam takes seconds, and a second run must be refused
     # immediately.
     with opened(out, inputs.files) as place, _unlogged():
@@ -235,6 +257,47 @@ def replay_inputs(
         replayed = run_replay(inputs, place, beam_options, watch, resume, announce)
     summary = Summary.model_validate(replayed.summary)
     return ReplayResult(out, summary, tuple(replayed.findings))
+
+
+def _replay_elsewhere(
+    inputs: Inputs,
+    target: Address,
+    work: str | Path | None,
+    resume: bool,
+    watch: Callable[[Board], None],
+    announce: Callable[[str], None],
+    beam_options: Sequence[str],
+) -> ReplayResult:
+    """Replay in a folder of this machine, and upload the result."""
+    for log in inputs.logs:
+        if log.path.startswith(f"{target}/"):
+            fact = f"holds an input of the replay ({log.path})"
+            raise FolderError(target.name, fact, "choose another place")
+    check_target(target)
+    folder = _work_folder(target) if work is None else Path(work)
+    with opened(folder, inputs.files) as place, _unlogged():
+        complete = waiting(place)
+        replayed = None
+        if complete is not None and complete.identity == digest_of(identity_of(inputs)):
+            announce("the earlier run was complete; its upload is continued")
+        else:
+            from headrace.pipelines.jobs.replay import replay as run_replay
+
+            replayed = run_replay(inputs, place, beam_options, watch, resume, announce)
+        upload(place, target)
+    if work is None:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    if replayed is None:
+        return load_result(target)
+    summary = Summary.model_validate(replayed.summary)
+    return ReplayResult(target, summary, tuple(replayed.findings))
+
+
+def _work_folder(target: Address) -> Path:
+    """Return the folder in which runs for one target work: always the same one."""
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(caches, "headrace", hashlib.sha256(target.name.encode()).hexdigest()[:16])
 
 
 def study_windows(
@@ -287,7 +350,7 @@ def study_windows(
     return measure_windows(inputs, limit, coverage, watch)
 
 
-def verify(out: str | Path) -> Verified:
+def verify(out: str | Path | Address) -> Verified:
     """Compare every file of a result with its seal.
 
     Returns
@@ -300,19 +363,19 @@ def verify(out: str | Path) -> Verified:
     FolderError
         If the folder is not that of a result.
     """
-    folder = Path(out)
-    if not folder.is_dir():
+    folder = place_of(out)
+    if isinstance(folder, Path) and not folder.is_dir():
         raise FolderError(folder, "is not a folder", "name the --out folder of a replay")
     try:
         return verify_result(folder)
     except FileNotFoundError:
         fact = f"has no {SEAL}"
         hint = "replay again: the folder is not the result of a replay, or is unfinished"
-        raise FolderError(folder, fact, hint) from None
+        raise FolderError(str(folder), fact, hint) from None
 
 
 def generate(
-    out: str | Path,
+    out: str | Path | Address,
     *,
     impressions: int = 200_000,
     rate: int = 100,
@@ -325,7 +388,8 @@ def generate(
     Parameters
     ----------
     out
-        Folder to write to: new, empty, or of an earlier log.
+        Folder to write to: new, empty, or of an earlier log. It may be elsewhere, such as
+        ``s3://bucket/log``; the configuration then names its files by URI.
     impressions, rate, seed, clean
         See `headrace.pipelines.jobs.generate.Traffic`.
     form
@@ -341,24 +405,44 @@ def generate(
     for name, number in (("impressions", impressions), ("rate", rate)):
         if number < 1:
             raise ArgumentError(name, number, "must be 1 or more", "2,000 are enough for a look")
-    folder = Path(out)
+    folder = place_of(out)
     check_folder(folder)
-    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    names = list(folder.files()) if isinstance(folder, Address) else _names_in(folder)
     if names and "truth.json" not in names:
         fact = f"holds files, but no log of `headrace generate` ({', '.join(names[:3])})"
-        raise FolderError(folder, fact, "choose another folder")
+        raise FolderError(str(folder), fact, "choose another folder")
     traffic = Traffic(impressions=impressions, rate=rate, seed=seed, clean=clean)
-    with writing(folder):
-        return write_traffic(traffic, folder, form)
+    with written_to(folder) as local, writing(local):
+        if isinstance(folder, Address):
+            return write_traffic(traffic, local, form, lambda name: (folder / name).reference)
+        return write_traffic(traffic, local, form)
 
 
-def check_folder(out: Path) -> None:
+def _names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+@contextmanager
+def written_to(place: Path | Address) -> Iterator[Path]:
+    """Yield a folder to write files to, and upload them at the end if `place` is elsewhere."""
+    if isinstance(place, Path):
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
+        yield Path(scratch)
+        for name, path in files_under(Path(scratch)).items():
+            with path.open("rb") as file:
+                (place / name).write(file)
+
+
+def check_folder(out: Path | Address) -> None:
     """Raise `FolderError` if there is a file where an output folder should be."""
-    if out.exists() and not out.is_dir():
-        raise FolderError(out, "is not a folder", "choose a folder")
+    there = out.size() is not None if isinstance(out, Address) else out.exists()
+    if there and not (isinstance(out, Path) and out.is_dir()):
+        raise FolderError(str(out), "is not a folder", "choose a folder")
 
 
-def load_result(out: str | Path) -> ReplayResult:
+def load_result(out: str | Path | Address) -> ReplayResult:
     """Return the result in a folder, without findings: only its report has these.
 
     Raises
@@ -366,10 +450,10 @@ def load_result(out: str | Path) -> ReplayResult:
     FolderError
         If the folder has no result.
     """
-    folder = Path(out)
+    folder = place_of(out)
     try:
         text = (folder / SUMMARY).read_text(encoding="utf-8")
     except OSError:
         hint = "name the --out folder of a replay"
-        raise FolderError(folder, f"has no {SUMMARY}", hint) from None
+        raise FolderError(str(folder), f"has no {SUMMARY}", hint) from None
     return ReplayResult(folder, Summary.model_validate_json(text), ())

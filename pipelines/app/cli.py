@@ -80,7 +80,13 @@ def _parser() -> argparse.ArgumentParser:
         "Options for Beam may follow after --.",
     )
     replay.add_argument("config", type=Path, metavar="CONFIG.toml")
-    replay.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    replay.add_argument(
+        "--out", required=True, metavar="DIR", help="folder to write to, or a URI such as s3://..."
+    )
+    replay.add_argument(
+        "--work", type=Path, metavar="DIR",
+        help="with a URI: the folder to work in until the result is uploaded",
+    )  # fmt: skip
     replay.add_argument("--shards", type=_positive, metavar="N", help="instead of join.shards")
     replay.add_argument(
         "--batch-rows", type=_positive, metavar="N", help="instead of replay.batch_rows"
@@ -107,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         help="compare every file of a result with its seal",
         description="Compare every file of a result with seal.json: size, checksum, rows.",
     )
-    verify.add_argument("folder", type=Path, metavar="DIR", help="the --out of a replay")
+    verify.add_argument("folder", metavar="DIR", help="the --out of a replay")
 
     windows = commands.add_parser(
         "windows",
@@ -124,9 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         "--coverage", type=_share, default=0.95, metavar="SHARE",
         help="the part of the actions that the window should catch (0.95)",
     )  # fmt: skip
-    windows.add_argument(
-        "--out", type=Path, metavar="DIR", help="write windows.html and windows.json there"
-    )
+    windows.add_argument("--out", metavar="DIR", help="write windows.html and windows.json there")
 
     generate = commands.add_parser(
         "generate",
@@ -134,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Generate impressions and clicks with known click probabilities, "
         "and a configuration to replay them with.",
     )
-    generate.add_argument("--out", type=Path, required=True, metavar="DIR")
+    generate.add_argument("--out", required=True, metavar="DIR")
     generate.add_argument("--impressions", type=_positive, default=200_000, metavar="N")
     generate.add_argument(
         "--rate", type=_positive, default=100, metavar="N", help="impressions a second (100)"

@@ -6,11 +6,13 @@ import argparse
 import json
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 from headrace.monitoring.ending import what_stayed_open
 from headrace.pipelines.app import api
 from headrace.pipelines.run.disk import writing
+from headrace.pipelines.run.remote import place_of
 from headrace.pipelines.sources.inputs import Inputs, resolve
 from headrace.schemas.config.durations import format_duration
 
@@ -27,6 +29,7 @@ def _load(options: argparse.Namespace) -> Inputs:
 
 def replay(options: argparse.Namespace) -> int:
     """Replay logs, showing progress and a closing table unless ``--quiet``."""
+    out = place_of(options.out)
     inputs = _load(options)
     quiet_beam()
     from headrace.pipelines.app.display import closing_table, watching
@@ -37,7 +40,7 @@ def replay(options: argparse.Namespace) -> int:
 
     with watching(inputs, quiet=options.quiet) as watch:
         result = api.replay_inputs(
-            inputs, options.out, options.resume, watch, announce, options.beam_options
+            inputs, out, options.work, options.resume, watch, announce, options.beam_options
         )
     summary = result.summary.model_dump(mode="json")
     refused = [] if options.allow_invalid else result.mostly_invalid
@@ -45,7 +48,7 @@ def replay(options: argparse.Namespace) -> int:
         # First, because a table of outcomes below would hide it.
         print(f"headrace: {sentence}; --allow-invalid accepts it", file=sys.stderr)
     if not options.quiet:
-        closing_table(summary, result.findings, options.out)
+        closing_table(summary, result.findings, out)
     elif not result.summary.samples.rows and (opened := what_stayed_open(summary)):
         # Silent success with an empty result would mislead.
         print(f"headrace: no sample has left: {opened}", file=sys.stderr)
@@ -54,9 +57,10 @@ def replay(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Compare every file of a result with its seal; return 1 if one differs."""
-    verified = api.verify(options.folder)
+    folder = place_of(options.folder)
+    verified = api.verify(folder)
     for problem in verified.problems:
-        print(f"{options.folder}: {problem}")
+        print(f"{folder}: {problem}")
     if verified.problems:
         return 1
     print(f"{verified.files:,} files, {verified.rows:,} rows: good")
@@ -84,28 +88,30 @@ def windows(options: argparse.Namespace) -> int:
     from headrace.pipelines.app.display import counting, windows_page, windows_table
     from headrace.pipelines.jobs.windows import as_json
 
-    if options.out is not None:
-        api.check_folder(options.out)
+    out = None if options.out is None else place_of(options.out)
+    if out is not None:
+        api.check_folder(out)
     with counting() as watch:
         measured = api.study_windows(
             options.config, longest=options.longest, coverage=options.coverage, watch=watch
         )
     pages = windows_page(measured, options.coverage)
     windows_table(pages)
-    if options.out is not None:
+    if out is not None:
         text = json.dumps(as_json(measured), indent=2) + "\n"
-        with writing(options.out):
-            options.out.mkdir(parents=True, exist_ok=True)
-            (options.out / "windows.json").write_text(text, encoding="utf-8")
-            (options.out / "windows.html").write_text(render_windows(pages), encoding="utf-8")
-        print(f"page      {options.out / 'windows.html'}")
+        with api.written_to(out) as folder, writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "windows.json").write_text(text, encoding="utf-8")
+            (folder / "windows.html").write_text(render_windows(pages), encoding="utf-8")
+        print(f"page      {out / 'windows.html'}")
     return 0
 
 
 def generate(options: argparse.Namespace) -> int:
     """Generate a traffic log, and print the command that replays it."""
+    out = place_of(options.out)
     written = api.generate(
-        options.out,
+        out,
         impressions=options.impressions,
         rate=options.rate,
         seed=options.seed,
@@ -116,5 +122,9 @@ def generate(options: argparse.Namespace) -> int:
         f"{written.impressions:,} impressions and {written.clicks:,} clicks over "
         f"{format_duration(written.duration // 1_000_000 * 1_000_000)} of event time"
     )
-    print(f"next: headrace replay {options.out / 'headrace.toml'} --out {options.out / 'out'}")
+    config, result = out / "headrace.toml", out / "out"
+    if isinstance(out, Path):
+        print(f"next: headrace replay {config} --out {result}")
+    else:
+        print(f"next: fetch {config}, then headrace replay headrace.toml --out out")
     return 0

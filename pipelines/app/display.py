@@ -25,6 +25,7 @@ from headrace.monitoring.report.page import WindowsOf
 from headrace.pipelines.jobs.validation import Validation
 from headrace.pipelines.jobs.windows import Measured
 from headrace.pipelines.run.board import Board
+from headrace.pipelines.run.remote import Address
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import Preview
 from headrace.schemas.config.durations import format_duration
@@ -40,8 +41,12 @@ def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
     if quiet:
         yield lambda board: None
         return
-    # Parquet files state their rows; text files would have to be read to count them.
-    rows = [_rows(log.path) if log.format == "parquet" else None for log in inputs.logs]
+    # Parquet files state their rows; text files would have to be read to count them, and
+    # asking another machine would delay the start.
+    rows = [
+        _rows(log.path) if log.format == "parquet" and log.location.local else None
+        for log in inputs.logs
+    ]
     total = sum(count for count in rows if count is not None) if None not in rows else None
     progress = Progress(
         SpinnerColumn(),
@@ -95,7 +100,7 @@ def _rows(path: str) -> int:
     return int(pq.read_metadata(path).num_rows)
 
 
-def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path) -> None:
+def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path | Address) -> None:
     """Print the results of a replay: outcomes, samples, learners, findings."""
     console = Console()
     table = Table(

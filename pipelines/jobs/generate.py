@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +78,12 @@ class Generated:
     duration: int
 
 
-def write_traffic(traffic: Traffic, folder: Path, form: str = "parquet") -> Generated:
+def write_traffic(
+    traffic: Traffic,
+    folder: Path,
+    form: str = "parquet",
+    named: Callable[[str], str] = lambda name: name,
+) -> Generated:
     """Write impressions, clicks, ``truth.json`` and a configuration to `folder`.
 
     Parameters
@@ -89,6 +95,8 @@ def write_traffic(traffic: Traffic, folder: Path, form: str = "parquet") -> Gene
     form
         ``parquet``; or ``text`` for ``impressions.csv.gz`` and
         ``clicks.jsonl.zst``, with broken lines unless the log is clean.
+    named
+        How the configuration names a file of the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(traffic.seed)
@@ -128,7 +136,7 @@ def write_traffic(traffic: Traffic, folder: Path, form: str = "parquet") -> Gene
         "log_loss": loss / traffic.impressions,
     }
     (folder / "truth.json").write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8")
-    (folder / "headrace.toml").write_text(_configuration(*names), encoding="utf-8")
+    (folder / "headrace.toml").write_text(_configuration(*map(named, names)), encoding="utf-8")
     return Generated(rows, clicked.num_rows, end - START)
 
 

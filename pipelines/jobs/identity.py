@@ -10,6 +10,7 @@ from typing import Any
 
 from headrace.joiner.journal.shardjournal import LAYOUT_VERSION
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.sources.locations import Location
 from headrace.pipelines.training.state import TRAINING_LAYOUT
 from headrace.schemas.errors import UnreadableInputError
 
@@ -25,11 +26,11 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
 
     A file is identified by its real path, however it is spelled, by size and time of
     change, and by a checksum of its head and tail, because a copy that keeps times may
-    have other contents of equal size.
+    have other contents of equal size. An object in a store has an ETag for that.
     """
     config = inputs.config.model_dump(mode="json")
     config["replay"].pop("checkpoint")
-    files = {os.path.realpath(log.path): _ends(Path(log.path)) for log in inputs.logs}
+    files = {log.location.key: _version(log.location) for log in inputs.logs}
     layout = {"checkpoint": _LAYOUT, "join": LAYOUT_VERSION, "training": TRAINING_LAYOUT}
     return {"layout": layout, "config": config, "files": files}
 
@@ -37,6 +38,10 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
 def digest_of(identity: dict[str, Any]) -> str:
     """Return the SHA-256 of an identity, as hexadecimal digits."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _version(location: Location) -> list[Any]:
+    return _ends(Path(location.inner)) if location.local else list(location.version)
 
 
 def _ends(path: Path) -> list[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from headrace.learners.features import FeatureEncoder
 from headrace.learners.learner import Learner, probability
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.learners.snapshot import load_snapshot
+from headrace.pipelines.run.remote import Address, place_of
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
 from headrace.schemas.config.models import FeaturesConfig, SamplingConfig
 from headrace.schemas.errors import SnapshotError, TableError
@@ -140,14 +143,14 @@ def _type(name: str) -> pa.DataType | None:
     return None
 
 
-def load_model(path: str | Path, algorithms: Algorithms = ALGORITHMS) -> Model:
+def load_model(path: str | Path | Address, algorithms: Algorithms = ALGORITHMS) -> Model:
     """Read a model that a replay published.
 
     Parameters
     ----------
     path
         Its folder, ``model/NAME/snapshot-N`` of a result, or a folder above with no other
-        model in it.
+        model in it; also of a result elsewhere, such as ``s3://bucket/result/model/click``.
     algorithms
         The algorithms that it may have.
 
@@ -156,7 +159,9 @@ def load_model(path: str | Path, algorithms: Algorithms = ALGORITHMS) -> Model:
     SnapshotError
         If there is no model, or more than one; if it is damaged or of an unknown version.
     """
-    folder = Path(path)
+    folder = place_of(path)
+    if isinstance(folder, Address):
+        return _fetched(folder, algorithms)
     if not (folder / "manifest.json").exists():
         found = sorted(inner.parent for inner in folder.glob("**/manifest.json"))
         if len(found) != 1:
@@ -168,3 +173,18 @@ def load_model(path: str | Path, algorithms: Algorithms = ALGORITHMS) -> Model:
         (folder,) = found
     learner, manifest = load_snapshot(folder, algorithms)
     return Model(learner, manifest)
+
+
+def _fetched(place: Address, algorithms: Algorithms) -> Model:
+    with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
+        for name, source in place.files().items():
+            # Of a whole result all but the models would be fetched in vain.
+            if "manifest.json" in name or "arrays.arrow" in name:
+                path = Path(scratch, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with source.open() as stream, path.open("wb") as file:
+                    shutil.copyfileobj(stream, file)
+        try:
+            return load_model(scratch, algorithms)
+        except SnapshotError as error:
+            raise SnapshotError(str(error).replace(scratch, str(place))) from error

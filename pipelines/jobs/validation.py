@@ -85,7 +85,7 @@ def validate(inputs: Inputs) -> Validation:
             )  # fmt: skip
         logs, events = inputs.logs_of(stream.number), stream.events
         key = {name: logs[0].schema.field(name).type for name in events.key}
-        size = sum(log.size for log in logs)
+        size = sum(log.location.size for log in logs)
         streams.append(
             StreamValidation(
                 stream.name, len(logs), logs[0].format, size, key, events.time.column,
@@ -93,7 +93,10 @@ def validate(inputs: Inputs) -> Validation:
             )
         )  # fmt: skip
     log = try_replay(inputs)
-    warnings = [*_warnings(streams), *_invalid(streams, log), *diagnose(log, OF_FIRST_RECORDS)]
+    warnings = [
+        *inputs.warnings, *_warnings(streams), *_invalid(streams, log),
+        *diagnose(log, OF_FIRST_RECORDS),
+    ]  # fmt: skip
     return Validation(tuple(streams), tuple(warnings))
 
 

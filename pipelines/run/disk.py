@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+from headrace.pipelines.run.remote import Address
 from headrace.schemas.errors import OutputError
 
 
@@ -27,15 +28,22 @@ def write_text(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def describe(path: Path) -> dict[str, Any]:
+def describe(path: Path | Address) -> dict[str, Any]:
     """Return what identifies a file's contents: ``bytes``, its size, and their ``sha256``."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"bytes": file.tell(), "sha256": digest}
+        size = path.size() if isinstance(path, Address) else file.tell()
+        return {"bytes": size, "sha256": digest}
 
 
-def files_under(folder: Path) -> dict[str, Path]:
+@overload
+def files_under(folder: Path) -> dict[str, Path]: ...
+@overload
+def files_under(folder: Address) -> dict[str, Address]: ...
+def files_under(folder: Path | Address) -> dict[str, Path] | dict[str, Address]:
     """Return all files below a folder by their paths relative to it, sorted by these."""
+    if isinstance(folder, Address):
+        return folder.files()
     found = {}
     for where, _, names in os.walk(folder):
         for name in names:

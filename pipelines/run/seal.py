@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.pipelines.run.disk import describe, files_under, writing
+from headrace.pipelines.run.remote import Address
 from headrace.pipelines.run.signing import read_signed, write_signed
 from headrace.schemas.errors import SealError
 
@@ -85,7 +86,7 @@ def write_seal(
         write_signed(folder / SEAL, {**content, "files": dict(sorted(files.items()))})
 
 
-def read_seal(path: Path) -> Seal:
+def read_seal(path: Path | Address) -> Seal:
     """Read a seal.
 
     Raises
@@ -100,19 +101,19 @@ def read_seal(path: Path) -> Seal:
     except FileNotFoundError:
         raise
     except ValueError as error:
-        raise SealError(path, f"is damaged ({error})", _HINT) from error
+        raise SealError(str(path), f"is damaged ({error})", _HINT) from error
     if content.get("format") != _FORMAT:
         got = content.get("format")
-        raise SealError(path, f"is of another version (got format {got!r})", _HINT)
+        raise SealError(str(path), f"is of another version (got format {got!r})", _HINT)
     for name in content["files"]:
         pure = PurePosixPath(name)
         # Files that a seal names may be deleted, so none may be outside of its folder.
         if pure.is_absolute() or ".." in pure.parts or pure.as_posix() != name:
-            raise SealError(path, f"names a file of another folder (got {name!r})", _HINT)
+            raise SealError(str(path), f"names a file of another folder (got {name!r})", _HINT)
     return Seal(content["run"], content["identity"], content["files"])
 
 
-def verify(folder: Path) -> Verified:
+def verify(folder: Path | Address) -> Verified:
     """Compare every file of a result with the seal, and the summary with the samples.
 
     Raises
@@ -139,13 +140,13 @@ def verify(folder: Path) -> Verified:
     return Verified(len(seal.files), sum(rows.values()), problems)
 
 
-def compare(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
+def compare(folder: Path | Address, files: Mapping[str, dict[str, Any]]) -> list[str]:
     """Compare files with their entries in an inventory; return a sentence for each that differs."""
     problems = ((name, _compare(folder / name, noted)) for name, noted in files.items())
     return [f"{name} {problem}" for name, problem in problems if problem is not None]
 
 
-def strangers(folder: Path, seal: Seal, tops: tuple[str, ...] = ()) -> list[str]:
+def strangers(folder: Path | Address, seal: Seal, tops: tuple[str, ...] = ()) -> list[str]:
     """Find files inside the folders of a result that do not belong to it.
 
     Files whose name, or that of a folder above, begins with ``.`` or ``_`` are left out:
@@ -159,7 +160,11 @@ def strangers(folder: Path, seal: Seal, tops: tuple[str, ...] = ()) -> list[str]
         More names of folders or files to look at.
     """
     found = []
-    for top in sorted({*tops, *(name.partition("/")[0] for name in seal.files)}):
+    looked_at = sorted({*tops, *(name.partition("/")[0] for name in seal.files)})
+    if isinstance(folder, Address):
+        inside = [name for name in folder.files() if name.partition("/")[0] in looked_at]
+        return [name for name in inside if name not in seal.files and not _is_skipped(name)]
+    for top in looked_at:
         path = folder / top
         if path.is_symlink() or path.is_file():
             found += [top] if top not in seal.files else []
@@ -173,15 +178,23 @@ def _is_skipped(name: str) -> bool:
     return any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
 
 
-def _compare(path: Path, noted: dict[str, Any]) -> str | None:
+def _rows(path: Path | Address) -> int:
+    if isinstance(path, Address):
+        return int(pq.read_metadata(path.path, filesystem=path.filesystem).num_rows)
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _compare(path: Path | Address, noted: dict[str, Any]) -> str | None:
     """Return what is wrong with a file, in words that follow its name."""
     try:
-        size = path.stat().st_size
+        size = path.size() if isinstance(path, Address) else path.stat().st_size
+        if size is None:
+            return "is missing"
         if size != noted["bytes"]:
             return f"has another size (sealed with {noted['bytes']:,} bytes, got {size:,})"
         if describe(path)["sha256"] != noted["sha256"]:
             return "has other contents than when it was sealed"
-        if "rows" in noted and (rows := pq.read_metadata(path).num_rows) != noted["rows"]:
+        if "rows" in noted and (rows := _rows(path)) != noted["rows"]:
             return f"has another number of rows (sealed with {noted['rows']:,}, got {rows:,})"
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"

@@ -7,15 +7,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+from headrace.pipelines.run.remote import Address
+
 _OWN = "sha256"
 
 
 def write_signed(path: Path, content: dict[str, Any]) -> None:
     """Write JSON to a file, with the checksum of `content` as one more key."""
-    path.write_text(_text(content), encoding="utf-8")
+    path.write_text(signed(content), encoding="utf-8")
 
 
-def read_signed(path: Path) -> dict[str, Any]:
+def signed(content: dict[str, Any]) -> str:
+    """Return the text that `write_signed` writes."""
+    return json.dumps({**content, _OWN: _digest(content)}, indent=1) + "\n"
+
+
+def read_signed(path: Path | Address) -> dict[str, Any]:
     """Return the content that `write_signed` wrote.
 
     Raises
@@ -38,13 +45,9 @@ def read_signed(path: Path) -> dict[str, Any]:
         raise ValueError("it has no checksum")
     if content.pop(_OWN) != _digest(content):
         raise ValueError("its checksum does not match")
-    if text != _text(content):
+    if text != signed(content):
         raise ValueError("its formatting was changed")
     return content
-
-
-def _text(content: dict[str, Any]) -> str:
-    return json.dumps({**content, _OWN: _digest(content)}, indent=1) + "\n"
 
 
 def _digest(content: dict[str, Any]) -> str:

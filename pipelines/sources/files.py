@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.pipelines.run.remote import explain
+from headrace.pipelines.sources.locations import Location
 from headrace.pipelines.sources.source import Chunk
 from headrace.pipelines.sources.textfiles import read_lines
 from headrace.schemas.errors import UnreadableInputError
@@ -28,11 +31,8 @@ class LogFile:
         Number among all files, in order of stream and path.
     stream
         Number of its stream.
-    path
-        Path to open it by.
-    name
-        Its path relative to the folder of the configuration, or absolute if the
-        configuration gives an absolute path.
+    location
+        Where it lies.
     format
         ``parquet``, ``csv`` or ``jsonl``.
     header
@@ -41,23 +41,32 @@ class LogFile:
         Delimiter of a CSV file, and the character around fields, if any.
     schema
         The columns to read, with the types in which they are carried.
-    size
-        Size of the file, bytes.
     notation
         How values are written, and what becomes of those that do not fit their column.
+    constants
+        Columns that its folders give, of which each record has the same value.
     """
 
     number: int
     stream: int
-    path: str
-    name: str
+    location: Location
     format: str
     header: tuple[str, ...]
     delimiter: str
     quote: str
     schema: pa.Schema
-    size: int
     notation: Notation = PLAIN
+    constants: Mapping[str, pa.Scalar] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its name in dead letters."""
+        return self.location.name
+
+    @property
+    def path(self) -> str:
+        """Path to open it by; of a file elsewhere its URI, as it may be shown."""
+        return self.location.path
 
     def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
         """Read the file; chunks are cut as if `skip` were 0.
@@ -65,21 +74,51 @@ class LogFile:
         Raises
         ------
         UnreadableInputError
-            If the file is truncated or corrupt; names the last record that could be read.
+            If the file has changed, is truncated or corrupt, or cannot be reached any more;
+            names the last record that could be read.
         """
         position = 0
         read = self._read_parquet if self.format == "parquet" else self._read_text
         try:
             for chunk in read(rows, skip):
                 position = chunk.end
-                yield chunk
+                yield self._completed(chunk)
+            # Whatever was read since it was opened may be of another file under its name.
+            self.location.check()
         except (OSError, EOFError, pa.ArrowInvalid) as error:
-            raise UnreadableInputError.at(self.path, position, error) from error
+            with contextlib.suppress(OSError):
+                self.location.check()
+            raise self._unreadable(position, error) from error
+
+    def _unreadable(self, position: int, error: Exception) -> UnreadableInputError:
+        elsewhere = isinstance(error, OSError) and not self.location.local
+        if elsewhere or isinstance(error, FileNotFoundError):
+            return UnreadableInputError.lost(self.path, position, explain(error)[0])
+        return UnreadableInputError.at(self.path, position, error)
+
+    @property
+    def _own(self) -> pa.Schema:
+        """The columns to read from the file itself."""
+        return pa.schema([field for field in self.schema if field.name not in self.constants])
+
+    def _completed(self, chunk: Chunk) -> Chunk:
+        """Add the columns that folders give."""
+        if not self.constants:
+            return chunk
+        batch = chunk.records.batch
+        columns = [
+            pa.repeat(self.constants[name], batch.num_rows)
+            if name in self.constants
+            else batch.column(name)
+            for name in self.schema.names
+        ]
+        whole = pa.RecordBatch.from_arrays(columns, schema=self.schema)
+        return replace(chunk, records=replace(chunk.records, batch=whole))
 
     def _read_parquet(self, rows: int, skip: int) -> Iterator[Chunk]:
-        decoder = ColumnDecoder(self.schema, self.notation)
+        decoder = ColumnDecoder(self._own, self.notation)
         position = 0
-        with open_parquet(self.path) as file:
+        with open_parquet(self.location) as file:
             # A reader over several row groups keeps what it has read of each until its end.
             for group in range(file.num_row_groups):
                 end = position + file.metadata.row_group(group).num_rows
@@ -87,7 +126,7 @@ class LogFile:
                     position = end
                     continue
                 for batch in file.iter_batches(
-                    batch_size=rows, row_groups=[group], columns=self.schema.names
+                    batch_size=rows, row_groups=[group], columns=decoder.schema.names
                 ):
                     end = position + batch.num_rows
                     yield Chunk(position, end, decoder.decode(batch, position))
@@ -96,14 +135,12 @@ class LogFile:
     def _read_text(self, rows: int, skip: int) -> Iterator[Chunk]:
         decoder: CsvDecoder | JsonDecoder
         if self.format == "csv":
-            decoder = CsvDecoder(
-                self.header, self.schema, self.delimiter, self.notation, self.quote
-            )
+            decoder = CsvDecoder(self.header, self._own, self.delimiter, self.notation, self.quote)
         else:
-            decoder = JsonDecoder(self.schema, self.notation)
+            decoder = JsonDecoder(self._own, self.notation)
         headers = 1 if self.format == "csv" else 0
         # A line has about a hundred bytes.
-        for lines in read_lines(self.path, chunk=min(max(rows * 100, 1 << 16), 4 << 20)):
+        for lines in read_lines(self.location, chunk=min(max(rows * 100, 1 << 16), 4 << 20)):
             first = lines.first - headers
             lines = Lines(0, lines.lines[headers:]) if first < 0 else Lines(first, lines.lines)
             if lines.lines:
@@ -113,6 +150,14 @@ class LogFile:
                 yield Chunk(lines.first, end, decoder.decode(lines))
 
 
-def open_parquet(path: str) -> pq.ParquetFile:
+@contextlib.contextmanager
+def open_parquet(location: Location) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file; INT96 timestamps become microseconds, which any year fits."""
-    return pq.ParquetFile(path, coerce_int96_timestamp_unit="us")
+    with (
+        location.open() as source,
+        # Columns that lie side by side come with one request.
+        pq.ParquetFile(
+            source, pre_buffer=not location.local, coerce_int96_timestamp_unit="us"
+        ) as file,
+    ):
+        yield file

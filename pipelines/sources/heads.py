@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
-import glob
-import os
 from pathlib import Path
 
 import pyarrow as pa
 
+from headrace.pipelines.run.remote import explain, first_line, scheme_of
 from headrace.pipelines.sources.files import open_parquet
+from headrace.pipelines.sources.locations import Location, find
 from headrace.pipelines.sources.textfiles import first_lines
 from headrace.schemas.config.models import StreamConfig
-from headrace.schemas.errors import ConfigError
+from headrace.schemas.errors import ConfigError, without_secrets
+from headrace.schemas.records.decoding import misfit
 from headrace.schemas.records.eventing import EventPlan, TimePlan, parse_times
 from headrace.schemas.records.events import RESERVED_PREFIX
 from headrace.schemas.records.jsonlines import infer_json_columns
+from headrace.schemas.records.notation import Notation
 from headrace.schemas.records.paths import Columns
+from headrace.schemas.records.values import parse_text
 from headrace.schemas.types import (
     JSON,
     carried_type,
@@ -69,82 +72,101 @@ class Head:
 
     def __init__(self, file: str, key: str, stream: StreamConfig) -> None:
         self.file, self.key, self.stream = file, key, stream
-        self.names = self._expand()
-        self.paths = list(self.names)
+        self.warnings: list[str] = []
+        self.files = self._find()
         self.format = stream.format or self._guess_format()
-        self.headers: dict[str, tuple[str, ...]] = {}
+        self.headers: dict[Location, tuple[str, ...]] = {}
         self.clashes: dict[str, ConfigError] = {}
-        files = {path: self._read_columns(path) for path in self.paths}
-        found = self._declared(self._union(files), files)
+        self.inside = {file: self._read_columns(file) for file in self.files}
+        found = self._declared(self._union())
         self.json = frozenset(name for name, kind in found.items() if kind == JSON)
         self.empty = frozenset(name for name, kind in found.items() if pa.types.is_null(kind))
         self.columns = {
             name: pa.string() if name in self.json or name in self.empty else kind
             for name, kind in found.items()
         }
-        nested = {name for columns in files.values() for name in columns.nested}
+        nested = {name for columns in self.inside.values() for name in columns.nested}
         self.own = [name for name in found if name not in nested
-                    or any(name in columns.own for columns in files.values())]  # fmt: skip
+                    or any(name in columns.own for columns in self.inside.values())]  # fmt: skip
 
-    def _expand(self) -> dict[str, str]:
-        """Return the files by path, each with its name, in order of path."""
+    def _find(self) -> list[Location]:
+        """Return the files in order of path, each once, or its records would count twice."""
+        found = [
+            (file, pattern)
+            for pattern in dict.fromkeys(self.stream.path)
+            for file in self._find_one(pattern)
+        ]
+        once: dict[tuple[str, str], tuple[Location, str]] = {}
+        repeated = []
+        for file, pattern in sorted(found, key=lambda pair: pair[0].path):
+            first, of = once.setdefault((file.home, file.key), (file, pattern))
+            if first.path != file.path:
+                repeated.append(f"{first.name} and {file.name} are one file")
+            elif of != pattern:
+                repeated.append(f"{of} and {pattern} both name {file.name}")
+        if repeated:
+            more = f" (and {len(repeated) - 1:,} more are like this)" if repeated[1:] else ""
+            fact = f"{self.key}.path: {repeated[0]}, which is read once{more}"
+            self.warnings.append(without_secrets(fact))
+        return [file for file, _ in once.values()]
+
+    def _find_one(self, pattern: str) -> list[Location]:
         folder = Path(self.file).parent
-        names: dict[str, str] = {}
-        for pattern in self.stream.path:
-            full = str(folder / pattern)
-            found = [full] if Path(full).is_file() else glob.glob(full, recursive=True)
-            found = [path for path in found if Path(path).is_file()]
-            if not found:
-                raise self.error(
-                    "path", "no such file", pattern, f"paths are relative to {folder.resolve()}"
-                )
-            absolute = Path(pattern).is_absolute()
-            for path in found:
-                names[path] = path if absolute else os.path.relpath(path, folder)
-        # A file with several names is read once, or its records would count twice.
-        once: dict[str, str] = {}
-        for path in sorted(names):
-            once.setdefault(os.path.realpath(path), path)
-        return {path: names[path] for path in once.values()}
+        try:
+            found = find(pattern, folder)
+        except (OSError, ValueError) as error:
+            fact, hint = explain(error)
+            raise self.error("path", fact, pattern, hint) from error
+        if not found:
+            hint = "to read a folder, write folder/*"
+            if scheme_of(pattern) is None:
+                hint = f"paths are relative to {folder.resolve()}"
+            raise self.error("path", "no such file", pattern, hint)
+        return found
 
     def _guess_format(self) -> str:
         formats: dict[str, str] = {}
-        for path in self.paths:
-            suffixes = [s for s in Path(path.lower()).suffixes if s not in (".gz", ".zst")]
+        for file in self.files:
+            suffixes = [s for s in Path(file.path.lower()).suffixes if s not in (".gz", ".zst")]
             name = suffixes[-1] if suffixes else ""
             if name not in _FORMATS:
                 raise self.error(
-                    "path", "the file's name does not show its format", path,
+                    "path", "the file's name does not show its format", file.path,
                     'set format = "parquet", "csv" or "jsonl"',
                 )  # fmt: skip
-            formats.setdefault(_FORMATS[name], self.names[path])
+            formats.setdefault(_FORMATS[name], file.name)
         if len(formats) > 1:
             found = " and ".join(f"{name} is {form}" for form, name in formats.items())
             hint = "name files of one format, or set format"
             raise self.error("path", f"matches files of several formats ({found})", hint=hint)
         return next(iter(formats))
 
-    def _read_columns(self, path: str) -> Columns:
-        """Return the columns of one file; none if it is empty."""
+    def _read_columns(self, file: Location) -> Columns:
+        """Return the columns of one file, and those that its folders give it."""
         try:
             if self.format == "jsonl":
-                return infer_json_columns(first_lines(path, _HEAD_LINES))
-            if self.format == "parquet":
-                with open_parquet(path) as parquet:
-                    schema = parquet.schema_arrow
+                columns = infer_json_columns(first_lines(file, _HEAD_LINES))
+            elif self.format == "parquet":
+                with open_parquet(file) as parquet:
+                    columns = self._of_schema(file, parquet.schema_arrow)
             else:
-                schema = pa.schema([(name, pa.string()) for name in self._csv_header(path)])
+                header = [(name, pa.string()) for name in self._csv_header(file)]
+                columns = self._of_schema(file, pa.schema(header))
         except UnicodeError as error:
-            raise self.error("path", str(error), path, "save it as UTF-8") from error
+            raise self.error("path", str(error), file.path, "save it as UTF-8") from error
         except (OSError, pa.ArrowInvalid, EOFError) as error:
-            raise self.error("path", f"cannot be read ({error})", path) from error
+            fact = f"cannot be read ({first_line(error)})"
+            raise self.error("path", fact, file.path) from error
+        return columns
+
+    def _of_schema(self, file: Location, schema: pa.Schema) -> Columns:
         for name in schema.names:
             if schema.names.count(name) > 1:
-                raise self.error("path", f"has two columns {name}", path, "rename one of them")
+                raise self.error("path", f"has two columns {name}", file.path, "rename one of them")
         return Columns.of(schema)
 
-    def _csv_header(self, path: str) -> tuple[str, ...]:
-        head = first_lines(path, 1)
+    def _csv_header(self, file: Location) -> tuple[str, ...]:
+        head = first_lines(file, 1)
         text = head[0].decode("utf-8-sig", "replace") if head else ""
         try:
             (names,) = csv.reader(
@@ -156,40 +178,40 @@ class Head:
         except csv.Error as error:
             fact = f"has a header line that is not CSV ({error})"
             hint = "lines must end with \\n or \\r\\n"
-            raise self.error("path", fact, self.names[path], hint) from error
-        self.headers[path] = tuple(name.strip() for name in names)
-        return self.headers[path]
+            raise self.error("path", fact, file.name, hint) from error
+        self.headers[file] = tuple(name.strip() for name in names)
+        return self.headers[file]
 
-    def _union(self, files: dict[str, Columns]) -> dict[str, pa.DataType]:
+    def _union(self) -> dict[str, pa.DataType]:
         """Return the columns of all files together; types that differ widen."""
         found: dict[str, pa.DataType] = {}
-        first: dict[str, str] = {}
-        for path, columns in files.items():
-            for name, kind in columns.all.items():
+        first: dict[str, Location] = {}
+        for file, columns in self.inside.items():
+            # What a folder says is text, until a type is declared.
+            folders = {name: pa.string() for name, _ in self.partitions_of(file)}
+            for name, kind in {**columns.all, **folders}.items():
                 kind = carried_type(kind)
                 before = found.setdefault(name, kind)
-                first.setdefault(name, path)
+                first.setdefault(name, file)
                 wide = widened(before, kind)
                 if wide is not None:
                     found[name] = wide
                 elif name not in self.stream.types:
-                    clash = self._clash(name, {first[name]: before, path: kind})
-                    if name in columns.own:
+                    clash = self._clash(name, {first[name]: before, file: kind})
+                    if name not in columns.nested:
                         raise clash
                     self.clashes.setdefault(name, clash)
         return {name: kind for name, kind in found.items() if name not in self.clashes}
 
-    def _clash(self, name: str, kinds: dict[str, pa.DataType]) -> ConfigError:
+    def _clash(self, name: str, kinds: dict[Location, pa.DataType]) -> ConfigError:
         (one, this), (other, that) = kinds.items()
         fact = (
-            f"column {name} is {type_name(this)} in {self.names[one]} and {type_name(that)} in "
-            f"{self.names[other]}"
+            f"column {name} is {type_name(this)} in {one.name} and {type_name(that)} in "
+            f"{other.name}"
         )
         return self.error("path", fact, hint=f"declare its type in {self.key}.types")
 
-    def _declared(
-        self, found: dict[str, pa.DataType], files: dict[str, Columns]
-    ) -> dict[str, pa.DataType]:
+    def _declared(self, found: dict[str, pa.DataType]) -> dict[str, pa.DataType]:
         """Return the columns with the types that are declared."""
         declared = {name: parse_type(kind) for name, kind in self.stream.types.items()}
         needed = {*self.stream.key, self.stream.time.column}
@@ -198,17 +220,20 @@ class Head:
         if not found and self.format == "jsonl":
             fact = "has no line that is a JSON object, so its columns are not known"
             hint = f"declare key and time in {self.key}.types"
-            raise self.error("path", fact, self.paths[0], hint)
+            raise self.error("path", fact, self.files[0].path, hint)
         if not found:
-            raise self.error("path", "is empty and has no header line", self.paths[0])
+            raise self.error("path", "is empty and has no header line", self.files[0].path)
         for name, kind in declared.items():
-            written = {path: carried_type(columns.all[name]) for path, columns in files.items()
-                       if name in columns.all}  # fmt: skip
-            unread = [path for path, found in written.items() if not readable(found, kind)]
+            written = {
+                file: carried_type(columns.all[name])
+                for file, columns in self.inside.items()
+                if name in columns.all
+            }
+            unread = [file for file, own in written.items() if not readable(own, kind)]
             # A few values that are all wrong are a whole file of JSON, but no reason to stop.
             if unread and (self.format != "jsonl" or len(unread) == len(written)):
-                path = unread[0]
-                fact = f"column {name} is {type_name(written[path])} in {self.names[path]}"
+                file = unread[0]
+                fact = f"column {name} is {type_name(written[file])} in {file.name}"
                 hint = f'that cannot be read as {type_name(kind)}; "json" keeps anything'
                 raise self.error(f"types.{name}", fact, self.stream.types[name], hint)
         # A column that first lines of JSON do not have may come later.
@@ -217,9 +242,37 @@ class Head:
                 raise self.error(f"types.{name}", "no such column", name, columns_hint(found))
         return {**found, **declared}
 
-    def header_of(self, path: str) -> tuple[str, ...]:
+    def header_of(self, file: Location) -> tuple[str, ...]:
         """Return the column names in the header line of a CSV file; none for other formats."""
-        return self.headers.get(path, ())
+        return self.headers.get(file, ())
+
+    def partitions_of(self, file: Location) -> list[tuple[str, str | None]]:
+        """Return the columns that a file has from its folders, since it has none of that name."""
+        return [item for item in file.partitions if item[0] not in self.inside[file].own]
+
+    def constants_of(
+        self, file: Location, schema: pa.Schema, notation: Notation
+    ) -> dict[str, pa.Scalar]:
+        """Return the values of these columns, with the types of a schema that has some of them.
+
+        Raises
+        ------
+        ConfigError
+            If a value is not of its type.
+        """
+        constants = {}
+        for name, text in self.partitions_of(file):
+            if name not in schema.names:
+                continue
+            kind = schema.field(name).type
+            column = pa.array([text if text is None else text.encode()], pa.binary())
+            values, bad = parse_text(column, kind, notation)
+            if bad.any():
+                fact = f"the folder {name}={text} is {misfit(kind)}, of {file.name}"
+                hint = f"declare another type in {self.key}.types"
+                raise self.error(f"types.{name}", fact, text, hint)
+            constants[name] = values[0]
+        return constants
 
     def check_columns(self, plan: EventPlan) -> None:
         """Check that the columns named in the stream's table exist and have usable types.

@@ -37,6 +37,8 @@ class Inputs:
         All files, by number.
     join, train
         The plans of join and learners.
+    warnings
+        What can be read but is probably a mistake, a sentence each.
     """
 
     config: Config
@@ -44,12 +46,14 @@ class Inputs:
     logs: tuple[LogFile, ...]
     join: JoinPlan
     train: TrainPlan
+    warnings: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files that are read: the configuration and the logs."""
+        """All files of this machine that are read: the configuration and the logs."""
         own = Path(self.config.file)  # a mapping is of no file
-        return (*([own] if own.exists() else []), *(Path(log.path) for log in self.logs))
+        logs = (Path(log.location.inner) for log in self.logs if log.location.local)
+        return (*([own] if own.exists() else []), *logs)
 
     def logs_of(self, stream: int) -> list[LogFile]:
         """Return the files of a stream, at least one, in order of path."""
@@ -112,16 +116,17 @@ def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
     logs: list[LogFile] = []
     for stream, head in zip(streams, heads, strict=True):
         schema = head.read_schema(stream.events, numeric if stream.number == IMPRESSIONS else set())
-        for path, name in head.names.items():
+        for location in head.files:
             logs.append(
                 LogFile(
-                    len(logs), stream.number, path, name, head.format, head.header_of(path),
-                    head.stream.delimiter, head.stream.quote, schema, Path(path).stat().st_size,
-                    stream.notation,
+                    len(logs), stream.number, location, head.format, head.header_of(location),
+                    head.stream.delimiter, head.stream.quote, schema, stream.notation,
+                    head.constants_of(location, schema, stream.notation),
                 )
             )  # fmt: skip
     join = join_plan(config, heads, carried, len(logs))
     check_sample_names(file, join)
     check_sampling(file, join.sampling, logs[0].schema)
     train = train_plan(config, algorithms)
-    return Inputs(config, streams, tuple(logs), join, train)
+    warnings = tuple(warning for head in heads for warning in head.warnings)
+    return Inputs(config, streams, tuple(logs), join, train, warnings)

@@ -4,45 +4,56 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import PurePath
 
 import pyarrow as pa
 
+from headrace.pipelines.sources.locations import Location
 from headrace.schemas.records.decoding import Lines
 
 _CHUNK = 4 << 20
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
-def _open(path: str) -> pa.NativeFile:
-    suffix = path[path.rfind(".") :].lower() if "." in path else ""
-    return pa.input_stream(path, compression=_COMPRESSIONS.get(suffix))
+@contextmanager
+def _opened(file: Location) -> Iterator[pa.NativeFile]:
+    suffix = PurePath(file.path).suffix.lower()
+    with file.open() as source:
+        # Decompressing asks for 64 kB at a time: too little for a request each.
+        buffered = source if file.local else pa.BufferedInputStream(source, _CHUNK)
+        with pa.input_stream(buffered, compression=_COMPRESSIONS.get(suffix)) as stream:
+            yield stream
 
 
-def first_lines(path: str, most: int) -> list[bytes]:
-    """Return the first lines of a file: at most `most`, and about 64 kB of them.
+def first_lines(file: Location, most: int) -> list[bytes]:
+    """Return the first lines of a file: at most `most`, and about 4 MB of them.
 
     Raises
     ------
     UnicodeError
         If the file is UTF-16: no line of it could be decoded.
     """
-    for lines in read_lines(path, chunk=1 << 16):
+    first: list[bytes] = []
+    for lines in read_lines(file, chunk=1 << 16):
         if lines.lines[0].startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise UnicodeError("is UTF-16")
         if b"\0" in lines.lines[0]:
             raise UnicodeError("has NUL bytes, as UTF-16 has")
-        return lines.lines[:most]
-    return []
+        first += lines.lines
+        if len(first) >= most or sum(map(len, first)) > _CHUNK:
+            break
+    return first[:most]
 
 
 def read_lines(
-    path: str, chunk: int = _CHUNK, on_bytes: Callable[[int], None] = lambda size: None
+    file: Location, chunk: int = _CHUNK, on_bytes: Callable[[int], None] = lambda size: None
 ) -> Iterator[Lines]:
     """Read a file as lines, a chunk at a time.
 
     Parameters
     ----------
-    path
+    file
         A file; ``.gz`` and ``.zst`` are decompressed.
     chunk
         How many (decompressed) bytes to read at a time.
@@ -57,7 +68,7 @@ def read_lines(
     """
     number = 0
     rest = b""
-    with _open(path) as stream:
+    with _opened(file) as stream:
         while True:
             data = stream.read(chunk)
             on_bytes(len(data))

@@ -23,6 +23,7 @@ from pydantic import (
     SerializeAsAny,
     SerializerFunctionWrapHandler,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_serializer,
     model_validator,
@@ -38,6 +39,7 @@ from headrace.schemas.config.durations import (
     parse_duration,
 )
 from headrace.schemas.config.predicates import Predicate
+from headrace.schemas.errors import without_secrets
 from headrace.schemas.types import parse_type
 
 
@@ -119,7 +121,8 @@ ColumnType = Annotated[str, AfterValidator(_type)]
 class Model(BaseModel):
     """Base of the configuration models: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    # A path may hold a password, which must not show in an error either.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, hide_input_in_errors=True)
 
 
 class TimeConfig(Model):
@@ -157,7 +160,7 @@ class TimeConfig(Model):
 class StreamConfig(Model):
     """One input stream: its files, join key and event time."""
 
-    path: Names = Field(min_length=1)
+    path: Names = Field(min_length=1, repr=False)
     key: Columns = Field(min_length=1)
     time: TimeConfig
     order: Literal["sorted", "sort"] = "sorted"
@@ -170,6 +173,10 @@ class StreamConfig(Model):
     bad_values: Literal["null", "reject"] = "null"
     null_values: Names | None = None
     complete_until: Moment | None = None
+
+    @field_serializer("path", when_used="json")
+    def _without_secrets(self, path: tuple[str, ...]) -> list[str]:
+        return [without_secrets(pattern) for pattern in path]
 
     @field_validator("delimiter")
     @classmethod

@@ -39,3 +39,26 @@ def replay(tmp_path, capsys):
         return Outcome(tmp_path / "out", printed.out)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def s3_server():
+    from tests.pipelines.store import Store
+
+    store = Store()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def store(s3_server, monkeypatch):
+    """An S3 server with empty buckets, and the credentials for it where AWS looks for them."""
+    from tests.pipelines.store import KEY, SECRET
+
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3_server.clear()
+    return s3_server

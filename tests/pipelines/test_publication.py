@@ -16,7 +16,7 @@ from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, _check_fil
 from headrace.pipelines.run.disk import files_under
 from headrace.pipelines.run.place import Place
 from headrace.pipelines.run.publication import publish, recover
-from headrace.pipelines.run.seal import SEAL, SUMMARY, verify, write_seal
+from headrace.pipelines.run.seal import SEAL, SUMMARY, read_seal, verify, write_seal
 from headrace.pipelines.run.spill import Spill
 from headrace.pipelines.sinks.parquet import ParquetFolder
 from headrace.pipelines.sources.blocks import Blocks
@@ -98,6 +98,13 @@ class Scene:
                 found.add((where, name, stat.st_ino, stat.st_size))
         return found
 
+    def is_committed(self):
+        """Return whether the new result is being published, or has been."""
+        if self.place.publishing.exists():
+            return True
+        seal = self.place.out / SEAL
+        return seal.exists() and read_seal(seal).run == "new"
+
     def check_reader(self):
         """Check that a reader finds one whole result under final names, or no seal."""
         if (self.place.out / SEAL).exists():
@@ -164,8 +171,10 @@ def kill_everywhere(folder, over, every):
         code, _ = kills.run_traced(lambda: publish(scene.place), kill_at=stop)
         assert code == -9 or (code == 0 and stop > stops - 5)
         scene.check_reader()
+        committed = scene.is_committed()
         undone.append(not scene.check_recovered())
-    assert undone == sorted(undone, reverse=True), "a published result was lost"
+        # Not by number of the stop: calls for memory differ a little from run to run.
+        assert undone[-1] is not committed, "a published result was lost"
     assert undone[0]
     assert not undone[-1]
     return len(undone), sum(undone)

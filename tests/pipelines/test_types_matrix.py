@@ -177,8 +177,10 @@ def tables(folder, role, kind):
     return written(folder, role, AsParquet(kind), kind)
 
 
-def as_text(kind):
+def as_text(how, kind):
     """Return how a value of a type is written."""
+    if how.name in ("timestamp", "decimal"):
+        return {"timestamp": "2026-01-01 00:00:01.000000Z", "decimal": "1.250000000"}[how.name]
     if kind in TEXT or kind in BYTES or kind in NESTED:
         return "v1"
     array = pa.array([MAKERS[kind](1)], kind)
@@ -228,8 +230,7 @@ def written(folder, role, how, kind):
         elif role == "slice":
             config["monitor"] = {"slices": ["c"]}
         elif role == "rate":
-            text = as_text(kind) + ("Z" if how.name == "timestamp" else "")
-            rate = {"default": 0.5, "column": "c", "values": {text: 0.2}}
+            rate = {"default": 0.5, "column": "c", "values": {as_text(how, kind): 0.2}}
             config["sampling"] = {"negative_rate": rate}
         elif role == "keep":
             config["sampling"] = {"negative_rate": 0.5, "keep": "c == 1"}
