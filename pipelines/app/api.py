@@ -369,6 +369,8 @@ def verify(out: str | Path | Address) -> Verified:
     try:
         return verify_result(folder)
     except FileNotFoundError:
+        if isinstance(folder, Address):
+            folder.files()  # says so if there is no such bucket
         fact = f"has no {SEAL}"
         hint = "replay again: the folder is not the result of a replay, or is unfinished"
         raise FolderError(str(folder), fact, hint) from None

@@ -100,7 +100,7 @@ class Head:
         repeated = []
         for file, pattern in sorted(found, key=lambda pair: pair[0].path):
             first, of = once.setdefault((file.home, file.key), (file, pattern))
-            if first.path != file.path:
+            if first.name != file.name:
                 repeated.append(f"{first.name} and {file.name} are one file")
             elif of != pattern:
                 repeated.append(f"{of} and {pattern} both name {file.name}")

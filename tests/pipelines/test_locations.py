@@ -154,6 +154,11 @@ def test_a_file_that_is_named_twice_is_read_once_and_validate_says_so(tmp_path):
         "impressions.path: imp-1.csv and imp-2.csv are one file, which is read once",
     )
     assert samples(config, tmp_path / "out") == {"a": ()}
+    (tmp_path / "sub").mkdir()
+    config = configure(tmp_path, ["imp-1.csv", "sub/../imp-1.csv"])
+    assert headrace.validate(config).warnings == (
+        "impressions.path: imp-1.csv and sub/../imp-1.csv both name imp-1.csv, which is read once",
+    )
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])

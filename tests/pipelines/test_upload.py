@@ -265,6 +265,12 @@ def test_verify_finds_every_object_that_differs(config, store, capsys):
     store.put("results/a b/seal.json", tree["seal.json"].replace(b"1", b"2", 1))
     assert main(["verify", uri]) == 1
     assert "seal.json is damaged" in capsys.readouterr().out
+    for place, said in (
+        ("results/none", "has no seal.json"),
+        ("none/x", "there is no such bucket"),
+    ):
+        assert main(["verify", store.uri(place)]) == 2
+        assert f"s3://{place}: {said}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
