@@ -16,7 +16,7 @@ from headrace.schemas.errors import ConfigError, without_secrets
 from headrace.schemas.records.decoding import misfit
 from headrace.schemas.records.eventing import EventPlan, TimePlan, parse_times
 from headrace.schemas.records.events import RESERVED_PREFIX
-from headrace.schemas.records.jsonlines import infer_json_columns
+from headrace.schemas.records.jsonhead import infer_columns
 from headrace.schemas.records.notation import Notation
 from headrace.schemas.records.paths import Columns
 from headrace.schemas.records.values import parse_text
@@ -145,7 +145,7 @@ class Head:
         """Return the columns of one file, and those that its folders give it."""
         try:
             if self.format == "jsonl":
-                columns = infer_json_columns(first_lines(file, _HEAD_LINES))
+                columns = infer_columns(first_lines(file, _HEAD_LINES))
             elif self.format == "parquet":
                 with open_parquet(file) as parquet:
                     columns = self._of_schema(file, parquet.schema_arrow)

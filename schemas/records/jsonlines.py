@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import bisect
 import json
 import math
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -17,11 +15,10 @@ import pyarrow as pa
 from headrace.schemas.records.decoding import Fitted, Lines, Records, Reject, as_records
 from headrace.schemas.records.events import Reason
 from headrace.schemas.records.notation import PLAIN, Notation
-from headrace.schemas.records.paths import Columns, look_up
+from headrace.schemas.records.paths import look_up
 from headrace.schemas.records.values import fit_all, without_nulls
-from headrace.schemas.types import JSON
 
-_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding a line may raise; the last if it is nested deeply."""
 
 
@@ -49,7 +46,7 @@ class JsonDecoder:
             if not all(lines.lines):
                 raise msgspec.DecodeError("empty line")
             typed = self._columns(lines.lines)
-        except _BROKEN:
+        except BROKEN:
             return self._decode_each(lines)
         return self._as_records(lines, np.arange(len(lines.lines)), typed, {}, [])
 
@@ -71,11 +68,11 @@ class JsonDecoder:
                 if self._is_typed(line):
                     typed.append(line)
                 else:
-                    others[at] = _any_object(line)
+                    others[at] = any_object(line)
                 good.append(at)
-            except _NotAnObjectError:
+            except NotAnObjectError:
                 rejects.append(lines.reject(at, Reason.WRONG_TYPE, "not a JSON object"))
-            except _BROKEN as error:
+            except BROKEN as error:
                 detail = str(error) if line else "empty line"
                 rejects.append(lines.reject(at, Reason.UNDECODABLE, detail))
         numbers = np.array(good, np.int64)
@@ -85,7 +82,7 @@ class JsonDecoder:
         """Return whether a line is an object of which all values have the expected types."""
         try:
             self.decoders[0].decode(line)
-        except _BROKEN:
+        except BROKEN:
             return False
         return True
 
@@ -229,20 +226,26 @@ def _levels(schema: pa.Schema, json_columns: Collection[str]) -> Iterator[_Level
         left = both
 
 
-class _NotAnObjectError(Exception):
+class NotAnObjectError(Exception):
     """A line is JSON, but not an object."""
 
 
-def _any_object(line: bytes) -> dict[str, Any]:
-    """Decode a line whatever types it has, with null for numbers that are none or too large."""
+def any_object(line: bytes) -> dict[str, Any]:
+    """Decode a line whatever types it has, with null for numbers that are none or too large.
+
+    Raises
+    ------
+    NotAnObjectError, or one of `BROKEN`
+        If it is no object.
+    """
     try:
         value = msgspec.json.decode(line)
-    except _BROKEN:
+    except BROKEN:
         value = _finite(line)
         if value is None:
             raise
     if not isinstance(value, dict):
-        raise _NotAnObjectError
+        raise NotAnObjectError
     return value
 
 
@@ -284,7 +287,7 @@ def _text_at(line: bytes, record: dict[str, Any], name: str) -> str | None:
         for part in path:
             raw = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])[part]
         return _text_of(raw)
-    except _BROKEN:
+    except BROKEN:
         return json.dumps(value, ensure_ascii=False)
 
 
@@ -312,107 +315,3 @@ def _json_type(kind: pa.DataType) -> Any:
     if pa.types.is_binary(kind):
         return bytes | None
     return str | None
-
-
-def infer_json_columns(lines: Iterable[bytes]) -> Columns:
-    """Infer columns from the first lines of a file; broken lines are ignored.
-
-    A column has the type of most of its values, because a log can have wrong
-    lines at its head too. Numbers are float64 if one has a fraction, else int64, or uint64 if
-    one needs that, or text if one needs even more; a column of nulls is text; objects, and
-    lists of objects or lists, are JSON. The fields of objects are nested columns.
-    """
-    kinds: dict[Path, Counter[str]] = {}
-    for line in lines:
-        try:
-            record = msgspec.json.decode(line)
-        except _BROKEN:
-            continue
-        if isinstance(record, dict):
-            _count(record, (), kinds)
-    columns = Columns({}, {})
-    objects: set[Path] = {()}
-    for path, counts in kinds.items():
-        if path[:-1] in objects:
-            most = _most(counts)
-            if most == "object":
-                objects.add(path)
-            (columns.nested if path[1:] else columns.own)[".".join(path)] = _type_of(most)
-    for name in columns.own.keys() & columns.nested.keys():
-        del columns.nested[name]
-    return columns
-
-
-Path = tuple[str, ...]
-
-
-def _count(record: dict[str, Any], above: Path, kinds: dict[Path, Counter[str]]) -> None:
-    """Count the kinds of all values of an object by path, an object before what is in it."""
-    for name, value in record.items():
-        if above and "." in name:
-            continue  # no path leads there
-        counts = kinds.setdefault((*above, name), Counter())
-        if value is not None:
-            counts[_kind_of(value)] += 1
-        if isinstance(value, dict):
-            _count(value, (*above, name), kinds)
-
-
-def _kind_of(value: Any) -> str:
-    """Name the kind of a value, of a list that of its items."""
-    if isinstance(value, bool | float | str):
-        return type(value).__name__
-    if isinstance(value, int):
-        return "below zero" if -(2**63) <= value < 0 else _SIZES[bisect.bisect(_BOUNDS, value)]
-    if isinstance(value, dict):
-        return "object"
-    items = Counter(_kind_of(item) for item in value if item is not None)
-    if any(kind == "object" or kind.startswith("list") for kind in items):
-        return "json"
-    kinds = _without_sizes(items)
-    return f"list of {kinds.popitem()[0]}" if len(kinds) == 1 else "list"
-
-
-_BOUNDS, _SIZES = (0, 2**63, 2**64), ("too large", "int", "above 2^63", "too large")
-
-
-def _most(counts: Counter[str]) -> str:
-    """Return the kind of most values; text if there are none."""
-    counts = _without_sizes(counts)
-    if "list of float" in counts:
-        counts["list of float"] += counts.pop("list of int", 0)
-    if counts["list"] and len(counts) > 1:
-        del counts["list"]  # empty ones go with the others
-    return max(counts, key=counts.__getitem__, default="str")
-
-
-def _without_sizes(counts: Counter[str]) -> Counter[str]:
-    """Return counts with one kind for all numbers, that holds each of them."""
-    sizes = counts.keys() & {"below zero", "int", "above 2^63", "too large", "float"}
-    if "float" in sizes:
-        one = "float"
-    elif "too large" in sizes or sizes >= {"below zero", "above 2^63"}:
-        one = "str"
-    else:
-        one = "uint" if "above 2^63" in sizes else "int"
-    merged: Counter[str] = Counter()
-    for kind, count in counts.items():
-        merged[one if kind in sizes else kind] += count
-    return merged
-
-
-def _type_of(kind: str) -> pa.DataType:
-    if kind == "list":
-        return pa.list_(pa.string())
-    if kind.startswith("list of "):
-        return pa.list_(_type_of(kind.removeprefix("list of ")))
-    return _TYPES.get(kind, JSON)
-
-
-_TYPES = {
-    "bool": pa.bool_(),
-    "int": pa.int64(),
-    "uint": pa.uint64(),
-    "float": pa.float64(),
-    "str": pa.string(),
-}

@@ -13,7 +13,8 @@ from headrace.schemas.records.badvalues import BadValues, advice, counted
 from headrace.schemas.records.columns import ColumnDecoder
 from headrace.schemas.records.csvlines import CsvDecoder
 from headrace.schemas.records.decoding import Lines
-from headrace.schemas.records.jsonlines import JsonDecoder, infer_json_columns
+from headrace.schemas.records.jsonhead import infer_columns
+from headrace.schemas.records.jsonlines import JsonDecoder
 from headrace.schemas.records.notation import PLAIN, Notation
 from headrace.schemas.records.values import fit, fit_all, parse_text
 from headrace.schemas.types import JSON, parse_type
@@ -139,6 +140,8 @@ def test_a_broken_json_line_is_rejected_and_its_neighbours_are_kept():
         ([b'{"a": 1}', b'{"a": 2}', b'{"a": "x"}'], {"a": pa.int64()}),
         ([b'{"a": {}, "b": [[1]], "c": [{}]}'], {"a": JSON, "b": JSON, "c": JSON}),
         ([b'{"a": 9223372036854775808}', b'{"a": 1}'], {"a": pa.uint64()}),
+        ([b'{"a": NaN, "b": 1}', b'{"a": 1.5, "b": 1e999}'], {"a": pa.float64(), "b": pa.int64()}),
+        ([b'{"a":' * 5000 + b"1" + b"}" * 5000, b'{"b": 1}'], {"b": pa.int64()}),
         ([b'{"a": 9223372036854775808}', b'{"a": -1}'], {"a": pa.string()}),
         ([b'{"a": 18446744073709551616}'], {"a": pa.string()}),
         ([b'{"a": 9223372036854775808}', b'{"a": 1.5}'], {"a": pa.float64()}),
@@ -151,6 +154,8 @@ def test_a_broken_json_line_is_rejected_and_its_neighbours_are_kept():
         "the majority decides",
         "objects, and lists of them",
         "above 2^63",
+        "numbers that JSON does not have",
+        "too deep",
         "above 2^63 and below zero",
         "above 2^64",
         "above 2^63 and a fraction",
@@ -158,7 +163,7 @@ def test_a_broken_json_line_is_rejected_and_its_neighbours_are_kept():
 )
 def test_json_columns_are_inferred_from_the_first_lines(lines, schema):
     """A column has the type of most of its values."""
-    assert infer_json_columns(lines) == (schema, {})
+    assert infer_columns(lines) == (schema, {})
 
 
 def test_fields_of_objects_are_nested_columns():
@@ -168,7 +173,7 @@ def test_fields_of_objects_are_nested_columns():
         b'{"e": {"at": {"x": 1.5}, "new": true}}',
         b'{"e": 7}',
     ]
-    assert infer_json_columns(lines) == (
+    assert infer_columns(lines) == (
         {"e": JSON, "l": JSON, "e.id": pa.int64()},
         {"e.at": JSON, "e.at.x": pa.float64(), "e.new": pa.bool_()},
     )
@@ -296,7 +301,7 @@ def test_a_json_value_that_does_not_fit_is_null_and_noted():
 def test_lists_of_numbers_keep_their_type():
     """Whole numbers and fractions together are fractions; empty lists go with the others."""
     lines = [b'{"a": [], "b": [1], "c": [1.5]}', b'{"a": [1], "b": [2], "c": [1]}']
-    assert infer_json_columns(lines).own == {
+    assert infer_columns(lines).own == {
         "a": pa.list_(pa.int64()), "b": pa.list_(pa.int64()), "c": pa.list_(pa.float64())
     }  # fmt: skip
 
