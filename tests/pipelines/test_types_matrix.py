@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import headrace
+from headrace.monitoring.diagnosis import LogResult, StreamResult
 from headrace.pipelines.sources.heads import plain_type
 from tests.pipelines.rows import START as S
 
@@ -158,9 +159,16 @@ def answer(check):
     return None
 
 
+def untried(inputs):
+    """Take the place of a trial, which would take most of the time."""
+    streams = (StreamResult(s.name, 0, {}, {}, None, None, ()) for s in inputs.streams)
+    return LogResult(tuple(streams), 0)
+
+
 @pytest.mark.parametrize("role", ROLES)
-def test_validate_knows_every_type_in_every_role(tmp_path, role):
-    """What it refuses are exactly the types that cannot have the role."""
+def test_validate_knows_every_type_in_every_role(tmp_path, monkeypatch, role):
+    """What it refuses before any trial are exactly the types that cannot have the role."""
+    monkeypatch.setattr("headrace.pipelines.jobs.trial.try_replay", untried)
     refused = set()
     for kind in KINDS:
         config = tables(tmp_path, role, kind)
