@@ -208,3 +208,10 @@ def test_an_impossible_argument_is_said_in_one_line(tmp_path, call, said):
     assert str(refused.value) == said
     assert isinstance(refused.value, ValueError)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_result_of_another_version_is_refused_with_a_sentence(tmp_path):
+    """As is one that is damaged."""
+    (tmp_path / "summary.json").write_text('{"input": {}}')
+    with pytest.raises(headrace.FolderError, match="of another version"):
+        headrace.load_result(tmp_path)

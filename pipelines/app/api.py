@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import ValidationError
+
 from headrace.learners.registry import ALGORITHMS, Algorithms, parameter_models
 from headrace.pipelines.jobs.generate import Generated, Traffic, write_traffic
 from headrace.pipelines.jobs.identity import digest_of, identity_of
@@ -450,7 +452,7 @@ def load_result(out: str | Path | Address) -> ReplayResult:
     Raises
     ------
     FolderError
-        If the folder has no result.
+        If the folder has no result, or one of another version.
     """
     folder = place_of(out)
     try:
@@ -458,4 +460,8 @@ def load_result(out: str | Path | Address) -> ReplayResult:
     except OSError:
         hint = "name the --out folder of a replay"
         raise FolderError(str(folder), f"has no {SUMMARY}", hint) from None
-    return ReplayResult(folder, Summary.model_validate_json(text), ())
+    try:
+        return ReplayResult(folder, Summary.model_validate_json(text), ())
+    except ValidationError as error:
+        fact = f"has a {SUMMARY} that is damaged or of another version"
+        raise FolderError(str(folder), fact, "replay the log again") from error

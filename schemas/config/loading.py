@@ -96,6 +96,7 @@ def _first_error(
 
 _RANGES = {
     "greater_than": "use a value above 0, for a rate at most 1",
+    "greater_than_equal": "use a greater value",
     "literal_error": "use one of these values",
     "tuple_type": 'write such as ["a", "b"]',
 }
