@@ -164,8 +164,9 @@ def test_training_state_of_another_version_is_refused(tmp_path, monkeypatch):
     state = training.TrainingState(job)
     state.checkpoint()
     waiting = state.trainer.unlearned()
+    ours = training.TRAINING_LAYOUT
     monkeypatch.setattr(training, "TRAINING_LAYOUT", 99)
-    says = r"training state must have layout 99 \(got 4\); drain the job with the version"
+    says = rf"training state must have layout 99 \(got {ours}\); drain the job with the version"
     with pytest.raises(StateVersionError, match=says):
         training.TrainingState(job).load(tmp_path / ".state" / state.snapshot, waiting)
     step = Step(lambda: TrainEpochs(job, "foreign"), 2)
