@@ -171,7 +171,7 @@ def test_training_state_of_another_version_is_refused(tmp_path, monkeypatch):
         training.TrainingState(job).load(tmp_path / ".state" / state.snapshot, waiting)
     step = Step(lambda: TrainEpochs(job, "foreign"), 2)
     old = Value()
-    old.write(json.dumps({"layout": 4, "snapshot": None, "journaled": 0}).encode())
+    old.write(json.dumps({"layout": ours, "snapshot": None, "journaled": 0}).encode())
     step.state[0] = [old, Bag(), Bag()]
     with pytest.raises(StateVersionError, match=says):
         step.run([(0, waiting)])
