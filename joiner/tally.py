@@ -53,8 +53,9 @@ class Tally:
     def empty(cls, plan: JoinPlan) -> Tally:
         """Return that of a shard that has seen nothing."""
         sources, streams = plan.sources, len(plan.stream_names)
+        starts = [plan.starts.get(source, 0) for source in range(sources)]
         return cls(
-            [0] * sources, [NEVER] * sources, [0] * sources, [False] * sources,
+            starts, [NEVER] * sources, [0] * sources, [False] * sources,
             [0] * streams, [[FOREVER, NEVER] for _ in range(streams)],
         )  # fmt: skip
 

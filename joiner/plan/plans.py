@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -54,6 +55,8 @@ class JoinPlan:
         When samples leave.
     joined
         Whether each action leaves with its impression as soon as both are known.
+    starts
+        The position of the first record of each source, 0 for those that are not named.
     """
 
     actions: tuple[ActionPlan, ...]
@@ -70,6 +73,7 @@ class JoinPlan:
     group_span: int = 0
     emission: EmissionPlan = field(default_factory=EmissionPlan)
     joined: bool = False
+    starts: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def meets(self) -> bool:

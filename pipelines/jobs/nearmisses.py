@@ -39,8 +39,8 @@ def near_misses(folder: Path, inputs: Inputs) -> list[str]:
         columns=["stream", "record"], filter=pc.field("reason") == Reason.ORPHAN.value
     )
     orphans: dict[str, pa.Array] = {}
-    kinds = [log.schema.field(key).type for log in inputs.logs
-             for key in inputs.streams[log.stream].events.key]  # fmt: skip
+    kinds = [inputs.schema_of(stream.number).field(key).type for stream in inputs.streams
+             for key in stream.events.key]  # fmt: skip
     if any(pa.types.is_binary(kind) for kind in kinds):
         return []
     for stream in inputs.streams[1:]:

@@ -119,7 +119,7 @@ def log_result(
     invalid = {reason.value for reason in INVALID}
     streams = []
     for stream in inputs.streams:
-        name, schema = stream.name, inputs.logs_of(stream.number)[0].schema
+        name, schema = stream.name, inputs.schema_of(stream.number)
         reasons = written.reasons.get(name, {})
         first, last = finished.totals.spans[stream.number]
         any_event = first <= last

@@ -39,6 +39,7 @@ from headrace.pipelines.sources.source import Block, SourceState
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import HeadraceError, OutputError
+from headrace.schemas.records.events import IMPRESSIONS
 from headrace.schemas.types import type_name
 
 
@@ -64,6 +65,7 @@ class Replayed:
 def train_job(inputs: Inputs, folder: Path) -> TrainJob:
     """Return the training step of a replay, which writes models to `folder`."""
     config, monitor = inputs.config, inputs.config.monitor
+    types = inputs.schema_of(IMPRESSIONS)
     # Without settings that change no result, so that equal models have equal manifests; a
     # learner in the short form is named like the others.
     named = config.model_copy(update={"learner": None, "learners": config.named_learners})
@@ -71,9 +73,9 @@ def train_job(inputs: Inputs, folder: Path) -> TrainJob:
         "config": named.model_dump(
             mode="json", exclude={"replay": True, "join": {"shards"}, "learner": True}
         ),
-        "schema_fingerprint": schema_fingerprint(sample_schema(inputs.join, inputs.logs[0].schema)),
+        "schema_fingerprint": schema_fingerprint(sample_schema(inputs.join, types)),
         "columns": {
-            name: type_name(inputs.logs[0].schema.field(name).type)
+            name: type_name(types.field(name).type)
             for learner in inputs.train.learners.values()
             for name in learner.features.columns
         },
@@ -138,7 +140,7 @@ def replay(
     watch(board)
     job = train_job(inputs, place.result / "model")
     with _clean_failure(place):
-        outputs = open_outputs(place, inputs.join, inputs.logs[0].schema)
+        outputs = open_outputs(place, inputs.join, inputs.schema_of(IMPRESSIONS))
         with _started(inputs, place, identity, job, outputs, board, checkpoint) as (run, resumed):
             run_replay(run, inputs, job, resumed.block, tuple(beam_options))
         finished = run.finished

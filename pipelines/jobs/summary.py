@@ -41,10 +41,10 @@ def summarize(
     totals = finished.totals
     records = dict.fromkeys(inputs.join.stream_names, 0)
     invalid = dict.fromkeys(inputs.join.stream_names, 0)
-    for log, (read, rejected) in zip(inputs.logs, totals.positions, strict=True):
+    for log in inputs.logs:
         name = inputs.streams[log.stream].name
-        records[name] += read
-        invalid[name] += rejected
+        records[name] += states[log.number].records
+        invalid[name] += states[log.number].rejected
     outcomes = {
         name: {**{o.value: 0 for o in Outcome}, **totals.outcomes.get(name, {})}
         for name in inputs.join.stream_names

@@ -84,7 +84,8 @@ def validate(inputs: Inputs) -> Validation:
                 hint="is this the right file, key, time and format?",
             )  # fmt: skip
         logs, events = inputs.logs_of(stream.number), stream.events
-        key = {name: logs[0].schema.field(name).type for name in events.key}
+        schema = inputs.schema_of(stream.number)
+        key = {name: schema.field(name).type for name in events.key}
         size = sum(log.location.size for log in logs)
         streams.append(
             StreamValidation(

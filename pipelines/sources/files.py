@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +23,9 @@ from headrace.schemas.records.csvlines import CsvDecoder
 from headrace.schemas.records.decoding import Lines
 from headrace.schemas.records.jsonlines import JsonDecoder
 from headrace.schemas.records.notation import PLAIN, Notation
+
+_ENDS = 64 << 10
+"""Bytes at the head and at the tail of a file that are compared."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,21 @@ class LogFile:
     def path(self) -> str:
         """Path to open it by; of a file elsewhere its URI, as it may be shown."""
         return self.location.path
+
+    @property
+    def first(self) -> int:
+        """Records of a file are counted from 0."""
+        return 0
+
+    def identity(self) -> tuple[str, list[Any]]:
+        """Return its real path or its URI, and its version.
+
+        Of a file of this machine that is size, time of change, and a checksum of its head and
+        tail, because a copy that keeps times may have other contents of equal size. An object
+        in a store has an ETag for that.
+        """
+        where = self.location
+        return where.key, _ends(Path(where.inner)) if where.local else list(where.version)
 
     def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
         """Read the file; chunks are cut as if `skip` were 0.
@@ -148,6 +170,18 @@ class LogFile:
                 if end <= skip:
                     continue
                 yield Chunk(lines.first, end, decoder.decode(lines))
+
+
+def _ends(path: Path) -> list[Any]:
+    try:
+        with path.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            digest = hashlib.sha256(file.read(_ENDS))
+            file.seek(max(_ENDS, stat.st_size - _ENDS))
+            digest.update(file.read(_ENDS))
+    except OSError as error:
+        raise UnreadableInputError.at(str(path), 0, error) from error
+    return [stat.st_size, stat.st_mtime_ns, digest.hexdigest()]
 
 
 @contextlib.contextmanager

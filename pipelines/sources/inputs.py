@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.learners.learning import TrainPlan
 from headrace.learners.registry import ALGORITHMS, Algorithms
@@ -58,6 +60,10 @@ class Inputs:
     def logs_of(self, stream: int) -> list[LogFile]:
         """Return the files of a stream, at least one, in order of path."""
         return [log for log in self.logs if log.stream == stream]
+
+    def schema_of(self, stream: int) -> pa.Schema:
+        """Return the columns to read of a stream, with the types in which they are carried."""
+        return self.logs_of(stream)[0].schema
 
     def final_progress(self, stream: int, greatest: int) -> int:
         """Return the progress of a stream whose sources have all ended.

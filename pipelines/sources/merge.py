@@ -58,7 +58,7 @@ def merge_blocks(inputs: Inputs, sources: Sequence[Source], rows: int) -> Iterat
         First a block of one event of every source not begun before, then blocks by
         progress. The last block of a source has no positions.
     """
-    begun = {source.number for source in sources if source.position or source.state.ended}
+    begun = {source.number for source in sources if source.state.records or source.state.ended}
     unfinished = Counter(source.stream for source in sources if not source.state.ended)
     waiting = [
         (source.reached, source.number)
@@ -113,7 +113,7 @@ def _closing(
     begin = last.progress
     if begin == NEVER:
         return
-    waiting = sum(source.position for source in sources if source.stream == IMPRESSIONS)
+    waiting = sum(source.state.records for source in sources if source.stream == IMPRESSIONS)
     steps = min(waiting // rows, _MOST_STEPS)
     longest = inputs.config.join.out_of_orderness + inputs.join.release_delay
     way = min(progress - begin, longest)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -61,14 +61,46 @@ class Partition(Protocol):
         """
 
 
+class Log(Partition, Protocol):
+    """A partition that a job reads: its types, and what its contents are known by.
+
+    Attributes
+    ----------
+    schema
+        The columns to read, with the types in which they are carried.
+    first
+        Number of its first record: what is at position 0.
+    """
+
+    @property
+    def schema(self) -> pa.Schema: ...  # noqa: D102
+
+    @property
+    def first(self) -> int: ...  # noqa: D102
+
+    def identity(self) -> tuple[str, list[Any]]:
+        """Return its name, the same however it is spelled, and what tells its contents apart.
+
+        Both are JSON types. A run that resumes must find them equal.
+
+        Raises
+        ------
+        UnreadableInputError
+            If it cannot be read any more.
+        """
+
+
 @dataclass(frozen=True)
 class SourceState:
     """How far a source has been read.
 
     Parameters
     ----------
-    position, rejected
-        Records delivered, and how many of them were rejected.
+    position
+        Position of the next record to deliver.
+    records, rejected
+        How many records were delivered, and how many of them were rejected. Positions may
+        have gaps.
     greatest, confirmed
         Greatest event time so far, `NEVER` without one, and the greatest that other
         rows confirm (`headrace.schemas.records.jumps`); microseconds.
@@ -89,6 +121,7 @@ class SourceState:
     """
 
     position: int
+    records: int
     rejected: int
     greatest: int
     confirmed: int
@@ -135,7 +168,7 @@ class Source(Protocol):
     number, stream
         Those of its partition.
     position
-        Records delivered so far.
+        Position of the next record to deliver.
     reached
         Greatest event time read, less `out_of_orderness`: the source with the least is
         read next. Microseconds, `NEVER` at first.

@@ -117,13 +117,15 @@ class SourceReader:
         self.builder = EventBuilder(
             self.plan.events, inputs.config.join.out_of_orderness, in_order=not self.plan.sorts
         )
-        self.position = 0
+        self.position = inputs.join.starts.get(self.number, 0)
+        self.records = 0
         self.rejected = 0
         self.confirmed = self.judged = NEVER
         self.ended = False
         self.bad_values: Counts = {}
         if state is not None:
-            self.position, self.rejected, self.ended = state.position, state.rejected, state.ended
+            self.position, self.records = state.position, state.records
+            self.rejected, self.ended = state.rejected, state.ended
             self.builder.greatest, self.builder.anchored = state.greatest, state.anchored
             self.confirmed, self.judged = state.confirmed, state.judged
             self.bad_values = state.bad_values
@@ -146,8 +148,8 @@ class SourceReader:
     def state(self) -> SourceState:
         """State from which another reader of the partition can continue."""
         return SourceState(
-            self.position, self.rejected, self.builder.greatest, self.confirmed, self.judged,
-            self.builder.anchored, self.progress, self.ended, self.bad_values,
+            self.position, self.records, self.rejected, self.builder.greatest, self.confirmed,
+            self.judged, self.builder.anchored, self.progress, self.ended, self.bad_values,
             dict(self.builder.counts),
         )  # fmt: skip
 
@@ -187,7 +189,9 @@ class SourceReader:
             taken.append(piece)
             self.position = piece.end
             rows -= piece.positions.size
-        self.rejected += sum(len(piece.rejects) for piece in taken)
+        rejected = sum(len(piece.rejects) for piece in taken)
+        self.records += rejected + sum(piece.batch.num_rows for piece in taken)
+        self.rejected += rejected
         for piece in taken:
             self.bad_values = counted(self.bad_values, piece.bad)
         envelopes = self._address(self._finished(taken), begin)
