@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 class FtrlParameters(Model):
     """Parameters of Algorithm 1 in [1]_."""
 
-    alpha: float = Field(default=0.1, ge=1e-9)
+    alpha: float = Field(default=0.1, ge=1e-37)
     beta: float = Field(default=1.0, ge=0)
     l1: float = Field(default=1.0, ge=0)
     l2: float = Field(default=1.0, ge=0)

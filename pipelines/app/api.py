@@ -31,6 +31,7 @@ from headrace.pipelines.run.remote import Address, place_of
 from headrace.pipelines.run.seal import SEAL, SUMMARY, Verified
 from headrace.pipelines.run.seal import verify as verify_result
 from headrace.pipelines.run.upload import check_target, upload, waiting
+from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.inputs import Inputs, resolve
 from headrace.pipelines.sources.preview import preview
 from headrace.schemas.config.durations import parse_duration
@@ -272,7 +273,7 @@ def _replay_elsewhere(
 ) -> ReplayResult:
     """Replay in a folder of this machine, and upload the result."""
     for log in inputs.logs:
-        if log.path.startswith(f"{target}/"):
+        if isinstance(log, LogFile) and log.path.startswith(f"{target}/"):
             fact = f"holds an input of the replay ({log.path})"
             raise FolderError(target.name, fact, "choose another place")
     check_target(target)

@@ -26,6 +26,7 @@ from headrace.pipelines.jobs.validation import Validation
 from headrace.pipelines.jobs.windows import Measured
 from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.remote import Address
+from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import Preview
 from headrace.schemas.config.durations import format_duration
@@ -44,7 +45,9 @@ def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
     # Parquet files state their rows; text files would have to be read to count them, and
     # asking another machine would delay the start.
     rows = [
-        _rows(log.path) if log.format == "parquet" and log.location.local else None
+        _rows(log.path)
+        if isinstance(log, LogFile) and log.format == "parquet" and log.location.local
+        else None
         for log in inputs.logs
     ]
     total = sum(count for count in rows if count is not None) if None not in rows else None

@@ -86,7 +86,7 @@ def validate(inputs: Inputs) -> Validation:
         logs, events = inputs.logs_of(stream.number), stream.events
         schema = inputs.schema_of(stream.number)
         key = {name: schema.field(name).type for name in events.key}
-        size = sum(log.location.size for log in logs)
+        size = sum(log.size for log in logs)
         streams.append(
             StreamValidation(
                 stream.name, len(logs), logs[0].format, size, key, events.time.column,

@@ -71,14 +71,14 @@ class LogFile:
         return self.location.name
 
     @property
+    def size(self) -> int:
+        """Size of the file when it was found, bytes."""
+        return self.location.size
+
+    @property
     def path(self) -> str:
         """Path to open it by; of a file elsewhere its URI, as it may be shown."""
         return self.location.path
-
-    @property
-    def first(self) -> int:
-        """Records of a file are counted from 0."""
-        return 0
 
     def identity(self) -> tuple[str, list[Any]]:
         """Return its real path or its URI, and its version.

@@ -17,9 +17,11 @@ from headrace.learners.learning import TrainPlan
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.monitoring.ending import Ending
 from headrace.pipelines.sources.checks import check_sample_names, check_sampling, check_uses
+from headrace.pipelines.sources.fileheads import FileHead
 from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.heads import Head
 from headrace.pipelines.sources.plans import StreamPlan, join_plan, stream_plans, train_plan
+from headrace.pipelines.sources.source import Log
 from headrace.pipelines.sources.uses import carried_columns, impression_uses
 from headrace.schemas.config.models import Config
 from headrace.schemas.records.events import FOREVER, IMPRESSIONS
@@ -45,7 +47,7 @@ class Inputs:
 
     config: Config
     streams: tuple[StreamPlan, ...]
-    logs: tuple[LogFile, ...]
+    logs: tuple[Log, ...]
     join: JoinPlan
     train: TrainPlan
     warnings: tuple[str, ...] = ()
@@ -54,11 +56,14 @@ class Inputs:
     def files(self) -> tuple[Path, ...]:
         """All files of this machine that are read: the configuration and the logs."""
         own = Path(self.config.file)  # a mapping is of no file
-        logs = (Path(log.location.inner) for log in self.logs if log.location.local)
+        logs = (
+            Path(log.location.inner) for log in self.logs
+            if isinstance(log, LogFile) and log.location.local
+        )  # fmt: skip
         return (*([own] if own.exists() else []), *logs)
 
-    def logs_of(self, stream: int) -> list[LogFile]:
-        """Return the files of a stream, at least one, in order of path."""
+    def logs_of(self, stream: int) -> list[Log]:
+        """Return the logs of a stream, at least one, in order of name."""
         return [log for log in self.logs if log.stream == stream]
 
     def schema_of(self, stream: int) -> pa.Schema:
@@ -111,7 +116,7 @@ def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
         For the first thing wrong.
     """
     file = config.file
-    heads = [Head(file, table, stream) for table, stream in config.streams.items()]
+    heads: list[Head] = [FileHead(file, name, stream) for name, stream in config.streams.items()]
     uses = impression_uses(config)
     carried = carried_columns(config, heads[IMPRESSIONS], uses)
     streams = stream_plans(config, heads, carried)
@@ -119,17 +124,10 @@ def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
         head.check_columns(stream.events)
     check_uses(file, uses, heads[IMPRESSIONS], {*carried, *config.impressions.key})
     numeric = {use.column for use in uses if use.numeric}
-    logs: list[LogFile] = []
+    logs: list[Log] = []
     for stream, head in zip(streams, heads, strict=True):
         schema = head.read_schema(stream.events, numeric if stream.number == IMPRESSIONS else set())
-        for location in head.files:
-            logs.append(
-                LogFile(
-                    len(logs), stream.number, location, head.format, head.header_of(location),
-                    head.stream.delimiter, head.stream.quote, schema, stream.notation,
-                    head.constants_of(location, schema, stream.notation),
-                )
-            )  # fmt: skip
+        logs += head.logs(len(logs), stream.number, schema, stream.notation)
     join = join_plan(config, heads, carried, len(logs))
     check_sample_names(file, join)
     check_sampling(file, join.sampling, logs[0].schema)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.inputs import Inputs
-from headrace.pipelines.sources.source import Chunk
+from headrace.pipelines.sources.source import Chunk, Log
 from headrace.schemas.config.durations import DAY
 from headrace.schemas.errors import ConfigError
 from headrace.schemas.records.badvalues import Counts, counted, together
@@ -20,21 +20,29 @@ _HEAD_ROWS = 1_000
 _SHOWN = 120
 
 
-@dataclass(frozen=True)
-class _Beginning(LogFile):
-    """The first records of a file: 1,000, and the rest of those that are decoded with them."""
+class _Beginning:
+    """The first records of a log: 1,000, and the rest of those that are decoded with them."""
+
+    def __init__(self, whole: Log) -> None:
+        self.whole = whole
+        self.number, self.stream, self.name = whole.number, whole.stream, whole.name
+        self.schema, self.format, self.size = whole.schema, whole.format, whole.size
+
+    def identity(self) -> tuple[str, list[Any]]:
+        """Return that of the whole log."""
+        return self.whole.identity()
 
     def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
         """Read them, always in the same parts: where they end must not depend on `rows`."""
-        for chunk in super().chunks(_HEAD_ROWS):
+        for chunk in self.whole.chunks(_HEAD_ROWS):
             yield chunk
             if chunk.end >= _HEAD_ROWS:
                 return
 
 
 def beginning_of(inputs: Inputs) -> Inputs:
-    """Return the job that reads no more than the first records of every file."""
-    return replace(inputs, logs=tuple(_Beginning(**vars(log)) for log in inputs.logs))
+    """Return the job that reads no more than the first records of every log."""
+    return replace(inputs, logs=tuple(_Beginning(log) for log in inputs.logs))
 
 
 @dataclass(frozen=True)

@@ -68,15 +68,20 @@ class Log(Partition, Protocol):
     ----------
     schema
         The columns to read, with the types in which they are carried.
-    first
-        Number of its first record: what is at position 0.
+    format
+        How its records are written.
+    size
+        How large it is, bytes; 0 if that is not known.
     """
 
     @property
     def schema(self) -> pa.Schema: ...  # noqa: D102
 
     @property
-    def first(self) -> int: ...  # noqa: D102
+    def format(self) -> str: ...  # noqa: D102
+
+    @property
+    def size(self) -> int: ...  # noqa: D102
 
     def identity(self) -> tuple[str, list[Any]]:
         """Return its name, the same however it is spelled, and what tells its contents apart.

@@ -20,7 +20,7 @@ def infer_columns(lines: Iterable[bytes]) -> Columns:
 
     A column has the type of most of its values, because a log can have wrong
     lines at its head too. Numbers are float64 if one has a fraction, else int64, or uint64 if
-    one needs that, or text if one needs even more; a column of nulls is text; objects, and
+    one needs that, or text if one needs even more; a column of nulls has no type; objects, and
     lists of objects or lists, are JSON. The fields of objects are nested columns.
     """
     kinds: dict[Path, Counter[str]] = {}
@@ -74,14 +74,14 @@ _BOUNDS, _SIZES = (0, 2**63, 2**64), ("too large", "int", "above 2^63", "too lar
 
 
 def _most(counts: Counter[str]) -> str:
-    """Return the kind of most values; text if there are none."""
+    """Return the kind of most values; none if there are none."""
     counts = _without_sizes(counts)
     for one, other in (("uint", "int"), ("float", "uint"), ("float", "int")):
         if f"list of {one}" in counts:
             counts[f"list of {one}"] += counts.pop(f"list of {other}", 0)
     if counts["list"] and len(counts) > 1:
         del counts["list"]  # empty ones go with the others
-    return max(counts, key=counts.__getitem__, default="str")
+    return max(counts, key=counts.__getitem__, default="null")
 
 
 def _without_sizes(counts: Counter[str]) -> Counter[str]:
@@ -113,4 +113,5 @@ _TYPES = {
     "uint": pa.uint64(),
     "float": pa.float64(),
     "str": pa.string(),
+    "null": pa.null(),
 }
