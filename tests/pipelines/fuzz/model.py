@@ -93,7 +93,7 @@ def used(stream: Stream, case: Case) -> list[str]:
     """Return the columns that a sample has of a stream, besides key and time."""
     names = [name for name in stream.columns if name not in (*stream.key, stream.time)]
     if "columns" not in stream.options:
-        return [name for name in names if stream is not case.streams[0]] and [] or names
+        return names if stream is case.streams[0] else []
     chosen = stream.options["columns"]
     return [name for name in names if name in chosen or set(stream.columns[name].roles) - {"carried"}]
 
@@ -163,7 +163,7 @@ def _records(case: Case, stream: Stream, expected: Expected) -> list[Record]:
     expected.input[stream.name] = sum(len(file.rows) for file in stream.files)
     for number, file in enumerate(stream.files):
         for position, row in enumerate(file.rows):
-            found = _record(stream, file, row, good, bad)
+            found = _record(stream, file, row, set(used(stream, case)), good, bad)
             if isinstance(found, frozenset):
                 expected.outcomes[stream.name]["invalid"] += 1
                 expected.letters[stream.name, number, position] = found
@@ -171,8 +171,8 @@ def _records(case: Case, stream: Stream, expected: Expected) -> list[Record]:
                 key, values = found
                 valid.append(Record(row.time_us, number, position, key, values))
     rejecting = stream.options.get("bad_values") == "reject"
-    expected.bad[stream.name] = {} if rejecting else dict(bad)
-    if not valid or any(not good[name] for name in bad):
+    expected.bad[stream.name] = {} if rejecting else dict(+bad)
+    if not valid or any(not good[name] for name in +bad):
         expected.sound = False
     for name, column in stream.columns.items():
         if stream.form == "jsonl" and not column.declared and not good[name]:
@@ -181,7 +181,7 @@ def _records(case: Case, stream: Stream, expected: Expected) -> list[Record]:
 
 
 def _record(
-    stream: Stream, file: File, row: Row, good: Counter[str], bad: Counter[str]
+    stream: Stream, file: File, row: Row, chosen: set[str], good: Counter[str], bad: Counter[str]
 ) -> frozenset[str] | tuple[tuple[Any, ...], dict[str, Any]]:
     """Return key and values of a record, or the reasons for which it may be invalid."""
     if row.damage:
@@ -196,14 +196,12 @@ def _record(
         reasons.add("null_key")
     if values[stream.time] is None:
         reasons.add("null_time")
-    others = [name for name in values if name not in stream.key and name != stream.time]
-    wrong = [name for name in others if values[name] is BAD]
+    wrong = [name for name in chosen if values[name] is BAD]
     if stream.options.get("bad_values") == "reject" and wrong:
         reasons.add("wrong_type")
     for name in values:
         good[name] += values[name] is not BAD and values[name] is not None
-        bad[name] += values[name] is BAD and name in others
-    bad += Counter()
+        bad[name] += values[name] is BAD and name in chosen
     if reasons:
         return frozenset(reasons)
     parts = tuple(part.encode() if isinstance(part, str) else part for part in key)
