@@ -65,7 +65,9 @@ def check(case: Case, folder: Path) -> str:
     refused = refusal(lambda: headrace.validate(tables))
     assert not (refused and expected.sound), refused
     again = refusal(lambda: headrace.replay(tables, out))
-    if "validate" in UNMENDED and refused and "all of the first" in refused:
+    if "validate" in UNMENDED and refused and "all of the first" in refused or (
+        "first file" in UNMENDED and again and "outside 1970 to 2099" in again
+    ):  # fmt: skip
         return "refused"
     assert again == refused
     if refused:
@@ -83,7 +85,7 @@ def check(case: Case, folder: Path) -> str:
             column: sum(bad.count for bad in causes.values())
             for column, causes in counts.bad_values[stream].items()
         }
-        assert found == expected.bad[stream], stream
+        assert found == expected.bad[stream], (stream, found, expected.bad[stream])
     check_letters(case, expected, pq.read_table(out / "dead_letters").to_pylist())
     check_samples(case, expected, pq.read_table(out / "samples"), counts.samples.negatives_dropped)
     for path in out.rglob("*.parquet"):
@@ -118,6 +120,8 @@ def check_samples(case: Case, expected: Expected, samples: pa.Table, dropped: in
     assert dropped == len(expected.samples) - len(rows)
     for key, row in rows.items():
         for name, value in expected.samples[key].items():
+            if name not in row and not expected.sound:
+                continue
             got = row[name]
             if name.endswith("_time") and isinstance(value, int):
                 got = round((got - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)).total_seconds() * 1e6)
