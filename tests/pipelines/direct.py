@@ -1,4 +1,4 @@
-"""A stand-in for Beam: the steps of a replay in a plain loop, so that a small one takes milliseconds.
+"""A stand-in for Beam: the steps of a replay in a plain loop, for small ones in milliseconds.
 
 ``monkeypatch.setattr(headrace.pipelines.jobs.replay, "run_replay", run_directly)`` leaves
 everything else of a replay as it is.
@@ -58,7 +58,7 @@ def run_directly(
 ) -> None:
     """Do what ``headrace.pipelines.beam.graph.run_replay`` does, without Beam."""
     names = tuple(log.name for log in inputs.logs)
-    read, join, train = ReadLogs(run), JoinShards(inputs.join, names, run.name, run=run), None
+    read, join = ReadLogs(run), JoinShards(inputs.join, names, run.name, run=run)
     train = TrainEpochs(job, run.name)
     cells: dict[Any, list[Any]] = {}
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import io
 import shutil
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, assume, given, seed, settings
 
 import headrace
 from headrace.pipelines.app.cli import main
@@ -22,7 +23,6 @@ from tests.pipelines.direct import run_directly
 from tests.pipelines.fuzz.cases import UNMENDED, Case, cases
 from tests.pipelines.fuzz.files import toml, write
 from tests.pipelines.fuzz.model import Expected, expect, same
-from tests.pipelines.outputs import contents
 
 COMMON: Any = {
     "deadline": None,
@@ -33,11 +33,16 @@ COMMON: Any = {
 
 
 @pytest.fixture
-def quickly(monkeypatch):
-    """Leave out of a replay what takes most of the time of a small one, and has its own tests."""
+def without_beam(monkeypatch):
+    """Run without Beam, and look up versions once."""
     versions = {name: summary.version(name) for name in summary._PACKAGES}
     monkeypatch.setattr(summary, "version", versions.get)
     monkeypatch.setattr(job, "run_replay", run_directly)
+
+
+@pytest.fixture
+def quickly(monkeypatch, without_beam):
+    """Leave out of a replay what takes most of the time of a small one, and has its own tests."""
     monkeypatch.setattr(job, "render_report", lambda *_: "")
     monkeypatch.setattr("os.fsync", lambda _: None)
 
@@ -46,28 +51,35 @@ def refusal(check: Any) -> str | None:
     """Return with what a configuration is refused, None if it is not; all else raises."""
     try:
         check()
-    except headrace.ConfigError as error:
-        assert error.file
-        assert error.key
-        assert error.hint or error.value is not None, str(error)
-        assert "\n" not in str(error)
-        return str(error)
-    return None
+    except headrace.ConfigError as refused:
+        error = refused
+    else:
+        return None
+    assert error.file
+    assert error.key
+    assert error.hint or error.value is not None, str(error)
+    assert "\n" not in str(error)
+    return str(error)
+
+
+def fresh(case: Case, folder: Path) -> dict[str, Any]:
+    """Write a case to an empty folder; return the tables of its configuration."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return write(case, folder)
 
 
 def check(case: Case, folder: Path) -> str:
     """Replay a case, and compare all that comes out with what is expected."""
     expected = expect(case)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    tables = write(case, folder)
+    tables = fresh(case, folder)
     out = folder / "out"
     refused = refusal(lambda: headrace.validate(tables))
     assert not (refused and expected.sound), refused
     again = refusal(lambda: headrace.replay(tables, out))
-    if "validate" in UNMENDED and refused and "all of the first" in refused or (
+    if ("validate" in UNMENDED and refused and "all of the first" in refused) or (
         "first file" in UNMENDED and again and "outside 1970 to 2099" in again
-    ):  # fmt: skip
+    ):
         return "refused"
     assert again == refused
     if refused:
@@ -115,7 +127,10 @@ def check_samples(case: Case, expected: Expected, samples: pa.Table, dropped: in
     shown = case.streams[0]
     rows = {tuple(comparable(row[name]) for name in shown.key): row for row in samples.to_pylist()}
     assert len(rows) == samples.num_rows
-    assert rows.keys() <= expected.samples.keys(), (rows.keys() - expected.samples.keys(), expected.samples.keys())
+    assert rows.keys() <= expected.samples.keys(), (
+        rows.keys() - expected.samples.keys(),
+        expected.samples.keys(),
+    )
     assert rows.keys() >= expected.sure, expected.sure - rows.keys()
     assert dropped == len(expected.samples) - len(rows)
     for key, row in rows.items():
@@ -133,3 +148,68 @@ def check_samples(case: Case, expected: Expected, samples: pa.Table, dropped: in
 @given(case=cases())
 def test_a_replay_does_what_the_documents_say(tmp_path_factory, case):
     check(case, tmp_path_factory.getbasetemp() / "fuzz")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quickly")
+@pytest.mark.parametrize("number", range(10), ids=lambda number: f"10,000 cases of seed {number}")
+def test_many_replays_do_what_the_documents_say(tmp_path, number):
+    @seed(number)
+    @settings(max_examples=10_000, **{**COMMON, "derandomize": False})
+    @given(case=cases())
+    def run(case):
+        check(case, tmp_path / "fuzz")
+
+    run()
+
+
+def command(tables: dict[str, Any], folder: Path) -> tuple[int, list[str]]:
+    """Replay through the command line; return its exit code and the lines of its errors."""
+    (folder / "join.toml").write_text(toml(tables), encoding="utf-8")
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        code = main(["replay", str(folder / "join.toml"), "--out", str(folder / "out"), "--quiet"])
+    return code, said.getvalue().splitlines()
+
+
+@pytest.mark.usefixtures("without_beam")
+@settings(max_examples=60, **COMMON)
+@given(case=cases())
+def test_exit_codes_say_what_became_of_a_log(tmp_path_factory, case):
+    """0, 2 for a configuration that is refused, 3 if more than a fifth of a stream is invalid."""
+    expected, folder = expect(case), tmp_path_factory.getbasetemp() / "fuzz"
+    tables = fresh(case, folder)
+    code, said = command(tables, folder)
+    mostly = [
+        stream
+        for stream, records in expected.input.items()
+        if expected.outcomes[stream]["invalid"] > 0.2 * records
+    ]
+    if expected.sound:
+        assert code == (3 if mostly else 0), said
+    if code == 2:
+        assert len(said) == 1, said
+    else:
+        assert "<svg" in (folder / "out" / "report.html").read_text(encoding="utf-8")
+        found = {
+            line.partition(" records ")[2].split(" of ")[1].split()[0]
+            for line in said
+            if " records " in line
+        }
+        assert found == set(mostly)
+
+
+@pytest.mark.usefixtures("quickly")
+@settings(max_examples=60, **COMMON)
+@given(case=cases())
+def test_a_compressed_file_that_was_cut_fails_in_one_line(tmp_path_factory, case):
+    """No result is left."""
+    folder = tmp_path_factory.getbasetemp() / "fuzz"
+    tables = fresh(case, folder)
+    packed = sorted(path for path in folder.iterdir() if path.suffix in (".gz", ".zst"))
+    assume(packed)
+    packed[-1].write_bytes(packed[-1].read_bytes()[:-3])
+    code, said = command(tables, folder)
+    assert code in (1, 2)
+    assert len(said) == 1, said
+    assert not (folder / "out" / "seal.json").exists()

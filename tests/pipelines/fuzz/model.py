@@ -95,7 +95,9 @@ def used(stream: Stream, case: Case) -> list[str]:
     if "columns" not in stream.options:
         return names if stream is case.streams[0] else []
     chosen = stream.options["columns"]
-    return [name for name in names if name in chosen or set(stream.columns[name].roles) - {"carried"}]
+    return [
+        name for name in names if name in chosen or set(stream.columns[name].roles) - {"carried"}
+    ]
 
 
 def expect(case: Case) -> Expected:
