@@ -32,6 +32,7 @@ UNMENDED = frozenset(
         "null bytes",
         "first file",
         "not finite",
+        "true numbers",
     )
 )
 """What is spared because the product is known to do otherwise than the documents say."""
@@ -276,7 +277,10 @@ class Drawing:
             value = self.one(storable(kind, column.stored))
             return Cell(value, value, value if isinstance(value, str) else None)
         if way == 8 and kind.bad_json and (column.declared or kind.json):
-            raw, value, bad = self.one(kind.bad_json), None, True
+            wrong = kind.bad_json
+            if "true numbers" in UNMENDED and kind.name == "float64":
+                wrong = tuple(text for text in wrong if text != "true")
+            raw, value, bad = self.one(wrong), None, True
         else:
             pool = kind.json
             if "not finite" in UNMENDED and kind.name == "float64":
