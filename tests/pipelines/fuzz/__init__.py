@@ -1,0 +1,1 @@
+"""A fuzzer of inputs: cases, their files, and what the documents say becomes of them."""
