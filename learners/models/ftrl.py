@@ -9,12 +9,12 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numba as nb
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from headrace.learners.features import FeatureRows
 from headrace.schemas.config.models import Model
@@ -23,10 +23,16 @@ from headrace.schemas.records.hashing import Int64s
 Floats = npt.NDArray[np.float64]
 
 
+def _not_zero(alpha: float) -> float:
+    if np.float32(alpha) == 0:
+        raise ValueError("is 0 as a number of 32 bits; 0.1 is usual")
+    return alpha
+
+
 class FtrlParameters(Model):
     """Parameters of Algorithm 1 in [1]_."""
 
-    alpha: float = Field(default=0.1, ge=1e-37)
+    alpha: Annotated[float, AfterValidator(_not_zero)] = Field(default=0.1, gt=0)
     beta: float = Field(default=1.0, ge=0)
     l1: float = Field(default=1.0, ge=0)
     l2: float = Field(default=1.0, ge=0)

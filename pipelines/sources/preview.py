@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.sources.plans import StreamPlan
 from headrace.pipelines.sources.source import Chunk, Log
 from headrace.schemas.config.durations import DAY
 from headrace.schemas.errors import ConfigError
 from headrace.schemas.records.badvalues import Counts, counted, together
-from headrace.schemas.records.eventing import EventBuilder, not_a_number
+from headrace.schemas.records.eventing import EventBuilder, not_as_written
 from headrace.schemas.records.events import TIME, Reason
 
 YEAR = 365 * DAY
@@ -99,53 +101,65 @@ def preview(inputs: Inputs, every_file: bool = False) -> tuple[Preview, ...]:
     ConfigError
         If the first event times of a stream all lie in 1970, or more than nine in ten
         outside 1970 to 2099: the declared unit is too small or too large. Or if more than
-        nine in ten are text that is no number.
+        nine in ten are text in another notation. Only the first file that has any decides.
     """
     found = []
     for stream in inputs.streams:
-        first = _first_records(inputs, stream.number, every_file)
-        found.append(first)
-        time = inputs.config.streams[stream.table].time
-        unit = time.unit
-        beyond = first.reasons.get(Reason.TIME_OUT_OF_RANGE.value, 0)
-        if first.last_time is not None and first.last_time < YEAR and not time.any_year:
-            raise ConfigError(
-                inputs.config.file, f"{stream.table}.time.unit",
-                f"the first {first.records:,} event times all lie in 1970", unit,
-                f"are they {_LARGER.get(unit or '', 'of another unit')}? "
-                "If they are right, set time.any_year = true",
-            )  # fmt: skip
-        unfit = first.reasons.get(Reason.WRONG_TYPE.value, 0)
-        example = first.examples.get(Reason.WRONG_TYPE.value, "")
-        if unfit > 0.9 * first.records and example.startswith(not_a_number(time.column)):
-            raise ConfigError(
-                inputs.config.file, f"{stream.table}.time.unit",
-                f"{unfit:,} of the first {first.records:,} event times are text that is no number",
-                unit, 'give format in place of unit, such as "iso8601"',
-            )  # fmt: skip
-        if first.records and beyond > 0.9 * first.records:
-            raise ConfigError(
-                inputs.config.file, f"{stream.table}.time.unit",
-                f"{beyond:,} of the first {first.records:,} event times lie outside 1970 to 2099",
-                unit, f"are they {_SMALLER.get(unit or '', 'of another unit')}?",
-            )  # fmt: skip
+        parts = _beginnings(inputs, stream.number)
+        first = next(parts, _NOTHING)
+        _check_times(inputs, stream, first)
+        found.append(functools.reduce(_together, parts, first) if every_file else first)
     return tuple(found)
+
+
+def _check_times(inputs: Inputs, stream: StreamPlan, first: Preview) -> None:
+    table = f"{stream.table}.time"
+    time, written = inputs.config.streams[stream.table].time, stream.events.time
+    unit = time.unit
+    if first.last_time is not None and first.last_time < YEAR and not time.any_year:
+        raise ConfigError(
+            inputs.config.file, f"{table}.unit",
+            f"the first {first.records:,} event times all lie in 1970", unit,
+            f"are they {_LARGER.get(unit or '', 'of another unit')}? "
+            "If they are right, set time.any_year = true",
+        )  # fmt: skip
+    unfit = first.reasons.get(Reason.WRONG_TYPE.value, 0)
+    example = first.examples.get(Reason.WRONG_TYPE.value, "")
+    if unfit > 0.9 * first.records and example.startswith(not_as_written(written)):
+        count = f"{unfit:,} of the first {first.records:,} event times are"
+        if unit is not None:
+            hint = 'give format in place of unit, such as "iso8601"'
+            fact = f"{count} text that is no number"
+            raise ConfigError(inputs.config.file, f"{table}.unit", fact, unit, hint)
+        text = example.removeprefix(f"{not_as_written(written)}: ")
+        fact = f"{count} not written like this"
+        hint = f"such as {text}"
+        raise ConfigError(inputs.config.file, f"{table}.format", fact, written.format, hint)
+    beyond = first.reasons.get(Reason.TIME_OUT_OF_RANGE.value, 0)
+    if first.records and beyond > 0.9 * first.records:
+        raise ConfigError(
+            inputs.config.file, f"{table}.unit",
+            f"{beyond:,} of the first {first.records:,} event times lie outside 1970 to 2099",
+            unit, f"are they {_SMALLER.get(unit or '', 'of another unit')}?",
+        )  # fmt: skip
 
 
 _LARGER = {"us": 'milliseconds ("ms") or seconds ("s")', "ms": 'seconds ("s")'}
 _SMALLER = {"s": 'milliseconds ("ms") or microseconds ("us")', "ms": 'microseconds ("us")'}
 
 
-def _first_records(inputs: Inputs, stream: int, every_file: bool) -> Preview:
-    """Read the first records of a stream's files as a replay would."""
-    found, plan = Preview(0, {}, {}, None, None, True), inputs.streams[stream]
+_NOTHING = Preview(0, {}, {}, None, None, True)
+
+
+def _beginnings(inputs: Inputs, stream: int) -> Iterator[Preview]:
+    """Read the first records of each file of a stream that has any, as a replay would."""
+    plan = inputs.streams[stream]
     for log in beginning_of(inputs).logs_of(stream):
         builder = EventBuilder(plan.events, 0, in_order=not plan.sorts)
-        for chunk in log.chunks(_HEAD_ROWS):
-            found = _together(found, _of_chunk(chunk, builder))
-        if found.records and not every_file:
-            break
-    return found
+        parts = (_of_chunk(chunk, builder) for chunk in log.chunks(_HEAD_ROWS))
+        found = functools.reduce(_together, parts, _NOTHING)
+        if found.records:
+            yield found
 
 
 def _of_chunk(chunk: Chunk, builder: EventBuilder) -> Preview:

@@ -3,13 +3,15 @@
 ``price >= 100 and device in ["tv", "console"] or not paid``: comparisons of
 columns with literals, ``in`` and ``not in`` a list, ``and``, ``or``, ``not``,
 parentheses, and Boolean columns by name; a name may be a path such as
-``event.price``. The grammar is Python's; a comparison
+``event.price``, and one that Python would not take stands in backquotes, ```unit price```.
+The grammar is Python's; a comparison
 with a null is not true.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -61,7 +63,7 @@ class Predicate:
 
     def _tree(self) -> ast.expr:
         try:
-            return ast.parse(self.text.strip(), mode="eval").body
+            return ast.parse(_QUOTED.sub(_as_identifier, self.text.strip()), mode="eval").body
         except SyntaxError as error:
             raise ValueError(f"is not a valid condition ({error.msg}); {_HINT}") from error
         except (RecursionError, MemoryError):
@@ -88,6 +90,16 @@ class Predicate:
 
 
 _HINT = "write comparisons of columns, such as price >= 100 and device in ['tv', 'console']"
+
+
+_PREFIX = "__quoted_"
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?P<name>[^`]+)`""")
+"""Texts, which may have backquotes in them, and names in backquotes."""
+
+
+def _as_identifier(found: re.Match[str]) -> str:
+    """Return a quoted name as one that Python takes; texts as they are."""
+    return found[0] if found["name"] is None else _PREFIX + found["name"].encode().hex()
 
 
 def _check(node: ast.expr, names: list[str]) -> None:
@@ -126,6 +138,8 @@ def _column(node: ast.expr) -> str:
     """Return the name of a column, which may be a path such as ``event.price``."""
     match node:
         case ast.Name(id=name):
+            if name.startswith(_PREFIX):
+                return bytes.fromhex(name.removeprefix(_PREFIX)).decode()
             return name
         case ast.Attribute(value=value, attr=name):
             return f"{_column(value)}.{name}"

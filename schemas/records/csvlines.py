@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -108,6 +109,10 @@ class CsvDecoder:
         if not lines:
             return _Rows(self._nothing(), invalid)
         text = b"\n".join(lines) + b"\n"
+        if text.startswith(codecs.BOM_UTF8):
+            # It is part of a field, since the file's own has been removed: the parser would
+            # take it for one wherever a log is cut.
+            text = codecs.BOM_UTF8 + text
         table = pa_csv.read_csv(
             pa.py_buffer(text),
             # One block, so that row numbers count from its start.

@@ -122,7 +122,7 @@ class Times:
         Where the value is null; where it is not a time, or is outside
         ``[EARLIEST, LATEST)``; bool, shape (n,).
     unfit
-        Where it is bad because a number is due and there is none, bool, shape (n,).
+        Where it is bad because it is text that is not written as is due, bool, shape (n,).
     repeated
         How much later the second pass of a repeated hour is, 0 where there is none, int64
         microseconds, shape (n,). None if the notation or the zone excludes such hours.
@@ -170,7 +170,7 @@ def parse_times(column: pa.Array, plan: TimePlan) -> Times:
     else:
         raise TypeError(f"column {plan.column} is {type_name(kind)}, not integer times")
     bad = (unreadable | (time < EARLIEST) | (time >= LATEST)) & ~null
-    return Times(time, null, bad, np.zeros(len(column), np.bool_), repeated, floored)
+    return Times(time, null, bad, unreadable, repeated, floored)
 
 
 def _int64(column: pa.Array) -> Int64s:
@@ -303,7 +303,7 @@ class EventBuilder:
                 elif times.null[row]:
                     reason, detail = Reason.NULL_TIME, f"column {plan.time.column} is null"
                 elif times.unfit[row]:
-                    reason, detail = Reason.WRONG_TYPE, not_a_number(plan.time.column)
+                    reason, detail = Reason.WRONG_TYPE, not_as_written(plan.time)
                 else:
                     reason = Reason.TIME_OUT_OF_RANGE
                     detail = f"column {plan.time.column} is no time in 1970 to 2099"
@@ -387,9 +387,10 @@ class EventBuilder:
         return list(dict.fromkeys(names))
 
 
-def not_a_number(column: str) -> str:
-    """Return what is wrong with a record whose event time should be a number."""
-    return f"column {column} is not a number"
+def not_as_written(plan: TimePlan) -> str:
+    """Say what is wrong with text that is no time in its notation."""
+    due = f"written as {plan.format}" if plan.format is not None else "a number"
+    return f"column {plan.column} is not {due}"
 
 
 def _empty(column: pa.Array) -> npt.NDArray[np.bool_]:

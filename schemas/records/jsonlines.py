@@ -37,14 +37,16 @@ class JsonDecoder:
     def __init__(self, schema: pa.Schema, notation: Notation = PLAIN) -> None:
         self.schema = schema
         self.notation = notation
-        self.levels = list(_levels(schema, notation.json))
+        # Names that JSON has to escape msgspec does not know: then no line is of known types.
+        plain = all(json.dumps(name, ensure_ascii=False) == f'"{name}"' for name in schema.names)
+        self.levels = list(_levels(schema, notation.json)) if plain else []
         self.decoders = [msgspec.json.Decoder(level.record) for level in self.levels]
 
     def decode(self, lines: Lines) -> Records:
         """Decode lines; one that is not an object or has a mistyped value is a reject."""
         try:
-            if not all(lines.lines):
-                raise msgspec.DecodeError("empty line")
+            if not self.decoders or not all(lines.lines):
+                return self._decode_each(lines)
             typed = self._columns(lines.lines)
         except BROKEN:
             return self._decode_each(lines)
@@ -52,7 +54,7 @@ class JsonDecoder:
 
     def _columns(self, lines: list[bytes]) -> dict[str, list[Any]]:
         """Return the values of each column, if all are of its type."""
-        columns: dict[str, list[Any]] = {}
+        columns: dict[str, list[Any]] = {name: [] for name in self.schema.names}
         for level, decoder in zip(self.levels, self.decoders, strict=True):
             columns |= level.columns([decoder.decode(line) for line in lines])
         return columns
@@ -81,10 +83,11 @@ class JsonDecoder:
     def _is_typed(self, line: bytes) -> bool:
         """Return whether a line is an object of which all values have the expected types."""
         try:
-            self.decoders[0].decode(line)
+            for decoder in self.decoders:
+                decoder.decode(line)
         except BROKEN:
             return False
-        return True
+        return bool(self.decoders)
 
     def _as_records(
         self,

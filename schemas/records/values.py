@@ -57,10 +57,10 @@ def parse_text(
 
 
 def without_nulls(column: pa.Array, nulls: Sequence[str]) -> pa.Array:
-    """Return a column of text with null for some texts; other columns as they are."""
-    if not nulls or not pa.types.is_string(column.type):
+    """Return a column of text or bytes with null for some texts; others as they are."""
+    if not nulls or not (pa.types.is_string(column.type) or pa.types.is_binary(column.type)):
         return column
-    return _without(column, pa.array(nulls))
+    return _without(column, pa.array(nulls).cast(column.type))
 
 
 def _without(column: pa.Array, null: pa.Array) -> pa.Array:

@@ -91,3 +91,12 @@ def test_any_number_compares_with_any_literal(values, condition, expected):
     """Those that no type of both could hold too."""
     rows = pa.RecordBatch.from_arrays([values], ["n"])
     assert Predicate(condition).evaluate(rows).tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["class", "unit price", "e\u0301", "a.b c", "1st", "it's"])
+def test_any_name_may_stand_in_backquotes(name):
+    """A text may have backquotes too."""
+    rows = pa.RecordBatch.from_pydict({name: ["`x`", "y"]})
+    predicate = Predicate(f"`{name}` == '`x`'")
+    assert predicate.columns == (name,)
+    assert predicate.evaluate(rows).tolist() == [True, False]

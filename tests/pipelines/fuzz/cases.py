@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
-import keyword
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,27 +14,6 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from tests.pipelines.fuzz.values import BREAKS, KINDS, NAMES, NOTATIONS, TEXTS, UTC, Kind
-
-UNMENDED = frozenset(
-    (
-        "blank names",
-        "escaped names",
-        "byte order marks",
-        "last lines",
-        "base64",
-        "null files",
-        "unfit files",
-        "conditions",
-        "soon",
-        "validate",
-        "wide conditions",
-        "null bytes",
-        "first file",
-        "not finite",
-        "true numbers",
-    )
-)
-"""What is spared because the product is known to do otherwise than the documents say."""
 
 STARTS = tuple(
     int(dt.datetime.fromisoformat(text).timestamp()) * 1_000_000
@@ -217,17 +195,8 @@ def writable(stream: Stream, text: str) -> bool:
         return True
     if any(mark in text for mark in "\r\n"):
         return False
-    if "byte order marks" in UNMENDED and text.startswith("\ufeff"):
-        return False
     return (
         stream.options.get("quote", '"') != "" or stream.options.get("delimiter", ",") not in text
-    )
-
-
-def spares_bytes(stream: Stream) -> bool:
-    """Whether a stream has no columns of bytes."""
-    return ("base64" in UNMENDED and stream.form == "jsonl") or (
-        "null bytes" in UNMENDED and "null_values" in stream.options
     )
 
 
@@ -278,13 +247,9 @@ class Drawing:
             return Cell(value, value, value if isinstance(value, str) else None)
         if way == 8 and kind.bad_json and (column.declared or kind.json):
             wrong = kind.bad_json
-            if "true numbers" in UNMENDED and kind.name == "float64":
-                wrong = tuple(text for text in wrong if text != "true")
             raw, value, bad = self.one(wrong), None, True
         else:
             pool = kind.json
-            if "not finite" in UNMENDED and kind.name == "float64":
-                pool = tuple(pair for pair in pool if pair[1] is not None)
             if column.declared:
                 pool += kind.declared_json if styled is None or kind.name != "float64" else ()
                 if kind.name == "float64" and styled is not None:
@@ -301,11 +266,8 @@ class Drawing:
         stream = Stream(name, form, packed, {}, [], "", {})
         self._dialect(stream)
         for at, text in enumerate(names):
-            spared = not writable(stream, text) or (
-                "blank names" in UNMENDED and form == "csv" and text != text.strip()
-            ) or (
-                "escaped names" in UNMENDED and form == "jsonl" and any(c in text for c in '\\"\t')
-            )  # fmt: skip
+            # Blanks around the names in a header line do not count.
+            spared = not writable(stream, text) or (form == "csv" and text != text.strip())
             if spared:
                 names[at] = f"n{at}"
         if form != "csv" and self.chance(3):
@@ -342,8 +304,6 @@ class Drawing:
         style["ascii"], style["blanks"] = self.chance(2), self.chance(2)
         style["newline"] = self.one(("\n", "\n", "\r\n"))
         style["last"], style["bom"] = self.chance(2), self.chance(4)
-        if "last lines" in UNMENDED and stream.form == "jsonl":
-            style["last"] = False
         style["quoted"], style["parts"] = self.chance(3), self.count(1, 2)
         if stream.form == "csv":
             if self.chance(3):
@@ -358,7 +318,8 @@ class Drawing:
 
     def _key(self, stream: Stream, name: str, family: str) -> Column:
         if family == "text":
-            kind = KINDS[self.one(("string", "string" if spares_bytes(stream) else "bytes"))]
+            # In JSON bytes are base64, which the other streams' keys are not.
+            kind = KINDS[self.one(("string", "string" if stream.form == "jsonl" else "bytes"))]
         else:
             kind = KINDS[family]
         stored = self.one(kind.stored[-2:]) if stream.form == "parquet" else None
@@ -374,7 +335,7 @@ class Drawing:
             del kinds["json"]
         if "notation" in stream.style:
             del kinds["decimal(12, 2)"]
-        if spares_bytes(stream):
+        if stream.form == "jsonl":
             del kinds["bytes"]
         kind = self.one(tuple(kinds.values()))
         if stream.form == "parquet":
@@ -456,8 +417,6 @@ class Drawing:
         elif way == "soon" and (stream.form != "parquet" or column.stored == pa.string()):
             row.cells[stream.time] = self.written(stream, column, "soon", None, True)
             row.reasons = frozenset(("wrong_type",))
-            if "soon" in UNMENDED:
-                row.reasons |= {"time_out_of_range"}
         elif way == "bad key" and (numbers := [
             name for name in stream.key
             if stream.form != "parquet" and stream.columns[name].kind.name in ("int64", "uint64")
@@ -492,9 +451,6 @@ class Drawing:
         if stream.form != "jsonl" or file.columns is None:
             return
         for name in list(file.columns):
-            column = stream.columns[name]
-            if column.declared and "unfit files" not in UNMENDED:
-                continue
             sound = [row for row in file.rows if not row.damage]
             odd = [row for row in sound if row.cells[name].bad]
             good = sum(row.cells[name].value not in (None, []) for row in sound)
@@ -505,8 +461,6 @@ class Drawing:
                         row.reasons = frozenset(("null_time",))
                     elif name in stream.key:
                         row.reasons = frozenset(("null_key",))
-            if not good and "null files" in UNMENDED:
-                file.columns.remove(name)
 
 
 @st.composite
@@ -572,8 +526,6 @@ def _roles(drawing: Drawing, case: Case) -> None:
                 roles.append("slice")
             if kind in ("int64", "uint64", "float64"):
                 roles += ["numeric", "keep"]
-            if kind == "uint64" and "wide conditions" in UNMENDED:
-                roles.remove("keep")
         role = drawing.one(roles)
         column.roles = (role,)
         if role == "categorical":
@@ -592,10 +544,7 @@ def _roles(drawing: Drawing, case: Case) -> None:
             slices.append(column.name)
         elif role == "rate" and case.rates is None:
             case.rates = (column.name, {"a": 0.5, "NA": 0.25})
-        elif role == "keep" and case.keep is None and column.name.isidentifier() and not (
-            "conditions" in UNMENDED
-            and (not column.name.isascii() or keyword.iskeyword(column.name))
-        ):  # fmt: skip
+        elif role == "keep" and case.keep is None and "`" not in column.name:
             case.keep = column.name
         else:
             column.roles = ("carried",)
@@ -607,7 +556,7 @@ def _roles(drawing: Drawing, case: Case) -> None:
         column_, values = case.rates
         sampling["negative_rate"] = {"column": column_, "values": values, "default": 1}
     if case.keep is not None:
-        sampling |= {"keep": f"{case.keep} > 3"}
+        sampling |= {"keep": f"`{case.keep}` > 3"}
         sampling.setdefault("negative_rate", 0.5)
     if sampling:
         case.tables["sampling"] = sampling
