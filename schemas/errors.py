@@ -113,6 +113,52 @@ class UnreadableInputError(HeadraceError):
         )
 
 
+class KafkaError(HeadraceError):
+    """Something that brokers refuse, or that a topic no longer has; names it, and a hint."""
+
+    @classmethod
+    def gap(cls, partition: str, position: int, begin: int) -> KafkaError:
+        """Name the records that were deleted before they were read."""
+        return cls(
+            f"{partition}: records {position} to {begin - 1} were deleted before they were read; "
+            "raise the topic's retention, and begin anew"
+        )
+
+    @classmethod
+    def beyond(cls, partition: str, position: int, end: int) -> KafkaError:
+        """Name a position that the log does not have: it was truncated, or is another log."""
+        return cls(
+            f"{partition}: the log ends at {end}, before the position {position}; the topic was "
+            "truncated or created again: begin anew"
+        )
+
+    @classmethod
+    def recreated(cls, topic: str) -> KafkaError:
+        """Name a topic that is not the one any more that was found when the run began."""
+        return cls(f"{topic}: the topic was deleted and created again; begin anew")
+
+    @classmethod
+    def deleted(cls, topic: str) -> KafkaError:
+        """Name a topic that brokers had when the run began."""
+        return cls(f"{topic}: the topic was deleted; create it, and begin anew")
+
+    @classmethod
+    def no_topic(cls, topic: str, servers: str) -> KafkaError:
+        """Name a topic that the brokers do not have."""
+        return cls(
+            f"{topic}: no such topic at {servers}; create it, or correct the name in the "
+            "configuration"
+        )
+
+    @classmethod
+    def corrupt(cls, partition: str, position: int, why: str) -> KafkaError:
+        """Name the position from which records cannot be decoded."""
+        return cls(
+            f"{partition}: the batch at {position} is corrupt ({why}); restore the broker's log, "
+            "or begin after it"
+        )
+
+
 class TableError(HeadraceError):
     """A table that lacks a column of a model, or has it with another type."""
 

@@ -86,6 +86,8 @@ def _first_error(
         return ConfigError(file, key, "is missing", hint="add this key")
     fact, _, hint = detail["msg"].removeprefix("Value error, ").partition("; ")
     hint = hint or _RANGES.get(kind, "")
+    if detail["loc"][:2] == ("kafka", "properties"):
+        value = None  # it may be secret
     if kind == "less_than_equal":
         rate = detail["loc"][0] == "sampling"
         hint = "use a rate in (0, 1]" if rate else f"use at most {detail['ctx']['le']}"
@@ -105,15 +107,18 @@ _RANGES = {
 def _as_written(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys of the file that lead to a place in the models."""
     parts = [str(part) for part in location]
-    at = _parameters(location)
-    # Parameters stand beside the other keys of a learner, and an error in a table's name
-    # ends in `[key]`.
+    at = _gathered(location)
+    # Parameters stand beside the other keys of a learner, properties beside those of [kafka],
+    # and an error in a table's name ends in `[key]`.
     return [part for i, part in enumerate(parts) if i != at and part != "[key]"]
 
 
-def _parameters(location: tuple[int | str, ...]) -> int | None:
-    """Return the index of ``parameters`` in a location inside a learner's parameters, else None."""
-    if location[:2] == ("learner", "parameters"):
+def _gathered(location: tuple[int | str, ...]) -> int | None:
+    """Return the index of the key that only the models have, None if there is none.
+
+    Of a learner that is ``parameters``, of ``kafka`` it is ``properties``.
+    """
+    if location[:2] in (("learner", "parameters"), ("kafka", "properties")):
         return 1
     return 2 if location[:1] == ("learners",) and location[2:3] == ("parameters",) else None
 
@@ -129,7 +134,7 @@ def _allowed_keys(
     location: tuple[int | str, ...], tree: dict[str, Any], algorithms: Algorithms
 ) -> list[str]:
     """List the keys of the model that holds `location`, walking annotations by name."""
-    at = _parameters(location)
+    at = _gathered(location)
     if at is not None:
         table: Any = tree
         for part in location[:at]:

@@ -38,6 +38,8 @@ from headrace.schemas.config.durations import (
     format_duration,
     parse_duration,
 )
+from headrace.schemas.config.kafka import KafkaConfig
+from headrace.schemas.config.places import conflicts_of_places
 from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.errors import without_secrets
 from headrace.schemas.types import parse_type
@@ -158,9 +160,11 @@ class TimeConfig(Model):
 
 
 class StreamConfig(Model):
-    """One input stream: its files, join key and event time."""
+    """One input stream: its files or its topic, join key and event time."""
 
-    path: Names = Field(min_length=1, repr=False)
+    path: Names = Field(default=(), min_length=1, repr=False)
+    topic: str | None = None
+    value: Literal["json"] = "json"
     key: Columns = Field(min_length=1)
     time: TimeConfig
     order: Literal["sorted", "sort"] = "sorted"
@@ -177,6 +181,15 @@ class StreamConfig(Model):
     @field_serializer("path", when_used="json")
     def _without_secrets(self, path: tuple[str, ...]) -> list[str]:
         return [without_secrets(pattern) for pattern in path]
+
+    @field_validator("topic")
+    @classmethod
+    def _topic_name(cls, topic: str | None) -> str | None:
+        if topic is not None and not (
+            re.fullmatch(r"[\w.-]{1,249}", topic, re.ASCII) and topic.strip(".")
+        ):
+            raise ValueError("is no name of a topic; use letters, digits, . _ and -")
+        return topic
 
     @field_validator("delimiter")
     @classmethod
@@ -424,6 +437,7 @@ class Config(Model):
     learners: dict[Annotated[str, AfterValidator(_stream_name)], LearnerConfig] = {}
     monitor: MonitorConfig = MonitorConfig()
     replay: ReplayConfig = ReplayConfig()
+    kafka: KafkaConfig | None = None
     _file: str = PrivateAttr(default="configuration")
 
     @property
@@ -451,6 +465,12 @@ class Config(Model):
         """The shortest epoch of any learner, microseconds: it holds for all of them."""
         epochs = [learner.epoch for learner in self.named_learners.values()]
         return min(epochs, default=10 * SECOND)
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """The topic of each stream by the name of its table; empty if the streams are files."""
+        topics = {name: stream.topic for name, stream in self.streams.items()}
+        return {name: topic for name, topic in topics.items() if topic is not None}
 
     @property
     def longest_window(self) -> int:
@@ -500,6 +520,7 @@ class Config(Model):
         return next(self._conflicts(), None)
 
     def _conflicts(self) -> Any:
+        yield from conflicts_of_places(self.streams, self.kafka)
         arity = len(self.impressions.key)
         for name, action in self.actions.items():
             if len(action.key) != arity:

@@ -1,0 +1,1 @@
+"""Kafka: topics and their offsets, and clients that read partitions as columns."""

@@ -1,0 +1,327 @@
+"""What brokers have: topics, their partitions, where these begin and end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError as Code
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from headrace.pipelines.kafka.fetching import Place
+from headrace.pipelines.kafka.properties import Properties, properties_of
+from headrace.schemas.config.kafka import KafkaConfig
+from headrace.schemas.errors import ConfigError, KafkaError
+
+_ANSWER_S = 15.0
+
+_FINAL = (Code._AUTHENTICATION, Code._SSL)
+"""What does not change by waiting."""
+
+Offsets = dict[str, dict[int, int]]
+"""An offset for each partition of each topic."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Topics as they were when they were asked for.
+
+    Parameters
+    ----------
+    id
+        The cluster's own name for itself.
+    topics
+        By topic and partition ``(begin, end)``: the offset of the first record, and the
+        offset after the last that can be read; records of open transactions are beyond it.
+    ids
+        The id of each topic: one that is deleted and created again has another.
+    """
+
+    id: str
+    topics: dict[str, dict[int, tuple[int, int]]]
+    ids: dict[str, str]
+
+
+class Brokers:
+    """The brokers that a configuration names, to be asked about topics.
+
+    Parameters
+    ----------
+    kafka
+        The table ``[kafka]``.
+    file
+        The configuration file: paths of secrets are relative to its folder, errors name it.
+    environment
+        The variables that secrets may name.
+    patience_s
+        Within so many seconds a broker must answer for the first time.
+
+    Raises
+    ------
+    ConfigError
+        If a secret is not found, or librdkafka refuses a property.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaConfig,
+        file: str,
+        environment: Mapping[str, str] = os.environ,
+        patience_s: int = 8,
+    ) -> None:
+        self.kafka, self.file, self.patience_s = kafka, file, patience_s
+        self.servers = ", ".join(kafka.servers)
+        self.properties = properties = properties_of(kafka, file, environment)
+        self._trouble: list[Code] = []
+        try:
+            self.admin = AdminClient({**properties, "error_cb": self._note})
+        except KafkaException as error:
+            raise refused(error.args[0].str(), properties, file) from error
+
+    def describe(self, topics: Iterable[str]) -> Cluster:
+        """Return what the cluster has of some topics.
+
+        Raises
+        ------
+        KafkaError
+            If no broker can be reached, within seconds; if a topic does not exist, or may
+            not be read.
+        """
+        names = sorted(set(topics))
+        cluster = self._cluster_id()
+        asked = self.admin.describe_topics(TopicCollection(names), request_timeout=_ANSWER_S)
+        found = {name: self._answer(future, name) for name, future in asked.items()}
+        places = [
+            TopicPartition(name, partition.id)
+            for name in names
+            for partition in found[name].partitions
+        ]
+        begins = self._offsets(dict.fromkeys(places, OffsetSpec.earliest()))
+        ends = self._offsets(dict.fromkeys(places, OffsetSpec.latest()))
+        return Cluster(
+            cluster,
+            {name: {number: (begin, ends[name][number]) for number, begin in of.items()}
+             for name, of in begins.items()},
+            {name: str(found[name].topic_id) for name in names},
+        )  # fmt: skip
+
+    def out_of_range(self, place: Place, position: int, cluster: Cluster) -> KafkaError:
+        """Return why brokers have no records at a position that was read from before.
+
+        Parameters
+        ----------
+        place, position
+            The partition and the position.
+        cluster
+            The topics as they were then.
+        """
+        try:
+            now = self.describe([place.topic])
+        except KafkaError as error:
+            return error
+        if now.ids[place.topic] != cluster.ids[place.topic]:
+            return KafkaError.recreated(place.topic)
+        begin, end = now.topics[place.topic].get(place.partition, (0, 0))
+        if position < begin:
+            return KafkaError.gap(str(place), position, begin)
+        return KafkaError.beyond(str(place), position, end)
+
+    def first_offsets(self, cluster: Cluster, start: int | str) -> Offsets:
+        """Return where reading begins.
+
+        Parameters
+        ----------
+        cluster
+            The topics.
+        start
+            ``"earliest"``, ``"latest"``, or a time in microseconds UTC: then it is the first
+            record with this timestamp or a later one; at the end if there is none.
+        """
+        if start in ("earliest", "latest"):
+            end = start == "latest"
+            return {
+                topic: {number: bounds[end] for number, bounds in partitions.items()}
+                for topic, partitions in cluster.topics.items()
+            }
+        # Timestamps are milliseconds: the first that is not before the time.
+        at = OffsetSpec.for_timestamp(-(-int(start) // 1000))
+        found = self._offsets(
+            {TopicPartition(topic, number): at
+             for topic, partitions in cluster.topics.items() for number in partitions}
+        )  # fmt: skip
+        return {
+            topic: {number: cluster.topics[topic][number][1] if offset < 0 else offset
+                    for number, offset in of.items()}
+            for topic, of in found.items()
+        }  # fmt: skip
+
+    def _offsets(self, specs: Mapping[TopicPartition, OffsetSpec]) -> Offsets:
+        asked = (
+            self.admin.list_offsets(
+                dict(specs),
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=_ANSWER_S,
+            )
+            if specs
+            else {}
+        )
+        found: Offsets = {}
+        for place, future in asked.items():
+            answer = self._answer(future, place.topic)
+            found.setdefault(place.topic, {})[place.partition] = answer.offset
+        return found
+
+    def _cluster_id(self) -> str:
+        """Connect; an answer comes, or the reason why none does."""
+        for _ in range(self.patience_s):
+            try:
+                return str(self.admin.list_topics(topic="", timeout=1).cluster_id)
+            except KafkaException:
+                self.admin.poll(0)
+                if any(error.code() in _FINAL for error in self._trouble):
+                    break
+        raise self._unreachable()
+
+    def _answer(self, future: Future[Any], topic: str) -> Any:
+        try:
+            return future.result(2 * _ANSWER_S)
+        except (KafkaException, TimeoutError) as error:
+            code = error.args[0] if isinstance(error, KafkaException) else None
+            raise self._wrong(code, topic) from error
+
+    def _wrong(self, code: Code | None, topic: str) -> KafkaError:
+        if code is None or code.code() in (Code._TRANSPORT, Code._TIMED_OUT):
+            return self._unreachable()
+        if code.code() == Code.UNKNOWN_TOPIC_OR_PART:
+            return KafkaError.no_topic(topic, self.servers)
+        return explained(topic, code.code(), code.str())
+
+    def _note(self, error: Code) -> None:
+        self._trouble.append(error)
+
+    def _unreachable(self) -> KafkaError:
+        """Say why no broker answers, by the most telling of what librdkafka has met."""
+        for kind, what in (
+            (Code._AUTHENTICATION, "refuses the user or the password; check sasl.mechanism, "
+             "sasl.username and sasl.password"),
+            (Code._SSL, "has a certificate or a key that does not fit; check ssl.ca.location, "
+             "and that its certificate is for this host"),
+            (Code._RESOLVE, "is not known by this name; check servers"),
+            (Code._TRANSPORT, "cannot be reached; check servers, and that it runs"),
+        ):  # fmt: skip
+            for error in self._trouble:
+                if error.code() == kind:
+                    return KafkaError(f"kafka: {self.servers} {what} ({error.str()})")
+        return KafkaError(
+            f"kafka: {self.servers} does not answer as a broker; check servers, and that "
+            "security.protocol is that of the broker's listener"
+        )
+
+
+class TopicWatch:
+    """Asks again and again whether topics are still those that were described.
+
+    A topic that is deleted and created again has the same name and other records at the same
+    offsets; and one that is deleted just has no more records, which clients do not tell.
+
+    Parameters
+    ----------
+    brokers
+        Whom to ask.
+    cluster
+        The topics.
+    every_s
+        `look` asks again after so many seconds.
+    """
+
+    def __init__(self, brokers: Brokers, cluster: Cluster, every_s: float = 2.0) -> None:
+        self.brokers, self.cluster, self.every_s = brokers, cluster, every_s
+        self.asked: dict[str, Future[Any]] | None = None
+        self.next_s = time.monotonic() + every_s
+        self.missing: set[str] = set()
+
+    def look(self) -> None:
+        """Ask if it is time, or look at the answer if it has come; does not wait.
+
+        Raises
+        ------
+        KafkaError
+            If a topic was deleted or created again.
+        """
+        now_s = time.monotonic()
+        if self.asked is None and now_s >= self.next_s:
+            self.asked = self._ask()
+        if self.asked is not None and all(future.done() for future in self.asked.values()):
+            asked, self.asked, self.next_s = self.asked, None, now_s + self.every_s
+            self._judge(asked)
+
+    def verify(self) -> bool:
+        """Ask and wait: all that was read before the call was of these topics.
+
+        Returns
+        -------
+        bool
+            Whether brokers have answered.
+
+        Raises
+        ------
+        KafkaError
+            If a topic was deleted or created again.
+        """
+        return self._judge(self._ask()) and (not self.missing or self._judge(self._ask()))
+
+    def _ask(self) -> dict[str, Future[Any]]:
+        topics = TopicCollection(sorted(self.cluster.ids))
+        return dict(self.brokers.admin.describe_topics(topics, request_timeout=_ANSWER_S))
+
+    def _judge(self, asked: Mapping[str, Future[Any]]) -> bool:
+        missing = set()
+        for topic, future in asked.items():
+            try:
+                found = str(future.result(2 * _ANSWER_S).topic_id)
+            except (KafkaException, TimeoutError) as error:
+                if not _says(error, Code.UNKNOWN_TOPIC_OR_PART):
+                    return False
+                missing.add(topic)
+            else:
+                if found != self.cluster.ids[topic]:
+                    raise KafkaError.recreated(topic)
+        # A broker that has just been started may not know of a topic yet.
+        for topic in sorted(self.missing & missing):
+            raise KafkaError.deleted(topic)
+        self.missing = missing
+        return True
+
+
+def _says(error: Exception, code: int) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() == code
+
+
+def explained(what: str, code: int, text: str) -> KafkaError:
+    """Return the error of an answer of brokers.
+
+    Parameters
+    ----------
+    what
+        The topic or partition that was asked for.
+    code, text
+        The number and the words of the answer.
+    """
+    if code in (Code.TOPIC_AUTHORIZATION_FAILED, Code.CLUSTER_AUTHORIZATION_FAILED,
+                Code.GROUP_AUTHORIZATION_FAILED):  # fmt: skip
+        return KafkaError(
+            f"{what}: the user may not read this topic; grant READ and DESCRIBE on it"
+        )
+    return KafkaError(f"{what}: {text}")
+
+
+def refused(text: str, properties: Properties, file: str) -> ConfigError:
+    """Return the error of a property that librdkafka refuses, with its words."""
+    named = [name for name in properties if name in text]
+    key = f"kafka.{max(named, key=len)}" if named else "kafka"
+    return ConfigError(file, key, f"is refused by librdkafka ({text})")

@@ -1,0 +1,140 @@
+"""The table ``[kafka]``: how brokers are reached, and by which client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+_HIDDEN = "(hidden)"
+_SHOWN = re.compile(r"security\.protocol|sasl\.mechanisms?|(ssl\..*|.*\.)(location|verification|"
+                    r"bytes|ms|messages|algorithm)|client\.(id|rack)|.*\.enable")  # fmt: skip
+"""Names of properties that hold no secret; of all others the values are never shown."""
+
+_OWN = {
+    "bootstrap.servers": "write servers",
+    "metadata.broker.list": "write servers",
+    "group.id": "offsets are kept in checkpoints, not in a group",
+    "enable.auto.commit": "offsets are kept in checkpoints, not in a group",
+    "enable.auto.offset.store": "offsets are kept in checkpoints, not in a group",
+    "auto.offset.reset": "a gap in a log ends the run, it is never skipped",
+    "isolation.level": "records of aborted transactions are never read",
+    "check.crcs": "checksums are always checked",
+    "enable.partition.eof": "the clients need it",
+}
+"""Properties on which exactness depends, and why or where they are set instead."""
+
+
+# A property may hold a password, which must not show in an error.
+_STRICT = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Secret(BaseModel):
+    """A value that is not in the file: in a variable of the environment, or a file of its own."""
+
+    model_config = _STRICT
+
+    env: str | None = None
+    file: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Secret:
+        if (self.env is None) == (self.file is None):
+            raise ValueError('give one of them; write { env = "NAME" } or { file = "PATH" }')
+        return self
+
+
+def _property(value: object) -> object:
+    if isinstance(value, dict):
+        try:
+            return Secret(**value)
+        except ValidationError as error:
+            raise ValueError('is no value; write { env = "NAME" } or { file = "PATH" }') from error
+    if not isinstance(value, Secret | bool | int | float | str):
+        raise ValueError("is no text, number or boolean; write it in quotes")
+    return value
+
+
+def _name(name: str) -> str:
+    if name in _OWN:
+        raise ValueError(f"cannot be set; {_OWN[name]}")
+    if "." not in name:
+        raise ValueError(
+            "is no key of this table; use servers, client, max_batch_mb, or a property of "
+            'librdkafka such as "security.protocol"'
+        )
+    return name
+
+
+Property = Annotated[Secret | bool | int | float | str, BeforeValidator(_property)]
+
+
+def _servers(value: object) -> object:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield properties by their dotted names, whether or not these are in quotes."""
+    for name, value in table.items():
+        if isinstance(value, dict) and not value.keys() & {"env", "file"}:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+class KafkaConfig(BaseModel):
+    """The brokers, the client, and the client's properties.
+
+    In a file the properties stand beside the other keys, under librdkafka's names. Their
+    values may be secret, and so are in no repr and, but for those of harmless names, not in
+    the model as JSON.
+    """
+
+    model_config = _STRICT
+
+    servers: Annotated[tuple[str, ...], BeforeValidator(_servers)] = Field(min_length=1)
+    client: Literal["auto", "librdkafka", "kafka-python", "poll"] = "auto"
+    max_batch_mb: int | None = Field(default=None, ge=1, le=1024)
+    properties: dict[Annotated[str, AfterValidator(_name)], Property] = Field(
+        default={}, repr=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gathered(cls, table: Any) -> Any:
+        """Gather the keys that are not this model's: properties of the client."""
+        if not isinstance(table, dict) or "properties" in table:
+            return table
+        own = {name: table[name] for name in cls.model_fields if name in table}
+        others = {name: value for name, value in table.items() if name not in own}
+        return {**own, "properties": dict(_flat(others))}
+
+    @field_validator("servers")
+    @classmethod
+    def _with_ports(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        for server in servers:
+            port = re.fullmatch(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})", server)
+            if port is None or not 0 < int(port[1]) < 65536:
+                raise ValueError('must be hosts with ports; write such as "broker:9092"')
+        return servers
+
+    @field_serializer("properties", when_used="json")
+    def _without_secrets(self, properties: dict[str, Property]) -> dict[str, Any]:
+        return {
+            name: value if _SHOWN.fullmatch(name) and not isinstance(value, Secret) else _HIDDEN
+            for name, value in properties.items()
+        }
