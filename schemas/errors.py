@@ -133,6 +133,14 @@ class KafkaError(HeadraceError):
         )
 
     @classmethod
+    def stalled(cls, partition: str, position: int, end: int) -> KafkaError:
+        """Name a partition of which no records come, although there are some."""
+        return cls(
+            f"{partition}: no records come from {position} on, although the log ends at {end}; "
+            "check the brokers and the network, and continue with --resume"
+        )
+
+    @classmethod
     def recreated(cls, topic: str) -> KafkaError:
         """Name a topic that is not the one any more that was found when the run began."""
         return cls(f"{topic}: the topic was deleted and created again; begin anew")

@@ -39,10 +39,11 @@ FOLDERS = {
         "run": set(),
         "sources": {"run"},
         "sinks": {"run", "sources"},
+        "kafka": {"run", "sources"},
         "training": set(),
         "beam": {"run", "sources", "sinks", "training"},
         "jobs": {"run", "sources", "sinks", "training", "beam"},
-        "app": {"run", "sources", "sinks", "jobs"},
+        "app": {"run", "sources", "sinks", "kafka", "jobs"},
     },
 }
 """Which other folders a folder inside a package may import. Modules beside the folders may

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from headrace.learners.registry import ALGORITHMS, Algorithms, parameter_models
+from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.jobs.generate import Generated, Traffic, write_traffic
 from headrace.pipelines.jobs.identity import digest_of, identity_of
 from headrace.pipelines.jobs.validation import Validation
@@ -32,7 +33,7 @@ from headrace.pipelines.run.seal import SEAL, SUMMARY, Verified
 from headrace.pipelines.run.seal import verify as verify_result
 from headrace.pipelines.run.upload import check_target, upload, waiting
 from headrace.pipelines.sources.files import LogFile
-from headrace.pipelines.sources.inputs import Inputs, resolve
+from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import preview
 from headrace.schemas.config.durations import parse_duration
 from headrace.schemas.config.loading import load_config as read_config

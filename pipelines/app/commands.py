@@ -11,9 +11,10 @@ from typing import Any
 
 from headrace.monitoring.ending import what_stayed_open
 from headrace.pipelines.app import api
+from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.run.disk import writing
 from headrace.pipelines.run.remote import place_of
-from headrace.pipelines.sources.inputs import Inputs, resolve
+from headrace.pipelines.sources.inputs import Inputs
 from headrace.schemas.config.durations import format_duration
 
 

@@ -16,7 +16,7 @@ from headrace.joiner.join import ShardJoin
 from headrace.monitoring.delays import USUAL_WINDOWS, Delays, Survival, nice_window
 from headrace.monitoring.ending import Ending
 from headrace.pipelines.run.spill import CACHE_BYTES, Spill
-from headrace.pipelines.sources.inputs import Inputs, resolve
+from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.merge import read_blocks
 from headrace.schemas.config.delays import settle_delay
 from headrace.schemas.config.durations import HOUR, SECOND
@@ -110,7 +110,7 @@ def measure_windows(
     """
     config = full.config
     longest = 10 * config.longest_window if longest is None else longest
-    inputs = resolve(_only_keys(config, longest))
+    inputs = full.replanned(_only_keys(config, longest))
     delays = {action.name: Delays(longest) for action in inputs.join.actions}
     progress = dict.fromkeys(inputs.join.stream_names, NEVER)
     with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:

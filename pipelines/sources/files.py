@@ -71,6 +71,11 @@ class LogFile:
         return self.location.name
 
     @property
+    def start(self) -> int:
+        """Records of a file are counted from 0."""
+        return 0
+
+    @property
     def size(self) -> int:
         """Size of the file when it was found, bytes."""
         return self.location.size

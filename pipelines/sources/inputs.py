@@ -41,8 +41,8 @@ class Inputs:
         All files, by number.
     join, train
         The plans of join and learners.
-    warnings
-        What can be read but is probably a mistake, a sentence each.
+    heads, algorithms
+        What it was planned from.
     """
 
     config: Config
@@ -50,7 +50,17 @@ class Inputs:
     logs: tuple[Log, ...]
     join: JoinPlan
     train: TrainPlan
-    warnings: tuple[str, ...] = ()
+    heads: tuple[Head, ...]
+    algorithms: Algorithms
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What can be read but is probably a mistake, a sentence each."""
+        return tuple(warning for head in self.heads for warning in head.warnings)
+
+    def replanned(self, config: Config) -> Inputs:
+        """Return another job on the same logs, whose streams have no other columns or places."""
+        return assemble(config, self.heads, self.algorithms)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -116,7 +126,29 @@ def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
         For the first thing wrong.
     """
     file = config.file
-    heads: list[Head] = [FileHead(file, name, stream) for name, stream in config.streams.items()]
+    return assemble(
+        config,
+        [FileHead(file, name, stream) for name, stream in config.streams.items()],
+        algorithms,
+    )
+
+
+def assemble(config: Config, heads: Sequence[Head], algorithms: Algorithms) -> Inputs:
+    """Plan a job whose streams have been inspected.
+
+    Parameters
+    ----------
+    config, algorithms
+        See `resolve`.
+    heads
+        What is known of the streams, by number.
+
+    Raises
+    ------
+    ConfigError
+        For the first thing wrong.
+    """
+    file = config.file
     uses = impression_uses(config)
     carried = carried_columns(config, heads[IMPRESSIONS], uses)
     streams = stream_plans(config, heads, carried)
@@ -128,9 +160,8 @@ def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
     for stream, head in zip(streams, heads, strict=True):
         schema = head.read_schema(stream.events, numeric if stream.number == IMPRESSIONS else set())
         logs += head.logs(len(logs), stream.number, schema, stream.notation)
-    join = join_plan(config, heads, carried, len(logs))
+    join = join_plan(config, heads, carried, logs)
     check_sample_names(file, join)
     check_sampling(file, join.sampling, logs[0].schema)
     train = train_plan(config, algorithms)
-    warnings = tuple(warning for head in heads for warning in head.warnings)
-    return Inputs(config, streams, tuple(logs), join, train, warnings)
+    return Inputs(config, streams, tuple(logs), join, train, tuple(heads), algorithms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from headrace.learners.features import Features, MultiValued
 from headrace.learners.learning import LearnerPlan, TrainPlan
 from headrace.learners.registry import Algorithms
 from headrace.pipelines.sources.heads import Head
+from headrace.pipelines.sources.source import Log
 from headrace.schemas.config.models import (
     ActionConfig,
     Config,
@@ -61,7 +63,7 @@ class StreamPlan:
 
 
 def stream_plans(
-    config: Config, heads: list[Head], carried: tuple[str, ...]
+    config: Config, heads: Sequence[Head], carried: tuple[str, ...]
 ) -> tuple[StreamPlan, ...]:
     """Plan the reading of every stream, by number.
 
@@ -105,9 +107,9 @@ def _notation(stream: StreamConfig, events: EventPlan, head: Head) -> Notation:
 
 def join_plan(
     config: Config,
-    heads: list[Head],
+    heads: Sequence[Head],
     carried: tuple[str, ...],
-    sources: int,
+    logs: Sequence[Log],
 ) -> JoinPlan:
     """Plan the join.
 
@@ -119,8 +121,8 @@ def join_plan(
         The heads of all streams, by number.
     carried
         Impression columns that are carried in addition to key and time.
-    sources
-        How many sources there are.
+    logs
+        All logs, by number.
     """
     actions = []
     for (name, action), head in zip(config.actions.items(), heads[1:], strict=True):
@@ -130,7 +132,7 @@ def join_plan(
         actions=tuple(actions),
         columns=(*config.impressions.key, *carried),
         keys=len(config.impressions.key),
-        sources=sources,
+        sources=len(logs),
         shards=config.join.shards,
         epoch=config.epoch,
         sampling=sampling_plan(config.sampling),
@@ -143,6 +145,7 @@ def join_plan(
             config.join.emission, *config.join.elapsed, seed=config.sampling.seed
         ),
         joined=config.join.joined,
+        starts={log.number: log.start for log in logs if log.start},
     )
 
 

@@ -29,6 +29,7 @@ class _Beginning:
         self.whole = whole
         self.number, self.stream, self.name = whole.number, whole.stream, whole.name
         self.schema, self.format, self.size = whole.schema, whole.format, whole.size
+        self.start = whole.start
 
     def identity(self) -> tuple[str, list[Any]]:
         """Return that of the whole log."""
@@ -38,7 +39,7 @@ class _Beginning:
         """Read them, always in the same parts: where they end must not depend on `rows`."""
         for chunk in self.whole.chunks(_HEAD_ROWS):
             yield chunk
-            if chunk.end >= _HEAD_ROWS:
+            if chunk.end >= self.start + _HEAD_ROWS:
                 return
 
 

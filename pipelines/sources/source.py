@@ -72,7 +72,12 @@ class Log(Partition, Protocol):
         How its records are written.
     size
         How large it is, bytes; 0 if that is not known.
+    start
+        Position of its first record.
     """
+
+    @property
+    def start(self) -> int: ...  # noqa: D102
 
     @property
     def schema(self) -> pa.Schema: ...  # noqa: D102

@@ -73,7 +73,7 @@ class CsvDecoder:
         def reject(row: int, detail: str) -> Reject:
             return lines.reject(int(numbers[row]), Reason.WRONG_TYPE, detail)
 
-        records = as_records(self.schema, self.notation, numbers + lines.first, columns, reject)
+        records = as_records(self.schema, self.notation, lines.numbers_of(numbers), columns, reject)
         records.rejects = sorted([*rejects, *records.rejects], key=lambda reject: reject.number)
         return records
 

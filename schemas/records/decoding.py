@@ -54,23 +54,32 @@ class Records:
 
 @dataclass(frozen=True)
 class Lines:
-    """Consecutive lines of a source, without their line ends.
+    """Lines of a source in its order, without their line ends.
 
     Parameters
     ----------
     first
         Record number of the first line.
     lines
-        The lines in order; record numbers rise by one from line to line.
+        The lines.
+    numbers
+        Record numbers of all lines, int64, shape (n,), if they do not rise by one from line
+        to line.
     """
 
     first: int
     lines: list[bytes]
+    numbers: Int64s | None = None
+
+    def numbers_of(self, index: Int64s) -> Int64s:
+        """Return the record numbers of lines by their index, counted from 0."""
+        return index + self.first if self.numbers is None else self.numbers[index]
 
     def reject(self, at: int, reason: Reason, detail: str) -> Reject:
         """Make a reject of the line with index `at`, counted from 0."""
         text = self.lines[at].decode("utf-8", "backslashreplace")
-        return Reject(self.first + at, reason, detail, text)
+        number = self.first + at if self.numbers is None else int(self.numbers[at])
+        return Reject(number, reason, detail, text)
 
 
 def misfit(kind: pa.DataType) -> str:

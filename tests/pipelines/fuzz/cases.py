@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import json
@@ -200,6 +201,14 @@ def writable(stream: Stream, text: str) -> bool:
     )
 
 
+def as_text(value: Any) -> str | None:
+    """Return the text that a value is in its file, None if it is none."""
+    if isinstance(value, bytes):
+        with contextlib.suppress(UnicodeDecodeError):
+            return value.decode()
+    return value if isinstance(value, str) else None
+
+
 class Drawing:
     """Draws the parts of a case."""
 
@@ -244,7 +253,7 @@ class Drawing:
                 else self.null(stream)  # fmt: skip
         if stream.form == "parquet":
             value = self.one(storable(kind, column.stored))
-            return Cell(value, value, value if isinstance(value, str) else None)
+            return Cell(value, value, as_text(value))
         if way == 8 and kind.bad_json and (column.declared or kind.json):
             wrong = kind.bad_json
             raw, value, bad = self.one(wrong), None, True
@@ -367,7 +376,7 @@ class Drawing:
         if isinstance(part, str):
             value = part.encode() if column.kind.name == "bytes" else part
             if stream.form == "parquet":
-                return Cell(value, value, part if isinstance(value, str) else None)
+                return Cell(value, value, as_text(value))
             return self.written(stream, column, part, value, False)
         if stream.form == "parquet":
             return Cell(part, part)

@@ -1,0 +1,189 @@
+"""Topics as the logs of a job: each partition a log that ends where it ended when asked."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from headrace.learners.registry import ALGORITHMS, Algorithms
+from headrace.pipelines.kafka.clients import connect
+from headrace.pipelines.kafka.fetching import Client, Messages, Place
+from headrace.pipelines.kafka.topics import Brokers, Cluster
+from headrace.pipelines.sources.heads import Head
+from headrace.pipelines.sources.inputs import Inputs, assemble
+from headrace.pipelines.sources.source import Chunk
+from headrace.schemas.config.models import Config, StreamConfig
+from headrace.schemas.errors import ConfigError, KafkaError
+from headrace.schemas.records.decoding import Lines, Records
+from headrace.schemas.records.jsonlines import JsonDecoder
+from headrace.schemas.records.notation import Notation
+from headrace.schemas.types import parse_type
+
+_BYTES = 16 << 20
+_WAIT_MS = 200
+_PATIENCE = 150
+"""So many waits in a row without a record, although there must be some, end a run: 30 s."""
+
+
+class Connection:
+    """The topics of a job, and one client for all of them, which connects when it is needed.
+
+    Parameters
+    ----------
+    brokers, cluster
+        The brokers, and the topics as they were found.
+    warn
+        Called with a sentence if the client is not the fastest.
+    """
+
+    def __init__(self, brokers: Brokers, cluster: Cluster, warn: Callable[[str], None]) -> None:
+        self.brokers, self.cluster, self.warn = brokers, cluster, warn
+
+    @functools.cached_property
+    def client(self) -> Client:
+        """The client."""
+        return connect(self.brokers, self.cluster, self.warn)
+
+
+@dataclass(frozen=True)
+class TopicLog:
+    """One partition of a topic, from its first record to where it ended when it was found.
+
+    Parameters
+    ----------
+    number, stream
+        Number among all partitions, in order of stream and partition, and of its stream.
+    place
+        The partition.
+    start, end
+        Offsets of the first record and after the last, which are its positions too.
+    schema, notation
+        The columns to read, and how their values are written.
+    connection
+        Where it is read from.
+    """
+
+    number: int
+    stream: int
+    place: Place
+    start: int
+    end: int
+    schema: pa.Schema
+    notation: Notation
+    connection: Connection
+    format: str = "json"
+    size: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name in dead letters."""
+        return str(self.place)
+
+    def identity(self) -> tuple[str, list[Any]]:
+        """Return its name in its cluster; and the topic's id, and where it is read from.
+
+        Not where it ends: a run that resumes reads what has been added.
+        """
+        cluster = self.connection.cluster
+        return f"{cluster.id}/{self.place}", [cluster.ids[self.place.topic], self.start]
+
+    def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
+        """Read the records; where chunks are cut depends on what brokers have at hand.
+
+        Raises
+        ------
+        KafkaError
+            If they cannot be read, or do not come.
+        """
+        decoder = JsonDecoder(self.schema, self.notation)
+        offset = max(skip, self.start)
+        if offset >= self.end:
+            return
+        fetcher = self.connection.client.open(self.place, offset)
+        waited = 0
+        try:
+            while offset < self.end:
+                messages = fetcher.fetch(rows, _BYTES, _WAIT_MS)
+                begin, offset = offset, min(messages.next_offset, self.end)
+                waited = 0 if offset > begin else waited + 1
+                if waited > _PATIENCE:
+                    raise KafkaError.stalled(self.name, offset, self.end)
+                if offset > begin:
+                    yield Chunk(begin, offset, self._decoded(decoder, messages))
+        finally:
+            fetcher.close()
+
+    def _decoded(self, decoder: JsonDecoder, messages: Messages) -> Records:
+        count = int(messages.offsets.searchsorted(self.end))
+        values = messages.values.slice(0, count).to_pylist()
+        lines = [b"" if value is None else value for value in values]
+        first = int(messages.offsets[0]) if count else 0
+        return decoder.decode(Lines(first, lines, messages.offsets[:count]))
+
+
+class TopicHead(Head):
+    """The columns of a topic, all of which are declared.
+
+    Parameters
+    ----------
+    file, key, stream
+        See `Head`.
+    connection
+        The topics.
+    """
+
+    format = "json"
+
+    def __init__(self, file: str, key: str, stream: StreamConfig, connection: Connection) -> None:
+        self.connection = connection
+        super().__init__(file, key, stream)
+
+    def _inspect(self) -> tuple[dict[str, pa.DataType], set[str]]:
+        return {name: parse_type(kind) for name, kind in self.stream.types.items()}, set()
+
+    def logs(
+        self, first: int, stream: int, schema: pa.Schema, notation: Notation
+    ) -> list[TopicLog]:
+        """Return the partitions, in order of their numbers."""
+        assert self.stream.topic is not None
+        partitions = sorted(self.connection.cluster.topics[self.stream.topic].items())
+        return [
+            TopicLog(
+                first + at, stream, Place(self.stream.topic, number), begin, end, schema, notation,
+                self.connection,
+            )
+            for at, (number, (begin, end)) in enumerate(partitions)
+        ]  # fmt: skip
+
+
+def resolve_topics(
+    config: Config, warn: Callable[[str], None], algorithms: Algorithms = ALGORITHMS
+) -> Inputs:
+    """Find and inspect the topics of a configuration, as they are now.
+
+    Parameters
+    ----------
+    config
+        From `load_config`; its streams have topics.
+    warn
+        Called with a sentence about the client, if it is not the fastest.
+    algorithms
+        The learners that it may name.
+
+    Raises
+    ------
+    ConfigError, KafkaError
+        For the first thing wrong.
+    """
+    if config.kafka is None:
+        raise ConfigError(config.file, "kafka", "is missing", hint="add [kafka] with servers")
+    brokers = Brokers(config.kafka, config.file)
+    connection = Connection(brokers, brokers.describe(config.topics.values()), warn)
+    heads = [
+        TopicHead(config.file, name, stream, connection) for name, stream in config.streams.items()
+    ]
+    return assemble(config, heads, algorithms)
