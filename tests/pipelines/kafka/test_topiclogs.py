@@ -81,7 +81,7 @@ def results(out):
     summary = json.loads((out / "summary.json").read_text())
     learner = summary["learners"]["click"]
     model = [data for name, data in found.items() if name.endswith("arrays.arrow")]
-    return samples, summary["outcomes"], learner["auc"] if "auc" in learner else learner, model
+    return samples, summary["outcomes"], learner.get("auc", learner), model
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
