@@ -83,7 +83,7 @@ def together(parts: Iterable[Counts]) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def advice(table: str, examples: Iterable[str]) -> str:
-    """Return what to do about values that do not fit, a sentence.
+    """Return what to do about values that do not fit, a sentence or several.
 
     Parameters
     ----------
@@ -98,10 +98,15 @@ def advice(table: str, examples: Iterable[str]) -> str:
     'Set impressions.decimal = ",".'
     """
     texts = [example.strip('"').strip() for example in examples]
-    for pattern, what in _NOTATIONS.items():
-        if texts and all(re.fullmatch(pattern, text) for text in texts):
-            return what.format(table=table)
-    return f"Declare the column's type in {table}.types, or these texts in {table}.null_values."
+    written = [
+        what.format(table=table)
+        for pattern, what in _NOTATIONS.items()
+        if any(re.fullmatch(pattern, text) for text in texts)
+    ]
+    otherwise = (
+        f"Declare the column's type in {table}.types, or these texts in {table}.null_values."
+    )
+    return " ".join(written) or otherwise
 
 
 _NOTATIONS = {

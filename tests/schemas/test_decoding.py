@@ -415,7 +415,12 @@ def test_without_quoting_quotes_are_text():
         (["1.234,5"], 'x.decimal = "," and x.thousands = "."'),
         (['"1 234"'], 'x.thousands = " "'),
         (["1\u202f234,5"], 'x.decimal = "," and x.thousands = " "'),
-        (["abc", "1,5"], "x.null_values"),
+        (["abc", "1,5"], 'x.decimal = ","'),
+        (
+            ["3,9%", "1.234,5"],
+            "not read: log plain numbers, or declare the column as string. Set x.decimal",
+        ),
+        (["abc", "-"], "x.null_values"),
         ([], "x.null_values"),
     ],
 )
