@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -280,18 +281,30 @@ def _text_of(value: Any) -> str | None:
 
 
 def _text_at(line: bytes, record: dict[str, Any], name: str) -> str | None:
-    """Return the JSON at a path as it is written, if a number in the line is not too large."""
-    value = look_up(record, name)
-    if value is None:
+    """Return the JSON at a path of an object as it is written; None for null."""
+    if look_up(record, name) is None:
         return None
-    path = [name] if record.get(name) is not None else name.split(".")
-    try:
-        raw = msgspec.Raw(line)
-        for part in path:
-            raw = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])[part]
-        return _text_of(raw)
-    except BROKEN:
-        return json.dumps(value, ensure_ascii=False)
+    text = line.decode("utf-8", "replace")
+    for part in [name] if record.get(name) is not None else name.split("."):
+        text = _members(text)[part]
+    return text
+
+
+def _members(text: str) -> dict[str, str]:
+    """Return the members of a JSON object as they are written."""
+    members = {}
+    at = _SPACE.match(text, text.index("{") + 1).end()  # type: ignore[union-attr]
+    while text[at] != "}":
+        name, end = _DECODER.raw_decode(text, at)
+        begin = _SPACE.match(text, end).end()  # type: ignore[union-attr]
+        _, end = _DECODER.raw_decode(text, begin)
+        members[name] = text[begin:end]
+        at = _SPACE.match(text, end).end()  # type: ignore[union-attr]
+    return members
+
+
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[\s,:]*")
 
 
 def _is_parsed(kind: pa.DataType) -> bool:
