@@ -159,6 +159,11 @@ class KafkaError(HeadraceError):
         )
 
     @classmethod
+    def forbidden(cls, topic: str) -> KafkaError:
+        """Name a topic that the user may not read."""
+        return cls(f"{topic}: the user may not read this topic; grant READ and DESCRIBE on it")
+
+    @classmethod
     def corrupt(cls, partition: str, position: int, why: str) -> KafkaError:
         """Name the position from which records cannot be decoded."""
         return cls(

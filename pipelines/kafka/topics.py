@@ -23,6 +23,12 @@ _ANSWER_S = 15.0
 _FINAL = (Code._AUTHENTICATION, Code._SSL)
 """What does not change by waiting."""
 
+_FORBIDDEN = (
+    Code.TOPIC_AUTHORIZATION_FAILED,
+    Code.CLUSTER_AUTHORIZATION_FAILED,
+    Code.GROUP_AUTHORIZATION_FAILED,
+)
+
 Offsets = dict[str, dict[int, int]]
 """An offset for each partition of each topic."""
 
@@ -285,7 +291,10 @@ class TopicWatch:
             try:
                 found = str(future.result(2 * _ANSWER_S).topic_id)
             except (KafkaException, TimeoutError) as error:
-                if not _says(error, Code.UNKNOWN_TOPIC_OR_PART):
+                code = error.args[0].code() if isinstance(error, KafkaException) else None
+                if code in _FORBIDDEN:
+                    raise KafkaError.forbidden(topic) from error
+                if code != Code.UNKNOWN_TOPIC_OR_PART:
                     return False
                 missing.add(topic)
             else:
@@ -298,10 +307,6 @@ class TopicWatch:
         return True
 
 
-def _says(error: Exception, code: int) -> bool:
-    return isinstance(error, KafkaException) and error.args[0].code() == code
-
-
 def explained(what: str, code: int, text: str) -> KafkaError:
     """Return the error of an answer of brokers.
 
@@ -312,11 +317,8 @@ def explained(what: str, code: int, text: str) -> KafkaError:
     code, text
         The number and the words of the answer.
     """
-    if code in (Code.TOPIC_AUTHORIZATION_FAILED, Code.CLUSTER_AUTHORIZATION_FAILED,
-                Code.GROUP_AUTHORIZATION_FAILED):  # fmt: skip
-        return KafkaError(
-            f"{what}: the user may not read this topic; grant READ and DESCRIBE on it"
-        )
+    if code in _FORBIDDEN:
+        return KafkaError.forbidden(what)
     return KafkaError(f"{what}: {text}")
 
 

@@ -12,7 +12,14 @@ from pathlib import Path
 from types import ModuleType
 
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from headrace.pipelines.kafka.topics import Brokers
 from headrace.schemas.config.kafka import KafkaConfig
@@ -46,7 +53,7 @@ class Broker:
         self.command = command()
         self.numbers = itertools.count()
         self.start()
-        self.admin = AdminClient({"bootstrap.servers": self.servers})
+        self.admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
 
     def start(self) -> None:
         self.servers = self.command.start(self.folder, secure=True, parent=os.getpid())
@@ -84,6 +91,19 @@ class Broker:
         for deleted in self.admin.delete_topics([topic]).values():
             deleted.result(30)
 
+    def alter(self, topic: str, **config: object) -> None:
+        """Set settings of a topic, with underscores as in `create`."""
+        entries = [
+            ConfigEntry(
+                key.replace("_", "."), str(value),
+                incremental_operation=AlterConfigOpType.SET,
+            )
+            for key, value in config.items()
+        ]  # fmt: skip
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+        for altered in self.admin.incremental_alter_configs([resource]).values():
+            altered.result(30)
+
     def delete_records(self, topic: str, before: int) -> None:
         """Let the log of partition 0 begin at an offset."""
         place = TopicPartition(topic, 0, before)
@@ -107,7 +127,8 @@ class Broker:
             {
                 "bootstrap.servers": self.servers, "compression.type": codec, "linger.ms": 5,
                 "batch.num.messages": batch, "batch.size": 10_000_000,
-                "message.max.bytes": 10_000_000, "enable.idempotence": True, **settings,
+                "message.max.bytes": 10_000_000, "enable.idempotence": True, "log_level": 0,
+                **settings,
             }
         )  # fmt: skip
 
