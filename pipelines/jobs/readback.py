@@ -107,7 +107,8 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
 def _suspicions(samples: ds.Dataset, inputs: Inputs) -> dict[str, Looks]:
     learners = inputs.train.learners.values()
     columns = dict.fromkeys(name for learner in learners for name in learner.features.numeric)
-    first = samples.head(_FIRST, columns=list(columns))
+    # Without reading ahead: it would read a good part of all samples.
+    first = samples.head(_FIRST, columns=list(columns), batch_readahead=0, fragment_readahead=0)
     found = {name: suspicion(first.column(name).combine_chunks()) for name in columns}
     return {name: looks for name, looks in found.items() if looks is not None}
 
