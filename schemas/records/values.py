@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -167,7 +168,8 @@ def fit(value: Any, kind: pa.DataType, notation: Notation = PLAIN) -> tuple[Any,
     if pa.types.is_list(kind):
         if not isinstance(value, list):
             return None, False
-        items = [fit(item, kind.value_type, notation) for item in value]
+        # Texts that are null are so as values of a column, not as items of a list.
+        items = [fit(item, kind.value_type, replace(notation, null_values=())) for item in value]
         return [item for item, _ in items], all(fits for _, fits in items)
     if isinstance(value, list | dict):
         return None, False

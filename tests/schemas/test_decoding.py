@@ -460,12 +460,14 @@ def in_columns(schema, notation, values):
 
 @pytest.mark.parametrize("decode", [in_json, in_csv, in_columns])
 @pytest.mark.parametrize("name", ANY_TYPE)
-def test_what_becomes_of_a_value_does_not_depend_on_its_neighbours(decode, name):
+@pytest.mark.parametrize("has_nulls", [False, True], ids=["usual nulls", "other nulls"])
+def test_what_becomes_of_a_value_does_not_depend_on_its_neighbours(decode, name, has_nulls):
     """Whatever else is decoded together with it: where a log is cut must change nothing."""
     kind = parse_type(name)
     as_json = kind == JSON
     schema = pa.schema([("v", pa.string() if as_json else kind)])
-    notation = Notation(lenient={"v"}, json={"v"} if as_json else ())
+    nulls = ("NA", "x") if has_nulls else None
+    notation = Notation(lenient={"v"}, null_values=nulls, json={"v"} if as_json else ())
     alone = [decode(schema, notation, [value]) for value in VALUES]
     expected = [one.batch.column("v")[0].as_py() for one in alone]
     unfit = [bool(one.bad) for one in alone]
