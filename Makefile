@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format bench bench-join bench-windows floors \
+.PHONY: help setup demo test test-slow check format bench bench-join bench-kafka bench-windows floors \
 	clean-kernels clean
 
 help: ## list the targets
@@ -43,6 +43,9 @@ bench: $(READY) ## compare speed and memory of a whole replay with its rivals
 
 bench-join: $(READY) ## compare the join alone with an offline left join
 	$(BIN)/python -m benchmarks.join
+
+bench-kafka: $(READY) ## measure the clients that read topics of Kafka (needs Java and Maven)
+	$(BIN)/python -m benchmarks.kafka
 
 bench-windows: $(READY) ## measure memory with twenty million waiting impressions
 	$(BIN)/python -m benchmarks.windows

@@ -39,6 +39,7 @@ FOLDERS = {
         "run": set(),
         "sources": {"run"},
         "sinks": {"run", "sources"},
+        "kafka": set(),
         "training": set(),
         "beam": {"run", "sources", "sinks", "training"},
         "jobs": {"run", "sources", "sinks", "training", "beam"},
@@ -130,6 +131,13 @@ def test_only_the_folder_beam_imports_beam():
     """The rest of the pipelines does not depend on it directly."""
     using = {path for path in modules("pipelines") if "apache_beam" in foreign(path)}
     assert {path.parent.name for path in using} == {"beam"}
+
+
+def test_only_the_folder_kafka_imports_clients_of_kafka():
+    """The rest of the pipelines reads topics through its port."""
+    clients = {"confluent_kafka", "kafka", "crc32c"}
+    using = {path for path in modules("pipelines") if clients & foreign(path)}
+    assert {path.parent.name for path in using} == {"kafka"}
 
 
 def run_script(script: str) -> tuple[int, str]:
