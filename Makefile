@@ -54,7 +54,7 @@ floors: $(READY) ## measure the learner on real data (DATA=folder of the data se
 	$(BIN)/python -m benchmarks.floors $(DATA)
 
 clean-kernels: ## remove compiled kernels, which do not notice changes in what they inline
-	find schemas joiner learners monitoring -name '*.nb[ic]' -delete
+	find schemas joiner learners monitoring pipelines -name '*.nb[ic]' -delete
 
 clean: ## remove everything that the targets create
 	rm -rf $(VENV) demo-out bench-out build *.egg-info

@@ -447,16 +447,17 @@ class Batches:
 
     def _decode(self, bodies: list[_Body], rows: int) -> Decoded:
         offsets, timestamps, places, sizes = np.empty((4, rows), np.int64)
-        parts, row = [], 0
+        parts: list[tuple[npt.NDArray[np.uint8], int]] = []
+        row = 0
         for body in bodies:
             after = find_records(
-                body.data, body.begin, body.end, self.batches[body.index], self.least, row,
+                body.data, body.begin, body.end, self.batches[body.number], self.least, row,
                 offsets, timestamps, places, sizes,
             )  # fmt: skip
             if after < 0:
                 if not parts:
                     raise CorruptBatchError(f"its record {-1 - after} is malformed")
-                self.passed = body.index
+                self.passed = body.number
                 break
             row = after
             parts.append((body.data, row))
@@ -466,9 +467,9 @@ class Batches:
 
 
 class _Body(NamedTuple):
-    """Where the uncompressed records of the batch with this index lie."""
+    """Where the uncompressed records of the batch with this number lie."""
 
-    index: int
+    number: int
     data: npt.NDArray[np.uint8]
     begin: int
     end: int
