@@ -35,7 +35,10 @@ _OLDEST = 0x02060000
 """Since 2.6 it has all that is used here."""
 
 _QUEUED_KB = 65_536
-"""Records read ahead, of all partitions together."""
+"""Values read ahead, of all partitions together; what librdkafka keeps with each comes to it."""
+
+_FETCHED_BYTES = 8 << 20
+"""Asked for at a time, of all partitions together, compressed; a larger batch comes as a whole."""
 
 _OURS: Properties = {
     "auto.offset.reset": "error",
@@ -106,6 +109,17 @@ def library() -> ctypes.CDLL:
     return found
 
 
+def _shares(partitions: int) -> Properties:
+    """Return how much of each partition may be read ahead, so that all of them are bounded."""
+    queued = _QUEUED_KB // max(partitions, 1)
+    fetched = _FETCHED_BYTES // max(partitions, 1)
+    return {
+        "queued.min.messages": "100000",
+        "queued.max.messages.kbytes": str(max(queued, 256)),
+        "fetch.message.max.bytes": str(min(max(fetched, 64 << 10), 1 << 20)),
+    }
+
+
 class _Message(ctypes.Structure):
     """The parts of ``rd_kafka_message_t`` that tell of an error."""
 
@@ -145,12 +159,8 @@ class Librdkafka:
         self.watch = TopicWatch(brokers, cluster)
         self.fetchers: list[_Fetcher] = []
         self.trouble: str | None = None
-        partitions = sum(map(len, cluster.topics.values())) or 1
-        queued = {
-            "queued.max.messages.kbytes": str(max(_QUEUED_KB // partitions, 1024)),
-            "queued.min.messages": "100000",
-        }
-        self.handle = self._connect({**queued, **brokers.properties, **_OURS})
+        share = _shares(sum(map(len, cluster.topics.values())))
+        self.handle = self._connect({**share, **brokers.properties, **_OURS})
         self.events = self.lib.rd_kafka_queue_get_main(self.handle)
 
     def _connect(self, properties: Properties) -> Any:
