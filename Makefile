@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format bench bench-join bench-windows floors \
+.PHONY: help setup demo test test-slow check format bench bench-join bench-kafka bench-windows floors \
 	clean-kernels clean
 
 help: ## list the targets
@@ -44,6 +44,9 @@ bench: $(READY) ## compare speed and memory of a whole replay with its rivals
 bench-join: $(READY) ## compare the join alone with an offline left join
 	$(BIN)/python -m benchmarks.join
 
+bench-kafka: $(READY) ## measure the clients that read topics of Kafka (needs Java and Maven)
+	$(BIN)/python -m benchmarks.kafka
+
 bench-windows: $(READY) ## measure memory with twenty million waiting impressions
 	$(BIN)/python -m benchmarks.windows
 
@@ -51,7 +54,7 @@ floors: $(READY) ## measure the learner on real data (DATA=folder of the data se
 	$(BIN)/python -m benchmarks.floors $(DATA)
 
 clean-kernels: ## remove compiled kernels, which do not notice changes in what they inline
-	find schemas joiner learners monitoring -name '*.nb[ic]' -delete
+	find schemas joiner learners monitoring pipelines -name '*.nb[ic]' -delete
 
 clean: ## remove everything that the targets create
 	rm -rf $(VENV) demo-out bench-out build *.egg-info

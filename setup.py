@@ -10,6 +10,8 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
+KAFKA = ["confluent-kafka>=2.6", "crc32c>=2.4", "kafka-python==3.0.12"]
+
 setup(
     name="headrace",
     version="0.1.0",
@@ -35,15 +37,21 @@ setup(
         "vl-convert-python>=1.7",
     ],
     extras_require={
+        "kafka": KAFKA,
         "test": [
+            *KAFKA,
+            "cramjam>=2.8",
             "hypothesis>=6.100",
+            "lz4>=4.3",
             "mmh3>=5",
             "moto[server]>=5",
             "pandas>=2.2",
             "polars>=1",
             "pytest>=8",
+            "python-snappy>=0.7",
             "scikit-learn>=1.5",
             "vowpalwabbit>=9.11,<9.12",
+            "zstandard>=0.22",
         ],
         "bench": ["polars>=1", "vowpalwabbit>=9.11,<9.12"],
         "check": ["mypy>=1.13", "ruff>=0.8"],

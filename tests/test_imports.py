@@ -133,6 +133,13 @@ def test_only_the_folder_beam_imports_beam():
     assert {path.parent.name for path in using} == {"beam"}
 
 
+def test_only_the_folder_kafka_imports_clients_of_kafka():
+    """The rest of the pipelines reads topics through its port."""
+    clients = {"confluent_kafka", "kafka", "crc32c"}
+    using = {path for path in modules("pipelines") if clients & foreign(path)}
+    assert {path.parent.name for path in using} == {"kafka"}
+
+
 def run_script(script: str) -> tuple[int, str]:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     return done.returncode, done.stdout + done.stderr

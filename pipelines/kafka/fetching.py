@@ -91,7 +91,7 @@ class Fetcher(Protocol):
 
 
 class Client(Protocol):
-    """A connection to brokers, for any number of partitions.
+    """A connection to brokers, for any number of partitions, used by one thread.
 
     Attributes
     ----------

@@ -46,7 +46,8 @@ _OURS = {
     "isolation_level": "read_committed",
     "metrics_enabled": False,
 }
-_DEFAULTS = {"max_partition_fetch_bytes": 4 << 20}
+_FETCHED_BYTES = 32 << 20
+"""Asked for at a time, of all partitions together; as much has come before and is decoded."""
 
 
 class KafkaPython:
@@ -74,7 +75,9 @@ class KafkaPython:
         self.check()
         self.brokers, self.cluster = brokers, cluster
         self.watch = TopicWatch(brokers, cluster)
-        self.properties = {**_DEFAULTS, **for_kafka_python(brokers.properties, brokers.file)}
+        share = _FETCHED_BYTES // max(sum(map(len, cluster.topics.values())), 1)
+        fetched = {"max_partition_fetch_bytes": min(max(share, 256 << 10), 4 << 20)}
+        self.properties = {**fetched, **for_kafka_python(brokers.properties, brokers.file)}
         self.most_bytes = (brokers.kafka.max_batch_mb or MAX_BATCH_MB) << 20
         self.fetchers: list[_Fetcher] = []
         # It logs what is raised or retried.

@@ -28,14 +28,17 @@ from headrace.pipelines.kafka.fetching import (
 )
 from headrace.pipelines.kafka.gathering import gather, survey
 from headrace.pipelines.kafka.properties import Properties
-from headrace.pipelines.kafka.topics import Brokers, Cluster, TopicWatch, explained, refused
+from headrace.pipelines.kafka.topics import Brokers, Cluster, TopicWatch, explained
 from headrace.schemas.errors import KafkaError
 
 _OLDEST = 0x02060000
 """Since 2.6 it has all that is used here."""
 
 _QUEUED_KB = 65_536
-"""Records read ahead, of all partitions together."""
+"""Values read ahead, of all partitions together; what librdkafka keeps with each comes to it."""
+
+_FETCHED_BYTES = 8 << 20
+"""Asked for at a time, of all partitions together, compressed; a larger batch comes as a whole."""
 
 _OURS: Properties = {
     "auto.offset.reset": "error",
@@ -106,6 +109,17 @@ def library() -> ctypes.CDLL:
     return found
 
 
+def _shares(partitions: int) -> Properties:
+    """Return how much of each partition may be read ahead, so that all of them are bounded."""
+    queued = _QUEUED_KB // max(partitions, 1)
+    fetched = _FETCHED_BYTES // max(partitions, 1)
+    return {
+        "queued.min.messages": "100000",
+        "queued.max.messages.kbytes": str(max(queued, 256)),
+        "fetch.message.max.bytes": str(min(max(fetched, 64 << 10), 1 << 20)),
+    }
+
+
 class _Message(ctypes.Structure):
     """The parts of ``rd_kafka_message_t`` that tell of an error."""
 
@@ -145,15 +159,11 @@ class Librdkafka:
         self.watch = TopicWatch(brokers, cluster)
         self.fetchers: list[_Fetcher] = []
         self.trouble: str | None = None
-        partitions = sum(map(len, cluster.topics.values())) or 1
-        queued = {
-            "queued.max.messages.kbytes": str(max(_QUEUED_KB // partitions, 1024)),
-            "queued.min.messages": "100000",
-        }
-        self.handle = self._connect({**queued, **brokers.properties, **_OURS}, brokers.file)
+        share = _shares(sum(map(len, cluster.topics.values())))
+        self.handle = self._connect({**share, **brokers.properties, **_OURS})
         self.events = self.lib.rd_kafka_queue_get_main(self.handle)
 
-    def _connect(self, properties: Properties, file: str) -> Any:
+    def _connect(self, properties: Properties) -> Any:
         lib, said = self.lib, ctypes.create_string_buffer(512)
         conf = lib.rd_kafka_conf_new()
         lib.rd_kafka_conf_set_events(conf, _ERROR_EVENTS)
@@ -161,11 +171,11 @@ class Librdkafka:
         for name, value in properties.items():
             if lib.rd_kafka_conf_set(conf, name.encode(), value.encode(), said, len(said)):
                 lib.rd_kafka_conf_destroy(conf)
-                raise refused(said.value.decode(), properties, file)
+                raise self.brokers.refused(said.value.decode())
         handle = lib.rd_kafka_new(_CONSUMER, conf, said, len(said))
         if not handle:
             lib.rd_kafka_conf_destroy(conf)
-            raise refused(said.value.decode(), properties, file)
+            raise self.brokers.refused(said.value.decode())
         return handle
 
     def open(self, place: Place, offset: int) -> Fetcher:
@@ -202,7 +212,7 @@ class Librdkafka:
         """Take note of the last trouble with the connection."""
         while event := self.lib.rd_kafka_queue_poll(self.events, 0):
             text = self.lib.rd_kafka_event_error_string(event)
-            self.trouble = text.decode() if text else self.trouble
+            self.trouble = self.brokers.shown(text.decode()) if text else self.trouble
             self.lib.rd_kafka_event_destroy(event)
 
 
@@ -276,8 +286,9 @@ class _Fetcher:
         rows = last - held.first
         ends, buffer = np.empty(rows + 1, np.int32), allocated(total)
         destroy = _address(lib.rd_kafka_message_destroy)
-        gather(held.addresses, held.first, last, sizes, ends, buffer, destroy)
-        held.first = last
+        # First, as nothing may be destroyed twice if this is interrupted.
+        first, held.first = held.first, last
+        gather(held.addresses, first, last, sizes, ends, buffer, destroy)
         offsets = offsets[:rows]
         self.position = int(offsets[-1]) + 1
         return offsets, timestamps[:rows], values_array(buffer, ends, sizes[:rows])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -375,7 +375,7 @@ class Batches:
         most_bytes: int,
     ) -> None:
         self.data = np.frombuffer(data, np.uint8)
-        self.view = memoryview(self.data)
+        self.view = memoryview(data)
         self.least, self.most_bytes, self.checksum = least, most_bytes, checksum
         rows = np.empty((self.data.size // HEADER + 1, 11), np.int64)
         found, self.after = scan(self.data, rows)
@@ -405,30 +405,30 @@ class Batches:
         CorruptBatchError
             If the next batch is corrupt or too large; those before it have been returned.
         """
-        chosen: list[tuple[Int64s, npt.NDArray[np.uint8], int, int]] = []
+        bodies: list[_Body] = []
         begin, rows, size = self.passed, 0, 0
         while self.passed < len(self.batches) and rows < most_rows and size < most_bytes:
             try:
-                found = self._records_of(self.passed)
+                body = self._body(self.passed)
             except CorruptBatchError:
                 if self.passed == begin:
                     raise
                 break
-            if found is not None:
-                chosen.append(found)
-                batch, _, at, end = found
-                rows, size = rows + int(batch[COUNT]), size + end - at
+            if body is not None:
+                bodies.append(body)
+                rows += int(self.batches[self.passed, COUNT])
+                size += body.end - body.begin
             self.passed += 1
         if self.passed == begin and self.after != SOUND:
             raise CorruptBatchError(_UNREADABLE[self.after])
-        decoded = self._decode(chosen, rows)
+        decoded = self._decode(bodies, rows)
         last = self.batches[self.passed - 1] if self.passed else None
         if last is not None:
             self.next_offset = max(self.next_offset, int(last[BASE] + last[LAST_DELTA]) + 1)
         decoded.next_offset = self.next_offset
         return decoded
 
-    def _records_of(self, index: int) -> tuple[Int64s, npt.NDArray[np.uint8], int, int] | None:
+    def _body(self, index: int) -> _Body | None:
         """Check a batch, and return where its records lie; None if it has none to return."""
         batch = self.batches[index]
         begin, end = int(batch[BEGIN]), int(batch[END])
@@ -443,23 +443,36 @@ class Batches:
             end = data.size
         if not 0 <= batch[COUNT] <= (end - at) // _LEAST_RECORD:
             raise CorruptBatchError("it has fewer records than it says")
-        return batch, data, at, end
+        return _Body(index, data, at, end)
 
-    def _decode(
-        self, chosen: list[tuple[Int64s, npt.NDArray[np.uint8], int, int]], rows: int
-    ) -> Decoded:
+    def _decode(self, bodies: list[_Body], rows: int) -> Decoded:
         offsets, timestamps, places, sizes = np.empty((4, rows), np.int64)
-        parts, row = [], 0
-        for batch, data, at, end in chosen:
-            row = find_records(
-                data, at, end, batch, self.least, row, offsets, timestamps, places, sizes
-            )
-            if row < 0:
-                raise CorruptBatchError(f"its record {-1 - row} is malformed")
-            parts.append((data, row))
+        parts: list[tuple[npt.NDArray[np.uint8], int]] = []
+        row = 0
+        for body in bodies:
+            after = find_records(
+                body.data, body.begin, body.end, self.batches[body.number], self.least, row,
+                offsets, timestamps, places, sizes,
+            )  # fmt: skip
+            if after < 0:
+                if not parts:
+                    raise CorruptBatchError(f"its record {-1 - after} is malformed")
+                self.passed = body.number
+                break
+            row = after
+            parts.append((body.data, row))
         return Decoded(
             offsets[:row], timestamps[:row], places[:row], sizes[:row], parts, self.next_offset
         )
+
+
+class _Body(NamedTuple):
+    """Where the uncompressed records of the batch with this number lie."""
+
+    number: int
+    data: npt.NDArray[np.uint8]
+    begin: int
+    end: int
 
 
 _UNREADABLE = {

@@ -14,8 +14,8 @@ from confluent_kafka import KafkaError as Code
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from headrace.pipelines.kafka.fetching import Place
-from headrace.pipelines.kafka.properties import Properties, properties_of
-from headrace.schemas.config.kafka import KafkaConfig
+from headrace.pipelines.kafka.properties import properties_of
+from headrace.schemas.config.kafka import HIDDEN, KafkaConfig
 from headrace.schemas.errors import ConfigError, KafkaError
 
 _ANSWER_S = 15.0
@@ -82,12 +82,12 @@ class Brokers:
     ) -> None:
         self.kafka, self.file, self.patience_s = kafka, file, patience_s
         self.servers = ", ".join(kafka.servers)
-        self.properties = properties = properties_of(kafka, file, environment)
+        self.properties = properties_of(kafka, file, environment)
         self._trouble: list[Code] = []
         try:
-            self.admin = AdminClient({**properties, "error_cb": self._note})
+            self.admin = AdminClient({**self.properties, "error_cb": self._note})
         except KafkaException as error:
-            raise refused(error.args[0].str(), properties, file) from error
+            raise self.refused(error.args[0].str()) from error
 
     def describe(self, topics: Iterable[str]) -> Cluster:
         """Return what the cluster has of some topics.
@@ -166,6 +166,19 @@ class Brokers:
             for topic, of in found.items()
         }  # fmt: skip
 
+    def refused(self, text: str) -> ConfigError:
+        """Return the error of a property that librdkafka refuses, with its words."""
+        named = [name for name in self.properties if name in text]
+        key = f"kafka.{max(named, key=len)}" if named else "kafka"
+        return ConfigError(self.file, key, f"is refused by librdkafka ({self.shown(text)})")
+
+    def shown(self, text: str) -> str:
+        """Return a text of librdkafka without values that may be secret."""
+        for name in self.kafka.hidden:
+            if self.properties[name]:
+                text = text.replace(self.properties[name], HIDDEN)
+        return text
+
     def _offsets(self, specs: Mapping[TopicPartition, OffsetSpec]) -> Offsets:
         asked = (
             self.admin.list_offsets(
@@ -222,7 +235,7 @@ class Brokers:
         ):  # fmt: skip
             for error in self._trouble:
                 if error.code() == kind:
-                    return KafkaError(f"kafka: {self.servers} {what} ({error.str()})")
+                    return KafkaError(f"kafka: {self.servers} {what} ({self.shown(error.str())})")
         return KafkaError(
             f"kafka: {self.servers} does not answer as a broker; check servers, and that "
             "security.protocol is that of the broker's listener"
@@ -320,10 +333,3 @@ def explained(what: str, code: int, text: str) -> KafkaError:
     if code in _FORBIDDEN:
         return KafkaError.forbidden(what)
     return KafkaError(f"{what}: {text}")
-
-
-def refused(text: str, properties: Properties, file: str) -> ConfigError:
-    """Return the error of a property that librdkafka refuses, with its words."""
-    named = [name for name in properties if name in text]
-    key = f"kafka.{max(named, key=len)}" if named else "kafka"
-    return ConfigError(file, key, f"is refused by librdkafka ({text})")

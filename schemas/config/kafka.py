@@ -18,9 +18,13 @@ from pydantic import (
     model_validator,
 )
 
-_HIDDEN = "(hidden)"
-_SHOWN = re.compile(r"security\.protocol|sasl\.mechanisms?|(ssl\..*|.*\.)(location|verification|"
-                    r"bytes|ms|messages|algorithm)|client\.(id|rack)|.*\.enable")  # fmt: skip
+HIDDEN = "(hidden)"
+"""In place of a value that may be secret."""
+
+_SHOWN = re.compile(
+    r"security\.protocol|sasl\.mechanisms?|client\.(id|rack)|"
+    r".*\.(location|verification|algorithm|enable|bytes|kbytes|ms|messages)"
+)
 """Names of properties that hold no secret; of all others the values are never shown."""
 
 _OWN = {
@@ -134,7 +138,14 @@ class KafkaConfig(BaseModel):
 
     @field_serializer("properties", when_used="json")
     def _without_secrets(self, properties: dict[str, Property]) -> dict[str, Any]:
-        return {
-            name: value if _SHOWN.fullmatch(name) and not isinstance(value, Secret) else _HIDDEN
-            for name, value in properties.items()
-        }
+        hidden = self.hidden
+        return {name: HIDDEN if name in hidden else value for name, value in properties.items()}
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """The properties of which the values are never shown."""
+        return frozenset(
+            name
+            for name, value in self.properties.items()
+            if isinstance(value, Secret) or not _SHOWN.fullmatch(name)
+        )

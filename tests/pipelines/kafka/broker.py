@@ -12,14 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewTopic,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from headrace.pipelines.kafka.topics import Brokers
 from headrace.schemas.config.kafka import KafkaConfig
@@ -90,19 +83,6 @@ class Broker:
     def delete(self, topic: str) -> None:
         for deleted in self.admin.delete_topics([topic]).values():
             deleted.result(30)
-
-    def alter(self, topic: str, **config: object) -> None:
-        """Set settings of a topic, with underscores as in `create`."""
-        entries = [
-            ConfigEntry(
-                key.replace("_", "."), str(value),
-                incremental_operation=AlterConfigOpType.SET,
-            )
-            for key, value in config.items()
-        ]  # fmt: skip
-        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-        for altered in self.admin.incremental_alter_configs([resource]).values():
-            altered.result(30)
 
     def delete_records(self, topic: str, before: int) -> None:
         """Let the log of partition 0 begin at an offset."""

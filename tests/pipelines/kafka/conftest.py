@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("confluent_kafka", reason="the extra kafka is not installed")
-
 from tests.pipelines.kafka.broker import Broker, command
 
 

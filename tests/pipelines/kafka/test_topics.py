@@ -111,6 +111,14 @@ def test_a_listener_of_another_protocol_is_told(broker):
         broker.brokers(servers=broker.address("tls")).describe(["a"])
 
 
+def test_no_word_of_librdkafka_shows_a_secret():
+    kafka = KafkaConfig(
+        servers="127.0.0.1:1", **{"security.protocol": "SASL_SSL", "sasl.password": "hunter2"}
+    )
+    shown = Brokers(kafka, "c.toml").shown("SASL_SSL: hunter2 is wrong: hunter2")
+    assert shown == "SASL_SSL: (hidden) is wrong: (hidden)"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
