@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from headrace.pipelines.run.disk import writing
 from headrace.pipelines.sinks.completion import Completion
-from headrace.pipelines.sinks.hours import NOT_THE_RUN, HourFolder, stamp, time_of
+from headrace.pipelines.sinks.hours import NOT_THE_RUN, HourFolder, name_of, time_of
 from headrace.pipelines.sinks.sink import Mark
 from headrace.schemas.errors import CheckpointError, OutputError
 from headrace.schemas.records.events import EMIT, FOREVER, NEVER
@@ -48,7 +49,7 @@ class EpochFolder:
         self.until = self.marked = NEVER
         self.held: list[pa.Table] = []
         # Written by a run that was killed: this one must come to the same.
-        self.found = {time_of(path): path for path in files.files()}
+        self.found = {time_of(path.name): path for path in files.files()}
         completion.publish(output, NEVER)
 
     def resume(self, mark: Mark) -> None:
@@ -109,14 +110,17 @@ class EpochFolder:
             self._publish()
 
     def _write(self, time: int, rows: pa.Table) -> None:
-        path, data = self.files.path_of(time), self.files.encode(rows)
+        path, data = self.files.path_of(name_of(time)), self.files.encode(rows)
         if self.found.pop(time, None) is None:
             self.files.write(path, data)
             return
         with writing(path):
             there = path.read_bytes()
         if there != data:
-            fact = f"differs from what this run has for {stamp(time)} ({rows.num_rows:,} rows)"
+            fact = (
+                "differs from the file that this run would write "
+                f"(got {_described(there)}, expected {_described(data)})"
+            )
             raise OutputError(path, fact, NOT_THE_RUN)
 
     def _rows_held(self) -> pa.Table:
@@ -147,3 +151,7 @@ def _runs(numbers: Int64s) -> Iterator[tuple[int, int]]:
     """Return begin and end of each run of equal numbers."""
     cuts = np.flatnonzero(np.diff(numbers)) + 1
     return itertools.pairwise([0, *cuts.tolist(), numbers.size] if numbers.size else [])
+
+
+def _described(data: bytes) -> str:
+    return f"{len(data):,} bytes, sha256 {hashlib.sha256(data).hexdigest()[:12]}"

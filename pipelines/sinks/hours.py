@@ -42,7 +42,7 @@ _PARQUET = ds.ParquetFileFormat()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_FILE = re.compile(r"\d{8}T\d{6}\.\d{6}Z(-\d+)?\.parquet")
+_FILE = re.compile(r"\d{8}T\d{6}\.\d{6}Z(-\d{9})?\.parquet")
 
 
 def moment(time: int) -> datetime:
@@ -55,20 +55,28 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-def stamp(time: int) -> str:
-    """Return the name of a time; names sort as times do.
+def name_of(time: int, number: int | None = None) -> str:
+    """Return the name of the file of a time; names sort as times do, and then as numbers.
 
     Examples
     --------
-    >>> stamp(1_767_237_340_000_000)
-    '20260101T031540.000000Z'
+    >>> name_of(1_767_237_340_000_000)
+    '20260101T031540.000000Z.parquet'
+    >>> name_of(1_767_237_340_000_000, 7)
+    '20260101T031540.000000Z-000000007.parquet'
     """
-    return moment(time).strftime(_STAMP)
+    numbered = "" if number is None else f"-{number:09d}"
+    return f"{moment(time).strftime(_STAMP)}{numbered}.parquet"
 
 
-def time_of(path: Path) -> int:
+def time_of(name: str) -> int:
     """Return the time in the name of a file, microseconds."""
-    return microseconds(datetime.strptime(path.name[:23], _STAMP).replace(tzinfo=UTC))
+    return microseconds(datetime.strptime(name[:23], _STAMP).replace(tzinfo=UTC))
+
+
+def number_of(name: str) -> int:
+    """Return the number in the name of a file."""
+    return int(name[24:33])
 
 
 class HourFolder:
@@ -144,9 +152,13 @@ class HourFolder:
                 path.unlink()
         return True
 
-    def path_of(self, time: int, suffix: str = "") -> Path:
-        """Return the path of the file of a time."""
-        return _folder_of(self.folder, time) / f"{stamp(time)}{suffix}.parquet"
+    def path_of(self, name: str) -> Path:
+        """Return the path of the file with a name."""
+        return _folder_of(self.folder, time_of(name)) / name
+
+    def has(self, path: Path) -> bool:
+        """Return whether a file, or the hour of which it is a part, is there."""
+        return path.exists() or _merged(path.parent).exists()
 
     def merged_after(self, time: int) -> Path | None:
         """Return the file of a merged hour that ends after a time, None if there is none."""
@@ -310,7 +322,7 @@ def _fragments(folder: Path, until: int | None) -> list[ds.Fragment]:
     if not merged.exists():
         with contextlib.suppress(FileNotFoundError):
             paths = _files_in(folder)
-            wanted = [path for path in paths if until is None or time_of(path) < until]
+            wanted = [path for path in paths if until is None or time_of(path.name) < until]
             files = [pa.OSFile(str(path)) for path in wanted]
     # Looked for again: a folder is removed one file after another, so its list may be of a part.
     if merged.exists():

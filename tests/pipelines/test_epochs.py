@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
+import tempfile
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from datetime import UTC, datetime
 from multiprocessing import get_context
+from pathlib import Path
+from random import Random
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import headrace
 from headrace.pipelines.run.disk import files_under
 from headrace.pipelines.sinks.completion import Completion, read_completion
 from headrace.pipelines.sinks.epochs import EpochFolder
-from headrace.pipelines.sinks.hours import HourFolder, open_dataset
-from headrace.pipelines.sinks.sink import Mark
-from headrace.schemas.config.durations import SECOND
-from headrace.schemas.records.events import EMIT, FOREVER
+from headrace.pipelines.sinks.hours import HourFolder, microseconds, open_dataset
+from headrace.pipelines.sinks.liveletters import LetterFolder
+from headrace.pipelines.sinks.sink import LiveWriter, Mark
+from headrace.schemas.config.durations import HOUR, MINUTE, SECOND
+from headrace.schemas.errors import CheckpointError, FolderError, OutputError
+from headrace.schemas.records.events import EMIT, FOREVER, NEVER, PLACE
 from tests.pipelines import kills
 
 START = 1_767_225_600 * SECOND
@@ -149,10 +159,11 @@ def check_reader(out, rows):
     try:
         until = read_completion(out)["samples"]
     except (FileNotFoundError, KeyError):
-        return
+        return None
     shown = open_dataset(out / "samples", until).to_table(use_threads=False)
     expected = rows.slice(0, int(np.searchsorted(rows.column(EMIT).to_numpy(), until)))
     assert shown.column("key").to_pylist() == expected.column("key").to_pylist()
+    return until
 
 
 def seconds(*numbers):
@@ -203,11 +214,65 @@ def changing_stops(job, again=lambda: None):
     return sorted({0, *changing}), stops
 
 
-def kill_everywhere(folder, every):
+LETTERS = pa.schema([("source", pa.string()), ("reason", pa.string())])
+
+
+def letters_opened(out, file_rows=3):
+    out.mkdir(exist_ok=True)
+    files = HourFolder(out / "dead_letters", LETTERS)
+    return LetterFolder(files, Completion(out, 0.0), "dead_letters", file_rows)
+
+
+def letters_at(*places):
+    sources = [f"s{place}" for place in places]
+    reasons = ["late"] * len(places)
+    return pa.table({"source": sources, "reason": reasons, PLACE: pa.array(places, pa.int64())})
+
+
+def letters_of_three_hours():
+    """Return a script with a mark without progress, and one after the end of the log."""
+    return [
+        ("append", letters_at(5, 3)),
+        ("mark", None),
+        ("append", letters_at(9, 1, 7)),
+        ("append", letters_at(2)),
+        ("complete", START + 24 * SECOND),
+        ("mark", None),
+        ("append", letters_at(4)),
+        ("mark", None),
+        ("complete", START + 3_611 * SECOND),
+        ("append", letters_at(8, 6)),
+        ("mark", None),
+        ("complete", FOREVER),
+        ("append", letters_at(0)),
+        ("mark", None),
+    ]
+
+
+def check_letters_reader(out, rows):
+    """Check that a reader finds letters of whole marks, each once; return them."""
+    if not (out / "dead_letters" / "_common_metadata").exists():
+        return []
+    shown = open_dataset(out / "dead_letters").to_table(use_threads=False)
+    sources = shown.column("source").to_pylist()
+    assert len(set(sources)) == len(sources)
+    assert set(sources) <= set(rows.column("source").to_pylist())
+    return sources
+
+
+KINDS = {
+    "samples": (three_hours, opened, check_reader),
+    "letters": (letters_of_three_hours, letters_opened, check_letters_reader),
+}
+
+
+def kill_everywhere(folder, kind, every):
     """Kill a job at stops; return how many."""
-    job = Job(folder, three_hours())
+    script, open_sink, check_reader = KINDS[kind]
+    job = Job(folder, script(), open_sink)
     job.play()
     whole, rows = tree(job.out), job.rows()
+    assert not any(part.startswith(".") for name in whole for part in name.split("/"))
     at, stops = changing_stops(job)
     assert tree(job.out) == whole
     at = range(stops) if every else at[::4]
@@ -221,9 +286,10 @@ def kill_everywhere(folder, every):
     return len(at)
 
 
-def kill_resuming_everywhere(folder, every):
+def kill_resuming_everywhere(folder, kind, every):
     """Kill a job at stops, and the one that resumes; return how many pairs."""
-    job = Job(folder, three_hours())
+    script, open_sink, check_reader = KINDS[kind]
+    job = Job(folder, script(), open_sink)
     job.play()
     whole, rows = tree(job.out), job.rows()
     first_stops, _ = changing_stops(job)
@@ -260,19 +326,362 @@ some_or_every = pytest.mark.parametrize(
 )
 
 
+of_each = pytest.mark.parametrize("kind", KINDS)
+
+
+@of_each
 @some_or_every
-def test_killed_at_any_call_a_run_comes_to_the_same_files(tmp_path, traceable, every, capsys):
+def test_killed_at_any_call_a_run_comes_to_the_same_files(tmp_path, traceable, kind, every, capsys):
     """While it writes, commits and merges; a reader sees whole epochs in order, and all of them."""
-    count = in_new_process(kill_everywhere, tmp_path, every)
-    assert count > 100
+    count = in_new_process(kill_everywhere, tmp_path, kind, every)
+    assert count > 50
     with capsys.disabled():
         print(f"\n{count} kills")
 
 
+@of_each
 @some_or_every
-def test_killed_again_while_it_resumes_it_does_too(tmp_path, traceable, every, capsys):
+def test_killed_again_while_it_resumes_it_does_too(tmp_path, traceable, kind, every, capsys):
     """At any two stops."""
-    count = in_new_process(kill_resuming_everywhere, tmp_path, every)
-    assert count > 100
+    count = in_new_process(kill_resuming_everywhere, tmp_path, kind, every)
+    assert count > 20
     with capsys.disabled():
         print(f"\n{count} pairs of kills")
+
+
+class CrashError(Exception):
+    """Stands for the end of the process between two calls of the sink."""
+
+
+class CrashingJob(Job):
+    """A job that crashes at given steps, before or after its mark is saved, once at each."""
+
+    def __init__(self, folder, script, open_sink, crashes):
+        super().__init__(folder, script, open_sink)
+        self.crashes = set(crashes)
+
+    def save(self, at, mark):
+        self._crash(at, "before")
+        super().save(at, mark)
+        self._crash(at, "after")
+
+    def _crash(self, at, when):
+        if (at, when) in self.crashes:
+            self.crashes.remove((at, when))
+            raise CrashError
+
+    def play_through(self):
+        while True:
+            try:
+                return self.play()
+            except CrashError:
+                continue
+
+
+def random_script(random, emitted):
+    """Return a script of these emit times, cut at random, that ends with everything complete."""
+    script, begin = [], 0
+    while begin < len(emitted):
+        end = random.randint(begin + 1, len(emitted))
+        script.append(("append", rows_at(*emitted[begin:end])))
+        begin = end
+        if random.random() < 0.6:
+            last = emitted[end] if end < len(emitted) else emitted[-1]
+            script.append(("complete", last - random.choice((0, 0, 1, HOUR))))
+        if random.random() < 0.5:
+            script.append(("mark", None))
+    return [*script, ("complete", FOREVER), ("mark", None)]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.lists(st.integers(0, 5 * 3_600 * 4).map(lambda n: START + n * SECOND // 4), max_size=30),
+    st.sampled_from([SECOND, 7 * SECOND, 10 * SECOND, 90 * MINUTE]),
+    st.randoms(use_true_random=False),
+)
+def test_no_cut_and_no_crash_changes_a_byte(emitted, epoch, random):
+    """Also of epochs that no hour is a multiple of, and of those longer than an hour."""
+    emitted.sort()
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Job(Path(folder) / "whole", [("append", rows_at(*emitted)), ("complete", FOREVER),
+                    ("mark", None)], lambda out: opened(out, epoch))  # fmt: skip
+        whole.out.parent.mkdir()
+        whole.play()
+        script = random_script(random, emitted)
+        marks = [at for at, (verb, _) in enumerate(script, 1) if verb == "mark"]
+        crashes = {
+            (at, random.choice(("before", "after"))) for at in marks if random.random() < 0.7
+        }
+        every_s = random.choice((0.0, 1e9))
+        job = CrashingJob(Path(folder) / "cut", script,
+                          lambda out: opened(out, epoch, every_s=every_s), crashes)  # fmt: skip
+        job.out.parent.mkdir()
+        job.play_through()
+        assert not job.crashes
+        assert tree(job.out) == tree(whole.out)
+        check_reader(job.out, rows_at(*emitted))
+        expected = {time // epoch * epoch // HOUR for time in emitted}
+        assert len(tree(job.out)) == len(expected) + 2
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32))
+def test_letters_are_neither_lost_nor_doubled_by_crashes(seed):
+    """Other marks after a crash put them into other files; what a reader saw before stays."""
+    random = Random(seed)
+    places = random.sample(range(20), 20)
+    every = letters_at(*places)
+    with tempfile.TemporaryDirectory() as folder:
+        out, mark, begin, seen, done = Path(folder) / "out", None, 0, set(), False
+        while not done:
+            sink = letters_opened(out)
+            if mark is not None:
+                sink.resume(mark)
+            for at in range(begin, len(places)):
+                sink.append(letters_at(places[at]))
+                sink.complete_until(START + at * 25 * MINUTE)
+                if random.random() < 0.4:
+                    taken = sink.commit()
+                    if random.random() < 0.3:
+                        break  # before it was saved
+                    mark, begin = taken, at + 1
+                    if random.random() < 0.7:
+                        sink.confirm()
+                shown = set(check_letters_reader(out, every))
+                assert seen <= shown
+                seen = shown
+                if random.random() < 0.2:
+                    break
+            else:
+                sink.commit()
+                sink.confirm()
+                done = True
+        assert set(check_letters_reader(out, every)) == {f"s{place}" for place in places}
+
+
+def test_a_reader_beside_the_run_always_finds_a_prefix(tmp_path):
+    """It never fails, and sees no row twice or out of order; times only grow."""
+    emitted = seconds(*range(0, 4 * 3_600, 31))
+    rows = rows_at(*emitted)
+    opened(tmp_path)
+    ended = []
+
+    def read():
+        untils, kept = [], []
+        while not ended or len(untils) < 3:
+            done = bool(ended)
+            live = headrace.load_live(tmp_path)
+            until = live.complete["samples"]
+            count = 0 if until is None else int(np.searchsorted(emitted, microseconds(until)))
+            kept.append((live.samples, count))
+            # The newest, and one from before the last merges.
+            for dataset, count in (kept[-1], kept[len(kept) // 2]):
+                keys = dataset.to_table(columns=["key"]).column("key").to_pylist()
+                assert keys == rows.column("key").to_pylist()[:count]
+            untils.append(kept[-1][1])
+            del kept[:-40]
+            if done:
+                break
+        assert untils == sorted(untils)
+        return untils
+
+    with ThreadPoolExecutor(2) as pool:
+        reading = [pool.submit(read), pool.submit(read)]
+        writer = LiveWriter(opened(tmp_path, epoch=30 * SECOND))
+        for begin in range(0, len(emitted), 5):
+            writer.put(lambda begin=begin: rows.slice(begin, 5))
+            writer.complete_until(emitted[min(begin + 5, len(emitted) - 1)])
+            if begin % 40 == 0:
+                writer.commit()
+                writer.confirm()
+        writer.complete_until(FOREVER)
+        writer.commit()
+        writer.confirm()
+        writer.close()
+        ended.append(True)
+        for one in reading:
+            untils = one.result()
+            assert untils[-1] == len(emitted)
+            assert len(set(untils)) > 5
+    names = [f"2026-01-01/0{hour}.parquet" for hour in range(4)]
+    assert [*tree(tmp_path / "samples")] == [*names, "_common_metadata"]
+
+
+def test_an_old_dataset_survives_the_merge_of_its_files(tmp_path):
+    """Files that were removed since are still open in it."""
+    sink = opened(tmp_path)
+    sink.append(rows_at(*seconds(1, 20, 3_700)))
+    sink.complete_until(START + 2 * HOUR)
+    before = headrace.load_live(tmp_path).samples
+    sink.commit()
+    sink.confirm()
+    after = headrace.load_live(tmp_path).samples
+    assert [before.to_table().num_rows, before.count_rows(), after.count_rows()] == [3, 3, 3]
+    assert str(before.to_table().to_pylist()) == str(after.to_table().to_pylist())
+    assert [Path(path).name for path in after.files] == ["00.parquet", "01.parquet"]
+
+
+def test_load_live_offers_each_output(tmp_path):
+    """With the time until which it is complete; before the first there are no rows."""
+    with pytest.raises(FolderError, match=r"has no complete\.json; name the --out folder"):
+        headrace.load_live(tmp_path)
+    completion = Completion(tmp_path, 0.0)
+    for output in ("samples", "corrections", "joined/click"):
+        sink = EpochFolder(HourFolder(tmp_path / output, SCHEMA), SECOND, completion, output)
+        if output != "corrections":
+            sink.append(rows_at(*seconds(1)))
+            sink.complete_until(FOREVER if output == "samples" else START + 5 * SECOND)
+    sink = letters_opened(tmp_path)
+    sink.append(letters_at(4, 2))
+    sink.commit()
+    live = headrace.load_live(tmp_path)
+    assert live.complete == {
+        "corrections": None,
+        "dead_letters": None,
+        "joined/click": datetime(2026, 1, 1, 0, 0, 5, tzinfo=UTC),
+        "samples": datetime.max.replace(tzinfo=UTC),
+    }
+    assert live.samples.count_rows() == live.joined["click"].count_rows() == 1
+    assert live.corrections is not None
+    assert live.corrections.to_table().schema.equals(SCHEMA)
+    assert live.corrections.count_rows() == live.dead_letters.count_rows() == 0
+    sink.confirm()
+    assert live.dead_letters.to_table().column("source").to_pylist() == ["s2", "s4"]
+
+
+# What is refused.
+
+
+def test_another_run_is_noticed_by_its_first_epoch_that_differs(tmp_path):
+    """Equal files are left; other bytes, other epochs and merged hours are an error."""
+    sink = opened(tmp_path)
+    sink.append(rows_at(*seconds(1, 11, 12)))
+    sink.complete_until(START + 20 * SECOND)
+    before = {path: path.stat() for path in files_under(tmp_path / "samples").values()}
+    again = opened(tmp_path)
+    again.append(rows_at(*seconds(1)))
+    again.complete_until(START + 10 * SECOND)
+    assert {path: path.stat() for path in before} == before
+    for other, said in (
+        (seconds(12), r"000010\.000000Z\.parquet: differs from the file that this run would write "
+                      r"\(got [\d,]+ bytes, sha256 \w{12}, expected [\d,]+ bytes, sha256 \w{12}\); "
+                      "this run is not the one that wrote it: write to another folder"),
+        ([], r"000010\.000000Z\.parquet: has rows of an epoch that has none in this run; this"),
+    ):  # fmt: skip
+        strange = opened(tmp_path)
+        strange.append(rows_at(*seconds(1), *other))
+        with pytest.raises(OutputError, match=said):
+            strange.complete_until(START + 20 * SECOND)
+    again.append(rows_at(*seconds(11, 12)))
+    again.complete_until(START + HOUR)
+    mark = again.commit()
+    again.confirm()
+    fresh = opened(tmp_path)
+    fresh.append(rows_at(*seconds(1)))
+    with pytest.raises(OutputError, match=r"00\.parquet: holds an hour that this run is only"):
+        fresh.complete_until(START + 20 * SECOND)
+    opened(tmp_path).resume(mark)
+    with pytest.raises(CheckpointError, match=r"00\.parquet: was merged after this checkpoint"):
+        opened(tmp_path).resume(Mark({"until": START + 10 * SECOND}, mark.held))
+
+
+def test_letters_of_another_run_or_a_later_mark_are_refused(tmp_path):
+    """They would be doubled."""
+    sink = letters_opened(tmp_path)
+    sink.append(letters_at(1))
+    first = sink.commit()
+    sink.confirm()
+    sink.append(letters_at(2))
+    second = sink.commit()
+    (pending,) = (tmp_path / "dead_letters" / ".pending").iterdir()
+    data = pending.read_bytes()
+    pending.write_bytes(data[:-1])
+    with pytest.raises(CheckpointError, match="has changed since the checkpoint"):
+        letters_opened(tmp_path).resume(second)
+    pending.write_bytes(data)
+    letters_opened(tmp_path).resume(second)
+    with pytest.raises(CheckpointError, match="was written after this checkpoint was taken"):
+        letters_opened(tmp_path).resume(first)
+    fresh = letters_opened(tmp_path)
+    fresh.append(letters_at(3))
+    with pytest.raises(OutputError, match="is there before this run has written any"):
+        fresh.commit()
+
+
+def test_a_row_of_a_complete_epoch_is_a_defect(tmp_path):
+    """Not of the log, so it is no error that a user should meet."""
+    sink = opened(tmp_path)
+    sink.complete_until(START + 25 * SECOND)
+    sink.append(rows_at(*seconds(20)))
+    with pytest.raises(ValueError, match="came after"):
+        sink.append(rows_at(*seconds(19)))
+
+
+def test_a_folder_of_other_columns_and_a_damaged_manifest_are_refused(tmp_path):
+    """In one line each."""
+    opened(tmp_path)
+    with pytest.raises(FolderError, match="holds files with other columns or types"):
+        HourFolder(tmp_path / "samples", LETTERS)
+    path = tmp_path / "complete.json"
+    path.write_text(path.read_text().replace("samples", "sample"))
+    for read in (headrace.load_live, Completion):
+        with pytest.raises(FolderError, match=r"is damaged \(its checksum does not match\)"):
+            read(tmp_path)
+
+
+def test_a_time_is_published_at_most_once_in_a_while_or_at_a_mark(tmp_path):
+    """By the clock that is passed in; it never goes back."""
+    now = [0.0]
+    completion = Completion(tmp_path, 1.0, lambda: now[0])
+    sink = EpochFolder(HourFolder(tmp_path / "samples", SCHEMA), SECOND, completion, "samples")
+    published = []
+    for at, second in ((0.0, 1), (0.9, 2), (1.0, 3), (1.5, 4)):
+        now[0] = at
+        sink.complete_until(START + second * SECOND)
+        published.append(read_completion(tmp_path)["samples"])
+    sink.commit()
+    published.append(read_completion(tmp_path)["samples"])
+    assert published == [NEVER, NEVER, *seconds(3, 3, 4)]
+    completion.publish("samples", START)
+    assert read_completion(tmp_path)["samples"] == START + 4 * SECOND
+
+
+def test_a_full_disk_ends_the_run_with_a_line_and_leaves_nothing_half_written(
+    tmp_path, monkeypatch
+):
+    """At any flush or write of a merge; the run comes to the same files when it resumes."""
+    whole = Job(tmp_path / "whole", three_hours())
+    whole.out.parent.mkdir()
+    whole.play()
+    job = Job(tmp_path / "full", three_hours())
+    job.out.parent.mkdir()
+    calls = [0]
+
+    def failing(call):
+        def run(*arguments, **named):
+            calls[0] -= 1
+            if calls[0] == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return call(*arguments, **named)
+
+        return run
+
+    for where, name in ((os, "fsync"), (HourFolder, "_write_merged"), (Path, "write_bytes")):
+        monkeypatch.setattr(where, name, failing(getattr(where, name)))
+    failed = 0
+    while True:
+        job.reset()
+        failed += 1
+        calls[0] = failed
+        try:
+            job.play()
+            break
+        except OutputError as error:
+            said = str(error)
+        assert "cannot be written (No space left on device); free some space and run" in said
+        calls[0] = 0
+        check_reader(job.out, job.rows())
+        assert not any(Path(name).name.startswith(".") for name in tree(job.out))
+        job.play()
+        assert tree(job.out) == tree(whole.out)
+    assert failed > 50
