@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,8 +64,10 @@ class LiveResult:
         try:
             return open_dataset(folder, until if bounded else None)
         except OSError as error:
-            fact = f"cannot be read ({error})"
-            raise FolderError(folder, fact, "was it changed by another process?") from error
+            hint = "was it changed by another process?"
+            if error.errno == errno.EMFILE:
+                hint = "allow this process to open more files (ulimit -n)"
+            raise FolderError(folder, f"cannot be read ({error})", hint) from error
 
 
 def load_live(out: str | Path) -> LiveResult:

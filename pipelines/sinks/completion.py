@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -54,13 +55,13 @@ class Completion:
 
     def due(self, output: str) -> bool:
         """Return whether an update for an output is due."""
-        return self.clock() >= self.last.get(output, NEVER) + self.every_s
+        return self.clock() >= self.last.get(output, -math.inf) + self.every_s
 
     def publish(self, output: str, until: int) -> None:
         """Write that all rows of an output emitted before `until`, microseconds, are in place."""
         with self.lock:
             self.last[output] = self.clock()
-            if until > self.until.get(output, NEVER - 1):
+            if output not in self.until or until > self.until[output]:
                 self.until[output] = until
                 self._write()
 
