@@ -82,7 +82,7 @@ def number_of(name: str) -> int:
 class HourFolder:
     """Writes and merges the files of one output.
 
-    Opening it finishes the merges that a killed run left, and removes what is unfinished.
+    Opening it finishes the merges that a killed run left.
 
     Parameters
     ----------
@@ -136,9 +136,9 @@ class HourFolder:
             raise FolderError(self.folder, fact, "write to another folder")
 
     def _recover(self, folder: Path) -> bool:
-        """Finish or undo what a kill left of an hour; return whether it has a folder."""
+        """Finish a merge that was killed; return whether the hour has a folder."""
+        # A hidden file needs no care: it is written again under the same name.
         hidden = folder.with_name(f".{folder.name}")
-        folder.with_name(f".{folder.name}.parquet").unlink(missing_ok=True)
         if hidden.exists():
             shutil.rmtree(hidden)
         if not folder.exists():
@@ -147,9 +147,6 @@ class HourFolder:
             flush(folder.parent)
             self._withdraw(folder)
             return False
-        for path in folder.iterdir():
-            if path.name.startswith(".") and _FILE.fullmatch(path.name[1:]):
-                path.unlink()
         return True
 
     def path_of(self, name: str) -> Path:

@@ -24,10 +24,10 @@ class LetterFolder:
     """A `LiveSink` of dead letters, which come from all shards in no order.
 
     Files end at marks. Which letters are in a file depends on when that is, so a file is not
-    written again after a crash: until its mark is confirmed it has a hidden name, and is removed
-    by a run that resumes from an earlier one. Each file is sorted by source and position, and is
-    named by the emit time up to which the run was complete when it was written, with a
-    running number.
+    written again after a crash: until its mark is confirmed it has a hidden name, and if that
+    never comes to be it is removed. Each file is sorted by source and position, and is named
+    by the emit time up to which the run was complete when it was written, with a running
+    number.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class LetterFolder:
         }  # fmt: skip
 
     def resume(self, mark: Mark) -> None:
-        """Continue from a mark: show its files, and remove those written after it.
+        """Continue from a mark, and show its files.
 
         Raises
         ------
@@ -86,12 +86,9 @@ class LetterFolder:
             raise CheckpointError(later, fact, "resume from the newest checkpoint")
         self.until, self.named = self.marked["until"], self.marked["named"]
         self.number, self.pending = self.marked["number"], dict(self.marked["pending"])
-        for path in self.folder.iterdir():
-            noted = self.pending.get(path.name)
-            if noted is None:
-                with writing(path):
-                    path.unlink()
-            elif describe(path) != noted:
+        for name, noted in self.pending.items():
+            path = self.folder / name
+            if path.exists() and describe(path) != noted:
                 fact = "has changed since the checkpoint"
                 raise CheckpointError(path, fact, "write to another folder")
         self.confirm()
@@ -126,9 +123,13 @@ class LetterFolder:
         self.held, self.held_rows = [], 0
 
     def commit(self) -> Mark:
-        """Write the letters since the last mark to hidden files."""
+        """Write the letters since the last mark to hidden files; remove those of no mark."""
         if self.held_rows:
             self._write()
+        for path in self.folder.iterdir():
+            if path.name not in self.pending:
+                with writing(path):
+                    path.unlink()
         flush(self.folder)
         self.marked = self._state()
         return Mark(self.marked, self.schema.empty_table())

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
+import pyarrow.parquet as pq
 
 from headrace.pipelines.run.disk import files_under
 from headrace.pipelines.sinks.completion import Completion, read_completion
@@ -141,6 +142,11 @@ def check_reader(out, rows):
     shown = open_dataset(out / "samples", until).to_table(use_threads=False)
     expected = rows.slice(0, int(np.searchsorted(rows.column(EMIT).to_numpy(), until)))
     assert shown.column("key").to_pylist() == expected.column("key").to_pylist()
+    for merged in out.glob("samples/*/??.parquet"):
+        # A folder beside it is whole too: it disappears at once.
+        files = list(merged.with_suffix("").glob("[0-9]*.parquet"))
+        rows = sum(pq.read_metadata(path).num_rows for path in files)
+        assert rows in (0, pq.read_metadata(merged).num_rows)
     return until
 
 

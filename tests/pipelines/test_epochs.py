@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import tempfile
 from pathlib import Path
@@ -174,6 +175,22 @@ def test_letters_are_neither_lost_nor_doubled_by_crashes(seed):
                 sink.confirm()
                 done = True
         assert set(check_letters_reader(out, every)) == {f"s{place}" for place in places}
+        assert list((out / "dead_letters" / ".pending").iterdir()) == []
+
+
+@pytest.mark.parametrize("cuts", [[7], list(range(1_000, 30_000, 1_000)), [1, 2, 3, 29_000]])
+def test_cuts_change_no_byte_of_wide_rows(tmp_path, cuts):
+    """Long lists and texts fill many pages, which end where they would without cuts."""
+    emitted = [START + number * 1_000 for number in range(30_000)]
+    rows = rows_at(*emitted)
+    for name, at in (("whole", []), ("cut", cuts)):
+        sink = opened(tmp_path / name, epoch=20 * SECOND, group_rows=12_000)
+        for begin, end in itertools.pairwise([0, *at, 30_000]):
+            sink.append(rows.slice(begin, end - begin))
+        sink.complete_until(FOREVER)
+    names = ["complete.json", "20260101T000000.000000Z.parquet", "20260101T000020.000000Z.parquet"]
+    assert [name.rpartition("/")[2] for name in tree(tmp_path / "whole")][:3] == names
+    assert tree(tmp_path / "cut") == tree(tmp_path / "whole")
 
 
 def test_a_row_of_a_complete_epoch_is_a_defect(tmp_path):
