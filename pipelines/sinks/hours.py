@@ -195,7 +195,7 @@ class HourFolder:
         """
         if not folder.exists():
             if _merged(folder).exists():
-                fact = "holds an hour that this run is only coming to"
+                fact = "was merged by a run that was further than this one"
                 raise OutputError(_merged(folder), fact, NOT_THE_RUN)
             with writing(folder):
                 folder.mkdir(parents=True)

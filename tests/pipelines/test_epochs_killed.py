@@ -47,10 +47,13 @@ KINDS = {
 }
 
 
-def changing_stops(job, again=lambda: None):
-    """Return the stops at which the disk differs from that at the stop before, and those near."""
+def changing_stops(job, check, before=lambda: None):
+    """Return the stops at which the disk differs from that at the stop before, and those near.
+
+    Whenever it differs it is checked, too.
+    """
     job.reset()
-    again()
+    before()
     changing, last = [], [job.state()]
 
     def look(stop):
@@ -59,6 +62,7 @@ def changing_stops(job, again=lambda: None):
             # System calls for memory differ a little from run to run.
             changing.extend(range(max(stop - 2, 0), stop + 2))
             last[0] = state
+            check()
 
     code, stops = kills.run_traced(job.play, look=look)
     assert code == 0
@@ -72,7 +76,7 @@ def kill_everywhere(folder, kind, every):
     job.play()
     whole, rows = tree(job.out), job.rows()
     assert not any(part.startswith(".") for name in whole for part in name.split("/"))
-    at, stops = changing_stops(job)
+    at, stops = changing_stops(job, lambda: check_reader(job.out, rows))
     assert tree(job.out) == whole
     at = range(stops) if every else at[::7]
     for stop in at:
@@ -91,14 +95,14 @@ def kill_resuming_everywhere(folder, kind, every):
     job = Job(folder, script(), open_sink)
     job.play()
     whole, rows = tree(job.out), job.rows()
-    first_stops, _ = changing_stops(job)
+    first_stops, _ = changing_stops(job, lambda: None)
     count = 0
     for first in first_stops[:: 1 if every else 61]:
 
         def broken(first=first):
             kills.run_traced(job.play, kill_at=first)
 
-        second_stops, _ = changing_stops(job, broken)
+        second_stops, _ = changing_stops(job, lambda: check_reader(job.out, rows), broken)
         for second in second_stops[:: 1 if every else 80]:
             job.reset()
             broken()
