@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from headrace.pipelines.app.api import study_windows as study_windows
     from headrace.pipelines.app.api import validate as validate
     from headrace.pipelines.app.api import verify as verify
+    from headrace.pipelines.app.live import LiveResult as LiveResult
+    from headrace.pipelines.app.live import load_live as load_live
     from headrace.pipelines.jobs.prediction import Model as Model
     from headrace.pipelines.jobs.prediction import load_model as load_model
     from headrace.pipelines.jobs.validation import Validation as Validation
@@ -41,6 +43,7 @@ _WHERE = {
     "FTRLProximalClassifier": "learners.river",
     "FolderError": "schemas.errors",
     "HeadraceError": "schemas.errors",
+    "LiveResult": "pipelines.app.live",
     "Measured": "pipelines.jobs.windows",
     "Model": "pipelines.jobs.prediction",
     "ReplayResult": "pipelines.app.api",
@@ -48,6 +51,7 @@ _WHERE = {
     "Validation": "pipelines.jobs.validation",
     "generate": "pipelines.app.api",
     "load_config": "pipelines.app.api",
+    "load_live": "pipelines.app.live",
     "load_model": "pipelines.jobs.prediction",
     "load_result": "pipelines.app.api",
     "replay": "pipelines.app.api",
@@ -65,6 +69,7 @@ __all__ = [
     "FTRLProximalClassifier",
     "FolderError",
     "HeadraceError",
+    "LiveResult",
     "Measured",
     "Model",
     "ReplayResult",
@@ -72,6 +77,7 @@ __all__ = [
     "Validation",
     "generate",
     "load_config",
+    "load_live",
     "load_model",
     "load_result",
     "replay",

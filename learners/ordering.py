@@ -47,10 +47,19 @@ class Epoch:
         """Return a column of all parts, not put in order, shape (n,)."""
         return _column(self.parts, name)
 
-    def in_order(self) -> pa.Table:
-        """Return the samples in canonical order, without internal columns."""
-        visible = pa.Table.from_batches([without_reserved(part) for part in self.parts])
-        return visible.take(pa.array(self.order))
+    def in_order(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the samples in canonical order.
+
+        Parameters
+        ----------
+        columns
+            Which columns; None for all but internal ones.
+        """
+        if columns is None:
+            parts = [without_reserved(part) for part in self.parts]
+        else:
+            parts = [part.select(columns) for part in self.parts]
+        return pa.Table.from_batches(parts).take(pa.array(self.order))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ class WriteSamples(beam.DoFn):
         """Pass samples to the sink, whose thread puts them in order."""
         self.run.board.samples += learned.epoch.order.size
         self.run.board.event_time = learned.epoch.parts[-1].column("event_time")[-1].value
-        self.run.sinks[self.sink].put(learned.epoch.in_order)
+        writer = self.run.sinks[self.sink]
+        writer.put(partial(learned.epoch.in_order, writer.sink.schema.names))
         return iter(())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -26,6 +27,24 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file as UTF-8; raise `OutputError` if it cannot be written."""
     with writing(path):
         path.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """Yield a hidden name to write a file under; flush it and rename it to `path` after the block.
+
+    If anything fails nothing is left, and an `OSError` becomes an `OutputError` about `path`.
+    """
+    hidden = path.with_name(f".{path.name}")
+    with writing(path):
+        try:
+            yield hidden
+            flush(hidden)
+            os.replace(hidden, path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # report the first failure
+                hidden.unlink()
+            raise
 
 
 def describe(path: Path | Address) -> dict[str, Any]:

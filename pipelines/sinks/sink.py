@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -55,6 +56,23 @@ class Sink(Protocol):
         """Make everything that was appended durable; no call follows."""
 
 
+class LiveSink(Sink, Protocol):
+    """A sink of a run that does not end, whose rows become visible while it runs.
+
+    What a reader has seen stays: after a crash it is neither taken back nor doubled.
+    Resuming from a mark confirms it.
+    """
+
+    def complete_until(self, emit: int) -> None:
+        """Note that no row emitted before `emit`, microseconds, comes any more.
+
+        It never goes back. It may be said again after a crash, or not yet.
+        """
+
+    def confirm(self) -> None:
+        """Note that the last mark will survive any crash: no earlier one will be resumed from."""
+
+
 class Writer:
     """A sink on its own thread; an error is raised by the next call.
 
@@ -66,11 +84,11 @@ class Writer:
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
-        self.background: Background[Callable[[], pa.Table]] = Background(self._append)
+        self.background: Background[Callable[[], None]] = Background(_call)
 
     def put(self, rows: Callable[[], pa.Table]) -> None:
         """Append the rows that `rows` returns; `rows` is called on the thread."""
-        self.background.put(rows)
+        self.background.put(partial(self._append, rows))
 
     def _append(self, rows: Callable[[], pa.Table]) -> None:
         self.sink.append(rows().select(self.sink.schema.names))
@@ -84,3 +102,23 @@ class Writer:
         """Wait until all that was put is appended, and close the sink."""
         self.background.close()
         self.sink.close()
+
+
+class LiveWriter(Writer):
+    """A `LiveSink` on its own thread; what it is told takes effect there, after what was put."""
+
+    def __init__(self, sink: LiveSink) -> None:
+        super().__init__(sink)
+        self.live = sink
+
+    def complete_until(self, emit: int) -> None:
+        """Tell the sink what is complete."""
+        self.background.put(partial(self.live.complete_until, emit))
+
+    def confirm(self) -> None:
+        """Tell the sink that its last mark will survive any crash."""
+        self.background.put(self.live.confirm)
+
+
+def _call(action: Callable[[], None]) -> None:
+    action()

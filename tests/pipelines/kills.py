@@ -6,6 +6,9 @@ import ctypes
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
 
 _TRACEME, _SYSCALL, _SETOPTIONS = 0, 24, 0x4200
 _TRACESYSGOOD, _EXITKILL = 1, 1 << 20
@@ -20,6 +23,12 @@ _LIBRARY.ptrace.restype = ctypes.c_long
 def _ptrace(request: int, pid: int, value: int = 0) -> int:
     result: int = _LIBRARY.ptrace(request, pid, None, value)
     return result
+
+
+def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process without threads, which can fork."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def traceable() -> bool:

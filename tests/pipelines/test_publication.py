@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import pyarrow as pa
 import pytest
@@ -21,6 +19,7 @@ from headrace.pipelines.run.spill import Spill
 from headrace.pipelines.sinks.parquet import ParquetFolder
 from headrace.pipelines.sources.blocks import Blocks
 from tests.pipelines import kills
+from tests.pipelines.kills import in_new_process
 
 OLD = {"samples": 7, "dead_letters": 2, "corrections": 3, "joined/click": 4}
 NEW = {"samples": 5, "dead_letters": 0}
@@ -130,12 +129,6 @@ class Scene:
         assert finished is None or finished.run == "new"
         assert recover(self.place) is None
         return True
-
-
-def in_new_process(function, *arguments):
-    """Call a function in a process without threads, which can fork."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 @pytest.fixture(scope="module", autouse=True)
