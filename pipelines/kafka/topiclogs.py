@@ -25,8 +25,8 @@ from headrace.schemas.types import parse_type
 
 _BYTES = 16 << 20
 _WAIT_MS = 200
-_PATIENCE = 150
-"""So many waits in a row without a record, although there must be some, end a run: 30 s."""
+_PATIENCE = 1_500
+"""So many waits in a row without a record, although there must be some, end a run: 5 min."""
 
 
 class Connection:
@@ -114,6 +114,8 @@ class TopicLog:
                     raise KafkaError.stalled(self.name, offset, self.end)
                 if offset > begin:
                     yield Chunk(begin, offset, self._decoded(decoder, messages))
+            # A topic may have been created again under its name, and go on where it was.
+            self.connection.client.verify()
         finally:
             fetcher.close()
 
