@@ -75,6 +75,8 @@ class Broker:
         """Create a topic; the words of its settings are joined by underscores here."""
         name = name or f"topic-{next(self.numbers)}"
         settings = {key.replace("_", "."): str(value) for key, value in config.items()}
+        # Records of tests have times long ago: a broker would delete them within seconds.
+        settings = {"retention.ms": "-1", **settings}
         new = NewTopic(name, partitions, 1, config=settings)
         for created in self.admin.create_topics([new]).values():
             created.result(30)

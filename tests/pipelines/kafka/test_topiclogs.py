@@ -70,8 +70,7 @@ def as_files(folder, rows):
 def as_topics(broker, rows, partitions):
     places = {}
     for name, records in rows.items():
-        # The records have times long ago, which brokers would delete.
-        topic = broker.create(partitions, retention_ms=-1)
+        topic = broker.create(partitions)
         for partition in range(partitions):
             own = [record for record in records
                    if hash_of(record["request_id"]) % partitions == partition]  # fmt: skip
@@ -166,7 +165,7 @@ def test_a_topic_with_a_history_is_read_from_where_it_begins(broker, tmp_path):
 def test_dead_letters_name_partition_and_offset(broker, tmp_path):
     """Of tombstones, of records that are no objects, and of those without a key."""
     good = {"request_id": "r", "time": 1_767_225_600_000_000, "price": "7.5"}
-    topic, clicks = broker.create(retention_ms=-1), broker.create()
+    topic, clicks = broker.create(), broker.create()
     broker.produce(topic, [json.dumps(good).encode(), None, b"[1]", b'{"time": 1}'])
     places = {"impressions": {"topic": topic}, "click": {"topic": clicks}}
     tables = {**config(places), "kafka": {"servers": broker.servers}}
