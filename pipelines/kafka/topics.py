@@ -174,9 +174,10 @@ class Brokers:
 
     def shown(self, text: str) -> str:
         """Return a text of librdkafka without values that may be secret."""
-        for name in self.kafka.hidden:
-            if self.properties[name]:
-                text = text.replace(self.properties[name], HIDDEN)
+        values = {self.properties[name] for name in self.kafka.hidden} - {""}
+        # The longest first: a short one may be a part of it.
+        for value in sorted(values, key=len, reverse=True):
+            text = text.replace(value, HIDDEN)
         return text
 
     def _offsets(self, specs: Mapping[TopicPartition, OffsetSpec]) -> Offsets:
