@@ -31,7 +31,6 @@ def test_a_topic_is_described_by_where_its_partitions_begin_and_end(broker):
     assert cluster.topics == {topic: {0: (4, 10), 1: (0, 3)}, other: {0: (0, 0)}}
     assert cluster.id
     assert len(set(cluster.ids.values())) == 2
-    assert broker.brokers().topic_id(topic) == cluster.ids[topic]
 
 
 def test_an_open_transaction_ends_what_can_be_read(broker):
@@ -45,7 +44,9 @@ def test_an_open_transaction_ends_what_can_be_read(broker):
     producer.flush(30)
     assert broker.brokers().describe([topic]).topics[topic] == {0: (0, 5)}
     producer.commit_transaction(30)
-    assert broker.brokers().describe([topic]).topics[topic] == {0: (0, 9)}
+    until = time.monotonic() + 20
+    while broker.brokers().describe([topic]).topics[topic] != {0: (0, 9)}:  # its mark comes later
+        assert time.monotonic() < until
 
 
 def test_reading_begins_early_late_or_at_a_time(broker):
@@ -112,11 +113,9 @@ def test_a_listener_of_another_protocol_is_told(broker):
 
 
 def test_no_word_of_librdkafka_shows_a_secret():
-    kafka = KafkaConfig(
-        servers="127.0.0.1:1", **{"security.protocol": "SASL_SSL", "sasl.password": "hunter2"}
-    )
-    shown = Brokers(kafka, "c.toml").shown("SASL_SSL: hunter2 is wrong: hunter2")
-    assert shown == "SASL_SSL: (hidden) is wrong: (hidden)"
+    kafka = KafkaConfig(servers="127.0.0.1:1", **user("someone", "hunter2"))
+    shown = Brokers(kafka, "c.toml").shown("PLAIN: hunter2 is wrong: hunter2")
+    assert shown == "PLAIN: (hidden) is wrong: (hidden)"
 
 
 @pytest.mark.parametrize(
