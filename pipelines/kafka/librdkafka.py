@@ -80,6 +80,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rd_kafka_queue_get_main": (Address, [Address]),
     "rd_kafka_queue_poll": (Address, [Address, ctypes.c_int]),
     "rd_kafka_queue_destroy": (None, [Address]),
+    "rd_kafka_event_error": (ctypes.c_int, [Address]),
     "rd_kafka_event_error_string": (ctypes.c_char_p, [Address]),
     "rd_kafka_event_destroy": (None, [Address]),
 }  # fmt: skip
@@ -201,7 +202,9 @@ class Librdkafka(Client):
         """Take note of the last trouble with the connection."""
         while event := self.lib.rd_kafka_queue_poll(self.events, 0):
             text = self.lib.rd_kafka_event_error_string(event)
-            self.trouble = self.brokers.shown(text.decode()) if text else self.trouble
+            # Which comes after another one that says why.
+            if text and self.lib.rd_kafka_event_error(event) != Code._ALL_BROKERS_DOWN:
+                self.trouble = self.brokers.shown(text.decode())
             self.lib.rd_kafka_event_destroy(event)
 
 
