@@ -113,9 +113,15 @@ def test_a_listener_of_another_protocol_is_told(broker):
 
 
 def test_no_word_of_librdkafka_shows_a_secret():
-    kafka = KafkaConfig(servers="127.0.0.1:1", **user("someone", "hunter2"))
-    shown = Brokers(kafka, "c.toml").shown("PLAIN: hunter2 is wrong: hunter2")
-    assert shown == "PLAIN: (hidden) is wrong: (hidden)"
+    kafka = KafkaConfig(
+        servers="127.0.0.1:1",
+        **{
+            "security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "u",
+            "sasl.password": "hunter2",
+        },
+    )  # fmt: skip
+    shown = Brokers(kafka, "c.toml").shown("SASL_SSL: hunter2 is wrong: hunter2")
+    assert shown == "SASL_SSL: (hidden) is wrong: (hidden)"
 
 
 @pytest.mark.parametrize(
