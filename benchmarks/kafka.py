@@ -2,13 +2,15 @@
 
 Usage: ``python -m benchmarks.kafka`` (``make bench-kafka``). Starts a broker, which needs Java
 and Maven, fills a topic with a million messages of 180 bytes in batches with lz4, and reads it
-with each client and with two rivals, each in a process of its own, after a first reading that is
-not measured. The broker's CPU is not counted.
+with each client and with two rivals, each in a process of its own: the least of three readings by
+one connection, after a shorter one that is not measured. The broker's CPU is not counted. Each is
+measured on one core too: elsewhere a client's threads take values from each other's caches.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -53,15 +55,15 @@ def fill(servers: str) -> None:
 
 
 def reader(name: str, servers: str, decode: bool) -> Callable[[int], None]:
-    """Return what reads so many messages."""
+    """Connect, and return what reads so many messages, as often as it is called."""
     if name == "confluent consume":
-        return lambda most: _by_consume(servers, most, decode)
+        return _by_consume(servers, decode)
     if name == "kafka-python poll":
-        return lambda most: _by_poll(servers, most, decode)
-    return lambda most: _by_client(name, servers, most, decode)
+        return _by_poll(servers, decode)
+    return _by_client(name, servers, decode)
 
 
-def _by_client(name: str, servers: str, most: int, decode: bool) -> None:
+def _by_client(name: str, servers: str, decode: bool) -> Callable[[int], None]:
     import pyarrow as pa
 
     from headrace.pipelines.kafka.clients import connect
@@ -79,35 +81,44 @@ def _by_client(name: str, servers: str, most: int, decode: bool) -> None:
         )
     )  # fmt: skip
     brokers = Brokers(KafkaConfig(servers=servers, client=name), "benchmark")
-    with connect(brokers, brokers.describe([TOPIC]), print) as client:
+    client = connect(brokers, brokers.describe([TOPIC]), print)
+
+    def read(most: int) -> None:
         fetcher, position = client.open(Place(TOPIC, 0), 0), 0
         while position < most:
             messages = fetcher.fetch(ROWS, 64 << 20, 100)
             if decode and len(messages):
                 decoder.decode(Lines(0, messages.values.to_pylist()))
             position = messages.next_offset
+        fetcher.close()
+
+    return read
 
 
-def _by_consume(servers: str, most: int, decode: bool) -> None:
+def _by_consume(servers: str, decode: bool) -> Callable[[int], None]:
     from confluent_kafka import Consumer, TopicPartition
 
     consumer = Consumer(
         {"bootstrap.servers": servers, "group.id": "bench", "enable.auto.commit": False,
          "check.crcs": True, "fetch.queue.backoff.ms": 5}
     )  # fmt: skip
-    consumer.assign([TopicPartition(TOPIC, 0, 0)])
-    count = 0
-    while count < most:
-        messages = consumer.consume(ROWS, 0.1)
-        count += len(messages)
-        for message in messages:
-            value = message.value()
-            if decode:
-                json.loads(value)
-    consumer.close()
+
+    def read(most: int) -> None:
+        consumer.assign([TopicPartition(TOPIC, 0, 0)])
+        count = 0
+        while count < most:
+            messages = consumer.consume(ROWS, 0.1)
+            count += len(messages)
+            for message in messages:
+                value = message.value()
+                if decode:
+                    json.loads(value)
+        consumer.unassign()
+
+    return read
 
 
-def _by_poll(servers: str, most: int, decode: bool) -> None:
+def _by_poll(servers: str, decode: bool) -> Callable[[int], None]:
     import kafka
 
     consumer = kafka.KafkaConsumer(
@@ -116,14 +127,17 @@ def _by_poll(servers: str, most: int, decode: bool) -> None:
     )  # fmt: skip
     place = kafka.TopicPartition(TOPIC, 0)
     consumer.assign([place])
-    consumer.seek(place, 0)
-    count = 0
-    while count < most:
-        for record in consumer.poll(100, max_records=ROWS).get(place, []):
-            count += 1
-            if decode:
-                json.loads(record.value)
-    consumer.close()
+
+    def read(most: int) -> None:
+        consumer.seek(place, 0)
+        count = 0
+        while count < most:
+            for record in consumer.poll(100, max_records=ROWS).get(place, []):
+                count += 1
+                if decode:
+                    json.loads(record.value)
+
+    return read
 
 
 def cpu_s() -> float:
@@ -147,7 +161,9 @@ def measure(name: str, servers: str, decode: bool) -> float:
 def main() -> None:
     """Print a table."""
     if len(sys.argv) > 1:
-        name, servers, decode = sys.argv[1:]
+        name, servers, decode, cores = sys.argv[1:]
+        if cores == "one":
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
         print(measure(name, servers, decode == "decode"))
         return
     folder = OUT / "kafka"
@@ -157,15 +173,16 @@ def main() -> None:
     try:
         fill(servers)
         print(f"{MESSAGES:,} messages of {BYTES} bytes, lz4: microseconds of CPU a message")
-        print(f"{'client':<20} {'read':>6} {'read and decode':>16}")
+        print(f"{'':<20} {'one core':>15} {'any core':>15}")
+        print(f"{'client':<20}" + f" {'read':>6} {'decode':>8}" * 2)
         for name in READERS:
-            command = [sys.executable, "-m", "benchmarks.kafka", name, servers]
-            found = [
-                float(subprocess.run([*command, what], check=True, capture_output=True,
-                                     text=True).stdout.split()[-1])
-                for what in ("read", "decode")
-            ]  # fmt: skip
-            print(f"{name:<20} {found[0]:>6.2f} {found[1]:>16.2f}")
+            found = []
+            for cores in ("one", "any"):
+                for what in ("read", "decode"):
+                    command = [sys.executable, "-m", "benchmarks.kafka", name, servers, what, cores]
+                    done = subprocess.run(command, check=True, capture_output=True, text=True)
+                    found.append(float(done.stdout.split()[-1]))
+            print(f"{name:<20}" + " {:>6.2f} {:>8.2f} {:>6.2f} {:>8.2f}".format(*found))
     finally:
         subprocess.run([*run, "stop", str(folder)], check=True)
 

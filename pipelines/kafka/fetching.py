@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -131,14 +131,16 @@ class Client(Protocol):
     def close(self) -> None:
         """Close all fetchers and the connection."""
 
-    def __enter__(self) -> Client: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
 
 def allocated(size: int) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import kafka
@@ -20,6 +19,7 @@ from crc32c import crc32c
 from kafka import errors
 
 from headrace.pipelines.kafka.fetching import (
+    Client,
     Fetcher,
     Messages,
     Place,
@@ -50,7 +50,7 @@ _FETCHED_BYTES = 32 << 20
 """Asked for at a time, of all partitions together; as much has come before and is decoded."""
 
 
-class KafkaPython:
+class KafkaPython(Client):
     """Connections by kafka-python, one for each partition.
 
     Parameters
@@ -80,8 +80,8 @@ class KafkaPython:
         self.properties = {**fetched, **for_kafka_python(brokers.properties, brokers.file)}
         self.most_bytes = (brokers.kafka.max_batch_mb or MAX_BATCH_MB) << 20
         self.fetchers: list[_Fetcher] = []
-        # It logs what is raised or retried.
-        logging.getLogger("kafka").setLevel(logging.CRITICAL)
+        # It logs what is raised or retried, by default to the terminal.
+        logging.getLogger("kafka").addHandler(logging.NullHandler())
 
     def check(self) -> None:
         """Check that batches can be had."""
@@ -105,17 +105,6 @@ class KafkaPython:
         for fetcher in self.fetchers:
             fetcher.close()
 
-    def __enter__(self) -> KafkaPython:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 class Poll(KafkaPython):
     """As `KafkaPython`, by documented names alone; slow."""
@@ -132,7 +121,7 @@ class Poll(KafkaPython):
         return fetcher
 
 
-class _Fetcher:
+class _Fetcher(Fetcher):
     """A consumer of one partition; what it raises in our words."""
 
     def __init__(self, client: KafkaPython, place: Place, offset: int) -> None:

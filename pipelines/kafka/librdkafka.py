@@ -10,7 +10,6 @@ import ctypes
 import sys
 from dataclasses import dataclass
 from functools import cache
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from confluent_kafka import KafkaError as Code
 from confluent_kafka import cimpl
 
 from headrace.pipelines.kafka.fetching import (
+    Client,
     Fetcher,
     Messages,
     Place,
@@ -80,6 +80,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rd_kafka_queue_get_main": (Address, [Address]),
     "rd_kafka_queue_poll": (Address, [Address, ctypes.c_int]),
     "rd_kafka_queue_destroy": (None, [Address]),
+    "rd_kafka_event_error": (ctypes.c_int, [Address]),
     "rd_kafka_event_error_string": (ctypes.c_char_p, [Address]),
     "rd_kafka_event_destroy": (None, [Address]),
 }  # fmt: skip
@@ -135,7 +136,7 @@ class _Message(ctypes.Structure):
     )
 
 
-class Librdkafka:
+class Librdkafka(Client):
     """A connection by librdkafka.
 
     Parameters
@@ -152,13 +153,13 @@ class Librdkafka:
     """
 
     name = "librdkafka"
+    trouble: str | None = None
 
     def __init__(self, brokers: Brokers, cluster: Cluster) -> None:
         self.lib = library()
         self.brokers, self.cluster = brokers, cluster
         self.watch = TopicWatch(brokers, cluster)
         self.fetchers: list[_Fetcher] = []
-        self.trouble: str | None = None
         share = _shares(sum(map(len, cluster.topics.values())))
         self.handle = self._connect({**share, **brokers.properties, **_OURS})
         self.events = self.lib.rd_kafka_queue_get_main(self.handle)
@@ -197,22 +198,13 @@ class Librdkafka:
             self.lib.rd_kafka_destroy(self.handle)
             self.handle = None
 
-    def __enter__(self) -> Librdkafka:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def note_trouble(self) -> None:
         """Take note of the last trouble with the connection."""
         while event := self.lib.rd_kafka_queue_poll(self.events, 0):
             text = self.lib.rd_kafka_event_error_string(event)
-            self.trouble = self.brokers.shown(text.decode()) if text else self.trouble
+            # Which comes after another one that says why.
+            if text and self.lib.rd_kafka_event_error(event) != Code._ALL_BROKERS_DOWN:
+                self.trouble = self.brokers.shown(text.decode())
             self.lib.rd_kafka_event_destroy(event)
 
 
@@ -225,7 +217,7 @@ class _Held:
     last: int = 0
 
 
-class _Fetcher:
+class _Fetcher(Fetcher):
     def __init__(self, client: Librdkafka, place: Place, offset: int) -> None:
         self.client, self.lib, self.place = client, client.lib, place
         self.position = offset
@@ -290,6 +282,8 @@ class _Fetcher:
         first, held.first = held.first, last
         gather(held.addresses, first, last, sizes, ends, buffer, destroy)
         offsets = offsets[:rows]
+        if offsets[0] < self.position:
+            raise KafkaError(f"{self.place}: {offsets[0]} came after {self.position - 1}")
         self.position = int(offsets[-1]) + 1
         return offsets, timestamps[:rows], values_array(buffer, ends, sizes[:rows])
 

@@ -23,6 +23,9 @@ _ANSWER_S = 15.0
 _FINAL = (Code._AUTHENTICATION, Code._SSL)
 """What does not change by waiting."""
 
+_PASSING = (Code.NOT_LEADER_FOR_PARTITION, Code.LEADER_NOT_AVAILABLE)
+"""What is answered while a partition is just being created, or moves to another broker."""
+
 _FORBIDDEN = (
     Code.TOPIC_AUTHORIZATION_FAILED,
     Code.CLUSTER_AUTHORIZATION_FAILED,
@@ -51,6 +54,10 @@ class Cluster:
     id: str
     topics: dict[str, dict[int, tuple[int, int]]]
     ids: dict[str, str]
+
+
+class _PassingError(KafkaError):
+    """An answer that will soon be another."""
 
 
 class Brokers:
@@ -181,14 +188,20 @@ class Brokers:
         return text
 
     def _offsets(self, specs: Mapping[TopicPartition, OffsetSpec]) -> Offsets:
-        asked = (
-            self.admin.list_offsets(
-                dict(specs),
-                isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=_ANSWER_S,
-            )
-            if specs
-            else {}
+        until_s = time.monotonic() + self.patience_s
+        while True:
+            try:
+                return self._offsets_now(specs)
+            except _PassingError:
+                if time.monotonic() > until_s:
+                    raise
+            time.sleep(0.1)
+
+    def _offsets_now(self, specs: Mapping[TopicPartition, OffsetSpec]) -> Offsets:
+        if not specs:
+            return {}
+        asked = self.admin.list_offsets(
+            dict(specs), isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_ANSWER_S
         )
         found: Offsets = {}
         for place, future in asked.items():
@@ -219,6 +232,8 @@ class Brokers:
             return self._unreachable()
         if code.code() == Code.UNKNOWN_TOPIC_OR_PART:
             return KafkaError.no_topic(topic, self.servers)
+        if code.code() in _PASSING:
+            return _PassingError(f"{topic}: {code.str()}")
         return explained(topic, code.code(), code.str())
 
     def _note(self, error: Code) -> None:

@@ -109,8 +109,7 @@ class Broker:
             {
                 "bootstrap.servers": self.servers, "compression.type": codec, "linger.ms": 5,
                 "batch.num.messages": batch, "batch.size": 10_000_000,
-                "message.max.bytes": 10_000_000, "enable.idempotence": True, "log_level": 0,
-                **settings,
+                "message.max.bytes": 10_000_000, "log_level": 0, **settings,
             }
         )  # fmt: skip
 

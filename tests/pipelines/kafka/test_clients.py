@@ -131,29 +131,46 @@ def test_holes_of_compaction_are_passed(broker):
         assert read(broker, name, topic, offsets[after] - 1) == expected[after:], name
 
 
-def test_a_broker_that_is_killed_and_started_again_loses_and_doubles_nothing(broker):
-    """While it is produced to and read by all clients."""
-    topic = broker.create()
-    producer = broker.producer()
-    broker.put(producer, topic, [b"%d" % at for at in range(500)])
-    assert producer.flush(30) == 0
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_broker_that_is_killed_and_started_again_loses_and_doubles_nothing(broker, kills):
+    """While it is produced to, and read by all clients; they go on within seconds."""
+    topic = broker.create(partitions=3)
+    producer = broker.producer(batch=50, enable_idempotence=True)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connected(broker, name, [topic])) for name in CLIENTS]
-        fetchers = [client.open(Place(topic, 0), 0) for client in clients]
-        found = [read_on(fetcher, 300, rows=100) for fetcher in fetchers]
-        broker.put(producer, topic, [b"%d" % at for at in range(500, 900)])
-        broker.kill()
-        for fetcher, rows in zip(fetchers, found, strict=True):
-            rows += rows_of(fetcher.fetch(1000, 1 << 20, 100))
-        broker.start()
-        broker.put(producer, topic, [b"%d" % at for at in range(900, 1000)])
-        assert producer.flush(60) == 0
-        for fetcher, rows in zip(fetchers, found, strict=True):
-            rows += read_on(fetcher, 1000, rows[-1][0] + 1)
-    for name, rows in zip(CLIENTS, found, strict=True):
-        assert [(at, value) for at, _, value in rows] == [(at, b"%d" % at) for at in range(1000)], (
-            name
-        )
+        places = [Place(topic, number) for number in range(3)]
+        fetchers = [client.open(place, 0) for client in clients for place in places]
+        found = [[] for _ in fetchers]
+        for kill in range(kills + 1):
+            values = [b"%d" % at for at in range(400 * kill, 400 * (kill + 1))]
+            for part in (values[:200], values[200:]):
+                for place in places:
+                    broker.put(producer, topic, part, place.partition)
+                for fetcher, rows in zip(fetchers, found, strict=True):
+                    rows += rows_of(fetcher.fetch(100, 1 << 20, 20))
+                if part[0] == values[0] and kill:
+                    broker.kill()
+                    trouble = met_trouble(clients[0], fetchers[0], found[0])
+                    broker.start()
+                    assert "refused" in trouble or "Disconnected" in trouble
+            assert producer.flush(60) == 0
+            began = time.monotonic()
+            for fetcher, rows in zip(fetchers, found, strict=True):
+                rows += read_on(fetcher, 400 * (kill + 1), rows[-1][0] + 1 if rows else 0)
+            assert time.monotonic() - began < 10
+    for rows in found:
+        assert [(at, int(value)) for at, _, value in rows] == [
+            (at, at) for at in range(400 * (kills + 1))
+        ]
+
+
+def met_trouble(client, fetcher, rows):
+    """Fetch until librdkafka has met that its broker is gone, which is no error."""
+    for _ in range(50):
+        if client.trouble is not None:
+            return client.trouble
+        rows += rows_of(fetcher.fetch(1000, 1 << 20, 100))
+    return "none"
 
 
 def test_a_corrupt_batch_is_refused_after_those_before_it(broker):
@@ -263,7 +280,7 @@ def test_a_topic_that_is_deleted_is_named(broker, name):
     topic = broker.create()
     broker.produce(topic, [b"a"] * 10)
     with connected(broker, name, [topic]) as client:
-        client.watch.every_s = 0.2
+        client.watch.every_s = client.watch.next_s = 0.2
         fetcher = client.open(Place(topic, 0), 0)
         assert len(read_on(fetcher, 10)) == 10
         assert client.verify()
@@ -281,7 +298,7 @@ def test_a_topic_that_is_created_again_is_another(broker, name):
     topic = broker.create()
     broker.produce(topic, [b"a"] * 10)
     with connected(broker, name, [topic]) as client:
-        client.watch.every_s = 0.2
+        client.watch.every_s = client.watch.next_s = 0.2
         fetcher = client.open(Place(topic, 0), 0)
         assert len(read_on(fetcher, 10)) == 10
         broker.delete(topic)
