@@ -107,7 +107,7 @@ class FileHead(Head):
         return next(iter(formats))
 
     def _read_columns(self, file: Location) -> Columns:
-        """Return the columns of one file, and those that its folders give it."""
+        """Return the columns that one file has itself; none if it is empty."""
         try:
             if self.format == "jsonl":
                 columns = infer_columns(first_lines(file, _HEAD_LINES))

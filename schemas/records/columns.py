@@ -82,6 +82,9 @@ def _converted(
     """Return a column as another type, and which values do not fit, None if all do."""
     if column.type == kind:
         return column, None
+    if pa.types.is_timestamp(kind) and pa.types.is_timestamp(column.type):
+        # As event times are: else one that does not fit would decide about all of the part.
+        column = pc.floor_temporal(column, unit="microsecond")
     text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if text and not (pa.types.is_string(kind) or pa.types.is_binary(kind)):
         return parse_text(column.cast(pa.string()).cast(pa.binary()), kind, notation)

@@ -80,8 +80,8 @@ def _convert(text: pa.Array, kind: pa.DataType, notation: Notation) -> pa.Array:
     digits = _digits(text, pa.types.is_integer(kind), notation)
     values = _cast(digits, kind)
     if values is None:
-        numbers = [value and _number(value, kind) for value in digits.to_pylist()]
-        return pa.array(numbers, kind)
+        texts = digits.to_pylist()
+        return pa.array([None if text is None else _number(text, kind) for text in texts], kind)
     if pa.types.is_floating(kind):  # such as 1e999
         values = pc.if_else(pc.is_inf(values), None, values)
     return values
@@ -169,7 +169,8 @@ def fit(value: Any, kind: pa.DataType, notation: Notation = PLAIN) -> tuple[Any,
         if not isinstance(value, list):
             return None, False
         # Texts that are null are so as values of a column, not as items of a list.
-        items = [fit(item, kind.value_type, replace(notation, null_values=())) for item in value]
+        notation = replace(notation, null_values=())
+        items = [fit(item, kind.value_type, notation) for item in value]
         return [item for item, _ in items], all(fits for _, fits in items)
     if isinstance(value, list | dict):
         return None, False

@@ -1,9 +1,12 @@
 import datetime as dt
+from decimal import Decimal
 
 import pyarrow as pa
+import pytest
 
 from headrace.schemas.records.columns import ColumnDecoder
 from headrace.schemas.records.notation import Notation
+from headrace.schemas.types import parse_type, readable
 
 SCHEMA = pa.schema([("k", pa.int64()), ("n", pa.int64()), ("x", pa.float64()), ("t", pa.string())])
 LENIENT = Notation({"n", "x", "t"})
@@ -65,3 +68,46 @@ def test_whole_numbers_too_large_for_a_fraction_are_rounded():
     records = decode({"k": [1], "n": [1], "x": [2**60 + 1], "t": ["a"]})
     assert records.batch.column("x").to_pylist() == [float(2**60)]
     assert records.bad == []
+
+
+STORED = {
+    pa.timestamp("ns"): [0, 1, 1_767_225_600_000_000_001, -1],
+    pa.timestamp("s"): [0, 1_767_225_600, 253_402_300_800],
+    pa.timestamp("ms", "Europe/Berlin"): [0, 1_767_225_600_001],
+    pa.date32(): [0, 20_000, 2_900_000],
+    pa.float64(): [0.0, 2.0, 2.5, 1e300, float("nan"), float("inf")],
+    pa.int64(): [0, 1, 5, -1, 2**53 + 1, 2**63 - 1],
+    pa.uint64(): [0, 1, 2**64 - 1],
+    pa.bool_(): [True, False],
+    pa.decimal128(30, 2): [Decimal("1.50"), Decimal(2), Decimal("99999999999999999999.25")],
+    pa.binary(): [b"a", b"\xff", b"", b"12"],
+    pa.list_(pa.int64()): [[1], [2**62, None], [2**53 + 1]],
+    pa.list_(pa.string()): [["1"], ["x"], [], [None]],
+}
+DECLARED = ("string", "int64", "uint64", "float64", "bool", "timestamp", "decimal",
+            "decimal(12, 2)", "list<string>", "list<int64>", "list<float64>")  # fmt: skip
+READABLE = [(stored, name) for stored in STORED for name in DECLARED
+            if readable(stored, parse_type(name))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stored", "name"), READABLE, ids=str)
+def test_what_becomes_of_a_stored_value_does_not_depend_on_its_neighbours(stored, name):
+    """Each alone is what it is among the others."""
+    schema = pa.schema([("v", parse_type(name))])
+
+    def decoded(values):
+        rows = pa.RecordBatch.from_arrays([pa.array(values, stored)], ["v"])
+        records = ColumnDecoder(schema, Notation({"v"})).decode(rows, 0)
+        bad = {number for values in records.bad for number in values.numbers.tolist()}
+        column = records.batch.column("v")
+        return [(column.slice(row, 1).to_string(), row in bad) for row in range(len(values))]
+
+    assert decoded(STORED[stored]) == [decoded([value])[0] for value in STORED[stored]]
+
+
+def test_nanoseconds_of_a_stored_time_are_floored():
+    """Before 1970 too."""
+    rows = pa.RecordBatch.from_arrays([pa.array([-1, 1_001], pa.timestamp("ns"))], ["v"])
+    schema = pa.schema([("v", parse_type("timestamp"))])
+    records = ColumnDecoder(schema).decode(rows, 0)
+    assert records.batch.column("v").cast(pa.int64()).to_pylist() == [-1, 1]
