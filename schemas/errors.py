@@ -141,6 +141,14 @@ class KafkaError(HeadraceError):
         )
 
     @classmethod
+    def unverified(cls, topic: str) -> KafkaError:
+        """Name a topic of which brokers do not say whether it is the one that was found."""
+        return cls(
+            f"{topic}: brokers do not say whether it is still the topic that was read; check "
+            "them, and continue with --resume"
+        )
+
+    @classmethod
     def recreated(cls, topic: str) -> KafkaError:
         """Name a topic that is not the one any more that was found when the run began."""
         return cls(f"{topic}: the topic was deleted and created again; begin anew")

@@ -19,7 +19,6 @@ from crc32c import crc32c
 from kafka import errors
 
 from headrace.pipelines.kafka.fetching import (
-    Client,
     Fetcher,
     Messages,
     Place,
@@ -29,7 +28,8 @@ from headrace.pipelines.kafka.fetching import (
 )
 from headrace.pipelines.kafka.properties import for_kafka_python
 from headrace.pipelines.kafka.recordbatches import Aborted, Batches, CorruptBatchError, Decoded
-from headrace.pipelines.kafka.topics import Brokers, Cluster, TopicWatch, explained
+from headrace.pipelines.kafka.topics import Brokers, Cluster, explained
+from headrace.pipelines.kafka.watched import WatchedClient
 from headrace.schemas.errors import KafkaError
 
 VERSIONS = ("3.0.12",)
@@ -50,7 +50,7 @@ _FETCHED_BYTES = 32 << 20
 """Asked for at a time, of all partitions together; as much has come before and is decoded."""
 
 
-class KafkaPython(Client):
+class KafkaPython(WatchedClient):
     """Connections by kafka-python, one for each partition.
 
     Parameters
@@ -69,17 +69,14 @@ class KafkaPython(Client):
     """
 
     name = "kafka-python"
-    trouble: str | None = None
 
     def __init__(self, brokers: Brokers, cluster: Cluster) -> None:
         self.check()
-        self.brokers, self.cluster = brokers, cluster
-        self.watch = TopicWatch(brokers, cluster)
+        super().__init__(brokers, cluster)
         share = _FETCHED_BYTES // max(sum(map(len, cluster.topics.values())), 1)
         fetched = {"max_partition_fetch_bytes": min(max(share, 256 << 10), 4 << 20)}
         self.properties = {**fetched, **for_kafka_python(brokers.properties, brokers.file)}
         self.most_bytes = (brokers.kafka.max_batch_mb or MAX_BATCH_MB) << 20
-        self.fetchers: list[_Fetcher] = []
         # It logs what is raised or retried, by default to the terminal.
         logging.getLogger("kafka").addHandler(logging.NullHandler())
 
@@ -90,20 +87,8 @@ class KafkaPython(Client):
                 f"kafka-python {kafka.__version__} may give no batches; install {VERSIONS[-1]}"
             )
 
-    def open(self, place: Place, offset: int) -> Fetcher:
-        """Read a partition from an offset on."""
-        fetcher = _RawFetcher(self, place, offset)
-        self.fetchers.append(fetcher)
-        return fetcher
-
-    def verify(self) -> bool:
-        """Make sure that topics are those that they were."""
-        return self.watch.verify()
-
-    def close(self) -> None:
-        """Close all fetchers."""
-        for fetcher in self.fetchers:
-            fetcher.close()
+    def _opened(self, place: Place, offset: int) -> Fetcher:
+        return _RawFetcher(self, place, offset)
 
 
 class Poll(KafkaPython):
@@ -114,11 +99,8 @@ class Poll(KafkaPython):
     def check(self) -> None:
         """Any version will do."""
 
-    def open(self, place: Place, offset: int) -> Fetcher:
-        """Read a partition from an offset on."""
-        fetcher = _PollFetcher(self, place, offset)
-        self.fetchers.append(fetcher)
-        return fetcher
+    def _opened(self, place: Place, offset: int) -> Fetcher:
+        return _PollFetcher(self, place, offset)
 
 
 class _Fetcher(Fetcher):
@@ -160,6 +142,7 @@ class _Fetcher(Fetcher):
 
     def close(self) -> None:
         self.consumer.close(autocommit=False)
+        self.client.forget(self)
 
 
 class _RawFetcher(_Fetcher):

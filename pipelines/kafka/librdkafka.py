@@ -17,7 +17,6 @@ from confluent_kafka import KafkaError as Code
 from confluent_kafka import cimpl
 
 from headrace.pipelines.kafka.fetching import (
-    Client,
     Fetcher,
     Messages,
     Place,
@@ -28,7 +27,8 @@ from headrace.pipelines.kafka.fetching import (
 )
 from headrace.pipelines.kafka.gathering import gather, survey
 from headrace.pipelines.kafka.properties import Properties
-from headrace.pipelines.kafka.topics import Brokers, Cluster, TopicWatch, explained
+from headrace.pipelines.kafka.topics import Brokers, Cluster, explained
+from headrace.pipelines.kafka.watched import WatchedClient
 from headrace.schemas.errors import KafkaError
 
 _OLDEST = 0x02060000
@@ -136,7 +136,7 @@ class _Message(ctypes.Structure):
     )
 
 
-class Librdkafka(Client):
+class Librdkafka(WatchedClient):
     """A connection by librdkafka.
 
     Parameters
@@ -153,13 +153,10 @@ class Librdkafka(Client):
     """
 
     name = "librdkafka"
-    trouble: str | None = None
 
     def __init__(self, brokers: Brokers, cluster: Cluster) -> None:
         self.lib = library()
-        self.brokers, self.cluster = brokers, cluster
-        self.watch = TopicWatch(brokers, cluster)
-        self.fetchers: list[_Fetcher] = []
+        super().__init__(brokers, cluster)
         share = _shares(sum(map(len, cluster.topics.values())))
         self.handle = self._connect({**share, **brokers.properties, **_OURS})
         self.events = self.lib.rd_kafka_queue_get_main(self.handle)
@@ -179,20 +176,12 @@ class Librdkafka(Client):
             raise self.brokers.refused(said.value.decode())
         return handle
 
-    def open(self, place: Place, offset: int) -> Fetcher:
-        """Read a partition from an offset on."""
-        fetcher = _Fetcher(self, place, offset)
-        self.fetchers.append(fetcher)
-        return fetcher
-
-    def verify(self) -> bool:
-        """Make sure that topics are those that they were."""
-        return self.watch.verify()
+    def _opened(self, place: Place, offset: int) -> Fetcher:
+        return _Fetcher(self, place, offset)
 
     def close(self) -> None:
         """Close all fetchers and the connection."""
-        for fetcher in self.fetchers:
-            fetcher.close()
+        super().close()
         if self.handle:
             self.lib.rd_kafka_queue_destroy(self.events)
             self.lib.rd_kafka_destroy(self.handle)
@@ -352,6 +341,7 @@ class _Fetcher(Fetcher):
         self.lib.rd_kafka_consume_stop(self.topic, self.place.partition)
         self.lib.rd_kafka_topic_destroy(self.topic)
         self.topic = None
+        self.client.forget(self)
 
 
 def _address(function: Any) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -28,9 +30,14 @@ _WAIT_MS = 200
 _PATIENCE = 1_500
 """So many waits in a row without a record, although there must be some, end a run: 5 min."""
 
+_ASKED = 10
+"""So often brokers are asked whether topics are what they were; each time they have 15 s."""
+
 
 class Connection:
-    """The topics of a job, and one client for all of them, which connects when it is needed.
+    """The topics of a job, and a client for all of them, which connects when it is needed.
+
+    It reads each partition for one stream only.
 
     Parameters
     ----------
@@ -45,8 +52,21 @@ class Connection:
 
     @functools.cached_property
     def client(self) -> Client:
-        """The client."""
-        return connect(self.brokers, self.cluster, self.warn)
+        """The client; it is closed when nothing refers to this object any more."""
+        client = connect(self.brokers, self.cluster, self.warn)
+        weakref.finalize(self, client.close)
+        return client
+
+    def verify(self, topic: str) -> None:
+        """Make sure that all records read so far are of the topics that were found.
+
+        Raises
+        ------
+        KafkaError
+            If one was deleted or created again, or brokers do not say.
+        """
+        if not any(self.client.verify() for _ in range(_ASKED)):
+            raise KafkaError.unverified(topic)
 
 
 @dataclass(frozen=True)
@@ -115,7 +135,7 @@ class TopicLog:
                 if offset > begin:
                     yield Chunk(begin, offset, self._decoded(decoder, messages))
             # A topic may have been created again under its name, and go on where it was.
-            self.connection.client.verify()
+            self.connection.verify(self.place.topic)
         finally:
             fetcher.close()
 
@@ -184,8 +204,15 @@ def resolve_topics(
     if config.kafka is None:
         raise ConfigError(config.file, "kafka", "is missing", hint="add [kafka] with servers")
     brokers = Brokers(config.kafka, config.file)
-    connection = Connection(brokers, brokers.describe(config.topics.values()), warn)
-    heads = [
-        TopicHead(config.file, name, stream, connection) for name, stream in config.streams.items()
-    ]
+    cluster = brokers.describe(config.topics.values())
+    connections: list[Connection] = []
+    readers: Counter[str] = Counter()
+    heads = []
+    for name, topic in config.topics.items():
+        # Of streams with one topic each has a client of its own.
+        if readers[topic] == len(connections):
+            connections.append(Connection(brokers, cluster, warn))
+        connection = connections[readers[topic]]
+        heads.append(TopicHead(config.file, name, config.streams[name], connection))
+        readers[topic] += 1
     return assemble(config, heads, algorithms)

@@ -197,3 +197,21 @@ def test_validate_looks_at_the_first_records_of_topics(broker, tmp_path, capsys)
     path = write_config(tmp_path, broker, places)
     assert main(["validate", str(path)]) == 2
     assert "event times all lie in 1970" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("client", ["librdkafka", "kafka-python"])
+def test_two_streams_may_have_one_topic(broker, tmp_path, client):
+    """Such as clicks with two windows."""
+    shown = [{"request_id": f"r{n}", "time": (1_767_225_600 + n) * 1_000_000} for n in range(900)]
+    clicks = [{"request_id": f"r{n}", "time": (1_767_226_200 + n // 2 * 2) * 1_000_000}
+              for n in range(0, 900, 3)]  # fmt: skip
+    places = as_topics(broker, {"impressions": shown, "click": clicks}, 2)
+    tables = {
+        **config(places),
+        "kafka": {"servers": broker.servers, "client": client},
+        "replay": {"batch_rows": 50},
+    }
+    tables["actions"]["long"] = {**tables["actions"]["click"], "window": "20m"}
+    result = headrace.replay(tables, tmp_path / "out")
+    assert result.summary.input == {"impressions": 900, "click": 300, "long": 300}
+    assert result.summary.samples.positives == {"click": 150, "long": 300}
