@@ -67,19 +67,22 @@ def read_lines(
         without a line end counts; the empty text after the last line end does not.
     """
     number = 0
-    rest = b""
+    # Parts of a line of which the end is still to come: joined once, however long it is.
+    parts: list[bytes] = []
     with _opened(file) as stream:
         while True:
             data = stream.read(chunk)
             on_bytes(len(data))
-            if number == 0 and not rest:
+            if number == 0 and not parts:
                 data = data.removeprefix(codecs.BOM_UTF8)
             if not data:
                 break
-            lines = (rest + data).split(b"\n")
-            rest = lines.pop()
-            if lines:
-                yield Lines(number, [line.removesuffix(b"\r") for line in lines])
-                number += len(lines)
-    if rest:
+            if b"\n" not in data:
+                parts.append(data)
+                continue
+            lines = b"".join([*parts, data]).split(b"\n")
+            parts = [lines.pop()]
+            yield Lines(number, [line.removesuffix(b"\r") for line in lines])
+            number += len(lines)
+    if rest := b"".join(parts):
         yield Lines(number, [rest.removesuffix(b"\r")])
