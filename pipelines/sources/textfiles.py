@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
 
@@ -46,9 +46,7 @@ def first_lines(file: Location, most: int) -> list[bytes]:
     return first[:most]
 
 
-def read_lines(
-    file: Location, chunk: int = _CHUNK, on_bytes: Callable[[int], None] = lambda size: None
-) -> Iterator[Lines]:
+def read_lines(file: Location, chunk: int = _CHUNK) -> Iterator[Lines]:
     """Read a file as lines, a chunk at a time.
 
     Parameters
@@ -57,8 +55,6 @@ def read_lines(
         A file; ``.gz`` and ``.zst`` are decompressed.
     chunk
         How many (decompressed) bytes to read at a time.
-    on_bytes
-        Called with the number of decompressed bytes of each chunk.
 
     Yields
     ------
@@ -70,13 +66,9 @@ def read_lines(
     # Parts of a line of which the end is still to come: joined once, however long it is.
     parts: list[bytes] = []
     with _opened(file) as stream:
-        while True:
-            data = stream.read(chunk)
-            on_bytes(len(data))
+        while data := stream.read(chunk):
             if number == 0 and not parts:
                 data = data.removeprefix(codecs.BOM_UTF8)
-            if not data:
-                break
             if b"\n" not in data:
                 parts.append(data)
                 continue
