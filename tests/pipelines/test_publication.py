@@ -145,7 +145,6 @@ def changing_stops(scene, action, about=2):
     def look(stop):
         state = scene.state()
         if state != last[0]:
-            # System calls for memory differ a little from run to run.
             changing.extend(range(max(stop - about, 0), stop + max(about, 1)))
             last[0] = state
 
@@ -166,7 +165,6 @@ def kill_everywhere(folder, over, every):
         scene.check_reader()
         committed = scene.is_committed()
         undone.append(not scene.check_recovered())
-        # Not by number of the stop: calls for memory differ a little from run to run.
         assert undone[-1] is not committed, "a published result was lost"
     assert undone[0]
     assert not undone[-1]
@@ -257,7 +255,6 @@ def test_killed_at_any_call_a_publication_is_undone_or_finished(tmp_path, over):
     """Before the first rename nothing is published; after it the next start finishes it."""
     count, undone = in_new_process(kill_everywhere, tmp_path, over, False)
     assert count > 80
-    # Near the rename that commits; calls for memory differ a little from run to run.
     assert 0 < undone < 8
 
 
