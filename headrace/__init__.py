@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.pipelines.app.api import verify as verify
     from headrace.pipelines.app.live import LiveResult as LiveResult
     from headrace.pipelines.app.live import load_live as load_live
+    from headrace.pipelines.app.live import stream as stream
     from headrace.pipelines.jobs.prediction import Model as Model
     from headrace.pipelines.jobs.prediction import load_model as load_model
     from headrace.pipelines.jobs.validation import Validation as Validation
@@ -55,6 +56,7 @@ _WHERE = {
     "load_model": "pipelines.jobs.prediction",
     "load_result": "pipelines.app.api",
     "replay": "pipelines.app.api",
+    "stream": "pipelines.app.live",
     "study_windows": "pipelines.app.api",
     "validate": "pipelines.app.api",
     "verify": "pipelines.app.api",
@@ -81,6 +83,7 @@ __all__ = [
     "load_model",
     "load_result",
     "replay",
+    "stream",
     "study_windows",
     "validate",
     "verify",

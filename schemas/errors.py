@@ -159,6 +159,14 @@ class KafkaError(HeadraceError):
         return cls(f"{topic}: the topic was deleted; create it, and begin anew")
 
     @classmethod
+    def repartitioned(cls, topic: str, then: int, now: int) -> KafkaError:
+        """Name a topic to which partitions were added: records of a key are in two of them."""
+        return cls(
+            f"{topic}: the topic has {now} partitions, where it had {then}; let this run read what "
+            "was there (--until-end), then begin anew in another folder, after that time"
+        )
+
+    @classmethod
     def no_topic(cls, topic: str, servers: str) -> KafkaError:
         """Name a topic that the brokers do not have."""
         return cls(

@@ -102,7 +102,7 @@ def validate(config: Configuration, *, algorithms: Algorithms = ALGORITHMS) -> V
 
 def check_inputs(inputs: Inputs) -> Validation:
     """Check a configuration that was resolved against its logs, see `validate`."""
-    with _unlogged():
+    with unlogged():
         return validate_inputs(inputs)
 
 
@@ -227,7 +227,7 @@ def replay(
 
 
 @contextmanager
-def _unlogged() -> Iterator[None]:
+def unlogged() -> Iterator[None]:
     """Keep Beam from setting logging up where nobody has: it would print all that others log."""
     handler = logging.NullHandler()
     logging.getLogger().addHandler(handler)
@@ -255,7 +255,7 @@ def replay_inputs(
         raise FolderError(work, fact, "leave --work out")
     # Lock the folder first: importing Beam takes seconds, and a second run must be refused
     # immediately.
-    with opened(out, inputs.files) as place, _unlogged():
+    with opened(out, inputs.files) as place, unlogged():
         from headrace.pipelines.jobs.replay import replay as run_replay
 
         replayed = run_replay(inputs, place, beam_options, watch, resume, announce)
@@ -279,7 +279,7 @@ def _replay_elsewhere(
             raise FolderError(target.name, fact, "choose another place")
     check_target(target)
     folder = _work_folder(target) if work is None else Path(work)
-    with opened(folder, inputs.files) as place, _unlogged():
+    with opened(folder, inputs.files) as place, unlogged():
         complete = waiting(place)
         replayed = None
         if complete is not None and complete.identity == digest_of(identity_of(inputs)):

@@ -27,14 +27,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         cut = arguments.index("--")
         arguments, beam_options = arguments[:cut], arguments[cut + 1 :]
     options = _parser().parse_args(arguments)
-    if beam_options and options.command != "replay":
+    if beam_options and options.command not in ("replay", "stream"):
         print(f"headrace {options.command}: takes no Beam options after --", file=sys.stderr)
         return MISUSED
     from headrace.pipelines.run.runner import IN_PROCESS
 
     foreign = [o for o in beam_options if o.startswith("--runner") and o != IN_PROCESS]
     if foreign:
-        print(f"headrace replay: runs with {IN_PROCESS} (got {foreign[0]})", file=sys.stderr)
+        print(
+            f"headrace {options.command}: runs with {IN_PROCESS} (got {foreign[0]})",
+            file=sys.stderr,
+        )
         return MISUSED
     options.beam_options = beam_options
     # Arrow's allocator reads this when it is loaded. Returning memory without delay costs no
@@ -100,6 +103,21 @@ def _parser() -> argparse.ArgumentParser:
         help="exit with 0 even if more than a fifth of a stream is invalid",
     )  # fmt: skip
     replay.add_argument("--quiet", action="store_true", help="no progress and no closing table")
+
+    stream = commands.add_parser(
+        "stream",
+        help="join and learn topics as they grow, until stopped",
+        description="Read topics of Kafka as they grow; write samples, models and dead letters "
+        "until stopped by Ctrl-C or SIGTERM. Run again it goes on where it stood. "
+        "Options for Beam may follow after --.",
+    )
+    stream.add_argument("config", type=Path, metavar="CONFIG.toml")
+    stream.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
+    stream.add_argument(
+        "--until-end", action="store_true",
+        help="end where the topics ended when it was started",
+    )  # fmt: skip
+    stream.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
     validate = commands.add_parser(
         "validate",

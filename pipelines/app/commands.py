@@ -56,6 +56,31 @@ def replay(options: argparse.Namespace) -> int:
     return 3 if refused else 0
 
 
+def stream(options: argparse.Namespace) -> int:
+    """Join and learn topics until a signal comes; a second Ctrl-C does not wait."""
+    from headrace.pipelines.app import live
+    from headrace.pipelines.run.interrupts import stopped_by_signals
+
+    config = api.load_config(options.config)
+    quiet_beam()
+
+    def announce(line: str) -> None:
+        if not options.quiet:
+            print(f"headrace: {line}", file=sys.stderr, flush=True)
+
+    with stopped_by_signals() as stopping:
+        announce(f"reading {', '.join(sorted(set(config.topics.values())))}; Ctrl-C stops")
+        stood = live.stream(
+            config, options.out, until_end=options.until_end, stopping=stopping,
+            announce=announce, beam_options=options.beam_options,
+        )  # fmt: skip
+    announce(
+        f"{'ended' if stood.ended else 'stopped'} after {stood.events:,} events"
+        + ("" if stood.ended else "; the same command goes on from here")
+    )
+    return 0
+
+
 def verify(options: argparse.Namespace) -> int:
     """Compare every file of a result with its seal; return 1 if one differs."""
     folder = place_of(options.folder)

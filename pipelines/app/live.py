@@ -1,19 +1,29 @@
-"""Reading the outputs of a run that does not end, while it writes and merges them."""
+"""Runs that do not end, from Python: to run one, and to read its outputs while it writes them."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.dataset as ds
 
+from headrace.learners.registry import ALGORITHMS, Algorithms
+from headrace.pipelines.app.api import Configuration, load_config, unlogged
+from headrace.pipelines.app.resolving import resolve_live
+from headrace.pipelines.run.liveplace import opened_live
 from headrace.pipelines.sinks.completion import COMPLETE, read_completion
 from headrace.pipelines.sinks.hours import microseconds, moment, open_dataset
 from headrace.schemas.errors import FolderError
 from headrace.schemas.records.events import EARLIEST, NEVER
+
+if TYPE_CHECKING:
+    from headrace.pipelines.jobs.stream import LiveRun, Stood
 
 _LAST = datetime.max.replace(tzinfo=UTC)
 
@@ -68,6 +78,57 @@ class LiveResult:
             if error.errno == errno.EMFILE:
                 hint = "allow this process to open more files (ulimit -n)"
             raise FolderError(folder, f"cannot be read ({error})", hint) from error
+
+
+def stream(
+    config: Configuration,
+    out: str | Path,
+    *,
+    until_end: bool = False,
+    stopping: threading.Event | None = None,
+    announce: Callable[[str], None] = lambda line: None,
+    watching: Callable[[LiveRun], contextlib.AbstractContextManager[None]] | None = None,
+    beam_options: Sequence[str] = (),
+    algorithms: Algorithms = ALGORITHMS,
+) -> Stood:
+    """Join and learn topics as they grow, until stopped; go on where a run in `out` stood.
+
+    Parameters
+    ----------
+    config
+        The configuration; its streams are topics.
+    out
+        The folder of the outputs, which can be read meanwhile (`load_live`). Also the state
+        to go on from is there.
+    until_end
+        Whether to end where the topics end now.
+    stopping
+        When it is set, by another thread, the run takes a checkpoint and ends.
+    announce
+        Called with a line about what a user should know.
+    watching
+        Makes a context in which the run is watched.
+    beam_options
+        More options for Beam.
+    algorithms
+        The algorithms that the configuration may name.
+
+    Raises
+    ------
+    ConfigError, FolderError
+        If the run cannot begin, or cannot go on as it is configured now.
+    HeadraceError
+        If it fails; it can be started again.
+    """
+    loaded = load_config(config, algorithms=algorithms)
+    inputs, growing = resolve_live(loaded, until_end, algorithms)
+    # The lock first: importing Beam takes seconds, and a second run must be refused at once.
+    with opened_live(Path(out)) as place, unlogged():
+        from headrace.pipelines.jobs.stream import stream as run_stream
+
+        return run_stream(
+            inputs, growing, place, stopping or threading.Event(), beam_options, watching, announce
+        )
 
 
 def load_live(out: str | Path) -> LiveResult:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from importlib import import_module
+from types import ModuleType
 
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.inputs import resolve as resolve_files
+from headrace.pipelines.sources.source import Growing
 from headrace.schemas.config.models import Config
 from headrace.schemas.errors import ConfigError
 
@@ -23,10 +26,32 @@ def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
     """
     if not config.topics:
         return resolve_files(config, algorithms)
-    # Kafka's clients are an extra, and take a while to import.
+    return _topics(config).resolve_topics(config, _LOG.warning, algorithms)
+
+
+def resolve_live(
+    config: Config, until_end: bool, algorithms: Algorithms = ALGORITHMS
+) -> tuple[Inputs, Growing]:
+    """Find the topics of a configuration, which go on; or end where they end now.
+
+    Raises
+    ------
+    ConfigError, KafkaError
+        For the first thing wrong.
+    """
+    if not config.topics:
+        hint = "write topic in place of path; or replay the files: headrace replay"
+        raise ConfigError(config.file, "impressions.path", "is of files, which end", hint=hint)
+    inputs = _topics(config).resolve_topics(config, _LOG.warning, algorithms)
+    from headrace.pipelines.kafka.livetopics import live_topics
+
+    return inputs, live_topics(inputs, until_end)
+
+
+def _topics(config: Config) -> ModuleType:
+    """Return the module of topics: Kafka's clients are an extra, and take a while to import."""
     try:
-        from headrace.pipelines.kafka.topiclogs import resolve_topics
+        return import_module("headrace.pipelines.kafka.topiclogs")
     except ImportError as error:
         fact, hint = f"needs {error.name}, which is not installed", "pip install 'headrace[kafka]'"
         raise ConfigError(config.file, "kafka", fact, hint=hint) from error
-    return resolve_topics(config, _LOG.warning, algorithms)

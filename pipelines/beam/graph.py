@@ -1,20 +1,16 @@
-"""The Beam graph of a replay, and how it is run in this process."""
+"""The Beam graph of a run, and how it is run in this process."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
 from headrace.learners.learning import Learned
 from headrace.pipelines.beam import coders
 from headrace.pipelines.beam.joining import DEAD, JoinShards
 from headrace.pipelines.beam.reading import ReadLogs
 from headrace.pipelines.beam.run import Run
+from headrace.pipelines.beam.settings import set_for_a_run
 from headrace.pipelines.beam.training import FINISHED, TrainEpochs
 from headrace.pipelines.beam.writing import KeepResult, WriteBatches, WriteSamples
 from headrace.pipelines.run.place import LETTERS
@@ -25,10 +21,12 @@ from headrace.pipelines.training.job import TrainJob
 from headrace.schemas.records.envelope import EventEnvelope, SampleEnvelope
 
 
-def run_replay(
+def run_graph(
     run: Run, inputs: Inputs, job: TrainJob, first_block: int = 0, options: tuple[str, ...] = ()
 ) -> None:
     """Run the graph until all blocks are read; then ``run.finished`` has the results.
+
+    It ends earlier, without results, if `headrace.pipelines.beam.run.Checkpoints` says so.
 
     Parameters
     ----------
@@ -43,42 +41,15 @@ def run_replay(
     """
     whole = PipelineOptions([IN_PROCESS, "--no_save_main_session", *options])
     pipeline = beam.Pipeline(options=whole)
-    build_replay(pipeline, run, inputs, job, first_block)
-    with _without_state_cache():
+    build_graph(pipeline, run, inputs, job, first_block)
+    with set_for_a_run():
         pipeline.run().wait_until_finish()
 
 
-@contextmanager
-def _without_state_cache() -> Iterator[None]:
-    """Keep the embedded worker from caching state while the block runs.
-
-    It would measure whole bags, element by element, at every append, for a cache that
-    the steps do not need because they keep objects in memory; and there is no option to
-    turn it off.
-    """
-    with _CACHE_LOCK:
-        _CACHE_SIZES.append(worker_handlers.STATE_CACHE_SIZE_MB)
-        worker_handlers.STATE_CACHE_SIZE_MB = 0
-    try:
-        yield
-    finally:
-        with _CACHE_LOCK:
-            # Runs may overlap: only the last to end puts back what the first found.
-            found = _CACHE_SIZES[0]
-            _CACHE_SIZES.pop()
-            if not _CACHE_SIZES:
-                worker_handlers.STATE_CACHE_SIZE_MB = found
-
-
-_CACHE_SIZES: list[int] = []
-"""What each run that is going on found; the first of them is Beam's."""
-_CACHE_LOCK = threading.Lock()
-
-
-def build_replay(
+def build_graph(
     pipeline: beam.Pipeline, run: Run, inputs: Inputs, job: TrainJob, first_block: int
 ) -> None:
-    """Add the steps of a replay to a pipeline; on the in-process runner they are one stage."""
+    """Add the steps of a run to a pipeline; on the in-process runner they are one stage."""
     coders.register()
     names = tuple(log.name for log in inputs.logs)
     read = (

@@ -7,6 +7,7 @@ are a function of files and configuration, a number always means the same block.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from apache_beam.utils.timestamp import Duration
 
 from headrace.pipelines.beam.joining import DEAD
 from headrace.pipelines.beam.run import Run
+from headrace.pipelines.sources.blocks import Wait
 
 _MOST_BLOCKS = 2**40
 _BUNDLE_ROWS = 200_000
@@ -64,15 +66,19 @@ class ReadLogs(beam.DoFn):
         run, blocks = self.run, self.run.blocks
         # All blocks before have passed through every step, and their bundles are done. After
         # the last block the results are in memory alone: a checkpoint would not help.
-        if run.checkpoints is not None and not blocks.ended:
-            run.checkpoints.offer(start, blocks.states)
-        rows = 0
+        checkpoints = None if blocks.ended else run.checkpoints
+        if checkpoints is not None and not checkpoints.offer(start, blocks.states):
+            tracker.try_claim(_MOST_BLOCKS)  # beyond the end: the restriction is done
+            return
+        rows, began = 0, time.monotonic()
         # A bundle costs a commit and about ten milliseconds, so it takes several blocks.
         for position in range(start, start + _BUNDLE_BLOCKS):
             block = blocks.at(position)
             if block is None:
-                tracker.try_claim(_MOST_BLOCKS)  # beyond the end: the restriction is done
+                tracker.try_claim(_MOST_BLOCKS)
                 return
+            if isinstance(block, Wait):
+                break
             if not tracker.try_claim(position):
                 return
             run.board.events += block.end - block.begin
@@ -80,6 +86,7 @@ class ReadLogs(beam.DoFn):
             if block.letters is not None:
                 yield beam.pvalue.TaggedOutput(DEAD, block.letters)
             rows += block.end - block.begin
-            if rows >= _BUNDLE_ROWS:
+            late = blocks.bundle_s is not None and time.monotonic() - began > blocks.bundle_s
+            if rows >= _BUNDLE_ROWS or late:
                 break
         tracker.defer_remainder(Duration(0))

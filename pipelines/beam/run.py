@@ -29,8 +29,8 @@ JOIN, TRAIN = "join", "train"
 class Checkpoints(Protocol):
     """Takes checkpoints between bundles."""
 
-    def offer(self, block: int, states: Mapping[int, SourceState]) -> None:
-        """Take a checkpoint before block number `block`, if one is due."""
+    def offer(self, block: int, states: Mapping[int, SourceState]) -> bool:
+        """Take a checkpoint before block number `block`, if due; return whether to read on."""
 
     def close(self) -> None:
         """Take no more checkpoints, and wait for one that is being taken."""

@@ -100,6 +100,8 @@ class Checkpointer:
         Least number of seconds from one checkpoint to the next; 0 takes one at every offer.
     resumed
         Where the run began.
+    kept
+        How many checkpoints to keep.
     """
 
     def __init__(
@@ -109,19 +111,28 @@ class Checkpointer:
         identity: dict[str, Any],
         every_s: float,
         resumed: Resumed,
+        kept: int = 1,
     ) -> None:
         self.run, self.place, self.every_s = run, place, every_s
-        self.identity = identity
+        self.identity, self.kept = identity, kept
         self.last = resumed.block
         self.started = time.monotonic() - resumed.elapsed_s
         self.due = time.monotonic() + every_s
         self.taking = threading.Lock()
         self.closed = False
 
-    def offer(self, block: int, states: Mapping[int, SourceState]) -> None:
-        """Take a checkpoint before block number `block`, if one is due."""
-        if block == self.last or time.monotonic() < self.due:
-            return
+    def offer(self, block: int, states: Mapping[int, SourceState]) -> bool:
+        """Take a checkpoint before block number `block`, if one is due; the run goes on."""
+        if self.is_due(block):
+            self.take(block, states)
+        return True
+
+    def is_due(self, block: int) -> bool:
+        """Return whether a checkpoint before block number `block` is due."""
+        return block != self.last and time.monotonic() >= self.due
+
+    def take(self, block: int, states: Mapping[int, SourceState]) -> None:
+        """Take a checkpoint before block number `block`."""
         self.last = block
         began = time.monotonic()
         with self.taking:
@@ -153,11 +164,13 @@ class Checkpointer:
             }
             write_signed(folder / _MANIFEST, manifest)
         flush_tree(folder)
-        older = list(self.place.partial.glob(f"{CHECKPOINT}*"))
+        target = self.place.partial / f"{CHECKPOINT}{block:012d}"
+        if target.exists():  # of a run that came as far, and was resumed from one before
+            self.place.retire(target)
         with writing(folder):
-            os.rename(folder, self.place.partial / f"{CHECKPOINT}{block:012d}")
+            os.rename(folder, target)
         flush(self.place.partial)
-        for path in older:
+        for path in sorted(self.place.partial.glob(f"{CHECKPOINT}*"))[: -self.kept]:
             self.place.retire(path)
 
     def _write_join(self, folder: Path) -> dict[int, Any]:
@@ -211,7 +224,7 @@ def resume(
     job: TrainJob,
     journals: Spill,
 ) -> Resumed:
-    """Restore the state of a run from a checkpoint, and remove outputs written after it.
+    """Restore the state of a replay from a checkpoint, and remove outputs written after it.
 
     Parameters
     ----------
@@ -229,31 +242,78 @@ def resume(
     CheckpointError
         If the checkpoint or an output that was finished before it is damaged.
     """
-    manifest = _read_manifest(folder)
-    _check_identity(manifest["identity"], identity, inputs.config.file)
-    _check_files(folder, manifest["files"], _MANIFEST)
+    saved = SavedRun(folder, _HINT)
+    check_identity(saved.identity, identity, inputs.config.file, _HINT)
+    saved.check_files()
     finished = {
         f"{sink}/{part}": noted
-        for sink, inventory in manifest["sinks"].items()
+        for sink, inventory in saved.sinks.items()
         for part, noted in inventory.items()
         if sink != LETTERS
     }
-    letters = manifest["sinks"][LETTERS]
+    letters = saved.sinks[LETTERS]
     for folder_of, noted in ((place.result, finished), (place.partial / LETTERS, letters)):
-        for path in _check_files(folder_of, noted):
+        for path in _check_files(folder_of, noted, _HINT):
             path.unlink()
-    return Resumed(
-        manifest["block"],
-        {int(number): SourceState(**state) for number, state in manifest["sources"].items()},
-        {
-            sink: _read_mark(folder, sink, inventory)
-            for sink, inventory in manifest["sinks"].items()
-        },
-        _read_joins(folder, manifest["join"], inputs.join, journals),
-        _read_training(folder, job),
-        manifest["events"],
-        manifest["elapsed_s"],
-    )
+    return saved.restore(inputs.join, job, journals)
+
+
+class SavedRun:
+    """A checkpoint that is read.
+
+    Parameters
+    ----------
+    folder
+        The checkpoint.
+    hint
+        What to do if it cannot be used.
+
+    Raises
+    ------
+    CheckpointError
+        If it is damaged.
+
+    Attributes
+    ----------
+    identity
+        The identity of the run that took it.
+    states
+        How far each source was read, by its number.
+    sinks
+        What each sink had committed, by its name.
+    """
+
+    def __init__(self, folder: Path, hint: str) -> None:
+        self.folder, self.hint = folder, hint
+        self.manifest = manifest = _read_manifest(folder, hint)
+        self.identity: dict[str, Any] = manifest["identity"]
+        self.sinks: dict[str, dict[str, Any]] = manifest["sinks"]
+        self.states = {
+            int(number): SourceState(**state) for number, state in manifest["sources"].items()
+        }
+
+    def check_files(self) -> None:
+        """Refuse a checkpoint of which a file is damaged.
+
+        Raises
+        ------
+        CheckpointError
+            Which names it.
+        """
+        _check_files(self.folder, self.manifest["files"], self.hint, _MANIFEST)
+
+    def restore(self, plan: JoinPlan, job: TrainJob, journals: Spill) -> Resumed:
+        """Return the state; fill journals, which are empty."""
+        folder, manifest = self.folder, self.manifest
+        return Resumed(
+            manifest["block"],
+            self.states,
+            {sink: _read_mark(folder, sink, committed) for sink, committed in self.sinks.items()},
+            _read_joins(folder, manifest["join"], plan, journals),
+            _read_training(folder, job),
+            manifest["events"],
+            manifest["elapsed_s"],
+        )
 
 
 def _read_joins(
@@ -285,41 +345,48 @@ def _read_mark(folder: Path, sink: str, committed: dict[str, Any]) -> Mark:
         return Mark(committed, pa.ipc.open_stream(file).read_all())
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path, hint: str) -> dict[str, Any]:
     try:
         return read_signed(folder / _MANIFEST)
     except FileNotFoundError:
-        raise CheckpointError(folder, f"is damaged ({_MANIFEST} is missing)", _HINT) from None
+        raise CheckpointError(folder, f"is damaged ({_MANIFEST} is missing)", hint) from None
     except ValueError as error:
-        raise CheckpointError(folder, f"is damaged ({_MANIFEST}: {error})", _HINT) from error
+        raise CheckpointError(folder, f"is damaged ({_MANIFEST}: {error})", hint) from error
 
 
-def _check_files(folder: Path, noted: dict[str, Any], *beside: str) -> list[Path]:
+def _check_files(folder: Path, noted: dict[str, Any], hint: str, *beside: str) -> list[Path]:
     """Compare files with their entries; return the files without one, except those `beside`."""
     found = files_under(folder)
     for name, expected in noted.items():
         if name not in found:
-            raise CheckpointError(folder / name, "is missing", _HINT)
+            raise CheckpointError(folder / name, "is missing", hint)
         try:
             damaged = not describe(found[name]).items() <= expected.items()
         except OSError as error:
             fact = f"cannot be read ({error.strerror})"
-            raise CheckpointError(found[name], fact, _HINT) from error
+            raise CheckpointError(found[name], fact, hint) from error
         if damaged:
-            raise CheckpointError(found[name], "has changed since the checkpoint", _HINT)
+            raise CheckpointError(found[name], "has changed since the checkpoint", hint)
     return [path for name, path in found.items() if name not in noted and name not in beside]
 
 
-def _check_identity(then: dict[str, Any], now: dict[str, Any], file: str) -> None:
+def check_identity(then: dict[str, Any], now: dict[str, Any], file: str, hint: str) -> None:
+    """Compare the identity of a run with that of one that would go on from it.
+
+    Raises
+    ------
+    ConfigError
+        Which names `file`, and what has changed.
+    """
     if then["layout"] != now["layout"]:
         fact = "the checkpoint was written by another version of Headrace"
-        raise ConfigError(file, "", fact, hint=_HINT)
+        raise ConfigError(file, "", fact, hint=hint)
     for key, value in _differences(then["config"], now["config"]):
-        fact = "has changed since the checkpoint"
-        raise ConfigError(file, key, fact, value, _HINT)
+        raise ConfigError(file, key, "has changed since the checkpoint", value, hint)
     for path in [*now["files"], *then["files"]]:
         if then["files"].get(path) != now["files"].get(path):
-            raise ConfigError(file, "", f"{path} has changed since the checkpoint", hint=_HINT)
+            fact = f"{path} has changed since the checkpoint"
+            raise ConfigError(file, "", fact, hint=hint)
 
 
 def _differences(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from headrace.joiner.journal.shardjournal import LAYOUT_VERSION
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.sources.source import Growing
 from headrace.pipelines.training.state import TRAINING_LAYOUT
 
 _LAYOUT = 4
@@ -16,11 +17,23 @@ _LAYOUT = 4
 
 def identity_of(inputs: Inputs) -> dict[str, Any]:
     """Return configuration and inputs as JSON types."""
-    config = inputs.config.model_dump(mode="json")
+    config = inputs.config.model_dump(mode="json", exclude={"live": True})
     config["replay"].pop("checkpoint")
     files = dict(log.identity() for log in inputs.logs)
-    layout = {"checkpoint": _LAYOUT, "join": LAYOUT_VERSION, "training": TRAINING_LAYOUT}
-    return {"layout": layout, "config": config, "files": files}
+    return {"layout": _layout(), "config": config, "files": files}
+
+
+def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
+    """Return configuration and topics of a run that goes on, as JSON types.
+
+    Brokers may move and client settings change; the ids of cluster and topics tell them.
+    """
+    config = inputs.config.model_dump(mode="json", exclude={"live", "replay", "kafka"})
+    return {"layout": _layout(), "config": config, "files": growing.identity()}
+
+
+def _layout() -> dict[str, int]:
+    return {"checkpoint": _LAYOUT, "join": LAYOUT_VERSION, "training": TRAINING_LAYOUT}
 
 
 def digest_of(identity: dict[str, Any]) -> str:

@@ -15,9 +15,10 @@ from headrace.joiner.samples.rows import sample_schema
 from headrace.learners.snapshot import schema_fingerprint
 from headrace.monitoring.diagnosis import LogResult
 from headrace.monitoring.report.page import render_report
-from headrace.pipelines.beam.graph import run_replay
+from headrace.pipelines.beam.graph import run_graph
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume
+from headrace.pipelines.jobs.failures import raise_origin, was_interrupted
 from headrace.pipelines.jobs.identity import digest_of, identity_of
 from headrace.pipelines.jobs.readback import gather_findings, log_result, read_back
 from headrace.pipelines.jobs.summary import summarize
@@ -32,13 +33,13 @@ from headrace.pipelines.sinks.lettersort import DEAD_LETTERS, sort_letters
 from headrace.pipelines.sinks.outputs import inventory_of, open_outputs
 from headrace.pipelines.sinks.parquet import ParquetFolder
 from headrace.pipelines.sinks.sink import Writer
-from headrace.pipelines.sources.blocks import Blocks
+from headrace.pipelines.sources.blocks import LogBlocks
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.merge import read_blocks
 from headrace.pipelines.sources.source import Block, SourceState
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.config.durations import SECOND
-from headrace.schemas.errors import HeadraceError, OutputError
+from headrace.schemas.errors import HeadraceError
 from headrace.schemas.records.events import IMPRESSIONS
 from headrace.schemas.types import type_name
 
@@ -71,7 +72,7 @@ def train_job(inputs: Inputs, folder: Path) -> TrainJob:
     named = config.model_copy(update={"learner": None, "learners": config.named_learners})
     about = {
         "config": named.model_dump(
-            mode="json", exclude={"replay": True, "join": {"shards"}, "learner": True}
+            mode="json", exclude={"replay": True, "live": True, "join": {"shards"}, "learner": True}
         ),
         "schema_fingerprint": schema_fingerprint(sample_schema(inputs.join, types)),
         "columns": {
@@ -142,7 +143,7 @@ def replay(
     with _clean_failure(place):
         outputs = open_outputs(place, inputs.join, inputs.schema_of(IMPRESSIONS))
         with _started(inputs, place, identity, job, outputs, board, checkpoint) as (run, resumed):
-            run_replay(run, inputs, job, resumed.block, tuple(beam_options))
+            run_graph(run, inputs, job, resumed.block, tuple(beam_options))
         finished = run.finished
         assert finished is not None  # the training step ends with the log
         budget = inputs.config.replay.sort_memory_mb << 20
@@ -185,7 +186,7 @@ def _started(
     def read(states: Mapping[int, SourceState]) -> Iterator[Block]:
         return read_blocks(inputs, inputs.config.batch_rows, str(place.partial), states)
 
-    blocks = Blocks(read, len(inputs.logs), resumed.block, resumed.states)
+    blocks = LogBlocks(read, len(inputs.logs), resumed.block, resumed.states)
     run = Run(blocks, {name: Writer(files) for name, files in outputs.items()}, journals, board)
     for shard, join in resumed.joins.items():
         run.joins.begin_with(shard, join)
@@ -212,18 +213,9 @@ def _clean_failure(place: Place) -> Iterator[None]:
         with contextlib.suppress(HeadraceError):
             if place.checkpoint() is None:
                 place.retire(place.partial)
-        causes = _causes(error)
-        interrupted = any(isinstance(cause, KeyboardInterrupt) for cause in causes)
-        if interrupt.interrupted or interrupted:
+        if interrupt.interrupted or was_interrupted(error):
             raise KeyboardInterrupt from error
-        # Beam raises errors again with its own text added: go back to the origin.
-        for cause in reversed(causes):
-            if isinstance(cause, HeadraceError):
-                raise cause from error
-        for cause in reversed(causes):
-            if isinstance(cause, OSError):
-                raise OutputError.unwritable(cause.filename or place.out, cause) from error
-        raise
+        raise_origin(error, place.out)
 
 
 def _keep_last_models(folder: Path, finished: Finished) -> None:
@@ -231,15 +223,3 @@ def _keep_last_models(folder: Path, finished: Finished) -> None:
     for snapshot in folder.glob("*/*"):
         if snapshot.name != finished.snapshot:
             shutil.rmtree(snapshot)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """Return an error and those that caused it, the ones nearest to the origin last."""
-    causes: list[BaseException] = []
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop(0)
-        if one is not None and one not in causes:
-            causes.append(one)
-            waiting += [one.__cause__, one.__context__]
-    return causes

@@ -119,32 +119,45 @@ class TopicLog:
         KafkaError
             If they cannot be read, or do not come.
         """
-        decoder = JsonDecoder(self.schema, self.notation)
         offset = max(skip, self.start)
         if offset >= self.end:
             return
-        fetcher = self.connection.client.open(self.place, offset)
         waited = 0
+        for chunk in self.read(rows, offset, self.end, _WAIT_MS):
+            waited = waited + 1 if chunk is None else 0
+            if chunk is not None:
+                offset = chunk.end
+                yield chunk
+            elif waited > _PATIENCE:
+                raise KafkaError.stalled(self.name, offset, self.end)
+        # A topic may have been created again under its name, and go on where it was.
+        self.connection.verify(self.place.topic)
+
+    def read(self, rows: int, offset: int, end: int | None, wait_ms: int) -> Iterator[Chunk | None]:
+        """Read records from an offset on, to `end` or for ever; None where none come in time."""
+        decoder = JsonDecoder(self.schema, self.notation)
+        fetcher = self.connection.client.open(self.place, offset)
         try:
-            while offset < self.end:
-                messages = fetcher.fetch(rows, _BYTES, _WAIT_MS)
-                begin, offset = offset, min(messages.next_offset, self.end)
-                waited = 0 if offset > begin else waited + 1
-                if waited > _PATIENCE:
-                    raise KafkaError.stalled(self.name, offset, self.end)
+            while end is None or offset < end:
+                messages = fetcher.fetch(rows, _BYTES, wait_ms)
+                begin, offset = offset, messages.next_offset
+                if end is not None:
+                    offset = min(offset, end)
                 if offset > begin:
-                    yield Chunk(begin, offset, self._decoded(decoder, messages))
-            # A topic may have been created again under its name, and go on where it was.
-            self.connection.verify(self.place.topic)
+                    yield Chunk(begin, offset, _decoded(decoder, messages, offset))
+                else:
+                    yield None
         finally:
             fetcher.close()
 
-    def _decoded(self, decoder: JsonDecoder, messages: Messages) -> Records:
-        count = int(messages.offsets.searchsorted(self.end))
-        values = messages.values.slice(0, count).to_pylist()
-        lines = [b"" if value is None else value for value in values]
-        first = int(messages.offsets[0]) if count else 0
-        return decoder.decode(Lines(first, lines, messages.offsets[:count]))
+
+def _decoded(decoder: JsonDecoder, messages: Messages, end: int) -> Records:
+    """Decode the messages before an offset."""
+    count = int(messages.offsets.searchsorted(end))
+    values = messages.values.slice(0, count).to_pylist()
+    lines = [b"" if value is None else value for value in values]
+    first = int(messages.offsets[0]) if count else 0
+    return decoder.decode(Lines(first, lines, messages.offsets[:count]))
 
 
 class TopicHead(Head):

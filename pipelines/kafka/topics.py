@@ -19,6 +19,7 @@ from headrace.schemas.config.kafka import HIDDEN, KafkaConfig
 from headrace.schemas.errors import ConfigError, KafkaError
 
 _ANSWER_S = 15.0
+_SOON_S = 2.0
 
 _FINAL = (Code._AUTHENTICATION, Code._SSL)
 """What does not change by waiting."""
@@ -173,6 +174,29 @@ class Brokers:
             for topic, of in found.items()
         }  # fmt: skip
 
+    def ends(self, places: Iterable[Place]) -> dict[Place, int] | None:
+        """Return where partitions end now, with records that cannot be read yet.
+
+        Returns
+        -------
+        dict or None
+            None unless brokers answer for all of them within two seconds.
+        """
+        specs = {TopicPartition(at.topic, at.partition): OffsetSpec.latest() for at in places}
+        asked = self.admin.list_offsets(
+            specs, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_SOON_S
+        )
+        until_s = time.monotonic() + _SOON_S
+        try:
+            return {
+                Place(at.topic, at.partition): int(
+                    future.result(max(until_s - time.monotonic(), 0.0)).offset
+                )
+                for at, future in asked.items()
+            }
+        except (KafkaException, TimeoutError):
+            return None
+
     def refused(self, text: str) -> ConfigError:
         """Return the error of a property that librdkafka refuses, with its words."""
         named = [name for name in self.properties if name in text]
@@ -272,10 +296,16 @@ class TopicWatch:
         The topics.
     every_s
         `look` asks again after so many seconds.
+    growing
+        Whether records are read that come after the topics were described: then another
+        number of partitions is an error, since nobody would read the new ones.
     """
 
-    def __init__(self, brokers: Brokers, cluster: Cluster, every_s: float = 2.0) -> None:
+    def __init__(
+        self, brokers: Brokers, cluster: Cluster, every_s: float = 2.0, growing: bool = False
+    ) -> None:
         self.brokers, self.cluster, self.every_s = brokers, cluster, every_s
+        self.growing = growing
         self.asked: dict[str, Future[Any]] | None = None
         self.next_s = time.monotonic() + every_s
         self.missing: set[str] = set()
@@ -295,8 +325,13 @@ class TopicWatch:
             asked, self.asked, self.next_s = self.asked, None, now_s + self.every_s
             self._judge(asked)
 
-    def verify(self) -> bool:
+    def verify(self, wait_s: float = 2 * _ANSWER_S) -> bool:
         """Ask and wait: all that was read before the call was of these topics.
+
+        Parameters
+        ----------
+        wait_s
+            How long to wait for an answer.
 
         Returns
         -------
@@ -306,19 +341,22 @@ class TopicWatch:
         Raises
         ------
         KafkaError
-            If a topic was deleted or created again.
+            If a topic was deleted or created again, or has another number of partitions.
         """
-        return self._judge(self._ask()) and (not self.missing or self._judge(self._ask()))
+        if not self._judge(self._ask(), wait_s):
+            return False
+        return not self.missing or self._judge(self._ask(), wait_s)
 
     def _ask(self) -> dict[str, Future[Any]]:
         topics = TopicCollection(sorted(self.cluster.ids))
         return dict(self.brokers.admin.describe_topics(topics, request_timeout=_ANSWER_S))
 
-    def _judge(self, asked: Mapping[str, Future[Any]]) -> bool:
+    def _judge(self, asked: Mapping[str, Future[Any]], wait_s: float = 2 * _ANSWER_S) -> bool:
         missing = set()
+        until_s = time.monotonic() + wait_s
         for topic, future in asked.items():
             try:
-                found = str(future.result(2 * _ANSWER_S).topic_id)
+                found = future.result(max(until_s - time.monotonic(), 0.0))
             except (KafkaException, TimeoutError) as error:
                 code = error.args[0].code() if isinstance(error, KafkaException) else None
                 if code in _FORBIDDEN:
@@ -327,8 +365,11 @@ class TopicWatch:
                     return False
                 missing.add(topic)
             else:
-                if found != self.cluster.ids[topic]:
+                if str(found.topic_id) != self.cluster.ids[topic]:
                     raise KafkaError.recreated(topic)
+                then, now = len(self.cluster.topics[topic]), len(found.partitions)
+                if self.growing and now != then:
+                    raise KafkaError.repartitioned(topic, then, now)
         # A broker that has just been started may not know of a topic yet.
         for topic in sorted(self.missing & missing):
             raise KafkaError.deleted(topic)

@@ -18,21 +18,22 @@ class Prefetcher(Generic[T]):
     Parameters
     ----------
     items
-        The iterator, used by the thread alone.
+        The iterator, used by the thread alone. It returns None where there is no item yet, so
+        that the thread can end.
     depth
         How many items may be ready.
     """
 
-    def __init__(self, items: Iterator[T], depth: int = 2) -> None:
+    def __init__(self, items: Iterator[T | None], depth: int = 2) -> None:
         self._queue: queue.Queue[object] = queue.Queue(depth)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(items,), daemon=True)
         self._thread.start()
 
-    def _run(self, items: Iterator[T]) -> None:
+    def _run(self, items: Iterator[T | None]) -> None:
         try:
             for item in items:
-                if not self._put(item):
+                if self._stopped.is_set() or (item is not None and not self._put(item)):
                     return
             self._put(_END)
         except BaseException as error:  # handed to the thread that asks for items
@@ -51,7 +52,22 @@ class Prefetcher(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        item = self._queue.get()
+        return self.get()
+
+    def get(self, timeout_s: float | None = None) -> T:
+        """Return the next item.
+
+        Raises
+        ------
+        StopIteration
+            If there is none any more.
+        TimeoutError
+            If none came in time.
+        """
+        try:
+            item = self._queue.get(timeout=timeout_s)
+        except queue.Empty:
+            raise TimeoutError from None
         if item is _END:
             self._queue.put(_END)
             raise StopIteration

@@ -35,23 +35,32 @@ def open_outputs(place: Place, join: JoinPlan, types: pa.Schema) -> dict[str, Pa
     types
         Type of each impression column.
     """
-    plain = (*join.columns[: join.keys], "event_time")
-    samples = sample_schema(join, types)
+    plain = plain_columns(join)
     folders = {
-        SAMPLES: ParquetFolder(place.result / SAMPLES, samples, plain),
-        # Unsorted; `sort_letters` writes them to the result at the end.
-        LETTERS: ParquetFolder(
-            place.partial / LETTERS, PLACED_LETTERS, ("record", PLACE), LETTER_FILE_ROWS
-        ),
+        name: ParquetFolder(place.result / name, schema, plain)
+        for name, schema in schemas_of(join, types).items()
     }
-    schemas = {
-        JOINED + str(stream): joined_schema(join, action, types)
+    # Unsorted; `sort_letters` writes them to the result at the end.
+    folders[LETTERS] = ParquetFolder(
+        place.partial / LETTERS, PLACED_LETTERS, ("record", PLACE), LETTER_FILE_ROWS
+    )
+    return folders
+
+
+def plain_columns(join: JoinPlan) -> tuple[str, ...]:
+    """Return the columns of which nearly all values differ."""
+    return (*join.columns[: join.keys], "event_time")
+
+
+def schemas_of(join: JoinPlan, types: pa.Schema) -> dict[str, pa.Schema]:
+    """Return the schemas of the outputs of samples and of what leaves beside, by folder."""
+    samples = sample_schema(join, types)
+    joined = {
+        f"{JOINED}{stream}": joined_schema(join, action, types)
         for stream, action in enumerate(join.actions)
     }
-    for beside, name in folders_beside(join).items():
-        schema = schemas.get(beside, samples)
-        folders[name] = ParquetFolder(place.result / name, schema, plain)
-    return folders
+    beside = folders_beside(join).items()
+    return {SAMPLES: samples, **{name: joined.get(kind, samples) for kind, name in beside}}
 
 
 def folders_beside(join: JoinPlan) -> dict[str, str]:

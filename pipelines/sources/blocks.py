@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
 from headrace.pipelines.run.threads import Prefetcher
 from headrace.pipelines.sources.source import Block, SourceState
 
-Open = Callable[[Mapping[int, SourceState]], Iterator[Block]]
+Open = Callable[[Mapping[int, SourceState]], Iterator[Block | None]]
 """Reads blocks from the given states of sources on, by number of the source."""
 
+_LOOK_S = 0.05
 
-class Blocks:
-    """The blocks of a job by number; a number always means the same block.
+
+class Wait:
+    """Stands for a block that has not come yet."""
+
+
+class Blocks(Protocol):
+    """The blocks of a job by number.
+
+    Attributes
+    ----------
+    states
+        How far each source was read, by its number, with the blocks returned so far.
+    ended
+        Whether the last block has been returned.
+    bundle_s
+        A bundle of blocks should not take longer than so many seconds, None for any time.
+    """
+
+    states: dict[int, SourceState]
+    bundle_s: float | None
+
+    def at(self, position: int) -> Block | Wait | None:
+        """Return block number `position`; None after the last."""
+
+    @property
+    def ended(self) -> bool: ...  # noqa: D102
+
+    def close(self) -> None:
+        """Stop the thread that reads ahead."""
+
+
+class LogBlocks(Blocks):
+    """The blocks of logs that have an end; a number always means the same block.
 
     Parameters
     ----------
@@ -23,6 +58,8 @@ class Blocks:
     position, states
         Number of the first block, and how far each source was read before it.
     """
+
+    bundle_s = None
 
     def __init__(
         self, open_at: Open, sources: int, position: int = 0,
@@ -58,6 +95,58 @@ class Blocks:
         """Whether the last block has been returned."""
         states = self.states.values()
         return len(states) == self.sources and all(state.ended for state in states)
+
+    def close(self) -> None:
+        """Stop the thread that reads ahead."""
+        self.ahead.close()
+
+
+class LiveBlocks(Blocks):
+    """The blocks of logs that grow, each returned once.
+
+    Parameters
+    ----------
+    open_at, sources, position, states
+        See `LogBlocks`; all sources have states.
+    stopping
+        No block is waited for any more when this is set.
+    wait_s
+        How long to wait for a block, seconds.
+    """
+
+    bundle_s = 0.1
+
+    def __init__(
+        self, open_at: Open, position: int, states: Mapping[int, SourceState],
+        stopping: threading.Event, wait_s: float = 0.25,
+    ) -> None:  # fmt: skip
+        self.position, self.states = position, dict(states)
+        self.stopping, self.wait_s = stopping, wait_s
+        self.ahead: Prefetcher[Block] = Prefetcher(open_at(states))
+
+    def at(self, position: int) -> Block | Wait | None:
+        """Return the next block, which has number `position`; `Wait` if none comes in time."""
+        if position != self.position:
+            raise RuntimeError(f"block {position} was asked for where {self.position} was due")
+        until_s = time.monotonic() + self.wait_s
+        while not self.stopping.is_set():
+            try:
+                block = self.ahead.get(_LOOK_S)
+            except TimeoutError:
+                if time.monotonic() >= until_s:
+                    break
+            except StopIteration:
+                return None
+            else:
+                self.states[block.source] = block.state
+                self.position += 1
+                return block
+        return Wait()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last block has been returned."""
+        return all(state.ended for state in self.states.values())
 
     def close(self) -> None:
         """Stop the thread that reads ahead."""

@@ -59,27 +59,13 @@ def merge_blocks(inputs: Inputs, sources: Sequence[Source], rows: int) -> Iterat
         progress. The last block of a source has no positions.
     """
     begun = {source.number for source in sources if source.state.records or source.state.ended}
-    unfinished = Counter(source.stream for source in sources if not source.state.ended)
+    ends = Ends(inputs, sources, rows)
     waiting = [
         (source.reached, source.number)
         for source in sources
         if source.number in begun and not source.state.ended
     ]
     heapq.heapify(waiting)
-
-    def end(source: Source) -> Iterator[Block]:
-        """Yield the last block of a source.
-
-        The last source of a stream to end carries the stream's final progress.
-        """
-        stream, progress = source.stream, FOREVER
-        unfinished[stream] -= 1
-        if unfinished[stream] == 0:
-            siblings = [other for other in sources if other.stream == stream]
-            progress = inputs.final_progress(stream, max(other.progress for other in siblings))
-        if unfinished.total() == 0:
-            yield from _closing(inputs, sources, source, progress, rows)
-        yield source.progress_block(progress, ended=True)
 
     for source in sources:
         if source.number in begun:
@@ -90,7 +76,7 @@ def merge_blocks(inputs: Inputs, sources: Sequence[Source], rows: int) -> Iterat
             yield block
             heapq.heappush(waiting, (source.reached, source.number))
         else:
-            yield from end(source)
+            yield from ends.of(source)
     while waiting:
         _, number = heapq.heappop(waiting)
         source = sources[number]
@@ -99,23 +85,53 @@ def merge_blocks(inputs: Inputs, sources: Sequence[Source], rows: int) -> Iterat
             yield block
             heapq.heappush(waiting, (source.reached, number))
         else:
-            yield from end(source)
+            yield from ends.of(source)
 
 
-def _closing(
-    inputs: Inputs, sources: Sequence[Source], last: Source, progress: int, rows: int
-) -> Iterator[Block]:
-    """Raise the clock to the final `progress` in steps of about `rows` impressions.
+class Ends:
+    """The last blocks of sources.
 
-    In one step everything that waits would settle together, and all samples of the last
-    window would be in memory at the same time.
+    Parameters
+    ----------
+    inputs, sources
+        The job and all its sources.
+    rows
+        Rows per block.
     """
-    begin = last.progress
-    if begin == NEVER:
-        return
-    waiting = sum(source.state.records for source in sources if source.stream == IMPRESSIONS)
-    steps = min(waiting // rows, _MOST_STEPS)
-    longest = inputs.config.join.out_of_orderness + inputs.join.release_delay
-    way = min(progress - begin, longest)
-    for step in range(1, steps + 1):
-        yield last.progress_block(begin + way * step // steps)
+
+    def __init__(self, inputs: Inputs, sources: Sequence[Source], rows: int) -> None:
+        self.inputs, self.sources, self.rows = inputs, sources, rows
+        self.unfinished = Counter(source.stream for source in sources if not source.state.ended)
+
+    def of(self, source: Source) -> Iterator[Block]:
+        """Yield the last block of a source.
+
+        The last source of a stream to end carries the stream's final progress.
+        """
+        stream, progress = source.stream, FOREVER
+        self.unfinished[stream] -= 1
+        if self.unfinished[stream] == 0:
+            siblings = [other for other in self.sources if other.stream == stream]
+            progress = self.inputs.final_progress(stream, max(one.progress for one in siblings))
+        if self.unfinished.total() == 0:
+            yield from self._closing(source, progress)
+        yield source.progress_block(progress, ended=True)
+
+    def _closing(self, last: Source, progress: int) -> Iterator[Block]:
+        """Raise the clock to the final `progress` in steps of about `rows` impressions.
+
+        In one step everything that waits would settle together, and all samples of the last
+        window would be in memory at the same time.
+        """
+        begin = last.progress
+        if begin == NEVER:
+            return
+        waiting = sum(
+            source.state.records for source in self.sources if source.stream == IMPRESSIONS
+        )
+        steps = min(waiting // self.rows, _MOST_STEPS)
+        inputs = self.inputs
+        longest = inputs.config.join.out_of_orderness + inputs.join.release_delay
+        way = min(progress - begin, longest)
+        for step in range(1, steps + 1):
+            yield last.progress_block(begin + way * step // steps)

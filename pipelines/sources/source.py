@@ -6,7 +6,7 @@ Files are one kind of partition; `SourceReader` makes a source of any partition.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 from headrace.schemas.records.badvalues import Counts
 from headrace.schemas.records.decoding import Records
 from headrace.schemas.records.envelope import EventEnvelope
+from headrace.schemas.records.events import NEVER
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,10 @@ class Partition(Protocol):
     @property
     def name(self) -> str: ...  # noqa: D102
 
-    def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
+    def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk | None]:
         """Read its records, the same ones at the same positions every time.
+
+        A partition that grows yields None where no record has come yet, and goes on.
 
         Parameters
         ----------
@@ -76,6 +79,9 @@ class Log(Partition, Protocol):
         Position of its first record.
     """
 
+    def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
+        """Read its records: a log has an end, and is not waited for."""
+
     @property
     def start(self) -> int: ...  # noqa: D102
 
@@ -97,6 +103,45 @@ class Log(Partition, Protocol):
         ------
         UnreadableInputError
             If it cannot be read any more.
+        """
+
+
+class Growing(Protocol):
+    """The logs of a job that goes on, with the records that are still to come.
+
+    Attributes
+    ----------
+    partitions
+        One for each log, in order of their numbers. They are read by one thread.
+    """
+
+    @property
+    def partitions(self) -> Sequence[Partition]: ...  # noqa: D102
+
+    def identity(self) -> dict[str, list[Any]]:
+        """Return what tells the logs from others, by their names, as JSON types."""
+
+    def starts(self) -> list[int]:
+        """Return the positions at which a run begins, by number of the partition."""
+
+    def ends(self, numbers: Collection[int]) -> Mapping[int, int] | None:
+        """Return the positions after the last records by now, by number of the partition.
+
+        Positions of records that cannot be read yet count too. None if it is not known.
+        """
+
+    def verify(self) -> bool:
+        """Make sure that all records so far are of these logs, before anything is made durable.
+
+        Returns
+        -------
+        bool
+            Whether that is known; if not, nothing is.
+
+        Raises
+        ------
+        HeadraceError
+            If they are not.
         """
 
 
@@ -141,6 +186,11 @@ class SourceState:
     ended: bool
     bad_values: Counts = field(default_factory=dict)
     time_counts: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, position: int) -> SourceState:
+        """Return that of a source of which nothing was read."""
+        return cls(position, 0, 0, NEVER, NEVER, NEVER, False, NEVER, False)
 
 
 @dataclass(frozen=True)
@@ -187,6 +237,8 @@ class Source(Protocol):
         event times are confirmed.
     state
         State from which another source of this partition can continue.
+    exhausted
+        Whether `next` has come to the end of the partition.
     """
 
     @property
@@ -207,8 +259,14 @@ class Source(Protocol):
     @property
     def state(self) -> SourceState: ...  # noqa: D102
 
+    @property
+    def exhausted(self) -> bool: ...  # noqa: D102
+
     def next(self, rows: int) -> Block:
-        """Read the next block, of about `rows` rows; one without positions if none are left."""
+        """Read the next block, of about `rows` rows; one without positions if there are none.
+
+        None are left if the source is exhausted; else none have come yet.
+        """
 
     def pause(self) -> None:
         """Release open files: the next block will be read much later."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import bisect
-import itertools
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -92,6 +92,26 @@ class _Piece:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Raise:
+    """A decision about a source that had no record for long: its progress was raised.
+
+    From then on the source is as if an event of this time had come, which confirms those that
+    wait for others to follow. It takes effect between the records before and after a position;
+    so it is the same whenever the source is read again.
+
+    Parameters
+    ----------
+    position
+        Position of the first record that had not come by then.
+    progress
+        What the progress was raised to, microseconds.
+    """
+
+    position: int
+    progress: int
+
+
 class SourceReader:
     """A partition as a `Source`: its events in order, and the progress that follows from them.
 
@@ -105,11 +125,19 @@ class SourceReader:
         Folder for sorting on disk.
     state
         Where to continue; None for the beginning.
+    raises
+        What was decided about the source, in order of positions.
+
+    Attributes
+    ----------
+    read_until
+        Position after the last record that has been read, though perhaps not delivered.
     """
 
     def __init__(
-        self, inputs: Inputs, partition: Partition, scratch: str, state: SourceState | None = None
-    ) -> None:
+        self, inputs: Inputs, partition: Partition, scratch: str,
+        state: SourceState | None = None, raises: Sequence[Raise] = (),
+    ) -> None:  # fmt: skip
         self.inputs, self.partition, self.scratch = inputs, partition, scratch
         self.number = partition.number
         self.plan = inputs.streams[partition.stream]
@@ -130,8 +158,12 @@ class SourceReader:
             self.confirmed, self.judged = state.confirmed, state.judged
             self.bad_values = state.bad_values
             self.builder.counts.update(state.time_counts)
-        self.pieces: Iterator[_Piece] | None = None
-        self.piece: _Piece | None = None
+        self.raises = deque(raises)
+        self.exhausted = False
+        self.read_until = self.position
+        self.pieces: Iterator[_Piece | Raise | None] | None = None
+        self.pending: deque[_Piece | Raise] = deque()
+        self.unjudged: _Piece | None = None
 
     @property
     def reached(self) -> int:
@@ -156,7 +188,16 @@ class SourceReader:
     def pause(self) -> None:
         """Close the partition, unless it is sorted: sorting it again would cost more."""
         if not self.plan.sorts:
-            self.pieces = self.piece = None
+            self.pieces = self.unjudged = None
+            self.raises.extendleft(
+                piece for piece in reversed(self.pending) if isinstance(piece, Raise)
+            )
+            self.pending.clear()
+
+    def raise_progress(self, progress: int) -> None:
+        """Raise the progress at the end of what has been read: `next` had nothing to return."""
+        self.raises.appendleft(Raise(self.read_until, progress))
+        self.pending += self._raised()
 
     def progress_block(self, progress: int, ended: bool = False) -> Block:
         """Return a block without positions that carries progress, and marks the end if `ended`."""
@@ -170,22 +211,26 @@ class SourceReader:
         return Block(self.number, self.stream, *at, envelopes, None, self.state)
 
     def next(self, rows: int) -> Block:
-        """Read the next block; one without positions if the partition is exhausted."""
-        if self.pieces is None:
-            if self.plan.sorts:
-                pieces = self._by_time(max(rows, self.inputs.config.batch_rows))
-            else:
-                pieces = self._in_own_order(max(rows, _LEAST_CHUNK))
-            self.pieces = self._believed(pieces)
+        """Read the next block; one without positions if there are no rows now."""
+        if self.pieces is None and self.plan.sorts:
+            self.pieces = self._believed(self._by_time(max(rows, self.inputs.config.batch_rows)))
+        elif self.pieces is None:
+            self.pieces = self._believed(self._in_own_order(max(rows, _LEAST_CHUNK)))
         begin = self.position
         taken: list[_Piece] = []
         while rows > 0:
-            piece = self.piece or next(self.pieces, None)
-            self.piece = None
+            piece = self._next_piece()
             if piece is None:
                 break
+            if isinstance(piece, Raise):
+                if taken:
+                    self.pending.appendleft(piece)
+                else:
+                    self._raise(piece)
+                break
             if piece.positions.size > rows:
-                piece, self.piece = piece.cut(int(piece.positions[rows]))
+                piece, rest = piece.cut(int(piece.positions[rows]))
+                self.pending.appendleft(rest)
             taken.append(piece)
             self.position = piece.end
             rows -= piece.positions.size
@@ -198,37 +243,80 @@ class SourceReader:
         letters = self._letters(taken)
         return Block(self.number, self.stream, begin, self.position, envelopes, letters, self.state)
 
-    def _believed(self, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
+    def _next_piece(self) -> _Piece | Raise | None:
+        """Return the next piece; None if there is none now, or no more."""
+        if self.pending:
+            return self.pending.popleft()
+        assert self.pieces is not None
+        try:
+            return next(self.pieces)
+        except StopIteration:
+            self.exhausted = True
+            return None
+
+    def _raise(self, decided: Raise) -> None:
+        """Continue as if an event of the time had come."""
+        greatest = decided.progress + self.builder.out_of_orderness
+        self.builder.greatest = max(self.builder.greatest, greatest)
+        self.confirmed = max(self.confirmed, greatest)
+        self.judged = max(self.judged, greatest)
+
+    def _believed(self, pieces: Iterator[_Piece | None]) -> Iterator[_Piece | Raise | None]:
         """Reject events whose clock is wrong, see `headrace.schemas.records.jumps`."""
-        max_jump = self.inputs.config.join.max_jump
-        greatest = self.judged
-        held: _Piece | None = None
-        for piece in itertools.chain(pieces, [None]):
-            if piece is not None:
-                if piece.end <= self.position:
-                    continue  # delivered before the partition was closed
-                if piece.begin < self.position:
-                    _, piece = piece.cut(self.position)
-            ended = piece is None
-            piece = piece if held is None else held.extended(piece)
-            held = None
+        self.read_until = self.position
+        self.believed = self.judged
+        yield from self._raised()
+        for piece in pieces:
             if piece is None:
-                return
-            if piece.positions.size == 0:
-                yield piece
+                yield None
                 continue
+            if piece.end <= self.read_until:
+                continue  # delivered before the partition was closed
+            if piece.begin < self.read_until:
+                _, piece = piece.cut(self.read_until)
+            while self.raises and self.raises[0].position < piece.end:
+                # Not at its beginning: the decision there has taken effect.
+                before, piece = piece.cut(self.raises[0].position)
+                self.read_until = before.end
+                yield from self._judged(before)
+                yield from self._raised()
+            self.read_until = piece.end
+            yield from self._judged(piece)
+            yield from self._raised()
+        yield from self._judged(None, ended=True)
+
+    def _raised(self) -> Iterator[_Piece | Raise]:
+        """Yield the decisions at the end of what has been read, after what waited."""
+        while self.raises and self.raises[0].position <= self.read_until:
+            yield from self._judged(None, ended=True)
+            decided = self.raises.popleft()
+            self.believed = max(self.believed, decided.progress + self.builder.out_of_orderness)
+            yield decided
+
+    def _judged(self, piece: _Piece | None, ended: bool = False) -> Iterator[_Piece]:
+        """Yield what can be judged of what waited and the next piece: all if none follows."""
+        if self.unjudged is not None:
+            piece = self.unjudged.extended(piece)
+            self.unjudged = None
+        if piece is None:
+            return
+        if piece.positions.size:
             time = piece.batch.column(TIME).to_numpy()
-            judged = judge_jumps(time, greatest, max_jump, ended)
-            greatest = judged.greatest
+            max_jump = self.inputs.config.join.max_jump
+            judged = judge_jumps(time, self.believed, max_jump, ended)
+            self.believed = judged.greatest
             if judged.rows < time.size:
-                piece, held = piece.cut(int(piece.positions[judged.rows]))
+                piece, self.unjudged = piece.cut(int(piece.positions[judged.rows]))
             if judged.refuted.any() or judged.doubtful.any():
                 piece = piece.judged(judged.refuted, judged.doubtful)
-            if piece.end > piece.begin:
-                yield piece
+        if piece.end > piece.begin:
+            yield piece
 
-    def _in_own_order(self, rows: int) -> Iterator[_Piece]:
+    def _in_own_order(self, rows: int) -> Iterator[_Piece | None]:
         for chunk in self.partition.chunks(rows, self.position):
+            if chunk is None:
+                yield None
+                continue
             events = self.builder.check(chunk.records)
             yield _Piece(
                 chunk.begin, chunk.end, events.batch, events.batch.column(RECORD).to_numpy(),
@@ -243,6 +331,7 @@ class SourceReader:
 
         def events() -> Iterator[pa.RecordBatch]:
             for chunk in self.partition.chunks(rows):
+                assert chunk is not None  # what grows is not sorted
                 checked = self.builder.check(chunk.records)
                 rejects.extend(checked.rejects)
                 # Counted where the rejects are: positions say nothing of the file's order.

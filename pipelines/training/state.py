@@ -151,10 +151,14 @@ class TrainingState:
         for name, statistics in self.statistics.items():
             statistics.restore(state["statistics"][name])
 
+    @property
+    def snapshot_name(self) -> str:
+        """The name of a snapshot of the models as they are."""
+        return f"{_PREFIX}{self.trainer.ledger.samples:015d}"
+
     def finish(self) -> Finished:
         """Write the models, without the state to continue from, and return the results."""
-        totals = self.trainer.ledger.totals()
-        snapshot = f"{_PREFIX}{totals.samples:015d}"
+        totals, snapshot = self.trainer.ledger.totals(), self.snapshot_name
         folder = Path(self.job.folder)
         manifests = self.trainer.save_models(lambda name: folder / name / snapshot, self.job.about)
         return Finished(manifests, snapshot, self.statistics, totals, self.trainer.step.clipped)

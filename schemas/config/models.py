@@ -426,6 +426,20 @@ class ReplayConfig(Model):
     checkpoint: Duration = 30 * SECOND
 
 
+class LiveConfig(Model):
+    """How a run that does not end reads topics and saves its state; all durations in microseconds.
+
+    Only ``start`` and ``idle_after`` can change a result.
+    """
+
+    start: Literal["earliest", "latest"] | Moment = "earliest"
+    idle_after: Duration = MINUTE
+    stall_after: Duration = 30 * SECOND
+    max_skew: Duration = MINUTE
+    checkpoint: Duration = 10 * SECOND
+    snapshot: Duration = MINUTE
+
+
 class Config(Model):
     """A whole configuration file."""
 
@@ -437,6 +451,7 @@ class Config(Model):
     learners: dict[Annotated[str, AfterValidator(_stream_name)], LearnerConfig] = {}
     monitor: MonitorConfig = MonitorConfig()
     replay: ReplayConfig = ReplayConfig()
+    live: LiveConfig = LiveConfig()
     kafka: KafkaConfig | None = None
     _file: str = PrivateAttr(default="configuration")
 

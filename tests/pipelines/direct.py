@@ -1,6 +1,6 @@
 """A stand-in for Beam: the steps of a replay in a plain loop, for small ones in milliseconds.
 
-``monkeypatch.setattr(headrace.pipelines.jobs.replay, "run_replay", run_directly)`` leaves
+``monkeypatch.setattr(headrace.pipelines.jobs.replay, "run_graph", run_directly)`` leaves
 everything else of a replay as it is.
 """
 
@@ -56,7 +56,7 @@ def pass_on(outputs: Iterable[Any] | None, consumers: dict[str | None, Consumer]
 def run_directly(
     run: Run, inputs: Inputs, job: TrainJob, first_block: int = 0, options: tuple[str, ...] = ()
 ) -> None:
-    """Do what ``headrace.pipelines.beam.graph.run_replay`` does, without Beam."""
+    """Do what ``headrace.pipelines.beam.graph.run_graph`` does, without Beam."""
     names = tuple(log.name for log in inputs.logs)
     read, join = ReadLogs(run), JoinShards(inputs.join, names, run.name, run=run)
     train = TrainEpochs(job, run.name)

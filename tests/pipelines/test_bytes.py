@@ -9,7 +9,7 @@ import pytest
 
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.beam import reading
-from headrace.pipelines.sources.blocks import Blocks
+from headrace.pipelines.sources.blocks import LogBlocks
 from tests.pipelines.outputs import contents
 from tests.pipelines.random_logs import random_log
 
@@ -55,7 +55,7 @@ def check_crashes(seed, folder, monkeypatch):
     options = ["--shards", str(random.choice((1, 2, 8)))]
     whole = run(config, folder / "whole", *options)
     monkeypatch.setattr(reading, "_BUNDLE_BLOCKS", random.choice((1, 3)))
-    at, crashes = Blocks.at, []
+    at, crashes = LogBlocks.at, []
 
     def dies(self, position):
         block = at(self, position)
@@ -64,7 +64,7 @@ def check_crashes(seed, folder, monkeypatch):
             raise Killed
         return block
 
-    monkeypatch.setattr(Blocks, "at", dies)
+    monkeypatch.setattr(LogBlocks, "at", dies)
     while True:
         try:
             after = run(config, folder / "out", *options, "--resume")

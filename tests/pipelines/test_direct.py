@@ -18,6 +18,6 @@ def test_a_replay_without_beam_gives_the_same_bytes(tmp_path, log, monkeypatch):
         }
     )
     headrace.replay(tables, tmp_path / "beam")
-    monkeypatch.setattr(job, "run_replay", run_directly)
+    monkeypatch.setattr(job, "run_graph", run_directly)
     headrace.replay(tables, tmp_path / "direct")
     assert contents(tmp_path / "direct") == contents(tmp_path / "beam")

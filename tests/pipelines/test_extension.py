@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 
 from headrace.learners.registry import parameter_models
 from headrace.pipelines.app.cli import main
-from headrace.pipelines.beam.graph import run_replay
+from headrace.pipelines.beam.graph import run_graph
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.replay import train_job
 from headrace.pipelines.run.spill import Spill
 from headrace.pipelines.sinks.sink import Mark, Writer
-from headrace.pipelines.sources.blocks import Blocks
+from headrace.pipelines.sources.blocks import LogBlocks
 from headrace.pipelines.sources.inputs import resolve
 from headrace.pipelines.sources.merge import merge_blocks
 from headrace.pipelines.sources.source import Chunk
@@ -88,8 +88,8 @@ def test_a_source_and_a_sink_from_elsewhere_carry_a_whole_replay(log, tmp_path):
         name: Writer(JsonLines(tmp_path / f"{name}.jsonl", schema))
         for name, schema in schemas.items()
     }
-    run = Run(Blocks(read, len(partitions)), sinks, Spill(tmp_path / "spill", 1 << 20))
-    run_replay(run, inputs, train_job(inputs, tmp_path / "model"))
+    run = Run(LogBlocks(read, len(partitions)), sinks, Spill(tmp_path / "spill", 1 << 20))
+    run_graph(run, inputs, train_job(inputs, tmp_path / "model"))
     run.close()
     for name, folder in folders.items():
         lines = (tmp_path / f"{name}.jsonl").read_text().splitlines()

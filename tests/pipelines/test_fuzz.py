@@ -37,7 +37,7 @@ def without_beam(monkeypatch):
     """Run without Beam, and look up versions once."""
     versions = {name: summary.version(name) for name in summary._PACKAGES}
     monkeypatch.setattr(summary, "version", versions.get)
-    monkeypatch.setattr(job, "run_replay", run_directly)
+    monkeypatch.setattr(job, "run_graph", run_directly)
 
 
 @pytest.fixture

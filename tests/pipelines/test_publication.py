@@ -17,7 +17,7 @@ from headrace.pipelines.run.publication import publish, recover
 from headrace.pipelines.run.seal import SEAL, SUMMARY, read_seal, verify, write_seal
 from headrace.pipelines.run.spill import Spill
 from headrace.pipelines.sinks.parquet import ParquetFolder
-from headrace.pipelines.sources.blocks import Blocks
+from headrace.pipelines.sources.blocks import LogBlocks
 from tests.pipelines import kills
 from tests.pipelines.kills import in_new_process
 
@@ -51,7 +51,7 @@ def write_checkpoint(place):
 
 
 def checkpointer(place):
-    blocks = Blocks(lambda states: iter(()), 0)
+    blocks = LogBlocks(lambda states: iter(()), 0)
     run = Run(blocks, {}, Spill(place.partial / "spill", 0))
     return Checkpointer(run, place, {}, 0, Resumed())
 
@@ -231,8 +231,8 @@ def kill_checkpointing(folder, every):
         scene.reset()
         kills.run_traced(lambda: checkpointer(scene.place).offer(2, {}), kill_at=stop)
         newest = scene.place.checkpoint()
-        manifest = _read_manifest(newest)
-        assert _check_files(newest, manifest["files"], "manifest.json") == []
+        manifest = _read_manifest(newest, "")
+        assert _check_files(newest, manifest["files"], "", "manifest.json") == []
         found.append(manifest["block"])
         outputs = read_tree(scene.place.result)
         recover(scene.place)

@@ -1,0 +1,271 @@
+"""The live job: topics in; samples, models and dead letters out, until it is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from headrace.pipelines.beam.graph import run_graph
+from headrace.pipelines.beam.run import Run
+from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, SavedRun, check_identity
+from headrace.pipelines.jobs.failures import raise_origin
+from headrace.pipelines.jobs.identity import live_identity_of
+from headrace.pipelines.jobs.livecheckpoints import LiveCheckpoints, Models
+from headrace.pipelines.jobs.raises import RaiseJournal
+from headrace.pipelines.jobs.replay import train_job
+from headrace.pipelines.run.board import Board
+from headrace.pipelines.run.disk import aside, flush
+from headrace.pipelines.run.liveplace import BEGUN, LivePlace
+from headrace.pipelines.run.signing import read_signed, write_signed
+from headrace.pipelines.run.spill import CACHE_BYTES, Spill
+from headrace.pipelines.sinks.liveoutputs import open_live_outputs
+from headrace.pipelines.sinks.sink import LiveWriter
+from headrace.pipelines.sources.blocks import LiveBlocks
+from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.sources.livemerge import Keepers, LiveMerge, Patience
+from headrace.pipelines.sources.source import Block, Growing, SourceState
+from headrace.pipelines.sources.sourcereader import SourceReader
+from headrace.pipelines.training.job import Finished
+from headrace.schemas.config.durations import SECOND
+from headrace.schemas.errors import CheckpointError, ConfigError, FolderError
+from headrace.schemas.records.events import IMPRESSIONS
+
+_LOG = logging.getLogger("headrace")
+_HINT = "write to another folder to begin anew"
+_CHECKPOINTS_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Stood:
+    """Where a run stood when it was stopped.
+
+    Parameters
+    ----------
+    events
+        How many records were read, since the run began.
+    states
+        How far each source was read, by number.
+    finished
+        The results of the training step; None unless the logs have ended.
+    """
+
+    events: int
+    states: Mapping[int, SourceState]
+    finished: Finished | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether all logs have been read to their end."""
+        return all(state.ended for state in self.states.values())
+
+
+@dataclass
+class LiveRun:
+    """The parts of a run that goes on, for whoever watches it."""
+
+    inputs: Inputs
+    growing: Growing
+    place: LivePlace
+    run: Run
+    checkpoints: LiveCheckpoints
+    blocks: LiveBlocks
+
+
+def stream(
+    inputs: Inputs,
+    growing: Growing,
+    place: LivePlace,
+    stopping: threading.Event,
+    beam_options: Sequence[str] = (),
+    watching: Callable[[LiveRun], contextlib.AbstractContextManager[None]] | None = None,
+    announce: Callable[[str], None] = lambda line: None,
+) -> Stood:
+    """Run until `stopping` is set, or until logs that end have ended.
+
+    Started again in the same place it goes on where it stood.
+
+    Parameters
+    ----------
+    inputs, growing
+        The job, and its logs.
+    place
+        Folder of the outputs, from `headrace.pipelines.run.liveplace.opened_live`.
+    stopping
+        When it is set, the run takes a last checkpoint and ends.
+    beam_options
+        More options for Beam.
+    watching
+        Makes a context in which the run is watched.
+    announce
+        Called with a line about what a user should know.
+
+    Raises
+    ------
+    HeadraceError
+        If the run fails; it can be started again.
+    """
+    identity = live_identity_of(inputs, growing)
+    starts = _begun(place, identity, growing, inputs.config.file)
+    with _origin(place):
+        journals = Spill(place.partial / "spill", CACHE_BYTES // inputs.join.shards)
+        job = train_job(inputs, place.result / "model")
+        saved = _newest(place, announce)
+        states = {number: SourceState.at(start) for number, start in enumerate(starts)}
+        resumed = Resumed(states=states)
+        if saved is not None:
+            resumed = saved.restore(inputs.join, job, journals)
+        positions = {number: state.position for number, state in resumed.states.items()}
+        inputs = replace(inputs, join=replace(inputs.join, starts=positions))
+        sinks = open_live_outputs(place.result, inputs.join, inputs.schema_of(IMPRESSIONS))
+        for name, mark in resumed.marks.items():
+            sinks[name].resume(mark)
+        raises = RaiseJournal(place.partial, resumed.block)
+        blocks = _blocks(inputs, growing, place, raises, resumed, stopping)
+        writers = {name: LiveWriter(sink) for name, sink in sinks.items()}
+        run = Run(blocks, dict(writers), journals, Board(events=resumed.events))
+        for shard, join in resumed.joins.items():
+            run.joins.begin_with(shard, join)
+        if resumed.training is not None:
+            run.training.begin_with(0, resumed.training)
+        live = inputs.config.live
+        taker = Checkpointer(
+            run, place, identity, live.checkpoint / SECOND, resumed, _CHECKPOINTS_KEPT
+        )
+        run.checkpoints = checkpoints = LiveCheckpoints(
+            run, taker, writers, Models(place.result / "model", live.snapshot / SECOND), raises,
+            growing.verify, stopping, announce,
+        )  # fmt: skip
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_closing(run))
+            if watching is not None:
+                watched = LiveRun(inputs, growing, place, run, checkpoints, blocks)
+                stack.enter_context(watching(watched))
+            ended_before = blocks.ended
+            if not ended_before:
+                run_graph(run, inputs, job, resumed.block, tuple(beam_options))
+            if blocks.ended and not ended_before:
+                checkpoints.finish(blocks.position, blocks.states)
+    return Stood(run.board.events, blocks.states, run.finished)
+
+
+def _begun(place: LivePlace, identity: dict[str, Any], growing: Growing, file: str) -> list[int]:
+    """Return where the run began; note it if that is now.
+
+    Raises
+    ------
+    ConfigError
+        If another run began in this place.
+    """
+    path = place.partial / BEGUN
+    try:
+        begun = read_signed(path)
+    except FileNotFoundError:
+        starts = growing.starts()
+        with aside(path) as hidden:
+            write_signed(hidden, {"identity": identity, "starts": starts})
+        flush(path.parent)
+        return starts
+    except ValueError as error:
+        raise FolderError(path, f"is damaged ({error})", _HINT) from error
+    _check_topics(begun["identity"]["files"], identity["files"], file)
+    check_identity(begun["identity"], identity, file, _HINT)
+    return list(begun["starts"])
+
+
+def _check_topics(then: dict[str, Any], now: dict[str, Any], file: str) -> None:
+    """Refuse other partitions: records of a key would be in two, with no order between them."""
+    added, lost = sorted(now.keys() - then.keys()), sorted(then.keys() - now.keys())
+    if not added and not lost:
+        return
+    what = f"{added[0]} was not there" if added else f"{lost[0]} was there"
+    raise ConfigError(
+        file, "kafka", f"the topics have other partitions than when the run began ({what})",
+        hint="begin anew in another folder, with live.start after what this run has read",
+    )  # fmt: skip
+
+
+def _newest(place: LivePlace, announce: Callable[[str], None]) -> SavedRun | None:
+    """Return the newest checkpoint that is whole, None without any.
+
+    Raises
+    ------
+    CheckpointError
+        If there are some, and none is whole.
+    """
+    failed: CheckpointError | None = None
+    for folder in place.checkpoints():
+        try:
+            saved = SavedRun(folder, _HINT)
+            saved.check_files()
+        except CheckpointError as error:
+            announce(f"{error}")
+            failed = error
+        else:
+            return saved
+    if failed is not None:
+        raise failed
+    return None
+
+
+def _blocks(
+    inputs: Inputs,
+    growing: Growing,
+    place: LivePlace,
+    raises: RaiseJournal,
+    resumed: Resumed,
+    stopping: threading.Event,
+) -> LiveBlocks:
+    decided = raises.since(resumed.states)
+    live = inputs.config.live
+    patience = Patience(live.idle_after / SECOND, live.stall_after / SECOND, live.max_skew)
+    keepers = Keepers(growing.ends, raises.note, _stalled)
+
+    def read(states: Mapping[int, SourceState]) -> Iterator[Block | None]:
+        scratch = str(place.partial)
+        readers = [
+            SourceReader(inputs, partition, scratch, states[number], decided[number])
+            for number, partition in enumerate(growing.partitions)
+        ]
+        return iter(LiveMerge(inputs, readers, inputs.config.batch_rows, patience, keepers))
+
+    return LiveBlocks(read, resumed.block, resumed.states, stopping)
+
+
+def _stalled(source: SourceReader, end: int | None) -> None:
+    """Tell of a source that delivers nothing though it has records, and open it again."""
+    name = source.partition.name
+    if end is None:
+        _LOG.warning("%s: no records, and brokers do not answer", name)
+        return
+    _LOG.warning(
+        "%s: no records come from %d on, although the log ends at %d (a transaction may be open); "
+        "connecting again",
+        name, source.read_until, end,
+    )  # fmt: skip
+    source.pause()
+
+
+@contextlib.contextmanager
+def _closing(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):  # report the first failure
+            run.close()
+        raise
+    run.close()
+
+
+@contextlib.contextmanager
+def _origin(place: LivePlace) -> Iterator[None]:
+    """Raise the error that a user should read."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:
+        raise_origin(error, place.out)

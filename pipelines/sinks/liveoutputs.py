@@ -1,0 +1,45 @@
+"""The outputs of a run that does not end, each a folder of Parquet files by epoch and hour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from headrace.joiner.plan.plans import JoinPlan
+from headrace.pipelines.run.place import LETTERS
+from headrace.pipelines.sinks.completion import Completion
+from headrace.pipelines.sinks.epochs import EpochFolder
+from headrace.pipelines.sinks.hours import HourFolder
+from headrace.pipelines.sinks.lettersort import DEAD_LETTERS
+from headrace.pipelines.sinks.liveletters import LetterFolder
+from headrace.pipelines.sinks.outputs import plain_columns, schemas_of
+from headrace.pipelines.sinks.sink import LiveSink
+from headrace.schemas.records.events import DEAD_LETTER_SCHEMA
+
+
+def open_live_outputs(out: Path, join: JoinPlan, types: pa.Schema) -> dict[str, LiveSink]:
+    """Open the folders that a run writes, by name.
+
+    Parameters
+    ----------
+    out
+        The folder of the run; it must exist.
+    join
+        The join, which decides what outputs there are.
+    types
+        Type of each impression column.
+
+    Raises
+    ------
+    FolderError, OutputError
+        If one of them cannot be written to, or has files of another run.
+    """
+    completion, plain = Completion(out), plain_columns(join)
+    sinks: dict[str, LiveSink] = {
+        name: EpochFolder(HourFolder(out / name, schema, plain), join.epoch, completion, name)
+        for name, schema in schemas_of(join, types).items()
+    }
+    files = HourFolder(out / DEAD_LETTERS, DEAD_LETTER_SCHEMA, ("record",))
+    sinks[LETTERS] = LetterFolder(files, completion, DEAD_LETTERS)
+    return sinks
