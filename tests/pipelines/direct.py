@@ -30,7 +30,7 @@ class Claims:
     """What ``ReadLogs`` asks of a restriction: blocks from a number on, a bundle at a time."""
 
     def __init__(self, start: int) -> None:
-        self.start = start
+        self.start = self.next = start
         self.deferred = False
 
     def current_restriction(self) -> Claims:

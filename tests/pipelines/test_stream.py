@@ -1,0 +1,165 @@
+"""A run that does not end gives the rows and models of a replay, through any crashes and stops."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from random import Random
+
+import pytest
+
+import headrace
+from headrace.learners.registry import parameter_models
+from headrace.pipelines.beam import reading
+from headrace.pipelines.jobs import livecheckpoints, raises
+from headrace.pipelines.jobs import replay as replay_job
+from headrace.pipelines.jobs import stream as job
+from headrace.pipelines.jobs.checkpoint import Checkpointer
+from headrace.pipelines.jobs.livecheckpoints import LiveCheckpoints, Models
+from headrace.pipelines.jobs.raises import RaiseJournal
+from headrace.pipelines.sinks.epochs import EpochFolder
+from headrace.pipelines.sinks.liveletters import LetterFolder
+from headrace.pipelines.sources.blocks import LiveBlocks
+from headrace.schemas.config.loading import load_config
+from tests.pipelines.direct import run_directly
+from tests.pipelines.growing import Pause, run_stream
+from tests.pipelines.random_logs import random_log
+
+STEPS = [
+    (LiveBlocks, "at"),
+    (LiveCheckpoints, "offer"),
+    (LiveCheckpoints, "finish"),
+    (Checkpointer, "take"),
+    (Checkpointer, "_write_join"),
+    (Checkpointer, "_write_sinks"),
+    (Models, "write"),
+    (RaiseJournal, "note"),
+    (RaiseJournal, "begin"),
+    *((sink, name) for sink in (EpochFolder, LetterFolder)
+      for name in ("append", "complete_until", "commit", "confirm", "resume", "close")),
+]  # fmt: skip
+"""Before and after calls of these a run may die."""
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: no code handles it."""
+
+
+def dying(monkeypatch, random, deaths):
+    """Let the run die at some of its steps, while deaths are left."""
+
+    def patch(owner, name):
+        whole = getattr(owner, name)
+
+        def called(self, *arguments):
+            if deaths and random.random() < deaths[-1]:
+                deaths.pop()
+                raise Killed
+            result = whole(self, *arguments)
+            if deaths and random.random() < deaths[-1]:
+                deaths.pop()
+                raise Killed
+            return result
+
+        monkeypatch.setattr(owner, name, called)
+
+    for owner, name in STEPS:
+        patch(owner, name)
+
+
+def outputs(result):
+    """Return the rows of all outputs in order, dead letters sorted, and the models' checksums."""
+    found = {"samples": rows(result.samples)}
+    if result.corrections is not None:
+        found["corrections"] = rows(result.corrections)
+    found |= {f"joined/{name}": rows(of) for name, of in result.joined.items()}
+    letters = rows(result.dead_letters).to_pylist()
+    found["dead"] = sorted(letters, key=lambda row: (row["source"], row["offset"], row["reason"]))
+    models = sorted((result.out / "model").glob("*")) if (result.out / "model").exists() else []
+    for learner in models:
+        newest = max(learner.glob("snapshot-*"))
+        found[f"model/{learner.name}"] = headrace.load_model(newest).manifest["sha256"]
+    return found
+
+
+def rows(dataset):
+    return dataset.to_table(use_threads=False).combine_chunks()
+
+
+def written(folder, random, **live):
+    """Write a random log that can grow; return its configuration."""
+    log = random_log(random)
+    for table in log.options.values():
+        if table.get("order") == "sort":
+            table["order"] = "sorted"
+    log.options["replay"] = {"batch_rows": random.choice((5, 20))}
+    log.options["live"] = {"checkpoint": "0s", "snapshot": "0s", **live}
+    log.options["join"]["shards"] = random.choice((1, 2, 8))
+    return load_config(log.write(folder / "log"), parameter_models())
+
+
+@pytest.fixture
+def directly(monkeypatch):
+    """Run without Beam, in small bundles."""
+    for module in (job, replay_job):
+        monkeypatch.setattr(module, "run_graph", run_directly)
+    monkeypatch.setattr(reading, "_BUNDLE_BLOCKS", 2)
+    monkeypatch.setattr(livecheckpoints, "_VERIFIED_EVERY_S", 0.0)
+
+
+def until_it_ends(config, out, random, pauses=()):
+    """Run again and again until all logs have ended; return how often it died."""
+    died = 0
+    while True:
+        try:
+            stood = run_stream(config, out, threading.Event(), random, pauses)
+        except Killed:
+            died += 1
+            continue
+        assert stood.ended
+        return died
+
+
+@pytest.mark.parametrize("seed", range(25), ids=lambda seed: f"random log {seed}")
+@pytest.mark.usefixtures("directly")
+def test_a_run_that_dies_again_and_again_gives_what_a_replay_gives(seed, tmp_path, monkeypatch):
+    random = Random(seed)
+    config = written(tmp_path, random)
+    expected = outputs(headrace.replay(config, tmp_path / "replay"))
+    dying(monkeypatch, random, [0.002, 0.01, 0.05, 0.02])
+    for _ in range(2):  # the second time it has nothing to do
+        until_it_ends(config, tmp_path / "live", random)
+        found = outputs(headrace.load_live(tmp_path / "live"))
+        assert [name for name in expected if found[name] != expected[name]] == []
+    shutil.rmtree(tmp_path)
+
+
+@pytest.mark.usefixtures("directly")
+def test_decisions_about_idle_sources_are_repeated(tmp_path, monkeypatch):
+    """What comes out depends on the log and the journal, not on when the run died."""
+    noted = sum(check_decisions(seed, tmp_path / str(seed), monkeypatch) for seed in range(8))
+    assert noted > 3
+
+
+def check_decisions(seed, folder, monkeypatch):
+    """Compare a run that dies with one that finds its journal; return how many decisions."""
+    random = Random(seed)
+    config = written(folder, random, idle_after="30ms")
+    streams = 1 + len(config.actions)
+    pauses = [Pause(random.randrange(streams), random.randint(0, 30), 0.15) for _ in range(3)]
+    with monkeypatch.context() as patching:
+        patching.setattr(raises, "_KEPT", 1_000_000)
+        dying(patching, random, [0.002, 0.01, 0.05, 0.02])
+        until_it_ends(config, folder / "live", random, pauses)
+    journal = folder / "live" / ".headrace" / "live"
+    again = folder / "again" / ".headrace" / "live"
+    again.mkdir(parents=True)
+    lines = []
+    for path in [journal / "begun.json", *journal.glob("raised-*")]:
+        shutil.copy(path, again)
+        lines += path.read_text().splitlines() if path.suffix == ".jsonl" else []
+    patient = config.live.model_copy(update={"idle_after": 10**9})
+    until_it_ends(config.model_copy(update={"live": patient}), folder / "again", random)
+    found, expected = (outputs(headrace.load_live(folder / name)) for name in ("again", "live"))
+    assert [name for name in expected if found[name] != expected[name]] == []
+    return len(lines)
