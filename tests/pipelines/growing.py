@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from random import Random
 
 from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.jobs import stream as job
@@ -31,10 +30,7 @@ class GrowingFile:
 
     def held_back(self, position):
         """Return whether the records from here on come only later."""
-        for pause in self.pauses:
-            if pause.number == self.number and pause.holds(position):
-                return True
-        return False
+        return any(pause.number == self.number and pause.holds(position) for pause in self.pauses)
 
 
 class Pause:
