@@ -224,6 +224,8 @@ class ShardJoin:
         journal.expire(clock)
         self.actions.compact(clock)
         self.retained.expire(clock)
+        if not journal.durable:
+            self.queue.compact(clock, self.meeting.arrivals.moved)
 
     # --- settling -------------------------------------------------------------------------
 

@@ -10,8 +10,10 @@ from headrace.joiner.journal.cells import Cells, Outlet
 from headrace.joiner.journal.rings import Rings
 from headrace.joiner.journal.shardjournal import LAYOUT_VERSION, ShardJournal
 from headrace.joiner.plan.plans import JoinPlan
+from headrace.joiner.state.columns import together
 from headrace.joiner.tally import Tally
 from headrace.schemas.errors import StateVersionError
+from headrace.schemas.records.events import TIME
 
 
 def describe_join(join: ShardJoin) -> dict[str, Any]:
@@ -76,14 +78,14 @@ def export_join(
     for segment, batch in join.queue.export(ShardJournal(join.rings, cells)):
         journal.waiting(segment, batch)
     journal.kept(join.remembered.export(clock - join.plan.remembered_for))
-    for batch in join.retained.export():
+    for batch in together(join.retained.export(), TIME):
         journal.retained(batch)
     rows, marked = join.actions.export(clock)
     for stream, source, batch in rows:
         journal.acted(stream, source, batch)
     join.actions.write_marks(marked, journal)
     held, positives = join.held.export(clock)
-    for batch in held:
+    for batch in together(held, "event_time"):
         journal.held(batch)
     journal.released(positives)
     if join.plan.meets:

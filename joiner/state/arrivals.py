@@ -141,6 +141,17 @@ class Arrivals:
     def _shadow(self, name: Name, size: int, rows: Int64s) -> None:
         self.shadowed.setdefault(name, np.zeros(size, np.bool_))[rows] = True
 
+    def moved(self, segments: list[Segment], merged: Segment, order: Int64s | None) -> None:
+        """Note that segments were made one, see `headrace.joiner.state.hashqueue.Moved`."""
+        masks = [self.shadowed.pop(segment.name, None) for segment in segments]
+        if all(mask is None for mask in masks):
+            return
+        whole = np.concatenate([
+            np.zeros(segment.rows, np.bool_) if mask is None else mask
+            for segment, mask in zip(segments, masks, strict=True)
+        ])  # fmt: skip
+        self.shadowed[merged.name] = whole if order is None else whole[order]
+
     def take_shadowed(self, slices: list[SettlingSlice]) -> Bools:
         """Return which rows of slices that settle are duplicates already, shape (n,).
 

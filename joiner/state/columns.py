@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,3 +17,25 @@ def as_one(pieces: list[Any]) -> Any:
 def column(parts: list[pa.RecordBatch], name: str) -> Any:
     """Return a column of several parts as one array, shape (n,)."""
     return as_one([part.column(name).to_numpy() for part in parts])
+
+
+_MOST_ROWS = 8_192
+
+
+def together(batches: Iterable[pa.RecordBatch], time: str) -> Iterator[pa.RecordBatch]:
+    """Put neighbouring small batches together where that keeps the order of a column of times."""
+    parts: list[pa.RecordBatch] = []
+    for batch in batches:
+        if parts and (
+            sum(part.num_rows for part in parts) + batch.num_rows > _MOST_ROWS
+            or _at(batch, time, 0) < _at(parts[-1], time, -1)
+        ):
+            yield pa.concat_batches(parts)
+            parts = []
+        parts.append(batch)
+    if parts:
+        yield pa.concat_batches(parts)
+
+
+def _at(batch: pa.RecordBatch, time: str, row: int) -> int:
+    return int(batch.column(time).cast(pa.int64())[row].as_py())

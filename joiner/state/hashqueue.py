@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,15 @@ from headrace.joiner.journal.segments import Name, Segment
 from headrace.joiner.journal.shardjournal import ShardJournal
 from headrace.schemas.records.events import OFFSET, TIME
 from headrace.schemas.records.hashing import Int64s
+
+_FEW = 8
+_SMALL_ROWS = 4_096
+"""So many segments of fewer rows are made one: a live source has a segment for each tenth of a
+second, and each costs more than its rows."""
+
+Moved = Callable[[list[Segment], Segment, "Int64s | None"], None]
+"""Told of segments that were made one: with them, that one, and where in all their rows together
+each of its rows was; None for the same order."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +81,11 @@ class HashQueue:
         self.recent: OrderedDict[Name, pa.RecordBatch] = OrderedDict()
         self.recent_cached = 0
         self.waiting: dict[Name, Segment] = {}
-        # (time of the first waiting row, source, begin) orders the segments.
+        # (time of the first waiting row, source, begin) orders the segments. There may be
+        # entries of segments that have been merged; those of living ones have their time.
         self.heap: list[tuple[int, int, int]] = []
+        self.small: defaultdict[tuple[int, int], list[Segment]] = defaultdict(list)
+        """Cached segments that may be merged, by source and size; some may have settled."""
 
     def push(self, segment: Segment, batch: pa.RecordBatch) -> bool:
         """Add impressions.
@@ -87,9 +99,49 @@ class HashQueue:
         if self.cached_bytes + segment.nbytes > self.cache_bytes:
             self._remember_recent(segment, batch)
             return False
+        self._cache(segment, batch)
+        return True
+
+    def _cache(self, segment: Segment, batch: pa.RecordBatch) -> None:
         self.payloads[segment.name] = batch
         self.cached_bytes += segment.nbytes
-        return True
+        if segment.rows < _SMALL_ROWS:
+            self.small[segment.source, segment.rows.bit_length() // 3].append(segment)
+
+    def compact(self, clock: int, moved: Moved) -> None:
+        """Merge small cached segments, of which nothing is unknown at `clock`.
+
+        The journal is not told: use it only where that need not have their rows.
+        """
+        full = [key for key, segments in self.small.items() if len(segments) >= _FEW]
+        for key in full:
+            segments = [s for s in self.small[key] if self.waiting.get(s.name) is s]
+            known = [segment for segment in segments if segment.last_known < clock]
+            if len(known) < _FEW:
+                self.small[key] = segments
+                continue
+            self.small[key] = [segment for segment in segments if segment.last_known >= clock]
+            self._merge(known, moved)
+
+    def _merge(self, segments: list[Segment], moved: Moved) -> None:
+        whole = pa.concat_batches([self.payloads[segment.name] for segment in segments])
+        time = whole.column(TIME).to_numpy()
+        order: Int64s | None = None
+        if (time[1:] < time[:-1]).any():
+            order = np.lexsort((whole.column(OFFSET).to_numpy(), time))
+            whole = whole.take(pa.array(order))
+        last = max(segments, key=lambda segment: segment.last_time)
+        merged = Segment(
+            last.source, min(segment.begin for segment in segments),
+            min(segment.first_time for segment in segments), last.last_time,
+            max(segment.last_known for segment in segments), last.cell,
+            whole.num_rows, whole.nbytes,
+        )  # fmt: skip
+        for segment in segments:
+            self._forget(segment)
+        self._expect(merged)
+        self._cache(merged, whole)
+        moved(segments, merged, order)
 
     def _expect(self, segment: Segment) -> None:
         heapq.heappush(self.heap, (segment.first_time, *segment.name))
@@ -134,8 +186,10 @@ class HashQueue:
         """Take out all rows with event time up to and including `bound`."""
         slices = []
         while self.heap and self.heap[0][0] <= bound:
-            _, source, begin = heapq.heappop(self.heap)
-            segment = self.waiting[source, begin]
+            first_time, *name = heapq.heappop(self.heap)
+            segment = self.waiting.get((name[0], name[1]))
+            if segment is None or segment.first_time != first_time:
+                continue
             batch = self.payload(segment, journal)
             time = batch.column(TIME).to_numpy()
             first = int(np.searchsorted(time, segment.first_time))

@@ -22,6 +22,9 @@ from headrace.pipelines.sources.sourcereader import Raise, SourceReader
 from headrace.schemas.records.events import NEVER
 
 _PAUSE_S = 0.01
+_GATHERED_S = 0.1
+"""How long records of a source gather before it is read again: a block costs the same for a few
+as for thousands."""
 _JUDGED_EVERY_S = 0.05
 
 
@@ -100,6 +103,8 @@ class LiveMerge:
         self.quiet: dict[int, float] = {}
         """Since when sources have had no record, by number."""
         self.alarmed: dict[int, float] = {}
+        self.rested: dict[int, float] = {}
+        """When sources that had only a few records may be read again, by number."""
         self.idle: set[int] = set()
         self.origin = NEVER
         self.judged = clock()
@@ -130,8 +135,13 @@ class LiveMerge:
         for source in sorted(self.sources, key=lambda source: (source.reached, source.number)):
             if source.reached > most:
                 break
+            now = self.clock()
+            if now < self.rested.get(source.number, 0):
+                continue
             before = source.progress
             block = source.next(self.rows)
+            if block.end - block.begin < self.rows:
+                self.rested[source.number] = now + _GATHERED_S
             if block.end > block.begin:
                 self.quiet.pop(source.number, None)
                 self.idle.discard(source.number)
@@ -140,7 +150,7 @@ class LiveMerge:
                 return block
             if block.state.progress > before or source.exhausted:
                 return block
-            self.quiet.setdefault(source.number, self.clock())
+            self.quiet.setdefault(source.number, now)
         return None
 
     def _most(self) -> int:

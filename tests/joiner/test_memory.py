@@ -44,6 +44,29 @@ def test_a_waiting_impression_takes_no_memory_besides_the_cache():
     assert (queue.cached_bytes, queue.payloads) == (0, {})
 
 
+def test_many_small_segments_become_few():
+    """As of a live source; their rows stay, in order, and settle when they are due."""
+    queue = HashQueue(cache_bytes=1 << 30)
+    journal = ShardJournal(Rings(make_plan()), MemoryCells())
+    moves = []
+    most = 0
+    for begin in range(0, 20_000, 10):
+        batch = rows(begin, begin + 10)
+        assert queue.push(Segment.of(0, begin, batch, 0), batch)
+        queue.compact(begin, lambda segments, merged, order: moves.append(merged.rows))
+        most = max(most, len(queue.waiting))
+    assert max(moves) > 4_096
+    assert most < 60
+    assert queue.cached_bytes == sum(segment.nbytes for segment in queue.waiting.values())
+    settled = [
+        part.batch.column(OFFSET).to_numpy()
+        for bound in (7, 5_000, 5_000, 19_998, 20_000)
+        for part in queue.pop_until(bound, journal)
+    ]
+    assert np.concatenate(settled).tolist() == list(range(20_000))
+    assert (queue.cached_bytes, queue.payloads, queue.waiting) == (0, {}, {})
+
+
 @pytest.mark.parametrize(
     ("cache_bytes", "places"),
     [(1 << 20, {"memory"}), (4_000, {"memory", "journal"}), (0, {"journal"})],

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from headrace.joiner.state import hashqueue
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.beam import reading
 from headrace.pipelines.sources.blocks import LogBlocks
@@ -40,6 +41,12 @@ def check_cuts(seed, folder):
         for name, learner in whole["summary.json"]["learners"].items():
             assert split["summary.json"]["learners"][name]["model"] == learner["model"]
     shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def _merging(monkeypatch):
+    """Merge even two small segments: logs are small here."""
+    monkeypatch.setattr(hashqueue, "_FEW", 2)
 
 
 class Killed(BaseException):

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 import headrace
+from headrace.joiner.state import hashqueue
 from headrace.learners.registry import parameter_models
 from headrace.pipelines.beam import reading
 from headrace.pipelines.jobs import livecheckpoints, raises
@@ -104,6 +105,7 @@ def directly(monkeypatch):
     for module in (job, replay_job):
         monkeypatch.setattr(module, "run_graph", run_directly)
     monkeypatch.setattr(reading, "_BUNDLE_BLOCKS", 2)
+    monkeypatch.setattr(hashqueue, "_FEW", 2)
     monkeypatch.setattr(livecheckpoints, "_VERIFIED_EVERY_S", 0.0)
 
 
@@ -120,7 +122,7 @@ def until_it_ends(config, out, random, pauses=()):
         return died
 
 
-@pytest.mark.parametrize("seed", range(25), ids=lambda seed: f"random log {seed}")
+@pytest.mark.parametrize("seed", range(15), ids=lambda seed: f"random log {seed}")
 @pytest.mark.usefixtures("directly")
 def test_a_run_that_dies_again_and_again_gives_what_a_replay_gives(seed, tmp_path, monkeypatch):
     random = Random(seed)
@@ -137,8 +139,8 @@ def test_a_run_that_dies_again_and_again_gives_what_a_replay_gives(seed, tmp_pat
 @pytest.mark.usefixtures("directly")
 def test_decisions_about_idle_sources_are_repeated(tmp_path, monkeypatch):
     """What comes out depends on the log and the journal, not on when the run died."""
-    noted = sum(check_decisions(seed, tmp_path / str(seed), monkeypatch) for seed in range(8))
-    assert noted > 3
+    noted = sum(check_decisions(seed, tmp_path / str(seed), monkeypatch) for seed in range(5))
+    assert noted > 1
 
 
 def check_decisions(seed, folder, monkeypatch):
