@@ -144,7 +144,7 @@ def _positive(name: str, number: int) -> int:
 
 def _checked_start(start: int) -> int:
     if not 0 <= start < _LAST_START:
-        raise ArgumentError("start", start, "must lie in 1970 to 2099", "leave it out for now")
+        raise ArgumentError("start", start, "must lie in 1970 to 2098", "leave it out for now")
     return start
 
 
@@ -152,7 +152,9 @@ def _checked_faults(faults: Iterable[str], partitions: int) -> frozenset[str]:
     chosen = frozenset(faults)
     for name in sorted(chosen):
         if name not in FAULTS:
-            raise ArgumentError("faults", name, "is no fault", f"there are {', '.join(FAULTS)}")
+            raise ArgumentError(
+                "faults", name, "has no such fault", f"there are {', '.join(FAULTS)}"
+            )
         if name in _OF_ONE_PARTITION and partitions < 2:
             fact = f"must be 2 or more for the fault {name}"
             raise ArgumentError("partitions", partitions, fact, "it is of one partition alone")
