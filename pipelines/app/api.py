@@ -408,13 +408,15 @@ def generate(
     Raises
     ------
     ArgumentError
-        If `impressions` or `rate` is less than 1, or `window` less than a second.
+        If `impressions` or `rate` is less than 1, `seed` less than 0, or `window` less than a
+        second.
     FolderError
         If the folder holds anything but an earlier log.
     """
     for name, number in (("impressions", impressions), ("rate", rate)):
         if number < 1:
             raise ArgumentError(name, number, "must be 1 or more", "2,000 are enough for a look")
+    check_seed(seed)
     folder = place_of(out)
     check_log_folder(folder)
     traffic = Traffic(
@@ -435,6 +437,12 @@ def window_of(window: str | int) -> int:
     if found < SECOND:
         raise ArgumentError("window", window, "must be a second or more", 'write such as "2m"')
     return found
+
+
+def check_seed(seed: int) -> None:
+    """Raise `ArgumentError` if a seed is not possible."""
+    if seed < 0:
+        raise ArgumentError("seed", seed, "must be 0 or more", "1 is usual")
 
 
 def check_log_folder(folder: Path | Address) -> None:

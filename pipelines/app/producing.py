@@ -12,11 +12,12 @@ from threading import Event
 
 from pydantic import ValidationError
 
-from headrace.pipelines.app.api import check_log_folder, window_of
+from headrace.pipelines.app.api import check_log_folder, check_seed, window_of
 from headrace.pipelines.jobs.generate import WINDOW, configuration
 from headrace.pipelines.jobs.livetraffic import FAULTS, STREAMS, LiveTraffic, Sent, live_messages
 from headrace.pipelines.jobs.pacing import send_paced
 from headrace.pipelines.run.disk import writing
+from headrace.pipelines.run.remote import Address, place_of
 from headrace.schemas.config.durations import DAY
 from headrace.schemas.config.kafka import KafkaConfig
 from headrace.schemas.errors import ArgumentError, HeadraceError
@@ -110,6 +111,7 @@ def generate_to_kafka(
         If no broker can be reached, a topic has another number of partitions, or a message
         is refused.
     """
+    check_seed(seed)
     live = LiveTraffic(
         rate=_positive("rate", rate),
         impressions=None if impressions is None else _positive("impressions", impressions),
@@ -130,10 +132,16 @@ def generate_to_kafka(
         fact = "must be hosts with ports"
         raise ArgumentError("servers", servers, fact, "write such as localhost:9092") from None
     topics = [f"{prefix}{stream}" for stream in STREAMS]
-    folder = None if out is None else Path(out)
-    if folder is not None:
-        check_log_folder(folder)
+    folder = None if out is None else _checked_folder(out)
     return _produce(live, kafka, topics, speed, folder, Event() if stop is None else stop)
+
+
+def _checked_folder(out: str | Path) -> Path:
+    folder = place_of(out)
+    if isinstance(folder, Address):
+        raise ArgumentError("out", str(folder), "must be a folder of this machine", "use another")
+    check_log_folder(folder)
+    return folder
 
 
 def _positive(name: str, number: int) -> int:

@@ -118,5 +118,5 @@ class TopicOutlet:
     def _delivered(self, error: Code | None, message: Any) -> None:
         if error is not None and self.failure is None:
             name = ", ".join(self.topics) if message is None else message.topic()
-            hint = "check the topic's limits, and that the user may write to it"
+            hint = "check the brokers, the topic's limits, and that the user may write"
             self.failure = KafkaError(f"{name}: a message was refused ({error.str()}); {hint}")

@@ -12,8 +12,11 @@ from threading import Event
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import headrace
+from headrace.pipelines.app.cli import main
 from headrace.pipelines.jobs import livetraffic
 from headrace.pipelines.jobs.livetraffic import FAULTS, LiveTraffic, live_messages
 from headrace.pipelines.jobs.pacing import send_paced
@@ -259,6 +262,25 @@ def test_the_log_loss_is_that_of_impressions_sent_once():
         losses.append(sent.as_json()["log_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
     assert 0.1 < losses[0] < 0.3
+
+
+def test_a_log_in_files_may_have_another_window(tmp_path):
+    """Its clicks come within it, and its configuration says so."""
+    headrace.generate(tmp_path, impressions=5_000, window="1m", clean=True)
+    shown, clicks = (pq.read_table(tmp_path / f"{name}.parquet", columns=["request_id", "time"])
+                     for name in ("impressions", "clicks"))  # fmt: skip
+    times = dict(zip(*(column.to_pylist() for column in shown.columns), strict=True))
+    delays = [row["time"] - times[row["request_id"]] for row in clicks.to_pylist()]
+    assert 10 * SECOND < max(delays) < MINUTE
+    assert np.median(delays) < 2 * SECOND
+    assert headrace.load_config(tmp_path / "headrace.toml").actions["click"].window == MINUTE
+
+
+def test_a_seed_below_zero_is_refused(tmp_path, capsys):
+    """In one line, for files too."""
+    assert main(["generate", "--out", str(tmp_path), "--seed", "-1"]) == 2
+    said = "headrace generate: seed must be 0 or more (got -1); 1 is usual\n"
+    assert capsys.readouterr().err == said
 
 
 def test_the_page_has_every_fault_and_what_it_does():

@@ -207,8 +207,8 @@ def test_a_refused_message_ends_the_run_in_one_line(broker, capsys):
     command = ["generate", "--to-kafka", broker.servers, "--prefix", "small-", "--speed", "max"]
     assert main([*command, "--partitions", "1", "--impressions", "500"]) == 1
     assert re.fullmatch(
-        r"headrace: small-impressions: a message was refused \(.+\); check the topic's limits, and "
-        r"that the user may write to it", one_line(capsys),
+        r"headrace: small-impressions: a message was refused \(.+\); check the brokers, the topic's "
+        r"limits, and that the user may write", one_line(capsys),
     )  # fmt: skip
 
 
@@ -222,6 +222,9 @@ def test_a_broker_that_is_not_there_is_named_in_one_line(capsys):
     [
         ({"servers": "nowhere"}, "servers must be hosts with ports (got 'nowhere'); write such as "
          "localhost:9092"),
+        ({"seed": -1}, "seed must be 0 or more (got -1); 1 is usual"),
+        ({"out": "s3://bucket/log?region=eu-west-1"}, "out must be a folder of this machine (got "
+         "'s3://bucket/log'); use another"),
         ({"rate": 0}, "rate must be 1 or more (got 0); 100 is usual"),
         ({"impressions": 0}, "impressions must be 1 or more (got 0); 100 is usual"),
         ({"speed": 0}, "speed must be greater than 0 (got 0); infinity does not wait"),
