@@ -207,8 +207,8 @@ def test_a_refused_message_ends_the_run_in_one_line(broker, capsys):
     command = ["generate", "--to-kafka", broker.servers, "--prefix", "small-", "--speed", "max"]
     assert main([*command, "--partitions", "1", "--impressions", "500"]) == 1
     assert re.fullmatch(
-        r"headrace: small-impressions: a message was refused \(.+\); check the brokers, the topic's "
-        r"limits, and that the user may write", one_line(capsys),
+        r"headrace: small-impressions: a message was refused \(.+\); check the brokers, the "
+        r"topic's limits, and that the user may write", one_line(capsys),
     )  # fmt: skip
 
 
