@@ -40,6 +40,7 @@ setup(
         "kafka": KAFKA,
         "test": [
             *KAFKA,
+            "check-jsonschema>=0.30",
             "cramjam>=2.8",
             "hypothesis>=6.100",
             "lz4>=4.3",
@@ -49,6 +50,7 @@ setup(
             "polars>=1",
             "pytest>=8",
             "python-snappy>=0.7",
+            "PyYAML>=6",
             "scikit-learn>=1.5",
             "vowpalwabbit>=9.11,<9.12",
             "zstandard>=0.22",

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from headrace.pipelines.app.live import LiveResult as LiveResult
     from headrace.pipelines.app.live import load_live as load_live
     from headrace.pipelines.app.live import stream as stream
+    from headrace.pipelines.app.producing import Produced as Produced
+    from headrace.pipelines.app.producing import generate_to_kafka as generate_to_kafka
     from headrace.pipelines.jobs.prediction import Model as Model
     from headrace.pipelines.jobs.prediction import load_model as load_model
     from headrace.pipelines.jobs.validation import Validation as Validation
@@ -47,10 +49,12 @@ _WHERE = {
     "LiveResult": "pipelines.app.live",
     "Measured": "pipelines.jobs.windows",
     "Model": "pipelines.jobs.prediction",
+    "Produced": "pipelines.app.producing",
     "ReplayResult": "pipelines.app.api",
     "Summary": "schemas.summary",
     "Validation": "pipelines.jobs.validation",
     "generate": "pipelines.app.api",
+    "generate_to_kafka": "pipelines.app.producing",
     "load_config": "pipelines.app.api",
     "load_live": "pipelines.app.live",
     "load_model": "pipelines.jobs.prediction",
@@ -74,10 +78,12 @@ __all__ = [
     "LiveResult",
     "Measured",
     "Model",
+    "Produced",
     "ReplayResult",
     "Summary",
     "Validation",
     "generate",
+    "generate_to_kafka",
     "load_config",
     "load_live",
     "load_model",

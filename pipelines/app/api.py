@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from headrace.learners.registry import ALGORITHMS, Algorithms, parameter_models
 from headrace.pipelines.app.resolving import resolve
-from headrace.pipelines.jobs.generate import Generated, Traffic, write_traffic
+from headrace.pipelines.jobs.generate import WINDOW, Generated, Traffic, write_traffic
 from headrace.pipelines.jobs.identity import digest_of, identity_of
 from headrace.pipelines.jobs.validation import Validation
 from headrace.pipelines.jobs.validation import validate as validate_inputs
@@ -35,7 +35,7 @@ from headrace.pipelines.run.upload import check_target, upload, waiting
 from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import preview
-from headrace.schemas.config.durations import parse_duration
+from headrace.schemas.config.durations import SECOND, parse_duration
 from headrace.schemas.config.loading import load_config as read_config
 from headrace.schemas.config.loading import parse_config
 from headrace.schemas.config.models import Config
@@ -388,6 +388,7 @@ def generate(
     seed: int = 1,
     form: Literal["parquet", "text"] = "parquet",
     clean: bool = False,
+    window: str | int = WINDOW,
 ) -> Generated:
     """Generate a traffic log with known click probabilities, and ``headrace.toml`` to replay it.
 
@@ -400,28 +401,57 @@ def generate(
         See `headrace.pipelines.jobs.generate.Traffic`.
     form
         ``text`` for CSV and JSON lines, with broken lines unless `clean`.
+    window
+        Clicks come within so much after their impression: a duration such as ``"2m"``, or
+        microseconds. Delays are in proportion to it.
 
     Raises
     ------
     ArgumentError
-        If `impressions` or `rate` is less than 1.
+        If `impressions` or `rate` is less than 1, `seed` less than 0, or `window` less than a
+        second.
     FolderError
         If the folder holds anything but an earlier log.
     """
     for name, number in (("impressions", impressions), ("rate", rate)):
         if number < 1:
             raise ArgumentError(name, number, "must be 1 or more", "2,000 are enough for a look")
+    check_seed(seed)
     folder = place_of(out)
+    check_log_folder(folder)
+    traffic = Traffic(
+        impressions=impressions, rate=rate, seed=seed, clean=clean, window=window_of(window)
+    )
+    with written_to(folder) as local, writing(local):
+        if isinstance(folder, Address):
+            return write_traffic(traffic, local, form, lambda name: (folder / name).reference)
+        return write_traffic(traffic, local, form)
+
+
+def window_of(window: str | int) -> int:
+    """Return the microseconds of a window of generated clicks; raise `ArgumentError`."""
+    try:
+        found = parse_duration(window) if isinstance(window, str) else window
+    except ValueError:
+        found = 0
+    if found < SECOND:
+        raise ArgumentError("window", window, "must be a second or more", 'write such as "2m"')
+    return found
+
+
+def check_seed(seed: int) -> None:
+    """Raise `ArgumentError` if a seed is not possible."""
+    if seed < 0:
+        raise ArgumentError("seed", seed, "must be 0 or more", "1 is usual")
+
+
+def check_log_folder(folder: Path | Address) -> None:
+    """Raise `FolderError` if a folder holds anything but a generated log."""
     check_folder(folder)
     names = list(folder.files()) if isinstance(folder, Address) else _names_in(folder)
     if names and "truth.json" not in names:
         fact = f"holds files, but no log of `headrace generate` ({', '.join(names[:3])})"
         raise FolderError(str(folder), fact, "choose another folder")
-    traffic = Traffic(impressions=impressions, rate=rate, seed=seed, clean=clean)
-    with written_to(folder) as local, writing(local):
-        if isinstance(folder, Address):
-            return write_traffic(traffic, local, form, lambda name: (folder / name).reference)
-        return write_traffic(traffic, local, form)
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -6,6 +6,7 @@ No large package is imported before a command needs it, so that help is instant.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -152,23 +153,49 @@ def _parser() -> argparse.ArgumentParser:
 
     generate = commands.add_parser(
         "generate",
-        help="generate a traffic log with known click probabilities",
+        help="generate a traffic log with known click probabilities, or live traffic",
         description="Generate impressions and clicks with known click probabilities, "
-        "and a configuration to replay them with.",
+        "and a configuration to replay them with: a log, or messages of Kafka at a live pace.",
     )
-    generate.add_argument("--out", required=True, metavar="DIR")
-    generate.add_argument("--impressions", type=_positive, default=200_000, metavar="N")
+    generate.add_argument("--out", metavar="DIR", help="needed unless --to-kafka is given")
+    generate.add_argument(
+        "--impressions", type=_positive, metavar="N", help="(200,000; of --to-kafka no end)"
+    )
     generate.add_argument(
         "--rate", type=_positive, default=100, metavar="N", help="impressions a second (100)"
     )
     generate.add_argument("--seed", type=int, default=1, metavar="N")
     generate.add_argument(
-        "--format", choices=("parquet", "text"), default="parquet",
-        help="text: impressions as .csv.gz and clicks as .jsonl.zst, with broken lines",
+        "--window", type=_duration, metavar="DURATION",
+        help="clicks come within so much after their impression (10m)",
     )  # fmt: skip
     generate.add_argument(
-        "--clean", action="store_true", help="no duplicates, late, orphaned or broken records"
+        "--format", choices=("parquet", "text"),
+        help="of a log (parquet); text: impressions as .csv.gz and clicks as .jsonl.zst, with "
+        "broken lines",
+    )  # fmt: skip
+    generate.add_argument(
+        "--clean", action="store_true",
+        help="of a log: no duplicates, late, orphaned or broken records",
+    )  # fmt: skip
+    kafka = generate.add_argument_group("live traffic")
+    kafka.add_argument(
+        "--to-kafka", metavar="SERVERS", help="produce to topics, which are created if missing"
     )
+    kafka.add_argument("--prefix", metavar="TEXT", help="before the topics impressions and clicks")
+    kafka.add_argument("--partitions", type=_positive, metavar="N", help="of each topic (4)")
+    kafka.add_argument(
+        "--speed", type=_speed, metavar="X",
+        help="how much faster event time goes than the clock (1); max does not wait",
+    )  # fmt: skip
+    kafka.add_argument(
+        "--start", type=_moment, metavar="TIME", help="the first event time, ISO 8601 (now)"
+    )
+    kafka.add_argument(
+        "--faults", nargs="+", metavar="KIND",
+        help="what goes wrong (nothing): disorder, duplicates, late, orphans, broken, "
+        "doubled-clicks, dead-clicks, skew, idle, burst",
+    )  # fmt: skip
     return parser
 
 
@@ -184,6 +211,22 @@ def _share(text: str) -> float:
     if not 0 < share <= 1:
         raise argparse.ArgumentTypeError(f"expected a share in (0, 1] (got {text})")
     return share
+
+
+def _speed(text: str) -> float:
+    if text == "max":
+        return math.inf
+    speed = float(text)
+    if not 0 < speed < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number greater than 0, or max (got {text})")
+    return speed
+
+
+def _moment(text: str) -> int:
+    from datetime import UTC, datetime
+
+    moment = datetime.fromisoformat(text)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
 def _duration(text: str) -> int:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from headrace.pipelines.run.disk import writing
 from headrace.pipelines.run.remote import place_of
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.schemas.config.durations import format_duration
+from headrace.schemas.errors import ArgumentError
 
 
 def _load(options: argparse.Namespace) -> Inputs:
@@ -134,16 +139,40 @@ def windows(options: argparse.Namespace) -> int:
 
 
 def generate(options: argparse.Namespace) -> int:
-    """Generate a traffic log, and print the command that replays it."""
+    """Generate a traffic log or live traffic, and print the command that replays it."""
+    wrong = _wrong_options(options)
+    if wrong is not None:
+        print(f"headrace generate: {wrong}", file=sys.stderr)
+        return 2
+    try:
+        return _generate_log(options) if options.to_kafka is None else _generate_live(options)
+    except ArgumentError as error:
+        print(f"headrace generate: {error}", file=sys.stderr)
+        return 2
+
+
+_OF_LOGS = ("clean", "format")
+_OF_TOPICS = ("faults", "partitions", "prefix", "speed", "start")
+
+
+def _wrong_options(options: argparse.Namespace) -> str | None:
+    """Return which option is missing, or does not fit the others."""
+    if options.to_kafka is None and options.out is None:
+        return "--out DIR is missing; or produce messages with --to-kafka SERVERS"
+    foreign = _OF_TOPICS if options.to_kafka is None else _OF_LOGS
+    for name in foreign:
+        if getattr(options, name) not in (None, False):
+            where = "without --to-kafka" if options.to_kafka is None else "with --to-kafka"
+            return f"--{name} has no effect {where}; leave it out"
+    return None
+
+
+def _generate_log(options: argparse.Namespace) -> int:
     out = place_of(options.out)
     written = api.generate(
-        out,
-        impressions=options.impressions,
-        rate=options.rate,
-        seed=options.seed,
-        form=options.format,
-        clean=options.clean,
-    )
+        out, rate=options.rate, seed=options.seed, clean=options.clean,
+        form=options.format or "parquet", **_given(options, "impressions", "window"),
+    )  # fmt: skip
     print(
         f"{written.impressions:,} impressions and {written.clicks:,} clicks over "
         f"{format_duration(written.duration // 1_000_000 * 1_000_000)} of event time"
@@ -154,3 +183,48 @@ def generate(options: argparse.Namespace) -> int:
     else:
         print(f"next: fetch {config}, then headrace replay headrace.toml --out out")
     return 0
+
+
+def _generate_live(options: argparse.Namespace) -> int:
+    from headrace.pipelines.app.producing import generate_to_kafka
+
+    stop = threading.Event()
+    with _stopping(stop):
+        produced = generate_to_kafka(
+            options.to_kafka, rate=options.rate, seed=options.seed, stop=stop,
+            **_given(
+                options, "impressions", "window", "faults", "partitions", "prefix", "speed",
+                "start", "out",
+            ),
+        )  # fmt: skip
+    before = "" if produced.complete else ", then it was stopped"
+    print(f"{produced.impressions:,} impressions and {produced.clicks:,} clicks sent{before}")
+    if options.out is not None:
+        config, result = Path(options.out) / "headrace.toml", Path(options.out) / "out"
+        print(f"next: headrace replay {config} --out {result}")
+    return 0
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return the options that were given; of the others the functions have defaults."""
+    found = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@contextmanager
+def _stopping(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` at the first Ctrl-C or SIGTERM; a second one has its usual effect."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def handle(number: int, frame: Any) -> None:
+        stop.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in signals:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in signals:
+            signal.signal(number, before[number])

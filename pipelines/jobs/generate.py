@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from headrace.schemas.config.durations import MINUTE, SECOND
+from headrace.schemas.config.durations import MINUTE, SECOND, format_duration
 
 START = 1_767_225_600 * SECOND
 """2026-01-01 00:00 UTC."""
@@ -52,6 +52,11 @@ class Traffic:
         Whether to leave out all faults.
     click_rate
         Approximate share of impressions that are clicked.
+    window
+        Within so much after its impression, less than this, a click comes, microseconds; half
+        of a smaller window has half of the delays.
+    start
+        The first event time, microseconds UTC.
     """
 
     impressions: int = 200_000
@@ -59,6 +64,8 @@ class Traffic:
     seed: int = 1
     clean: bool = False
     click_rate: float = 0.05
+    window: int = WINDOW
+    start: int = START
 
 
 @dataclass(frozen=True)
@@ -105,25 +112,25 @@ def write_traffic(
         "impressions.parquet", "clicks.parquet"
     )  # fmt: skip
     writer = _TextWriter(folder / names[0]) if text else _ParquetWriter(folder / names[0])
-    end = START + traffic.impressions * SECOND // traffic.rate
+    end = traffic.start + traffic.impressions * SECOND // traffic.rate
     clicks: list[pa.Table] = []
     rows = 0
     loss = 0.0
     delayed: pa.Table | None = None
     for begin in range(0, traffic.impressions, _CHUNK):
         count = min(_CHUNK, traffic.impressions - begin)
-        shown, p = _impressions(traffic, random, begin, count)
+        shown, p = impressions_of(traffic, random, begin, count)
         loss += float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
-        clicks.append(_clicks(shown, p, random))
+        clicks.append(clicks_of(traffic, shown, p, random))
         if not traffic.clean:
             last = begin + count >= traffic.impressions
-            shown, delayed = _disorder(shown, delayed, random, end, last)
+            shown, delayed = _disorder(traffic, shown, delayed, random, end, last)
         rows += shown.num_rows
         writer.write(shown)
     writer.close(broken=not traffic.clean)
     clicked = pa.concat_tables(clicks)
     if not traffic.clean:
-        clicked = _faulty(clicked, random, end)
+        clicked = _faulty(traffic, clicked, random, end)
     clicked = _by_arrival(clicked)
     if text:
         _write_jsonl(clicked, folder / names[1], broken=not traffic.clean)
@@ -136,15 +143,35 @@ def write_traffic(
         "log_loss": loss / traffic.impressions,
     }
     (folder / "truth.json").write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8")
-    (folder / "headrace.toml").write_text(_configuration(*map(named, names)), encoding="utf-8")
-    return Generated(rows, clicked.num_rows, end - START)
+    shown_in, clicked_in = (f'path = "{named(name)}"' for name in names)
+    end_of_log = 'end_of_log = "close"  # every click of these impressions is in the log'
+    config = configuration(shown_in, clicked_in, traffic.window, end_of_log)
+    (folder / "headrace.toml").write_text(config, encoding="utf-8")
+    return Generated(rows, clicked.num_rows, end - traffic.start)
 
 
-def _impressions(
-    traffic: Traffic, random: np.random.Generator, begin: int, count: int
+def impressions_of(
+    traffic: Traffic,
+    random: np.random.Generator,
+    begin: int,
+    count: int,
+    paced: Callable[[Floats], Floats] = lambda elapsed: elapsed,
 ) -> tuple[pa.Table, Floats]:
-    spacing = SECOND / traffic.rate
-    time = START + ((begin + np.arange(count) + random.random(count)) * spacing).astype(np.int64)
+    """Return impressions, ordered by time, and the probabilities that they are clicked.
+
+    Parameters
+    ----------
+    traffic
+        What to generate.
+    random
+        Where chance comes from.
+    begin, count
+        The number of the first impression, and how many.
+    paced
+        Turns even times since the start, microseconds, into other ones; keeps their order.
+    """
+    elapsed = (begin + np.arange(count) + random.random(count)) * (SECOND / traffic.rate)
+    time = traffic.start + paced(elapsed).astype(np.int64)
     device = random.choice(len(_DEVICES), count, p=[0.6, 0.25, 0.1, 0.05])
     system = random.choice(len(_SYSTEMS), count, p=[0.4, 0.25, 0.2, 0.1, 0.05])
     ad = np.minimum(random.zipf(1.3, count), 5_000)
@@ -167,7 +194,7 @@ def _impressions(
     p = 1.0 / (1.0 + np.exp(-margin))
     table = pa.table(
         {
-            "request_id": _hex_keys(random, count),
+            "request_id": hex_keys(random, count),
             "time": time,
             "device": pa.array(_DEVICES).take(pa.array(device)),
             "os": pa.array(_SYSTEMS).take(pa.array(system)),
@@ -182,7 +209,8 @@ def _impressions(
     return table, p
 
 
-def _hex_keys(random: np.random.Generator, count: int) -> pa.Array:
+def hex_keys(random: np.random.Generator, count: int) -> pa.Array:
+    """Return random keys of 32 hexadecimal digits."""
     text = _HEX[np.frombuffer(random.bytes(16 * count), np.uint8)].reshape(-1)
     offsets = np.arange(0, 32 * (count + 1), 32, dtype=np.int32)
     return pa.Array.from_buffers(
@@ -190,17 +218,20 @@ def _hex_keys(random: np.random.Generator, count: int) -> pa.Array:
     )
 
 
-def _clicks(shown: pa.Table, p: Floats, random: np.random.Generator) -> pa.Table:
+def clicks_of(
+    traffic: Traffic, shown: pa.Table, p: Floats, random: np.random.Generator
+) -> pa.Table:
+    """Return the clicks of impressions, in the order of these; each arrives at its time."""
     clicked = np.flatnonzero(random.random(p.size) < p)
     # Most clicks come within seconds, one in fifty minutes later.
     slow = random.random(clicked.size) < 0.02
-    delay = random.exponential(np.where(slow, 150.0, 15.0)) * SECOND
-    delay = np.minimum(delay.astype(np.int64), WINDOW - 1)
+    delay = random.exponential(np.where(slow, 150.0, 15.0)) * (traffic.window / WINDOW) * SECOND
+    delay = np.minimum(delay.astype(np.int64), traffic.window - 1)
     shown_at = shown.column("time").to_numpy()[clicked]
     return pa.table(
         {
             "request_id": shown.column("request_id").take(pa.array(clicked)),
-            "click_id": _hex_keys(random, clicked.size),
+            "click_id": hex_keys(random, clicked.size),
             "time": shown_at + delay,
             "arrives": shown_at + delay,
             "value": np.round(random.exponential(1.0, clicked.size), 3),
@@ -209,7 +240,11 @@ def _clicks(shown: pa.Table, p: Floats, random: np.random.Generator) -> pa.Table
 
 
 def _lateness(
-    chosen: npt.NDArray[np.bool_], time: Int64s, end: int, random: np.random.Generator
+    traffic: Traffic,
+    chosen: npt.NDArray[np.bool_],
+    time: Int64s,
+    end: int,
+    random: np.random.Generator,
 ) -> Int64s:
     """Return by how much the chosen events come late, 0 for the others.
 
@@ -217,12 +252,17 @@ def _lateness(
     are late whichever file they are in. None comes after the end of the log, where too
     few other events would show that it is late.
     """
-    by = WINDOW + random.integers(5 * MINUTE, 10 * MINUTE, time.size)
+    by = traffic.window + random.integers(5 * MINUTE, 10 * MINUTE, time.size)
     return np.where(chosen & (time + by < end), by, 0)
 
 
 def _disorder(
-    shown: pa.Table, delayed: pa.Table | None, random: np.random.Generator, end: int, last: bool
+    traffic: Traffic,
+    shown: pa.Table,
+    delayed: pa.Table | None,
+    random: np.random.Generator,
+    end: int,
+    last: bool,
 ) -> tuple[pa.Table, pa.Table | None]:
     """Add duplicates and disorder to impressions; return rows for this chunk and a later one."""
     count = shown.num_rows
@@ -230,7 +270,7 @@ def _disorder(
     arrives = time.copy()
     disordered = random.random(count) < 0.02
     arrives[disordered] += random.integers(0, 2 * SECOND, int(disordered.sum()))
-    arrives += _lateness(random.random(count) < 0.001, time, end, random)
+    arrives += _lateness(traffic, random.random(count) < 0.001, time, end, random)
     again = np.flatnonzero(random.random(count) < 0.002)
     order = np.concatenate([np.arange(count), again])
     when = np.concatenate([arrives, arrives[again] + random.integers(0, 5 * SECOND, again.size)])
@@ -246,23 +286,23 @@ def _disorder(
     return now.drop_columns(["arrives"]), later if later.num_rows else None
 
 
-def _faulty(clicks: pa.Table, random: np.random.Generator, end: int) -> pa.Table:
+def _faulty(traffic: Traffic, clicks: pa.Table, random: np.random.Generator, end: int) -> pa.Table:
     """Add duplicates, orphans, late clicks and clicks after the window."""
     count = clicks.num_rows
     arrives = clicks.column("arrives").to_numpy().copy()
     time = clicks.column("time").to_numpy().copy()
-    delay = _lateness(random.random(count) < 0.004, time, end, random)
+    delay = _lateness(traffic, random.random(count) < 0.004, time, end, random)
     arrives += delay
     outside = (random.random(count) < 0.004) & (delay == 0)
-    time[outside] += WINDOW + random.integers(MINUTE, 5 * MINUTE, int(outside.sum()))
+    time[outside] += traffic.window + random.integers(MINUTE, 5 * MINUTE, int(outside.sum()))
     arrives[outside] = time[outside]
     clicks = clicks.set_column(2, "time", pa.array(time)).set_column(
         3, "arrives", pa.array(arrives)
     )
     again = clicks.take(pa.array(np.flatnonzero(random.random(count) < 0.005)))
     some = clicks.take(pa.array(np.flatnonzero(random.random(count) < 0.003)))
-    orphans = some.set_column(0, "request_id", _hex_keys(random, some.num_rows)).set_column(
-        1, "click_id", _hex_keys(random, some.num_rows)
+    orphans = some.set_column(0, "request_id", hex_keys(random, some.num_rows)).set_column(
+        1, "click_id", hex_keys(random, some.num_rows)
     )
     return pa.concat_tables([clicks, again, orphans])
 
@@ -319,25 +359,36 @@ def _write_jsonl(clicks: pa.Table, path: Path, broken: bool) -> None:
         stream.write(("\n".join(lines) + "\n").encode())
 
 
-def _configuration(impressions: str, clicks: str) -> str:
+def configuration(impressions: str, clicks: str, window: int, end_of_log: str) -> str:
+    """Return the text of a configuration that replays a log.
+
+    Parameters
+    ----------
+    impressions, clicks
+        The lines that say where each stream is.
+    window
+        Of clicks, microseconds.
+    end_of_log
+        The line of that key.
+    """
     return f"""\
 [impressions]
-path = "{impressions}"
+{impressions}
 key = ["request_id"]
 time = {{ column = "time", unit = "us" }}
 
 [actions.click]
-path = "{clicks}"
+{clicks}
 key = ["request_id"]
 time = {{ column = "time", unit = "us" }}
-window = "10m"
+window = "{format_duration(window)}"
 id = "click_id"
 columns = ["value"]
 
 [join]
 shards = 8
 out_of_orderness = "5s"
-end_of_log = "close"  # every click of these impressions is in the log
+{end_of_log}
 
 [sampling]
 negative_rate = 0.5

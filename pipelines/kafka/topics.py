@@ -107,7 +107,7 @@ class Brokers:
             not be read.
         """
         names = sorted(set(topics))
-        cluster = self._cluster_id()
+        cluster = self.cluster_id()
         asked = self.admin.describe_topics(TopicCollection(names), request_timeout=_ANSWER_S)
         found = {name: self._answer(future, name) for name, future in asked.items()}
         places = [
@@ -233,8 +233,14 @@ class Brokers:
             found.setdefault(place.topic, {})[place.partition] = answer.offset
         return found
 
-    def _cluster_id(self) -> str:
-        """Connect; an answer comes, or the reason why none does."""
+    def cluster_id(self) -> str:
+        """Connect, and return the cluster's own name for itself.
+
+        Raises
+        ------
+        KafkaError
+            If no broker can be reached, within seconds; says why.
+        """
         for _ in range(self.patience_s):
             try:
                 return str(self.admin.list_topics(topic="", timeout=1).cluster_id)
