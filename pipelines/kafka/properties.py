@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -138,3 +139,33 @@ def for_kafka_python(properties: Properties, file: str) -> dict[str, object]:
         except ValueError as error:
             raise ConfigError(file, f"kafka.{name}", "is no whole number", value) from error
     return found
+
+
+_OF_CONSUMERS = re.compile(
+    r"(fetch|queued|group|auto\.(commit|offset)|offset\.store|consume)\..*"
+    r"|max\.(poll\.interval\.ms|partition\.fetch\.bytes)|(session|heartbeat)\..*"
+    r"|partition\.assignment\.strategy|client\.rack|coordinator\.query\.interval\.ms"
+)
+"""Properties of which a producer only says that they are none of its own."""
+
+
+def for_producer(properties: Properties, transactional_id: str) -> Properties:
+    """Return properties as a producer of transactions takes them.
+
+    Parameters
+    ----------
+    properties
+        Those of the configuration.
+    transactional_id
+        The name by which brokers know the producer: a new one of this name ends the old one.
+    """
+    return {
+        "compression.type": "lz4",
+        "linger.ms": "5",
+        "queue.buffering.max.kbytes": "65536",
+        "transaction.timeout.ms": "60000",
+        **{name: value for name, value in properties.items() if not _OF_CONSUMERS.fullmatch(name)},
+        # As Java's clients do it, so that topics of both can be joined by partition.
+        "partitioner": "murmur2_random",
+        "transactional.id": transactional_id,
+    }
