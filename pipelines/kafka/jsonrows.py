@@ -22,7 +22,8 @@ def json_rows(rows: pa.Table) -> list[bytes]:
 
     Times are ISO 8601 text in UTC, in the column's unit; one without a zone counts as UTC.
     Decimals are text, all digits of which count; bytes are base64. Numbers that are not finite
-    are null. Text that holds JSON stays text.
+    are null; others of a floating-point column have a point or an exponent. Text that holds JSON
+    stays text.
 
     Examples
     --------
@@ -90,7 +91,7 @@ def _texts_or_null(array: pa.Array) -> pa.Array:
         return pc.cast(array, pa.string())
     if types.is_floating(kind):
         finite = pc.if_else(pc.is_finite(array), array, pa.scalar(None, kind))
-        return pc.cast(finite, pa.string())
+        return _with_points(pc.cast(finite, pa.string()))
     if types.is_string(kind) or types.is_large_string(kind):
         return _quoted(_escaped(pc.cast(array, pa.string())))
     if types.is_timestamp(kind):
@@ -132,6 +133,14 @@ def _escaped(texts: pa.Array) -> pa.Array:
         rare = _each(texts.filter(control), lambda value: msgspec.json.encode(value).decode()[1:-1])
         escaped = pc.replace_with_mask(escaped, control, rare)
     return escaped
+
+
+def _with_points(numbers: pa.Array) -> pa.Array:
+    """Return floating-point numbers so that a reader takes none for an integer."""
+    pointed = pc.fill_null(pc.match_substring_regex(numbers, "[.e]"), True)
+    if pc.all(pointed).as_py():
+        return numbers
+    return pc.if_else(pointed, numbers, pc.binary_join_element_wise(numbers, pa.scalar(".0"), ""))
 
 
 def _decimals(array: pa.Array) -> pa.Array:

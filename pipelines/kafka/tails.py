@@ -207,7 +207,7 @@ def _consumed(
     found: dict[int, Message] = {}
     until_s = time.monotonic() + _SILENT_S
     while behind := [number for number in at if at[number] < ends[number]]:
-        for message in consumer.consume(10_000, 0.05):
+        for message in consumer.consume(10_000, 0.02):
             number, error = message.partition(), message.error()
             if error is None:
                 found[number] = message
