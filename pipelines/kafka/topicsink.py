@@ -111,15 +111,21 @@ class RowTopic:
         self.delivery.open(since)
         self.opened, self.rows = True, since.rows
 
-    def _open(self) -> None:
-        """Open at the first call, unless it is `resume`."""
+    def open(self) -> None:
+        """Begin at the first row; another first call than this and `resume` does it too.
+
+        Raises
+        ------
+        KafkaError
+            See `Delivery.open`.
+        """
         if not self.opened:
             self.delivery.open()
             self.opened = True
 
     def append(self, rows: pa.Table) -> None:
         """Write rows."""
-        self._open()
+        self.open()
         self._send(rows)
 
     def _send(self, rows: pa.Table) -> None:
@@ -130,11 +136,11 @@ class RowTopic:
 
     def complete_until(self, emit: int) -> None:
         """Do nothing but open the topic: rows do not wait for what is complete."""
-        self._open()
+        self.open()
 
     def commit(self) -> Mark:
         """End the transaction; return how far the topic has come."""
-        self._open()
+        self.open()
         return Mark(self.delivery.mark().as_json(), self.schema.empty_table())
 
     def confirm(self) -> None:
@@ -168,12 +174,12 @@ class BatchTopic(RowTopic):
 
     def append(self, rows: pa.Table) -> None:
         """Keep rows until their epoch is complete."""
-        self._open()
+        self.open()
         self.held = pa.concat_tables([self.held, rows])
 
     def complete_until(self, emit: int) -> None:
         """Write the epochs that end at `emit` or before."""
-        self._open()
+        self.open()
         until = FOREVER if emit >= FOREVER else emit // self.epoch * self.epoch
         emitted = self.held.column(EMIT).to_numpy()
         count = int(np.searchsorted(emitted, until))
@@ -216,7 +222,7 @@ class LetterTopic(RowTopic):
 
     def append(self, rows: pa.Table) -> None:
         """Keep letters until their mark is confirmed."""
-        self._open()
+        self.open()
         self.new.append(rows)
 
     def commit(self) -> Mark:

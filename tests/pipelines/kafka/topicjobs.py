@@ -126,7 +126,7 @@ def read_topic(servers, topic, partitions):
     consumer = Consumer(
         {
             "bootstrap.servers": servers, "group.id": "reader", "enable.auto.commit": False,
-            "auto.offset.reset": "error", "enable.partition.eof": True, "fetch.wait.max.ms": 10,
+            "auto.offset.reset": "earliest", "enable.partition.eof": True, "fetch.wait.max.ms": 10,
             "isolation.level": "read_committed",
         }
     )  # fmt: skip
