@@ -218,7 +218,7 @@ class Delivery:
         try:
             self.flush()
         finally:
-            self._drop()
+            self.abandon()
 
     def _sent(self) -> int:
         return self.pending[-1].rows[-1] if self.pending else self.rows
@@ -238,7 +238,7 @@ class Delivery:
         self.last = None
 
     def _connect(self) -> None:
-        self._drop()
+        self.abandon()
         self.reason = None
         reports = {"delivery.report.only.error": True, "on_delivery": self._note}
         try:
@@ -252,7 +252,7 @@ class Delivery:
         if self.reason is None and error.code() not in (Code._PURGE_QUEUE, Code._PURGE_INFLIGHT):
             self.reason = error
 
-    def _drop(self) -> None:
+    def abandon(self) -> None:
         """Forget the producer; an open transaction is ended by the next one, or by brokers."""
         self._stop_timer()
         producer, self.producer, self.begun_s = self.producer, None, None
@@ -300,7 +300,7 @@ class Delivery:
                 self._recover(error)
             except KafkaError as failure:
                 self.failure = failure
-                self._drop()
+                self.abandon()
                 raise
 
     def _recover(self, error: KafkaException) -> None:

@@ -113,11 +113,16 @@ _CONVERSIONS: dict[str, Callable[[str], object]] = {
     "ssl.endpoint.identification.algorithm": lambda value: value != "none",
 }
 
+_OF_PRODUCERS = re.compile(
+    r"(transaction|linger|compression|batch|queue\.buffering|message|delivery|request)\..*"
+)
+"""Properties of outputs, which nothing that reads needs."""
+
 _OF_LIBRDKAFKA_ALONE = {"fetch.queue.backoff.ms", "socket.keepalive.enable", "log_level"}
 
 
 def for_kafka_python(properties: Properties, file: str) -> dict[str, object]:
-    """Return properties as kafka-python takes them.
+    """Return properties as kafka-python takes them, without those of producers.
 
     Raises
     ------
@@ -127,6 +132,8 @@ def for_kafka_python(properties: Properties, file: str) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, value in properties.items():
         if name in _OF_LIBRDKAFKA_ALONE and DEFAULTS[name] == value:
+            continue
+        if _OF_PRODUCERS.fullmatch(name):
             continue
         if name not in _PYTHON_NAMES:
             fact = "has no counterpart in kafka-python"

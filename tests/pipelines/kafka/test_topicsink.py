@@ -213,7 +213,7 @@ def test_a_killed_broker_is_waited_for(broker):
     assert sink.commit().committed["rows"] == 40
     again.join()
     assert shown(broker, topic) == list(range(40))
-    sink.delivery._drop()
+    sink.delivery.abandon()
     resumed = sink_of("rows", delivery(broker, topic))
     resumed.resume(mark)
     resumed.append(rows_of(10, 50))
@@ -349,7 +349,7 @@ def test_a_topic_that_lost_its_last_rows_is_refused(broker):
     broker.delete_records(topic, first.committed["ends"]["0"])
     sink.append(rows_of(10, 20))
     second = settled_mark(broker, sink)
-    sink.delivery._drop()
+    sink.delivery.abandon()
     broker.delete_records(topic, second.committed["ends"]["0"])
     with pytest.raises(KafkaError, match=rf"^{topic}\[0\]: what was written after the checkpoint"):
         sink_of("rows", delivery(broker, topic)).resume(first)

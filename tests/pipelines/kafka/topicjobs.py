@@ -96,7 +96,7 @@ class Job:
                 self.do(sink, at, verb, what, stop)
             sink.close()
         except BaseException:
-            sink.delivery._drop()
+            sink.delivery.abandon()
             raise
 
     def letters(self, begin, end):
