@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from headrace.pipelines.kafka.tails import (
 )
 from headrace.pipelines.kafka.topics import Brokers, UnreachableError
 from headrace.schemas.errors import KafkaError
+from headrace.schemas.records.hashing import Int64s
 
 _ANSWER_S = 30.0
 _TRIES = 8
@@ -66,19 +68,24 @@ class Messages:
         Their keys, None if they have none.
     rows
         For each, how many rows of the run are written with it; they rise.
+    hashes
+        For each, a number that decides on its partition, ``(n,)`` int64.
     """
 
     values: Sequence[bytes]
     keys: Sequence[bytes] | None
     rows: Sequence[int]
+    hashes: Int64s
 
     def after(self, rows: int) -> Messages:
         """Return those that are not within the first `rows` rows."""
-        count = sum(noted <= rows for noted in self.rows) if self.rows[0] <= rows else 0
-        if not count:
-            return self
-        keys = None if self.keys is None else self.keys[count:]
-        return Messages(self.values[count:], keys, self.rows[count:])
+        return self.cut(bisect_right(self.rows, rows), None)
+
+    def cut(self, begin: int, end: int | None) -> Messages:
+        """Return the messages in ``[begin, end)``."""
+        part = slice(begin, end)
+        keys = None if self.keys is None else self.keys[part]
+        return Messages(self.values[part], keys, self.rows[part], self.hashes[part])
 
 
 class Delivery:
@@ -93,8 +100,6 @@ class Delivery:
         Where to write.
     run
         Names the run: the same after a crash, another if the run begins anew.
-    partition
-        The one for all messages; by default a message's key decides, as Java's clients do it.
     every_s
         Longest time from the first message of a transaction to its end.
     most
@@ -113,14 +118,12 @@ class Delivery:
         brokers: Brokers,
         topic: str,
         run: str,
-        partition: int | None = None,
         every_s: float = 0.2,
         most: int = 50_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.brokers, self.topic, self.run = brokers, topic, run
         self.every_s, self.most, self.clock = every_s, most, clock
-        self.place: dict[str, int] = {} if partition is None else {"partition": partition}
         self.properties = for_producer(brokers.properties, f"headrace.{topic}")
         self.timeout_s = float(self.properties["transaction.timeout.ms"]) / 1000
         self.producer: Producer | None = None
@@ -174,7 +177,7 @@ class Delivery:
             self._check()
             self._compare(messages)
             messages = messages.after(self._sent())
-            if not messages.values:
+            if not messages.rows:
                 return
             self.pending.append(messages)
             self.pending_bytes += sum(map(len, messages.values))
@@ -207,7 +210,9 @@ class Delivery:
                     break
                 except KafkaError as error:
                     tries = self._waited(error, tries)
-            ends = {number: end for number, (_, end) in cluster.topics[self.topic].items()}
+            bounds = cluster.topics[self.topic]
+            # Partitions that were added since the run began are not used: keys would move.
+            ends = {number: bounds[number][1] for number in self.position.ends if number in bounds}
             topic_id = cluster.ids[self.topic]
             check_since(self.topic, self.position, topic_id, ends)
             self.position = Position(self.rows, topic_id, ends)
@@ -267,12 +272,15 @@ class Delivery:
             self.begun_s = self.clock()
             self._start_timer()
         keys = [None] * len(messages.values) if messages.keys is None else messages.keys
-        produce, topic, place, run = producer.produce, self.topic, self.place, self.run
-        for value, key, rows in zip(messages.values, keys, messages.rows, strict=True):
-            headers = {HEADER: header_of(run, rows)}
+        partitions = (messages.hashes % len(self.position.ends)).tolist()
+        # What a partition ends with says how far the run has come: so do these of each call.
+        last = set(dict(zip(partitions, range(len(partitions)), strict=True)).values())
+        produce, topic = producer.produce, self.topic
+        for at, (value, key, to) in enumerate(zip(messages.values, keys, partitions, strict=True)):
+            headers = {HEADER: header_of(self.run, messages.rows[at])} if at in last else None
             while True:
                 try:
-                    produce(topic, value, key, headers=headers, **place)
+                    produce(topic, value, key, to, headers=headers)
                     break
                 except BufferError:  # as much waits as may: for the brokers
                     producer.poll(0.1)

@@ -172,7 +172,5 @@ def for_producer(properties: Properties, transactional_id: str) -> Properties:
         "queue.buffering.max.kbytes": "65536",
         "transaction.timeout.ms": "60000",
         **{name: value for name, value in properties.items() if not _OF_CONSUMERS.fullmatch(name)},
-        # As Java's clients do it, so that topics of both can be joined by partition.
-        "partitioner": "murmur2_random",
         "transactional.id": transactional_id,
     }

@@ -1,6 +1,7 @@
 """Where a topic ends that a run writes: which of its rows are there, by the last of each partition.
 
-Every message has a header that says whose it is and how many rows of the run are written with it.
+The last message of each partition has a header that says whose it is, and how many rows of the
+run are written with it.
 """
 
 from __future__ import annotations
@@ -94,17 +95,20 @@ def read_tail(brokers: Brokers, topic: str, run: str, since: Position | None = N
     """
     cluster = brokers.describe([topic], committed=False)
     bounds, topic_id = cluster.topics[topic], cluster.ids[topic]
+    if since is not None:
+        # Partitions that were added later are not used: the messages of a key would move.
+        bounds = {number: of for number, of in bounds.items() if number in since.ends}
     firsts = {number: begin for number, (begin, _) in bounds.items()}
     ends = {number: end for number, (_, end) in bounds.items()}
     if since is not None:
         check_since(topic, since, topic_id, ends)
-        firsts = {number: max(first, since.ends.get(number, 0)) for number, first in firsts.items()}
+        firsts = {number: max(first, since.ends[number]) for number, first in firsts.items()}
     found = _last_messages(brokers, topic, firsts, ends)
     rows, last = 0 if since is None else since.rows, None
     for number, (begin, _) in bounds.items():
         message = found.get(number)
         if message is None:
-            if since is not None and begin > since.ends.get(number, 0):
+            if since is not None and begin > since.ends[number]:
                 raise KafkaError.tail_lost(str(Place(topic, number)))
             continue
         noted = _rows_noted(message, run)

@@ -25,9 +25,6 @@ from headrace.pipelines.sources.letters import PLACED_LETTERS
 from headrace.schemas.config.models import Config
 from headrace.schemas.records.events import EMIT
 
-_FIRST = 0
-"""The partition of all batches, whose order is that of the run."""
-
 
 def open_topics(
     config: Config, join: JoinPlan, types: pa.Schema, run: str, epoch: int
@@ -66,7 +63,7 @@ def open_topics(
     sinks: dict[str, RowTopic] = {}
     for name, topic in config.outputs.topics.items():
         arrow = topic.format == "arrow"
-        delivery = Delivery(brokers, topic.topic, run, _FIRST if arrow else None)
+        delivery = Delivery(brokers, topic.topic, run)
         if name == DEAD_LETTERS:
             letters: Encode = encode_arrow if arrow else partial(encode_json, ())
             sinks[LETTERS] = LetterTopic(delivery, PLACED_LETTERS, letters)

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.pipelines.kafka.delivery import Delivery, Messages
-from headrace.pipelines.kafka.jsonrows import json_rows, key_texts
+from headrace.pipelines.kafka.jsonrows import json_rows, key_texts, values_of
+from headrace.pipelines.kafka.partitioning import key_hashes
 from headrace.pipelines.kafka.tails import Position
 from headrace.pipelines.sinks.sink import Mark
 from headrace.schemas.errors import KafkaError
@@ -26,7 +27,7 @@ Encode = Callable[[pa.Table, int], Messages]
 
 
 def encode_json(columns: Sequence[str], rows: pa.Table, before: int) -> Messages:
-    """Return a message for each row.
+    """Return a message for each row: those of one key in one partition.
 
     Parameters
     ----------
@@ -35,14 +36,19 @@ def encode_json(columns: Sequence[str], rows: pa.Table, before: int) -> Messages
     rows, before
         The rows, and how many there are before them.
     """
-    keys = key_texts(rows, columns) if columns else None
-    return Messages(json_rows(_shown(rows)), keys, range(before + 1, before + rows.num_rows + 1))
+    values = json_rows(_shown(rows))
+    numbers = range(before + 1, before + rows.num_rows + 1)
+    if not columns:  # in turn
+        return Messages(values, None, numbers, np.array(numbers))
+    keys = key_texts(rows, columns)
+    return Messages(values, values_of(keys), numbers, key_hashes(keys))
 
 
 def encode_arrow(rows: pa.Table, before: int, most_bytes: int = _BATCH_BYTES) -> Messages:
     """Return IPC streams of the rows, compressed by LZ4: halved until none is too large.
 
-    How they are cut is a function of the rows.
+    How they are cut is a function of the rows. All are for the first partition, as their order
+    is that of the run.
     """
     values: list[bytes] = []
     counts: list[int] = []
@@ -56,7 +62,8 @@ def encode_arrow(rows: pa.Table, before: int, most_bytes: int = _BATCH_BYTES) ->
         else:
             values.append(value)
             counts.append(part.num_rows)
-    return Messages(values, None, [before + n for n in itertools.accumulate(counts)])
+    ends = [before + n for n in itertools.accumulate(counts)]
+    return Messages(values, None, ends, np.zeros(len(values), np.int64))
 
 
 def _shown(rows: pa.Table) -> pa.Table:

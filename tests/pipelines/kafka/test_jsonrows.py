@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.pipelines.kafka.jsonrows import json_rows, key_texts
+from headrace.pipelines.kafka.jsonrows import json_rows, key_texts, values_of
 
 UTC = dt.UTC
 LATE = dt.datetime(2099, 12, 31, 23, 59, 59, 999999, UTC)
@@ -113,8 +113,12 @@ def test_a_key_of_one_column_is_its_value_and_of_several_an_array():
             "whole": pa.array([Decimal(5), Decimal(6)], pa.decimal128(20, 0)),
         }
     )  # fmt: skip
-    assert key_texts(rows, ["text"]) == [b"a", "é".encode()]
-    assert key_texts(rows, ["bytes"]) == [b"\x00", b"\xff"]
-    assert key_texts(rows, ["n"]) == [b"1", b"-2"]
-    assert key_texts(rows, ["whole"]) == [b"5", b"6"]
-    assert key_texts(rows, ["text", "n"]) == [b'["a",1]', '["é",-2]'.encode()]
+
+    def keys(*columns):
+        return values_of(key_texts(rows, columns))
+
+    assert keys("text") == [b"a", "é".encode()]
+    assert keys("bytes") == [b"\x00", b"\xff"]
+    assert keys("n") == [b"1", b"-2"]
+    assert keys("whole") == [b"5", b"6"]
+    assert keys("text", "n") == [b'["a",1]', '["é",-2]'.encode()]

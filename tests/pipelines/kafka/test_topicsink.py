@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from confluent_kafka.admin import NewPartitions
 
-from headrace.pipelines.kafka.delivery import Delivery, Messages
+from headrace.pipelines.kafka.delivery import Delivery
 from headrace.pipelines.kafka.topicsink import RowTopic, encode_arrow, encode_json
 from headrace.schemas.errors import KafkaError
 from tests.pipelines.kafka import topicjobs
+from tests.pipelines.kafka.reading import oracle
 from tests.pipelines.kafka.topicjobs import (
     NEVER_S,
     NUMBERS,
@@ -70,11 +72,10 @@ class Stopping(Delivery):
         self.stop("produce")
         half = len(messages.values) // 2
         if half:
-            keys = messages.keys and messages.keys[:half]
-            super()._produce(Messages(messages.values[:half], keys, messages.rows[:half]))
+            super()._produce(messages.cut(0, half))
             self.producer.flush()
             self.stop("half produced")
-        super()._produce(messages.after(messages.rows[half - 1] if half else 0))
+        super()._produce(messages.cut(half, None))
         self.stop("produced")
 
     def _end(self):
@@ -90,10 +91,8 @@ class Stopping(Delivery):
         return position
 
 
-def delivery(broker, topic, kind="rows", run="run", **keys):
-    partition = 0 if kind == "batches" else None
-    keys = {"every_s": NEVER_S, **keys}
-    return Delivery(broker.brokers(), topic, run, partition, **keys)
+def delivery(broker, topic, run="run", **keys):
+    return Delivery(broker.brokers(), topic, run, **{"every_s": NEVER_S, **keys})
 
 
 def shown(broker, topic, kind="rows"):
@@ -101,8 +100,9 @@ def shown(broker, topic, kind="rows"):
     found = read_topic(broker.servers, topic, PARTITIONS)
     by_partition = numbers_in(kind, found)
     for partition, messages in found.items():
-        noted = [int(header.rpartition(b"/")[2]) for *_, header in messages]
+        noted = [int(header.rpartition(b"/")[2]) for *_, header in messages if header]
         assert noted == sorted(set(noted))
+        assert not messages or messages[-1][-1]
         if kind == "rows":
             assert by_partition[partition] == sorted(by_partition[partition])
             assert all(
@@ -116,10 +116,9 @@ def shown(broker, topic, kind="rows"):
 def kill_everywhere(broker, kind, every):
     """Kill a run at its steps, look at what a reader finds, and resume; return how many."""
     stop = Stops()
-    partition = 0 if kind == "batches" else None
 
     def new_job(topic):
-        return Job(kind, lambda: Stopping(stop, broker.brokers(), topic, "run", partition))
+        return Job(kind, lambda: Stopping(stop, broker.brokers(), topic, "run"))
 
     def written(topic):
         found = read_topic(broker.servers, topic, PARTITIONS)
@@ -444,29 +443,32 @@ def test_batches_are_halved_until_they_are_small():
     assert encode_arrow(rows.slice(0, 0), 0).values == []
 
 
-def test_messages_have_the_time_of_the_wall_and_the_partition_of_their_key(broker):
-    """Brokers forget producers by times of records; and Java's clients choose the partition so."""
+def test_messages_have_the_time_of_the_wall(broker):
+    """Brokers forget producers by the times of their records."""
+    topic = broker.create()
+    before_ms = time.time() * 1000
+    sink = sink_of("rows", delivery(broker, topic))
+    sink.append(rows_of(0, 3))
+    sink.close()
+    times = [at for _, at, _ in oracle(broker, topic)]
+    assert len(times) == 3
+    assert all(before_ms - 1000 < at < time.time() * 1000 + 1000 for at in times)
+
+
+def test_keys_stay_in_their_partition_when_partitions_are_added(broker):
+    """Those of the first start are used for ever."""
     topic = broker.create(PARTITIONS)
     sink = sink_of("rows", delivery(broker, topic))
-    sink.append(rows_of(0, 7))
-    sink.close()
-    # What `org.apache.kafka.common.utils.Utils.murmur2` says of k0 to k6.
-    expected = {f"k{n}".encode(): murmur2(f"k{n}".encode()) % PARTITIONS for n in range(7)}
-    found = read_topic(broker.servers, topic, PARTITIONS)
-    assert {
-        key: number for number, messages in found.items() for _, key, *_ in messages
-    } == expected
-
-
-def murmur2(data):
-    """Return the hash by which Java's clients choose partitions, as a positive number."""
-    m, mask = 0x5BD1E995, 0xFFFFFFFF
-    h = (0x9747B28C ^ len(data)) & mask
-    words = len(data) // 4 * 4
-    for at in range(0, words, 4):
-        k = int.from_bytes(data[at : at + 4], "little") * m & mask
-        h = h * m & mask ^ (k ^ k >> 24) * m & mask
-    if rest := data[words:]:
-        h = (h ^ int.from_bytes(rest, "little")) * m & mask
-    h = (h ^ h >> 13) * m & mask
-    return (h ^ h >> 15) & 0x7FFFFFFF
+    sink.append(rows_of(0, 10))
+    sink.commit()
+    for added in broker.admin.create_partitions([NewPartitions(topic, 5)]).values():
+        added.result(30)
+    sink.append(rows_of(10, 20))
+    mark = sink.commit()
+    sink.delivery.abandon()
+    resumed = sink_of("rows", delivery(broker, topic))
+    resumed.resume(mark)
+    resumed.append(rows_of(20, 60))
+    resumed.close()
+    assert shown(broker, topic) == list(range(60))
+    assert not any(read_topic(broker.servers, topic, 5)[number] for number in (2, 3, 4))

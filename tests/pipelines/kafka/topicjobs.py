@@ -140,10 +140,9 @@ def read_topic(servers, topic, partitions):
             assert message.error().name() == "_PARTITION_EOF", message.error()
             left.discard(message.partition())
             continue
-        headers = dict(message.headers())
-        found[message.partition()].append(
-            (message.offset(), message.key(), message.value(), headers[HEADER])
-        )
+        header = dict(message.headers() or ()).get(HEADER)
+        parts = (message.offset(), message.key(), message.value(), header)
+        found[message.partition()].append(parts)
     consumer.close()
     return found
 
