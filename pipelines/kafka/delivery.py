@@ -349,15 +349,17 @@ class Delivery:
 
     def _explained(self, error: KafkaException) -> KafkaError:
         """Return the error of what may be otherwise soon; raise that of what will not."""
-        code, first = error.args[0], self.reason
+        code = error.args[0]
         if code.code() in _FENCED and not self._timed_out():
             raise KafkaError.fenced(self.topic) from error
-        why = self.brokers.shown((first or code).str())
-        for number in (first and first.code(), code.code()):
-            if number in _HINTS:
-                raise KafkaError.not_delivered(self.topic, why, _HINTS[number]) from error
-        kind = UnreachableError if code.code() in _GONE else KafkaError
-        return kind.not_delivered(self.topic, why)
+        # What a transaction fails with says less than what a message of it failed with.
+        codes = [code] if self.reason is None else [self.reason, code]
+        why = self.brokers.shown(codes[0].str())
+        for each in codes:
+            if each.code() in _HINTS:
+                raise KafkaError.not_delivered(self.topic, why, _HINTS[each.code()]) from error
+        gone = any(each.code() in _GONE for each in codes)
+        return (UnreachableError if gone else KafkaError).not_delivered(self.topic, why)
 
     def _timed_out(self) -> bool:
         """Return whether brokers may have ended the transaction, which looks like fencing."""

@@ -107,6 +107,7 @@ def test_each_output_goes_to_its_topic(broker, tmp_path):
 def test_nothing_is_asked_before_it_is_needed(tmp_path):
     """And then a broker that does not answer is told within seconds."""
     sinks, _ = sinks_of(tmp_path, "127.0.0.1:1")
+    sinks["samples"].delivery.brokers.patience_s = 1
     with pytest.raises(UnreachableError, match=r"^kafka: 127.0.0.1:1 cannot be reached; check"):
         sinks["samples"].open()
 

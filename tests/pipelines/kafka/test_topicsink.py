@@ -150,7 +150,7 @@ def kill_everywhere(broker, kind, every):
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_row_is_there_once_wherever_a_run_is_killed(broker, kind):
     """Twice in a row. Messages are those of an undisturbed run."""
-    assert kill_everywhere(broker, kind, every=15) > 25
+    assert kill_everywhere(broker, kind, every=20) > 25
 
 
 @pytest.mark.slow
