@@ -302,14 +302,18 @@ class Delivery:
 
     def _safely(self, step: Callable[[], None]) -> None:
         try:
-            step()
-        except KafkaException as error:
             try:
+                step()
+            except KafkaException as error:
                 self._recover(error)
-            except KafkaError as failure:
-                self.failure = failure
-                self.abandon()
-                raise
+        except BaseException as error:
+            # A transaction that has a part of a call's messages must never end well.
+            self.abandon()
+            if not isinstance(error, KafkaError):
+                self.failure = KafkaError.not_delivered(self.topic, repr(error))
+            else:
+                self.failure = error
+            raise
 
     def _recover(self, error: KafkaException) -> None:
         """Write what is pending as a new producer, as often as it takes."""

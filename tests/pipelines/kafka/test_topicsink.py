@@ -302,6 +302,37 @@ def test_many_rows_end_a_transaction(broker):
     assert shown(broker, topic) == list(range(12))
 
 
+def test_a_call_that_failed_half_way_leaves_nothing(broker):
+    """Whatever the reason; later calls fail too, and another run continues."""
+    topic = broker.create(PARTITIONS)
+    sink = sink_of("rows", delivery(broker, topic))
+    sink.append(rows_of(0, 5))
+    mark = sink.commit()
+    producer, sent = sink.delivery.producer, itertools.count()
+
+    class Failing:
+        def produce(self, *args, **keys):
+            if next(sent) == 3:
+                raise MemoryError
+            producer.produce(*args, **keys)
+
+        def __getattr__(self, name):
+            return getattr(producer, name)
+
+    sink.delivery.producer = Failing()
+    with pytest.raises(MemoryError):
+        sink.append(rows_of(5, 15))
+    for call in (sink.close, sink.commit):
+        with pytest.raises(KafkaError, match=rf"^{topic}: cannot be written \(MemoryError\(\)\); "):
+            call()
+    assert shown(broker, topic) == list(range(5))
+    resumed = sink_of("rows", delivery(broker, topic))
+    resumed.resume(mark)
+    resumed.append(rows_of(5, 20))
+    resumed.close()
+    assert shown(broker, topic) == list(range(20))
+
+
 @pytest.mark.parametrize("there", ["another run", "no run"])
 def test_a_topic_that_has_other_messages_is_refused(broker, there):
     """At the first start and later, and the run that writes it is left in peace."""
