@@ -23,7 +23,12 @@ _ANSWER_S = 15.0
 _FINAL = (Code._AUTHENTICATION, Code._SSL)
 """What does not change by waiting."""
 
-_PASSING = (Code.NOT_LEADER_FOR_PARTITION, Code.LEADER_NOT_AVAILABLE)
+_PASSING = (
+    Code.NOT_LEADER_FOR_PARTITION,
+    Code.LEADER_NOT_AVAILABLE,
+    Code.UNKNOWN_LEADER_EPOCH,
+    Code.FENCED_LEADER_EPOCH,
+)
 """What is answered while a partition is just being created, or moves to another broker."""
 
 _FORBIDDEN = (
