@@ -32,7 +32,7 @@ from headrace.schemas.errors import KafkaError
 from headrace.schemas.records.hashing import Int64s
 
 _ANSWER_S = 30.0
-_TRIES = 8
+_TRIES = 6
 """So often in a row a transaction may fail although brokers answer."""
 
 _LARGEST_TRANSACTION = 16 << 20

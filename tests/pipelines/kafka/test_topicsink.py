@@ -390,6 +390,29 @@ def test_a_topic_that_lost_its_last_rows_is_refused(broker):
     assert set(range(20, 30)) <= set(shown(broker, topic))
 
 
+def test_a_topic_of_which_all_was_deleted_is_empty(broker):
+    """It may have been of others: a run that writes it for the first time begins at its end."""
+    topic = broker.create(PARTITIONS)
+    broker.produce(topic, [b"x"] * 5)
+    broker.delete_records(topic, 5)
+    sink = sink_of("rows", delivery(broker, topic))
+    sink.append(rows_of(0, 5))
+    sink.close()
+    assert shown(broker, topic) == list(range(5))
+
+
+@pytest.mark.slow
+def test_a_deleted_topic_ends_the_run(broker):
+    """Brokers that answer are not asked for ever."""
+    topic = broker.create(PARTITIONS)
+    sink = sink_of("rows", delivery(broker, topic))
+    sink.append(rows_of(0, 5))
+    sink.commit()
+    broker.delete(topic)
+    with pytest.raises(KafkaError, match=f"^{topic}: no such topic at {broker.servers}; create"):
+        sink.commit()
+
+
 def test_a_topic_that_was_created_again_is_refused(broker):
     """While the run goes on at its next mark, and when it resumes."""
     topic = broker.create(PARTITIONS)
