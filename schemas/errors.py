@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 _USER = re.compile(r"(?<=://)(?:[^/@\s]*@|(?![^/@:\s]*:\d+/)[^/@:\s]*:[^@\s]*@)")
 """User and password of a URI, also if a slash in the password is not encoded."""
@@ -178,6 +179,61 @@ class KafkaError(HeadraceError):
     def forbidden(cls, topic: str) -> KafkaError:
         """Name a topic that the user may not read."""
         return cls(f"{topic}: the user may not read this topic; grant READ and DESCRIBE on it")
+
+    @classmethod
+    def tail_lost(cls, partition: str) -> KafkaError:
+        """Name a partition that has lost what a run wrote after its checkpoint."""
+        return cls(
+            f"{partition}: what was written after the checkpoint may have been deleted, so it is "
+            "not known which rows the topic had; begin anew with another topic, and raise the "
+            "topic's retention"
+        )
+
+    @classmethod
+    def older_checkpoint(cls, topic: str) -> KafkaError:
+        """Name a topic that has rows of a later checkpoint than the one resumed from."""
+        return cls(
+            f"{topic}: has rows of a later checkpoint than this one; resume from the newest "
+            "checkpoint"
+        )
+
+    @classmethod
+    def tail_open(cls, partition: str, position: int, end: int) -> KafkaError:
+        """Name a partition that cannot be read to its end."""
+        return cls(
+            f"{partition}: cannot be read from {position} to its end at {end}; another producer "
+            "may have an open transaction there: a topic of outputs has one writer"
+        )
+
+    @classmethod
+    def not_of_run(cls, partition: str, offset: int) -> KafkaError:
+        """Name a message that a run finds in its topic, and has not written."""
+        return cls(
+            f"{partition}: the message at {offset} was not written by this run; a run needs a "
+            "topic of its own: create another one"
+        )
+
+    @classmethod
+    def not_the_rows(cls, topic: str, rows: int) -> KafkaError:
+        """Name the number of a row that a topic has with other contents."""
+        return cls(
+            f"{topic}: row {rows} differs from the one that this run would write; the log, the "
+            "configuration or the version is another: begin anew with another topic"
+        )
+
+    @classmethod
+    def fenced(cls, topic: str) -> KafkaError:
+        """Name a topic of which another process has become the writer."""
+        return cls(
+            f"{topic}: another process has begun to write this output; stop one of them. The "
+            "other one continues, and no row is lost or written twice"
+        )
+
+    @classmethod
+    def not_delivered(cls, topic: str, why: str, hint: str = "") -> Self:
+        """Name a topic to which brokers let nothing be written, and why."""
+        hint = hint or "check the brokers, and resume the run"
+        return cls(f"{topic}: cannot be written ({why}); {hint}")
 
     @classmethod
     def corrupt(cls, partition: str, position: int, why: str) -> KafkaError:

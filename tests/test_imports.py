@@ -39,7 +39,7 @@ FOLDERS = {
         "run": set(),
         "sources": {"run"},
         "sinks": {"run", "sources"},
-        "kafka": {"run", "sources"},
+        "kafka": {"run", "sources", "sinks"},
         "training": set(),
         "beam": {"run", "sources", "sinks", "training"},
         "jobs": {"run", "sources", "sinks", "training", "beam"},

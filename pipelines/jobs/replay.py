@@ -72,7 +72,14 @@ def train_job(inputs: Inputs, folder: Path) -> TrainJob:
     named = config.model_copy(update={"learner": None, "learners": config.named_learners})
     about = {
         "config": named.model_dump(
-            mode="json", exclude={"replay": True, "live": True, "join": {"shards"}, "learner": True}
+            mode="json",
+            exclude={
+                "replay": True,
+                "live": True,
+                "outputs": True,
+                "join": {"shards"},
+                "learner": True,
+            },
         ),
         "schema_fingerprint": schema_fingerprint(sample_schema(inputs.join, types)),
         "columns": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -112,11 +113,16 @@ _CONVERSIONS: dict[str, Callable[[str], object]] = {
     "ssl.endpoint.identification.algorithm": lambda value: value != "none",
 }
 
+_OF_PRODUCERS = re.compile(
+    r"(transaction|linger|compression|batch|queue\.buffering|message|delivery|request)\..*"
+)
+"""Properties of outputs, which nothing that reads needs."""
+
 _OF_LIBRDKAFKA_ALONE = {"fetch.queue.backoff.ms", "socket.keepalive.enable", "log_level"}
 
 
 def for_kafka_python(properties: Properties, file: str) -> dict[str, object]:
-    """Return properties as kafka-python takes them.
+    """Return properties as kafka-python takes them, without those of producers.
 
     Raises
     ------
@@ -126,6 +132,8 @@ def for_kafka_python(properties: Properties, file: str) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, value in properties.items():
         if name in _OF_LIBRDKAFKA_ALONE and DEFAULTS[name] == value:
+            continue
+        if _OF_PRODUCERS.fullmatch(name):
             continue
         if name not in _PYTHON_NAMES:
             fact = "has no counterpart in kafka-python"
@@ -138,3 +146,31 @@ def for_kafka_python(properties: Properties, file: str) -> dict[str, object]:
         except ValueError as error:
             raise ConfigError(file, f"kafka.{name}", "is no whole number", value) from error
     return found
+
+
+_OF_CONSUMERS = re.compile(
+    r"(fetch|queued|group|auto\.(commit|offset)|offset\.store|consume)\..*"
+    r"|max\.(poll\.interval\.ms|partition\.fetch\.bytes)|(session|heartbeat)\..*"
+    r"|partition\.assignment\.strategy|client\.rack|coordinator\.query\.interval\.ms"
+)
+"""Properties of which a producer only says that they are none of its own."""
+
+
+def for_producer(properties: Properties, transactional_id: str) -> Properties:
+    """Return properties as a producer of transactions takes them.
+
+    Parameters
+    ----------
+    properties
+        Those of the configuration.
+    transactional_id
+        The name by which brokers know the producer: a new one of this name ends the old one.
+    """
+    return {
+        "compression.type": "lz4",
+        "linger.ms": "5",
+        "queue.buffering.max.kbytes": "65536",
+        "transaction.timeout.ms": "60000",
+        **{name: value for name, value in properties.items() if not _OF_CONSUMERS.fullmatch(name)},
+        "transactional.id": transactional_id,
+    }

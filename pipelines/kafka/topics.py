@@ -24,7 +24,12 @@ _SOON_S = 2.0
 _FINAL = (Code._AUTHENTICATION, Code._SSL)
 """What does not change by waiting."""
 
-_PASSING = (Code.NOT_LEADER_FOR_PARTITION, Code.LEADER_NOT_AVAILABLE)
+_PASSING = (
+    Code.NOT_LEADER_FOR_PARTITION,
+    Code.LEADER_NOT_AVAILABLE,
+    Code.UNKNOWN_LEADER_EPOCH,
+    Code.FENCED_LEADER_EPOCH,
+)
 """What is answered while a partition is just being created, or moves to another broker."""
 
 _FORBIDDEN = (
@@ -59,6 +64,10 @@ class Cluster:
 
 class _PassingError(KafkaError):
     """An answer that will soon be another."""
+
+
+class UnreachableError(KafkaError):
+    """No broker answers, which may be otherwise soon."""
 
 
 class Brokers:
@@ -97,14 +106,22 @@ class Brokers:
         except KafkaException as error:
             raise self.refused(error.args[0].str()) from error
 
-    def describe(self, topics: Iterable[str]) -> Cluster:
+    def describe(self, topics: Iterable[str], committed: bool = True) -> Cluster:
         """Return what the cluster has of some topics.
+
+        Parameters
+        ----------
+        topics
+            Their names.
+        committed
+            Whether partitions end before the first open transaction.
 
         Raises
         ------
+        UnreachableError
+            If no broker can be reached, within seconds.
         KafkaError
-            If no broker can be reached, within seconds; if a topic does not exist, or may
-            not be read.
+            If a topic does not exist, or may not be read.
         """
         names = sorted(set(topics))
         cluster = self.cluster_id()
@@ -115,8 +132,8 @@ class Brokers:
             for name in names
             for partition in found[name].partitions
         ]
-        begins = self._offsets(dict.fromkeys(places, OffsetSpec.earliest()))
-        ends = self._offsets(dict.fromkeys(places, OffsetSpec.latest()))
+        begins = self._offsets(dict.fromkeys(places, OffsetSpec.earliest()), committed)
+        ends = self._offsets(dict.fromkeys(places, OffsetSpec.latest()), committed)
         return Cluster(
             cluster,
             {name: {number: (begin, ends[name][number]) for number, begin in of.items()}
@@ -211,21 +228,24 @@ class Brokers:
             text = text.replace(value, HIDDEN)
         return text
 
-    def _offsets(self, specs: Mapping[TopicPartition, OffsetSpec]) -> Offsets:
+    def _offsets(
+        self, specs: Mapping[TopicPartition, OffsetSpec], committed: bool = True
+    ) -> Offsets:
         until_s = time.monotonic() + self.patience_s
         while True:
             try:
-                return self._offsets_now(specs)
+                return self._offsets_now(specs, committed)
             except _PassingError:
                 if time.monotonic() > until_s:
                     raise
             time.sleep(0.1)
 
-    def _offsets_now(self, specs: Mapping[TopicPartition, OffsetSpec]) -> Offsets:
+    def _offsets_now(self, specs: Mapping[TopicPartition, OffsetSpec], committed: bool) -> Offsets:
         if not specs:
             return {}
+        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         asked = self.admin.list_offsets(
-            dict(specs), isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_ANSWER_S
+            dict(specs), isolation_level=level, request_timeout=_ANSWER_S
         )
         found: Offsets = {}
         for place, future in asked.items():
@@ -269,7 +289,7 @@ class Brokers:
     def _note(self, error: Code) -> None:
         self._trouble.append(error)
 
-    def _unreachable(self) -> KafkaError:
+    def _unreachable(self) -> UnreachableError:
         """Say why no broker answers, by the most telling of what librdkafka has met."""
         for kind, what in (
             (Code._AUTHENTICATION, "refuses the user or the password; check sasl.mechanism, "
@@ -281,8 +301,10 @@ class Brokers:
         ):  # fmt: skip
             for error in self._trouble:
                 if error.code() == kind:
-                    return KafkaError(f"kafka: {self.servers} {what} ({self.shown(error.str())})")
-        return KafkaError(
+                    return UnreachableError(
+                        f"kafka: {self.servers} {what} ({self.shown(error.str())})"
+                    )
+        return UnreachableError(
             f"kafka: {self.servers} does not answer as a broker; check servers, and that "
             "security.protocol is that of the broker's listener"
         )

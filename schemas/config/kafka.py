@@ -37,6 +37,11 @@ _OWN = {
     "isolation.level": "records of aborted transactions are never read",
     "check.crcs": "checksums are always checked",
     "enable.partition.eof": "the clients need it",
+    "transactional.id": "a topic of outputs has one writer, named after it",
+    "enable.idempotence": "outputs are written in transactions",
+    "acks": "outputs are written in transactions",
+    "request.required.acks": "outputs are written in transactions",
+    "partitioner": "messages of a key stay in one partition",
 }
 """Properties on which exactness depends, and why or where they are set instead."""
 
@@ -58,6 +63,19 @@ class Secret(BaseModel):
         if (self.env is None) == (self.file is None):
             raise ValueError('give one of them; write { env = "NAME" } or { file = "PATH" }')
         return self
+
+
+def topic_name(name: str) -> str:
+    """Return a name if topics can have it.
+
+    Raises
+    ------
+    ValueError
+        If not; the text after ``;`` is a hint.
+    """
+    if not (re.fullmatch(r"[\w.-]{1,249}", name, re.ASCII) and name.strip(".")):
+        raise ValueError("is no name of a topic; use letters, digits, . _ and -")
+    return name
 
 
 def _property(value: object) -> object:

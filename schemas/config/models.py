@@ -38,7 +38,8 @@ from headrace.schemas.config.durations import (
     format_duration,
     parse_duration,
 )
-from headrace.schemas.config.kafka import KafkaConfig
+from headrace.schemas.config.kafka import KafkaConfig, topic_name
+from headrace.schemas.config.outputs import OutputsConfig, conflicts_of_outputs
 from headrace.schemas.config.places import conflicts_of_places
 from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.errors import without_secrets
@@ -118,6 +119,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 Columns = Annotated[tuple[str, ...], BeforeValidator(_one_or_more), AfterValidator(_once)]
 ColumnType = Annotated[str, AfterValidator(_type)]
+TopicName = Annotated[str, AfterValidator(topic_name)]
 
 
 class Model(BaseModel):
@@ -163,7 +165,7 @@ class StreamConfig(Model):
     """One input stream: its files or its topic, join key and event time."""
 
     path: Names = Field(default=(), min_length=1, repr=False)
-    topic: str | None = None
+    topic: TopicName | None = None
     value: Literal["json"] = "json"
     key: Columns = Field(min_length=1)
     time: TimeConfig
@@ -181,15 +183,6 @@ class StreamConfig(Model):
     @field_serializer("path", when_used="json")
     def _without_secrets(self, path: tuple[str, ...]) -> list[str]:
         return [without_secrets(pattern) for pattern in path]
-
-    @field_validator("topic")
-    @classmethod
-    def _topic_name(cls, topic: str | None) -> str | None:
-        if topic is not None and not (
-            re.fullmatch(r"[\w.-]{1,249}", topic, re.ASCII) and topic.strip(".")
-        ):
-            raise ValueError("is no name of a topic; use letters, digits, . _ and -")
-        return topic
 
     @field_validator("delimiter")
     @classmethod
@@ -453,6 +446,7 @@ class Config(Model):
     replay: ReplayConfig = ReplayConfig()
     live: LiveConfig = LiveConfig()
     kafka: KafkaConfig | None = None
+    outputs: OutputsConfig = OutputsConfig()
     _file: str = PrivateAttr(default="configuration")
 
     @property
@@ -535,7 +529,8 @@ class Config(Model):
         return next(self._conflicts(), None)
 
     def _conflicts(self) -> Any:
-        yield from conflicts_of_places(self.streams, self.kafka)
+        yield from conflicts_of_places(self.streams, self.kafka, bool(self.outputs.topics))
+        yield from conflicts_of_outputs(self)
         arity = len(self.impressions.key)
         for name, action in self.actions.items():
             if len(action.key) != arity:

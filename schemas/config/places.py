@@ -17,9 +17,17 @@ _OF_FILES = ("format", "delimiter", "quote", "order")
 
 
 def conflicts_of_places(
-    streams: Mapping[str, StreamConfig], kafka: KafkaConfig | None
+    streams: Mapping[str, StreamConfig], kafka: KafkaConfig | None, outputs: bool = False
 ) -> Iterator[Conflict]:
-    """Find contradictions between the places of all streams, by the names of their tables."""
+    """Find contradictions between the places of all streams, by the names of their tables.
+
+    Parameters
+    ----------
+    streams, kafka
+        The streams, and the brokers.
+    outputs
+        Whether outputs go to topics.
+    """
     topics = {name: stream for name, stream in streams.items() if stream.topic is not None}
     for name, stream in streams.items():
         if stream.topic is None and not stream.path:
@@ -32,9 +40,9 @@ def conflicts_of_places(
             yield f"{name}.path", "cannot stand beside topics", None, hint
         if stream.topic is None and "value" in stream.model_fields_set:
             yield f"{name}.value", "has no meaning without topic", stream.value, "leave it out"
-    if kafka is None and topics:
+    if kafka is None and (topics or outputs):
         yield "kafka", "is missing", None, 'add [kafka] with servers = "HOST:9092"'
-    if kafka is not None and not topics:
+    if kafka is not None and not topics and not outputs:
         yield "kafka", "has no meaning without topics", None, "give each stream a topic"
     for name, stream in topics.items():
         yield from _conflicts_of_topic(name, stream)

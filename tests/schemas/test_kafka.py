@@ -113,7 +113,9 @@ def test_values_that_may_be_secret_are_shown_nowhere(tmp_path):
         ('window = "10m"', 'window = "10m"\nid = "event"', "actions.click.id: is a column without "
          "a type (got 'event'); add it to actions.click.types, such as \"event\" = \"string\""),
         ("[kafka]", "[join]\nshards = 2\n[other]", "other: unknown key; use one of actions, "
-         "impressions, join, kafka, learner, learners, monitor, replay, sampling"),
+         "impressions, join, kafka, learner, learners, monitor, outputs, replay, sampling"),
+        ("fetch.wait.max.ms", "transactional.id", "kafka.transactional.id: cannot be set; a topic "
+         "of outputs has one writer, named after it"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(tmp_path, old, new, said):
@@ -134,3 +136,73 @@ def test_topics_need_brokers_and_brokers_topics(tmp_path):
     )
     with pytest.raises(ConfigError, match="kafka: has no meaning without topics; give each"):
         load(tmp_path, files)
+
+
+OUTPUTS = """
+[join]
+joined = true
+retention = "1h"
+
+[outputs]
+samples = "labelled"
+corrections = { topic = "corrected", format = "arrow" }
+dead_letters = "refused"
+joined.click = "joined-clicks"
+"""
+
+
+def test_outputs_have_topics(tmp_path):
+    """A name alone is short for a table."""
+    config = load(tmp_path, GOOD + OUTPUTS)
+    topics = {name: (topic.topic, topic.format) for name, topic in config.outputs.topics.items()}
+    assert topics == {
+        "samples": ("labelled", "json"),
+        "corrections": ("corrected", "arrow"),
+        "dead_letters": ("refused", "json"),
+        "joined/click": ("joined-clicks", "json"),
+    }
+    assert load(tmp_path, GOOD).outputs.topics == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"labelled"', '"a topic"', "outputs.samples.topic: is no name of a topic (got 'a topic'); "
+         "use letters, digits, . _ and -"),
+        ('"labelled"', "3", "outputs.samples: is no topic (got 3); write its name, or "
+         '{ topic = "NAME", format = "arrow" }'),
+        ('format = "arrow"', 'format = "avro"', "outputs.corrections.format: input should be "
+         "'json' or 'arrow' (got 'avro'); use one of these values"),
+        ('format = "arrow"', 'fromat = "arrow"', "outputs.corrections.fromat: unknown key (got "
+         "'arrow'); did you mean format?"),
+        ('topic = "corrected", ', "", "outputs.corrections.topic: is missing; add this key"),
+        ("dead_letters", "letters", "outputs.letters: unknown key (got 'refused'); "
+         "did you mean dead_letters?"),
+        ('retention = "1h"', "", "outputs.corrections: has no rows without join.retention (got "
+         "'corrected'); set it, or leave this out"),
+        ("joined = true", "", "outputs.joined.click: has no rows without join.joined (got "
+         "'joined-clicks'); set join.joined = true"),
+        ("joined.click", "joined.buy", "outputs.joined.buy: is no action stream; use one of click"),
+        ('"labelled"', '"refused"', "outputs.dead_letters: is the topic of outputs.samples too "
+         "(got 'refused'); give each its own"),
+        ('"labelled"', '"clicks.v2"', "outputs.samples: is the topic of actions.click.topic too "
+         "(got 'clicks.v2'); give each its own"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_outputs_is_said_in_one_line(tmp_path, old, new, said):
+    assert old in OUTPUTS
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, GOOD + OUTPUTS.replace(old, new, 1))
+    assert str(error.value) == f"{tmp_path}/c.toml: {said}"
+
+
+def test_outputs_need_brokers(tmp_path):
+    """Which are of use to them alone, too."""
+    files = GOOD.replace('topic = "impressions"', 'path = "a"').replace(
+        'topic = "clicks.v2"', 'path = "b"'
+    )
+    outputs = '[outputs]\nsamples = "labelled"\n'
+    assert load(tmp_path, files + outputs).outputs.topics
+    without = files[files.index("[impressions]") :]
+    with pytest.raises(ConfigError, match=r"c.toml: kafka: is missing; add \[kafka\] with servers"):
+        load(tmp_path, without + outputs)

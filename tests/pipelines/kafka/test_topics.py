@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import socket
 import time
+from concurrent.futures import Future
 
 import pytest
+from confluent_kafka import KafkaError as Code
+from confluent_kafka import KafkaException
 
 from headrace.pipelines.kafka.properties import for_kafka_python, properties_of
 from headrace.pipelines.kafka.topics import Brokers
@@ -59,6 +62,30 @@ def test_reading_begins_early_late_or_at_a_time(broker):
     firsts = {"earliest": 2, "latest": 10, 1_005_000: 5, 1_005_001: 6, 0: 2, 2_000_000: 10}
     for start, offset in firsts.items():
         assert brokers.first_offsets(cluster, start) == {topic: {0: offset, 1: 0}}, start
+
+
+@pytest.mark.parametrize("code", [Code.UNKNOWN_LEADER_EPOCH, Code.NOT_LEADER_FOR_PARTITION])
+def test_what_brokers_answer_of_a_topic_that_is_just_created_is_asked_again(broker, code):
+    topic = broker.create()
+    brokers = broker.brokers()
+    admin, refused = brokers.admin, []
+
+    class Busy:
+        def list_offsets(self, specs, **keys):
+            if refused:
+                return admin.list_offsets(specs, **keys)
+            refused.append(specs)
+            futures = {place: Future() for place in specs}
+            for future in futures.values():
+                future.set_exception(KafkaException(Code(code)))
+            return futures
+
+        def __getattr__(self, name):
+            return getattr(admin, name)
+
+    brokers.admin = Busy()
+    assert brokers.describe([topic]).topics == {topic: {0: (0, 0)}}
+    assert refused
 
 
 def test_a_missing_topic_is_named(broker):
