@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from headrace.schemas.records.decoding import Fitted, Records, Reject, as_records
 from headrace.schemas.records.eventing import record_text
 from headrace.schemas.records.events import Reason
+from headrace.schemas.records.hashing import Int64s
 from headrace.schemas.records.notation import PLAIN, Notation
 from headrace.schemas.records.paths import column_at
 from headrace.schemas.records.values import fit, parse_text, without_nulls
@@ -36,7 +37,10 @@ class ColumnDecoder:
 
     def decode(self, rows: pa.RecordBatch, first: int) -> Records:
         """Decode rows, of which the first has the record number `first`."""
-        numbers = np.arange(first, first + rows.num_rows, dtype=np.int64)
+        return self.decode_numbered(rows, np.arange(first, first + rows.num_rows, dtype=np.int64))
+
+    def decode_numbered(self, rows: pa.RecordBatch, numbers: Int64s) -> Records:
+        """Decode rows with these record numbers, ascending, int64, shape (n,)."""
         columns = [self._fitted(rows, field) for field in self.schema]
 
         def reject(row: int, detail: str) -> Reject:
