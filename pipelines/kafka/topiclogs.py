@@ -176,7 +176,8 @@ class TopicHead(Head):
         registry: Registry | None = None,
     ) -> None:
         self.connection = connection
-        self.values = value_format(file, key, stream, registry)
+        kafka = connection.brokers.kafka
+        self.values = value_format(file, key, stream, kafka, registry)
         self.format = self.values.name
         super().__init__(file, key, stream)
 

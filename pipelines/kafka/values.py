@@ -10,11 +10,14 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from headrace.pipelines.kafka.registry import Registry
+from headrace.schemas.config.kafka import KafkaConfig
 from headrace.schemas.config.models import StreamConfig
 from headrace.schemas.config.places import has_header
 from headrace.schemas.errors import ConfigError
 from headrace.schemas.messages.avro import AvroDecoder
 from headrace.schemas.messages.avroschemas import AvroSchema, AvroSchemaError
+from headrace.schemas.messages.protobuf import ProtoDecoder
+from headrace.schemas.messages.protoschemas import ProtoSchema, ProtoSchemaError
 from headrace.schemas.records.decoding import Lines, Records
 from headrace.schemas.records.hashing import Int64s
 from headrace.schemas.records.jsonlines import JsonDecoder
@@ -70,7 +73,7 @@ class _JsonValues:
 
 
 def value_format(
-    file: str, key: str, stream: StreamConfig, registry: Registry | None
+    file: str, key: str, stream: StreamConfig, kafka: KafkaConfig, registry: Registry | None
 ) -> ValueFormat:
     """Return how the values of a stream's topic are written.
 
@@ -80,6 +83,8 @@ def value_format(
         The configuration file: paths are relative to its folder, errors name it.
     key, stream
         The stream's table in it, such as ``actions.click``, and its contents.
+    kafka
+        The table ``[kafka]``.
     registry
         The registry, if there is one.
 
@@ -93,18 +98,36 @@ def value_format(
     if stream.value == "json":
         declared = {name: parse_type(kind) for name, kind in stream.types.items()}
         return ValueFormat("json", Columns(declared, {}), _JsonValues)
-    return _avro(file, key, stream, registry)
+    headed = has_header(stream, kafka)
+    if stream.value == "protobuf":
+        return _protobuf(file, key, stream, headed)
+    return _avro(file, key, stream, registry if headed else None)
 
 
 def _avro(file: str, key: str, stream: StreamConfig, registry: Registry | None) -> ValueFormat:
     schema = _avro_schema(file, key, stream, registry)
-    headed = registry is not None and has_header(stream, registry.kafka)
-    writers = registry.writer if registry is not None and headed else None
+    writers = None if registry is None else registry.writer
 
     def decoder(columns: pa.Schema, notation: Notation) -> ValueDecoder:
         return AvroDecoder(schema, columns, notation, writers)
 
     return ValueFormat("avro", schema.columns(), decoder, schema.version)
+
+
+def _protobuf(file: str, key: str, stream: StreamConfig, headed: bool) -> ValueFormat:
+    assert stream.schema_file is not None
+    assert stream.message is not None
+    descriptors = read_schema(file, key, stream.schema_file)
+    try:
+        message = ProtoSchema.of(descriptors, stream.message)
+    except ProtoSchemaError as error:
+        fact, _, hint = str(error).partition("; ")
+        raise ConfigError(file, f"{key}.message", fact, stream.message, hint) from error
+
+    def decoder(columns: pa.Schema, notation: Notation) -> ValueDecoder:
+        return ProtoDecoder(message, columns, notation, headed)
+
+    return ValueFormat("protobuf", message.columns(), decoder, message.version)
 
 
 def _avro_schema(

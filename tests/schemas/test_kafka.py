@@ -121,8 +121,8 @@ def test_values_that_may_be_secret_are_shown_nowhere(tmp_path):
          'subject = "s"', "impressions.subject: has no meaning without a registry (got 's'); "
          "leave it out"),
         ("fetch.wait.max.ms = 20", 'registry.url = "http://me:secret@a:8081"', "kafka.registry."
-         "url: is no address (got 'http://a:8081'); write such as \"https://registry:8081\", user and "
-         "password beside it"),
+         "url: is no address (got 'http://a:8081'); write such as \"https://registry:8081\", user "
+         "and password beside it"),
         ("fetch.wait.max.ms = 20", 'registry.url = "http://a:8081"\nregistry.user = "me"',
          "kafka.registry: needs user and password, or none of them"),
         ("fetch.wait.max.ms = 20", 'registry.url = "http://a:8081"\nregistry.password = ["p"]',
