@@ -17,7 +17,7 @@ from headrace.schemas.errors import ConfigError
 from headrace.schemas.messages.avro import AvroDecoder
 from headrace.schemas.messages.avroschemas import AvroSchema, AvroSchemaError
 from headrace.schemas.messages.protobuf import ProtoDecoder
-from headrace.schemas.messages.protoschemas import ProtoSchema, ProtoSchemaError
+from headrace.schemas.messages.protoschemas import NoMessageError, ProtoSchema, ProtoSchemaError
 from headrace.schemas.records.decoding import Lines, Records
 from headrace.schemas.records.hashing import Int64s
 from headrace.schemas.records.jsonlines import JsonDecoder
@@ -122,7 +122,10 @@ def _protobuf(file: str, key: str, stream: StreamConfig, headed: bool) -> ValueF
         message = ProtoSchema.of(descriptors, stream.message)
     except ProtoSchemaError as error:
         fact, _, hint = str(error).partition("; ")
-        raise ConfigError(file, f"{key}.message", fact, stream.message, hint) from error
+        which, value = "schema", stream.schema_file
+        if isinstance(error, NoMessageError):
+            which, value = "message", stream.message
+        raise ConfigError(file, f"{key}.{which}", fact, value, hint) from error
 
     def decoder(columns: pa.Schema, notation: Notation) -> ValueDecoder:
         return ProtoDecoder(message, columns, notation, headed)

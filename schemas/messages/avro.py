@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import fastavro
@@ -24,6 +25,7 @@ from headrace.schemas.messages.decoding import (
     gathered,
     validity,
 )
+from headrace.schemas.records.decoding import misfit
 from headrace.schemas.records.hashing import Int64s
 from headrace.schemas.records.notation import PLAIN, Notation
 from headrace.schemas.records.paths import look_up
@@ -150,9 +152,10 @@ class AvroReader:
             field = self.resolved.field(path) if "." not in path else None
             if field is None or self.writer.field(path) is not None or field.get("aliases"):
                 continue
-            # Bytes and decimals have notations of their own, which fastavro knows.
-            if "default" in field and not (pa.types.is_binary(kind) or pa.types.is_decimal(kind)):
-                found[path] = _column([field["default"]], kind)[0]
+            if "default" in field:
+                column, wrong = _column([field["default"]], kind)
+                if not wrong:
+                    found[path] = column[0]
         return found
 
     def read(self, messages: Spans) -> Found:
@@ -194,10 +197,12 @@ class AvroReader:
                 columns.broken[row] = " ".join(str(error).split()) or type(error).__name__
                 record = {}
             records.append(record)
-        return {
-            path: _column([look_up(record, path) for record in records], self.wanted[path])
-            for path in self.others
-        }
+        found = {}
+        for path in self.others:
+            kind = self.wanted[path]
+            found[path], wrong = _column([look_up(record, path) for record in records], kind)
+            columns.broken |= dict.fromkeys(wrong, f"{path} is {misfit(kind)}")
+        return found
 
 
 class _Columns:
@@ -274,30 +279,49 @@ def _as_type(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return column if kind == JSON or column.type == kind else column.cast(kind, safe=False)
 
 
-def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Return values as fastavro has them as a column; `JSON` as its text."""
-    if kind == JSON:
-        texts = [None if value is None else msgspec.json.encode(value).decode()
-                 for value in values]  # fmt: skip
-        return pa.array(texts, pa.string())
-    if pa.types.is_list(kind):
-        values = [
-            None if value is None else [_plain(item, kind.value_type) for item in value]
-            for value in values
-        ]
-    else:
-        values = [_plain(value, kind) for value in values]
-    return pa.array(values, kind)
+def _column(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, list[int]]:
+    """Return values as fastavro has them as a column, and the indices of those that do not fit.
+
+    `JSON` is returned as its text.
+    """
+    try:
+        return pa.array([_plain(value, kind) for value in values], _stored(kind)), []
+    except _MISFITS:
+        fitting: list[Any] = []
+        wrong = []
+        for row, value in enumerate(values):
+            try:
+                fitting.append(pa.scalar(_plain(value, kind), _stored(kind)))
+            except _MISFITS:
+                fitting.append(pa.scalar(None, _stored(kind)))
+                wrong.append(row)
+        return pa.array(fitting, _stored(kind)), wrong
+
+
+_MISFITS = (pa.ArrowException, TypeError, ValueError, ArithmeticError)
+
+
+def _stored(kind: pa.DataType) -> pa.DataType:
+    return pa.string() if kind == JSON else kind
 
 
 def _plain(value: Any, kind: pa.DataType) -> Any:
-    """Return a value without a form that its column does not have."""
+    """Return a value without a form that its column does not have.
+
+    Defaults are as the schema has them, where bytes are text of which each character is one.
+    """
     if value is None:
         return None
+    if kind == JSON:
+        return msgspec.json.encode(value).decode()
+    if pa.types.is_list(kind):
+        return [_plain(item, kind.value_type) for item in value]
     if pa.types.is_string(kind):  # a UUID
         return str(value)
     if pa.types.is_binary(kind):
-        return getattr(value, "bytes", value)
+        return value.encode("latin-1") if isinstance(value, str) else getattr(value, "bytes", value)
+    if pa.types.is_decimal(kind) and isinstance(value, str):
+        return Decimal(int.from_bytes(value.encode("latin-1"), signed=True)).scaleb(-kind.scale)
     if isinstance(value, datetime.time):
         passed = value.hour * 3600 + value.minute * 60 + value.second
         if pa.types.is_int32(kind):

@@ -115,6 +115,8 @@ class AvroSchema:
             raise AvroSchemaError(f"is no Avro schema ({_why(error)})") from error
         if not isinstance(parsed, dict) or parsed.get("type") != "record":
             raise AvroSchemaError("is no schema of a record")
+        if not parsed.get("fields"):
+            raise AvroSchemaError("is a record without fields")
         version = hashlib.sha256("\n".join([*references, text]).encode()).hexdigest()
         return cls(parsed, named, version)
 

@@ -128,7 +128,9 @@ def _read_number(data, at, end, kind):
 
 
 @numba.njit(cache=True, nogil=True)
-def _is_known(known, begin, end, value):
+def _is_known(known, fields, index, value):
+    """Return whether a number is not one that a closed enum does not have."""
+    begin, end = fields[index, KNOWN], fields[index, KNOWN_END]
     if begin < 0:
         return True
     at = begin + np.searchsorted(known[begin:end], value)
@@ -162,12 +164,12 @@ def _clear(fields, first, last, chosen, words, valid, row):
 
 
 @numba.njit(cache=True, nogil=True)
-def _store(field, first, second, words, valid, items, bases, row):
+def _store(fields, index, first, second, words, valid, items, bases, row):
     """Keep a value of two words; of a list it is the next item, if there is room for items."""
-    slot = field[SLOT]
+    slot = fields[index, SLOT]
     if slot < 0:
         return
-    if field[REPEATED]:
+    if fields[index, REPEATED]:
         if items.shape[1]:
             place = bases[slot, row] + words[slot, row]
             items[0, place] = first
@@ -175,7 +177,7 @@ def _store(field, first, second, words, valid, items, bases, row):
         words[slot, row] += 1
     else:
         words[slot, row] = first
-        if field[SLOTS_END] > slot + 1:
+        if fields[index, SLOTS_END] > slot + 1:
             words[slot + 1, row] = second
         valid[slot, row] = True
 
@@ -243,15 +245,14 @@ def _message(
                 return at
             continue
         near = index
-        field = fields[index]
-        kind = field[KIND]
-        if wire == _SIZED and field[REPEATED] and kind <= FIXED64:
+        kind = fields[index, KIND]
+        if wire == _SIZED and fields[index, REPEATED] and kind <= FIXED64:
             size, at = _size(data, at, end)
             stop = at + size
             while 0 <= at < stop:
                 value, at = _read_number(data, at, stop, kind)
-                if at >= 0 and _is_known(known, field[KNOWN], field[KNOWN_END], value):
-                    _store(field, value, 0, words, valid, items, bases, row)
+                if at >= 0 and _is_known(known, fields, index, value):
+                    _store(fields, index, value, 0, words, valid, items, bases, row)
         elif wire != _WRITTEN[kind]:
             at = _passed(data, at, end, wire, number, depth)
         elif kind in (MESSAGE, GROUP):
@@ -264,12 +265,12 @@ def _message(
                 if at < 0:
                     return at
                 stop = at + size
-            if field[ONEOF] >= 0:
+            if fields[index, ONEOF] >= 0:
                 _clear(fields, first, last, index, words, valid, row)
-            if field[SLOT] >= 0:
-                valid[field[SLOT], row] = True
+            if fields[index, SLOT] >= 0:
+                valid[fields[index, SLOT], row] = True
             at = _message(
-                data, at, stop, field[NODE], inner, depth - 1, nodes, fields, known, words,
+                data, at, stop, fields[index, NODE], inner, depth - 1, nodes, fields, known, words,
                 valid, items, bases, row,
             )  # fmt: skip
         elif wire == _SIZED:
@@ -278,16 +279,16 @@ def _message(
                 return at
             if kind == TEXT and not _is_text(data, at, at + size):
                 return _NO_TEXT
-            if field[ONEOF] >= 0:
+            if fields[index, ONEOF] >= 0:
                 _clear(fields, first, last, index, words, valid, row)
-            _store(field, at, size, words, valid, items, bases, row)
+            _store(fields, index, at, size, words, valid, items, bases, row)
             at += size
         else:
             value, at = _read_number(data, at, end, kind)
-            if at >= 0 and _is_known(known, field[KNOWN], field[KNOWN_END], value):
-                if field[ONEOF] >= 0:
+            if at >= 0 and _is_known(known, fields, index, value):
+                if fields[index, ONEOF] >= 0:
                     _clear(fields, first, last, index, words, valid, row)
-                _store(field, value, 0, words, valid, items, bases, row)
+                _store(fields, index, value, 0, words, valid, items, bases, row)
         if at < 0:
             return at
 

@@ -51,7 +51,11 @@ _KINDS = {
 
 
 class ProtoSchemaError(Exception):
-    """A file that has no descriptors, or not that of a message; the text after ``;`` is a hint."""
+    """A file that has no descriptors that can be used; the text after ``;`` is a hint."""
+
+
+class NoMessageError(ProtoSchemaError):
+    """A message that is not among the descriptors."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,8 @@ class ProtoSchema:
 
         Raises
         ------
-        ProtoSchemaError
-            If there is none.
+        ProtoSchemaError, NoMessageError
+            If they cannot be used, or do not have it.
         """
         pool = DescriptorPool()
         hint = "write it by protoc --include_imports --descriptor_set_out"
@@ -105,7 +109,7 @@ class ProtoSchema:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
             known = f"did you mean {near[0]}?" if near else f"use one of {', '.join(names)}"
-            raise ProtoSchemaError(f"there is no such message; {known}")
+            raise NoMessageError(f"there is no such message; {known}")
         unchecked = frozenset(file.name for file in files if file.syntax in ("", "proto2"))
         version = hashlib.sha256(name.encode() + b"\n" + descriptors).hexdigest()
         return cls(pool.FindMessageTypeByName(name), unchecked, version)
