@@ -188,7 +188,7 @@ class TopicHead(Head):
         for name, kind in declared.items():
             written = self.stream.types[name]
             if name not in found:
-                raise self.error(f"types.{name}", "no such column", name, columns_hint(found))
+                raise self.error(f"types.{name}", "no such column", name, columns_hint(found, name))
             if not readable(found[name], kind):
                 fact = f"column {name} is {type_name(found[name])} in its schema"
                 hint = f'that cannot be read as {type_name(kind)}; "json" keeps anything'

@@ -9,14 +9,20 @@ import fastavro
 import pytest
 
 import headrace
+from headrace.pipelines.app.cli import main
+from headrace.schemas.messages.protoschemas import ProtoSchema
 from tests.pipelines.kafka.broker import Record
+from tests.pipelines.kafka.schemaregistry import SchemaRegistry
 from tests.pipelines.kafka.test_topiclogs import (
     TYPES,
     as_topics,
     config,
     results,
     rows_of,
+    toml,
+    write_config,
 )
+from tests.schemas.messages.test_protobuf import Field, described
 
 AVRO = {"string": "string", "int64": "long", "float64": "double"}
 
@@ -81,3 +87,165 @@ def test_avro_gives_the_bytes_that_json_gives(broker, tmp_path, rows):
     )  # fmt: skip
     expected = replayed(broker, as_topics(broker, rows, 1), tmp_path / "json")
     assert replayed(broker, places, tmp_path / "avro") == expected
+
+
+def test_protobuf_gives_the_bytes_that_json_gives(broker, tmp_path, rows):
+    """Fields with presence are null where they are not written."""
+    kinds = {"string": Field.TYPE_STRING, "int64": Field.TYPE_INT64, "float64": Field.TYPE_DOUBLE}
+    fields = {
+        name: [(of, at + 1, Field.LABEL_OPTIONAL, kinds[kind], "optional")
+               for at, (of, kind) in enumerate(types.items())]
+        for name, types in TYPES.items()
+    }  # fmt: skip
+    descriptors = described("proto3", fields)
+    (tmp_path / "events.desc").write_bytes(descriptors)
+    parsers = {name: ProtoSchema.of(descriptors, f"ads.{name}").parser() for name in TYPES}
+
+    def encode(name, record):
+        there = {of: value for of, value in record.items() if value is not None}
+        return parsers[name](**there).SerializeToString()
+
+    places = in_topics(
+        broker, rows, encode, value=dict.fromkeys(TYPES, "protobuf"),
+        schema=dict.fromkeys(TYPES, str(tmp_path / "events.desc")),
+        message={name: f"ads.{name}" for name in TYPES},
+    )  # fmt: skip
+    expected = replayed(broker, as_topics(broker, rows, 1), tmp_path / "json")
+    assert replayed(broker, places, tmp_path / "protobuf") == expected
+
+
+@pytest.fixture
+def registry():
+    registry = SchemaRegistry()
+    yield registry
+    registry.close()
+
+
+def test_a_registry_gives_the_bytes_that_json_gives(broker, tmp_path, rows, registry):
+    """Of records that were written with two schemas in turn, of which the newest is read."""
+    old = {name: avro_schema(dict(reversed(types.items()))) for name, types in TYPES.items()}
+    for schema in old.values():
+        schema["fields"].insert(1, {"name": "gone", "type": "int"})
+    new = {name: avro_schema(types) for name, types in TYPES.items()}
+    topics = {name: broker.create() for name in TYPES}
+    for at, name in enumerate(TYPES):
+        registry.register(f"{topics[name]}-value", 10 + at, old[name])
+        registry.register(f"{topics[name]}-value", 20 + at, new[name])
+        values = [
+            header(10 + at) + as_avro(old[name], {**record, "gone": 5})
+            if number % 3
+            else header(20 + at) + as_avro(new[name], record)
+            for number, record in enumerate(rows[name])
+        ]
+        broker.produce(topics[name], values)
+    whole = tables(broker, {name: {"topic": topics[name], "value": "avro"} for name in TYPES})
+    whole["kafka"]["registry"] = {"url": registry.url}
+    headrace.replay(whole, tmp_path / "avro")
+    expected = replayed(broker, as_topics(broker, rows, 1), tmp_path / "json")
+    assert results(tmp_path / "avro") == expected
+
+
+def header(number):
+    return b"\0" + number.to_bytes(4, "big")
+
+
+def test_one_broken_message_among_many_is_one_dead_letter(broker, tmp_path):
+    """With its offset; all others are joined, and nothing is counted twice."""
+    schema = avro_schema(TYPES["impressions"])
+    start = 1_767_225_600_000_000
+    values = [
+        as_avro(schema, {"request_id": f"r{n}", "time": start + n * 1000, "device": "a",
+                         "site": "b", "price": 1.0})
+        for n in range(20_000)
+    ]  # fmt: skip
+    broken = {77: values[77][:-3], 5_000: None, 9_999: b"", 19_999: values[19_999] + b"\0"}
+    for at, value in broken.items():
+        values[at] = value
+    topic, clicks = broker.create(), broker.create()
+    broker.produce(topic, values)
+    (tmp_path / "e.avsc").write_text(json.dumps(schema))
+    (tmp_path / "c.avsc").write_text(json.dumps(avro_schema(TYPES["click"])))
+    places = {
+        "impressions": {"topic": topic, "value": "avro", "schema": str(tmp_path / "e.avsc")},
+        "click": {"topic": clicks, "value": "avro", "schema": str(tmp_path / "c.avsc")},
+    }
+    result = headrace.replay(tables(broker, places), tmp_path / "out")
+    assert result.summary.input == {"impressions": 20_000, "click": 0}
+    letters = result.dead_letters.to_table().select(["offset", "reason", "detail"]).to_pylist()
+    why = ["it ends too early", "null value", "empty value", "bytes are left after its end"]
+    assert letters == [
+        {"offset": at, "reason": "undecodable", "detail": detail}
+        for at, detail in zip(broken, why, strict=True)
+    ]
+    samples = result.samples.to_table().column("request_id").to_pylist()
+    assert sorted(samples) == sorted(f"r{n}" for n in range(20_000) if n not in broken)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"schema": "none.avsc"}, "impressions.schema: cannot be read (No such file or directory) "
+         "(got 'none.avsc'); paths are relative to {folder}"),
+        ({"schema": "bad.avsc"}, "impressions.schema: is no Avro schema (nothing) (got "
+         "'bad.avsc')"),
+        ({"schema": "e.avsc", "key": "requestid"}, "impressions.key: no such column (got "
+         "'requestid'); did you mean request_id?"),
+        ({"schema": "e.avsc", "types": {"price": "timestamp"}}, "impressions.types.price: column "
+         "price is float64 in its schema (got 'timestamp'); that cannot be read as timestamp; "
+         '"json" keeps anything'),
+        ({"schema": "e.avsc", "value": "protobuf", "message": "ads.E"}, "impressions.schema: is no "
+         "descriptor set (got 'e.avsc'); write it by protoc --include_imports "
+         "--descriptor_set_out"),
+        ({"schema": "e.desc", "value": "protobuf", "message": "ads.Impresion"}, "impressions."
+         "message: there is no such message (got 'ads.Impresion'); did you mean ads.Impression?"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_schema_is_said_before_anything_is_read(
+    broker, tmp_path, capsys, keys, said
+):
+    """In one line, with exit code 2."""
+    (tmp_path / "e.avsc").write_text(json.dumps(avro_schema(TYPES["impressions"])))
+    wrong = {"type": "record", "name": "E", "fields": [{"name": "a", "type": "nothing"}]}
+    (tmp_path / "bad.avsc").write_text(json.dumps(wrong))
+    (tmp_path / "e.desc").write_bytes(described("proto3", {"Impression": []}))
+    topic = broker.create()
+    whole = config({"impressions": {"topic": topic, "value": "avro", "types": {}, **keys},
+                    "click": {"topic": topic}})  # fmt: skip
+    path = tmp_path / "headrace.toml"
+    path.write_text(toml({**whole, "kafka": {"servers": broker.servers}}))
+    assert main(["validate", str(path)]) == 2
+    assert capsys.readouterr().err == f"headrace: {path}: {said.format(folder=tmp_path)}\n"
+
+
+def test_a_registry_that_cannot_be_reached_is_one_line(broker, tmp_path, capsys, registry):
+    """With exit code 1."""
+    registry.close()
+    topic = broker.create()
+    whole = config({"impressions": {"topic": topic, "value": "avro", "types": {}},
+                    "click": {"topic": topic}})  # fmt: skip
+    path = tmp_path / "headrace.toml"
+    kafka = {"servers": broker.servers, "registry": {"url": registry.url}}
+    path.write_text(toml({**whole, "kafka": kafka}))
+    assert main(["replay", str(path), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert f"{registry.url}: the registry does not answer" in said[0]
+
+
+def test_validate_shows_the_format(broker, tmp_path, capsys):
+    """And the types of keys, which come from the schema."""
+    schema = avro_schema(TYPES["impressions"])
+    topic, clicks = broker.create(), broker.create()
+    event = {"request_id": "a", "time": 1_767_225_600_000_000, "device": None, "site": None,
+             "price": None}  # fmt: skip
+    broker.produce(topic, [as_avro(schema, event)])
+    (tmp_path / "e.avsc").write_text(json.dumps(schema))
+    places = {
+        "impressions": {"topic": topic, "value": "avro", "schema": "e.avsc", "types": {}},
+        "click": {"topic": clicks},
+    }
+    path = write_config(tmp_path, broker, places)
+    assert main(["validate", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "avro" in said
+    assert "request_id (string)" in said
