@@ -170,12 +170,9 @@ class MessageDecoder(ABC):
         else:
             rows = np.concatenate([rows for _, rows in parts])
             order = np.argsort(rows)
-            whole = pa.Table.from_batches([batch for batch, _ in parts]).combine_chunks()
-            batch = (
-                whole.take(pa.array(order)).combine_chunks().to_batches(len(rows) + 1)[0]
-                if len(rows)
-                else parts[0][0]
-            )
+            pieces = zip(*(batch.columns for batch, _ in parts), strict=True)
+            columns = [pa.concat_arrays(column).take(pa.array(order)) for column in pieces]
+            batch = pa.RecordBatch.from_arrays(columns, parts[0][0].schema.names)
             rows = rows[order]
         return self.columns.decode_numbered(batch, numbers[rows])
 

@@ -249,3 +249,41 @@ def test_validate_shows_the_format(broker, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "avro" in said
     assert "request_id (string)" in said
+
+
+def test_times_that_no_calendar_has_are_no_tracebacks(broker, tmp_path):
+    """As event times they are dead letters, in other columns they are carried or null."""
+    moment = {"type": "long", "logicalType": "timestamp-millis"}
+    names = {"request_id": "string", "time": moment, "seen": moment, "told": moment,
+             "day": {"type": "int", "logicalType": "date"}}  # fmt: skip
+    schema = {"type": "record", "name": "E",
+              "fields": [{"name": name, "type": kind} for name, kind in names.items()]}  # fmt: skip
+    plain = json.loads(json.dumps(schema).replace("logicalType", "none"))
+    good = 1_767_225_600_000
+    events = [
+        {"request_id": "a", "time": good, "seen": 2**62, "told": 2**62, "day": 2**31 - 1},
+        {"request_id": "b", "time": 2**62, "seen": good, "told": good, "day": 0},
+        {"request_id": "c", "time": good, "seen": -(2**63), "told": good, "day": -(2**31)},
+        {"request_id": "", "time": good, "seen": 2**62, "told": good, "day": -(2**31)},
+    ]
+    topic, clicks = broker.create(), broker.create()
+    broker.produce(topic, [as_avro(plain, event) for event in events])
+    (tmp_path / "e.avsc").write_text(json.dumps(schema))
+    (tmp_path / "c.avsc").write_text(json.dumps(avro_schema(TYPES["click"])))
+    time = {"column": "time"}
+    places = {
+        "impressions": {"topic": topic, "value": "avro", "schema": str(tmp_path / "e.avsc"),
+                        "time": time},
+        "click": {"topic": clicks, "value": "avro", "schema": str(tmp_path / "c.avsc")},
+    }  # fmt: skip
+    whole = tables(broker, places)
+    whole["impressions"]["types"] = {"told": "timestamp"}
+    del whole["learner"], whole["monitor"]
+    result = headrace.replay(whole, tmp_path / "out")
+    samples = result.samples.to_table()
+    assert samples.column("request_id").to_pylist() == ["a", "c"]
+    assert samples.column("seen").cast("int64").to_pylist() == [2**62, -(2**63)]
+    assert samples.column("told").is_null().to_pylist() == [True, False]
+    letters = result.dead_letters.to_table().select(["offset", "reason"]).to_pylist()
+    assert letters == [{"offset": 1, "reason": "time_out_of_range"},
+                       {"offset": 3, "reason": "null_key"}]  # fmt: skip
