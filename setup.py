@@ -34,7 +34,7 @@ setup(
         "numpy>=2.0,<2.5",
         "prometheus-client>=0.21",
         "pyarrow>=18,<26",
-        "pydantic>=2.9",
+        "pydantic>=2.11",
         "rich>=13",
         "river>=0.22",
         "vl-convert-python>=1.7",

@@ -47,6 +47,8 @@ _WRITTEN = np.array(
 @numba.njit(cache=True, nogil=True)
 def _number(data, at, end, most):
     """Return a number of at most so many bytes, of which 64 bits count, and where it ends."""
+    if at < end and data[at] < 128:
+        return np.int64(data[at]), at + 1
     value = np.int64(0)
     for byte in range(most):
         if at >= end:
@@ -127,7 +129,7 @@ def _read_number(data, at, end, kind):
     return value, at + size
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _is_known(known, fields, index, value):
     """Return whether a number is not one that a closed enum does not have."""
     begin, end = fields[index, KNOWN], fields[index, KNOWN_END]
@@ -137,12 +139,14 @@ def _is_known(known, fields, index, value):
     return at < end and known[at] == value
 
 
-@numba.njit(cache=True, nogil=True)
+# A call with several arrays costs as much as all the rest of a field.
+@numba.njit(cache=True, nogil=True, inline="always")
 def _find(fields, first, last, number, near):
     """Return the row of a field, -1 without one; `near` is the one that came before."""
-    for row in range(near, min(near + 2, last)):
-        if fields[row, NUMBER] == number:
-            return row
+    if near < last and fields[near, NUMBER] == number:
+        return near
+    if near + 1 < last and fields[near + 1, NUMBER] == number:
+        return near + 1
     end = last
     while first < last:
         middle = (first + last) // 2
@@ -163,7 +167,7 @@ def _clear(fields, first, last, chosen, words, valid, row):
                 words[slot, row] = 0
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _store(fields, index, first, second, words, valid, items, bases, row):
     """Keep a value of two words; of a list it is the next item, if there is room for items."""
     slot = fields[index, SLOT]

@@ -280,8 +280,10 @@ class Program:
             row[kernel.NUMBER], row[kernel.KIND] = field.number, self._kind(field)
             row[kernel.REPEATED] = int(field.is_repeated)
             row[kernel.KNOWN], row[kernel.KNOWN_END] = self._numbers_of(field)
-            if field.containing_oneof is not None:
-                row[kernel.ONEOF] = oneofs[field.containing_oneof.name]
+            oneof = field.containing_oneof
+            # An optional field of proto3 is alone in one.
+            if oneof is not None and len(oneof.fields) > 1:
+                row[kernel.ONEOF] = oneofs[oneof.name]
             begin = self.slots
             inside = None if path is None else f"{path}{field.name}"
             slot = self._field(field, inside, around, row)

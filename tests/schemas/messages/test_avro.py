@@ -400,3 +400,37 @@ def test_a_schema_may_refer_to_others():
     columns = pa.schema([("id", pa.string()), ("device", pa.string())])
     found = AvroDecoder(schema, columns).decode(pa.array([b"\x02a\x02"], pa.binary()), np.arange(1))
     assert found.batch.to_pylist() == [{"id": "a", "device": "b"}]
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_no_result_depends_on_how_messages_are_cut(data):
+    """Of several writers, with broken messages among them."""
+    numbers = data.draw(st.lists(st.sampled_from([1, 2, 3, 4, 9]), min_size=1, max_size=8))
+    values = []
+    for number in numbers:
+        value = headed(
+            number, written(WRITERS.get(number, NEW), [WRITTEN.get(number, WRITTEN[1])])[0]
+        )
+        end = data.draw(st.sampled_from([len(value), len(value) - 1, 3, 0]))
+        values.append(data.draw(st.sampled_from([value[:end], value, None])))
+    whole = decoded(NEW, values, writers=writer_of)
+    alone = [decoded(NEW, [value], writers=writer_of) for value in values]
+    rows = [row for part in alone for row in part.batch.to_pylist()]
+    assert whole.batch.to_pylist() == rows
+    told = [(reject.detail, reject.record) for part in alone for reject in part.rejects]
+    assert [(reject.detail, reject.record) for reject in whole.rejects] == told
+
+
+def test_logical_types_are_the_same_by_either_way():
+    """A field with another name lets fastavro resolve whole messages."""
+    renamed = json.loads(json.dumps(EVENT))
+    renamed["fields"] = [{**of, "name": f"new_{of['name']}", "aliases": [of["name"]]}
+                         for of in renamed["fields"] if of["name"] != "ads"]  # fmt: skip
+    events = [an_event(number) for number in range(6)]
+    values = [headed(1, value) for value in written(EVENT, events)]
+    fast = decoded(EVENT, [value[5:] for value in values]).batch
+    slow = decoded(renamed, values, writers=lambda _: AvroSchema.of(json.dumps(EVENT)))
+    assert not slow.rejects
+    for name in slow.batch.schema.names:
+        assert slow.batch.column(name).equals(fast.column(name.removeprefix("new_"))), name
