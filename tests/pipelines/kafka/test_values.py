@@ -10,6 +10,9 @@ import pytest
 
 import headrace
 from headrace.pipelines.app.cli import main
+from headrace.pipelines.kafka.values import value_format
+from headrace.schemas.config.kafka import KafkaConfig
+from headrace.schemas.config.models import StreamConfig
 from headrace.schemas.messages.protoschemas import ProtoSchema
 from tests.pipelines.kafka.broker import Record
 from tests.pipelines.kafka.schemaregistry import SchemaRegistry
@@ -287,3 +290,18 @@ def test_times_that_no_calendar_has_are_no_tracebacks(broker, tmp_path):
     letters = result.dead_letters.to_table().select(["offset", "reason"]).to_pylist()
     assert letters == [{"offset": 1, "reason": "time_out_of_range"},
                        {"offset": 3, "reason": "null_key"}]  # fmt: skip
+
+
+def test_another_schema_is_another_log(tmp_path):
+    """So that a run does not go on with columns of other types."""
+    stream = StreamConfig(topic="t", value="avro", schema="e.avsc", key="request_id",
+                          time={"column": "time", "unit": "us"})  # fmt: skip
+    kafka = KafkaConfig(servers="a:1")
+    found = []
+    for types in (TYPES["impressions"], TYPES["click"], TYPES["impressions"]):
+        (tmp_path / "e.avsc").write_text(json.dumps(avro_schema(types)))
+        values = value_format(str(tmp_path / "c.toml"), "impressions", stream, kafka, None)
+        found.append(values.identity())
+    assert found[0] == found[2] != found[1]
+    stream = StreamConfig(topic="t", key="id", types={"id": "string"}, time={"column": "id"})
+    assert value_format("c.toml", "impressions", stream, kafka, None).identity() == []
