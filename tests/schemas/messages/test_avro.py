@@ -395,11 +395,13 @@ def test_what_is_no_schema_is_said_in_one_line(text, said):
 def test_a_schema_may_refer_to_others():
     """Each is given before those that use it."""
     device = json.dumps({"type": "enum", "name": "ads.Device", "symbols": ["a", "b"]})
-    event = json.dumps(record({"id": "string", "device": "ads.Device"}))
+    labels = {"type": "map", "values": "ads.Device"}
+    event = json.dumps(record({"id": "string", "device": "ads.Device", "labels": labels}))
     schema = AvroSchema.of(event, [device])
-    columns = pa.schema([("id", pa.string()), ("device", pa.string())])
-    found = AvroDecoder(schema, columns).decode(pa.array([b"\x02a\x02"], pa.binary()), np.arange(1))
-    assert found.batch.to_pylist() == [{"id": "a", "device": "b"}]
+    columns = pa.schema([(name, pa.string()) for name in ("id", "device", "labels")])
+    decoder = AvroDecoder(schema, columns, Notation(json=["labels"]))
+    found = decoder.decode(pa.array([b"\x02a\x02\x02\x02x\x02\x00"], pa.binary()), np.arange(1))
+    assert found.batch.to_pylist() == [{"id": "a", "device": "b", "labels": '{"x":"b"}'}]
 
 
 @given(st.data())
