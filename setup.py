@@ -10,7 +10,10 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
-KAFKA = ["confluent-kafka>=2.6", "crc32c>=2.4", "kafka-python==3.0.12"]
+KAFKA = [
+    "confluent-kafka>=2.6", "crc32c>=2.4", "fastavro>=1.9", "kafka-python==3.0.12",
+    "protobuf>=6.31",
+]  # fmt: skip
 
 setup(
     name="headrace",
@@ -31,7 +34,7 @@ setup(
         "numpy>=2.0,<2.5",
         "prometheus-client>=0.21",
         "pyarrow>=18,<26",
-        "pydantic>=2.9",
+        "pydantic>=2.11",
         "rich>=13",
         "river>=0.22",
         "vl-convert-python>=1.7",

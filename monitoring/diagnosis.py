@@ -155,7 +155,9 @@ def invalid_records(stream: StreamResult, log: LogResult) -> Iterator[str]:
         return
     reason = max(stream.reasons, key=lambda name: stream.reasons[name]) if stream.reasons else ""
     hints = {
-        Reason.UNDECODABLE: f"Check {stream.table}.format and delimiter.",
+        Reason.UNDECODABLE: (
+            f"Check {stream.table}.format and delimiter; of a topic value, schema and header."
+        ),
         Reason.WRONG_TYPE: f"Declare the columns' types in {stream.table}.types.",
         Reason.NULL_KEY: f"Check that {stream.table}.key names the right columns.",
         Reason.NULL_TIME: f"Check {stream.table}.time.column.",

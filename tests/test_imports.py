@@ -18,7 +18,7 @@ OWN = {
     "pipelines": {"schemas", "joiner", "learners", "monitoring"},
 }
 THIRD_PARTY = {
-    "schemas": {"numpy", "pyarrow", "numba", "pydantic", "msgspec"},
+    "schemas": {"numpy", "pyarrow", "numba", "pydantic", "msgspec", "fastavro", "google"},
     "joiner": {"numpy", "pyarrow", "numba"},
     "learners": {"narwhals", "numpy", "pyarrow", "numba", "pydantic", "river"},
     "monitoring": {
@@ -26,7 +26,7 @@ THIRD_PARTY = {
     },
 }  # fmt: skip
 FOLDERS = {
-    "schemas": {"config": set(), "records": {"config"}},
+    "schemas": {"config": set(), "records": {"config"}, "messages": {"records"}},
     "joiner": {
         "plan": set(),
         "journal": {"plan"},

@@ -71,8 +71,8 @@ class LiveTopics:
         self.watch = TopicWatch(self.brokers, cluster, growing=not until_end)
 
     def identity(self) -> dict[str, list[Any]]:
-        """Return the ids of the topics, by the names of the partitions in the cluster."""
-        return {name: found[:1] for name, found in (p.log.identity() for p in self.partitions)}
+        """Return ids and schemas of the topics, by the names of the partitions in the cluster."""
+        return {name: [found[0], *found[2:]] for name, found in (p.log.identity() for p in self.partitions)}
 
     def starts(self) -> list[int]:
         """Return the offsets at which a run begins."""

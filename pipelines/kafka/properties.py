@@ -51,13 +51,14 @@ def properties_of(
     found = {"bootstrap.servers": ",".join(kafka.servers), **DEFAULTS}
     for name, value in kafka.properties.items():
         if isinstance(value, Secret):
-            found[name] = _resolved(name, value, file, environment)
+            found[name] = secret_of(name, value, file, environment)
         else:
             found[name] = str(value).lower() if isinstance(value, bool) else str(value)
     return found
 
 
-def _resolved(name: str, secret: Secret, file: str, environment: Mapping[str, str]) -> str:
+def secret_of(name: str, secret: Secret, file: str, environment: Mapping[str, str]) -> str:
+    """Return a secret of the key with this name, see `properties_of`."""
     if secret.env is not None:
         if secret.env not in environment:
             fact = f"the environment has no variable {secret.env}"

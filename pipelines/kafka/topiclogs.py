@@ -14,16 +14,17 @@ import pyarrow as pa
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.pipelines.kafka.clients import connect
 from headrace.pipelines.kafka.fetching import Client, Messages, Place
+from headrace.pipelines.kafka.registry import Registry
 from headrace.pipelines.kafka.topics import Brokers, Cluster
-from headrace.pipelines.sources.heads import Head
+from headrace.pipelines.kafka.values import ValueDecoder, ValueFormat, value_format
+from headrace.pipelines.sources.heads import Head, columns_hint
 from headrace.pipelines.sources.inputs import Inputs, assemble
 from headrace.pipelines.sources.source import Chunk
 from headrace.schemas.config.models import Config, StreamConfig
 from headrace.schemas.errors import ConfigError, KafkaError
-from headrace.schemas.records.decoding import Lines, Records
-from headrace.schemas.records.jsonlines import JsonDecoder
+from headrace.schemas.records.decoding import Records
 from headrace.schemas.records.notation import Notation
-from headrace.schemas.types import parse_type
+from headrace.schemas.types import carried_type, parse_type, readable, type_name
 
 _BYTES = 16 << 20
 _WAIT_MS = 200
@@ -85,6 +86,8 @@ class TopicLog:
         The columns to read, and how their values are written.
     connection
         Where it is read from.
+    values
+        How the values of its records are written.
     """
 
     number: int
@@ -95,8 +98,13 @@ class TopicLog:
     schema: pa.Schema
     notation: Notation
     connection: Connection
-    format: str = "json"
+    values: ValueFormat
     size: int = 0
+
+    @property
+    def format(self) -> str:
+        """How the values of its records are written."""
+        return self.values.name
 
     @property
     def name(self) -> str:
@@ -104,12 +112,14 @@ class TopicLog:
         return str(self.place)
 
     def identity(self) -> tuple[str, list[Any]]:
-        """Return its name in its cluster; and the topic's id, and where it is read from.
+        """Return its name in its cluster; the topic's id, where it is read from, its schema.
 
         Not where it ends: a run that resumes reads what has been added.
         """
         cluster = self.connection.cluster
-        return f"{cluster.id}/{self.place}", [cluster.ids[self.place.topic], self.start]
+        return f"{cluster.id}/{self.place}", [
+            cluster.ids[self.place.topic], self.start, *self.values.identity(),
+        ]  # fmt: skip
 
     def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
         """Read the records; where chunks are cut depends on what brokers have at hand.
@@ -135,7 +145,7 @@ class TopicLog:
 
     def read(self, rows: int, offset: int, end: int | None, wait_ms: int) -> Iterator[Chunk | None]:
         """Read records from an offset on, to `end` or for ever; None where none come in time."""
-        decoder = JsonDecoder(self.schema, self.notation)
+        decoder = self.values.decoder(self.schema, self.notation)
         fetcher = self.connection.client.open(self.place, offset)
         try:
             while end is None or offset < end:
@@ -151,17 +161,14 @@ class TopicLog:
             fetcher.close()
 
 
-def _decoded(decoder: JsonDecoder, messages: Messages, end: int) -> Records:
+def _decoded(decoder: ValueDecoder, messages: Messages, end: int) -> Records:
     """Decode the messages before an offset."""
     count = int(messages.offsets.searchsorted(end))
-    values = messages.values.slice(0, count).to_pylist()
-    lines = [b"" if value is None else value for value in values]
-    first = int(messages.offsets[0]) if count else 0
-    return decoder.decode(Lines(first, lines, messages.offsets[:count]))
+    return decoder.decode(messages.values.slice(0, count), messages.offsets[:count])
 
 
 class TopicHead(Head):
-    """The columns of a topic, all of which are declared.
+    """The columns of a topic: of JSON all are declared, others are in a schema.
 
     Parameters
     ----------
@@ -169,16 +176,37 @@ class TopicHead(Head):
         See `Head`.
     connection
         The topics.
+    registry
+        The registry of schemas, if there is one.
     """
 
-    format = "json"
-
-    def __init__(self, file: str, key: str, stream: StreamConfig, connection: Connection) -> None:
+    def __init__(
+        self,
+        file: str,
+        key: str,
+        stream: StreamConfig,
+        connection: Connection,
+        registry: Registry | None = None,
+    ) -> None:
         self.connection = connection
+        kafka = connection.brokers.kafka
+        self.values = value_format(file, key, stream, kafka, registry)
+        self.format = self.values.name
         super().__init__(file, key, stream)
 
     def _inspect(self) -> tuple[dict[str, pa.DataType], set[str]]:
-        return {name: parse_type(kind) for name, kind in self.stream.types.items()}, set()
+        columns = self.values.columns
+        found = {name: carried_type(kind) for name, kind in columns.all.items()}
+        declared = {name: parse_type(kind) for name, kind in self.stream.types.items()}
+        for name, kind in declared.items():
+            written = self.stream.types[name]
+            if name not in found:
+                raise self.error(f"types.{name}", "no such column", name, columns_hint(found, name))
+            if not readable(found[name], kind):
+                fact = f"column {name} is {type_name(found[name])} in its schema"
+                hint = f'that cannot be read as {type_name(kind)}; "json" keeps anything'
+                raise self.error(f"types.{name}", fact, written, hint)
+        return {**found, **declared}, set(columns.nested)
 
     def logs(
         self, first: int, stream: int, schema: pa.Schema, notation: Notation
@@ -189,7 +217,7 @@ class TopicHead(Head):
         return [
             TopicLog(
                 first + at, stream, Place(self.stream.topic, number), begin, end, schema, notation,
-                self.connection,
+                self.connection, self.values,
             )
             for at, (number, (begin, end)) in enumerate(partitions)
         ]  # fmt: skip
@@ -218,6 +246,7 @@ def resolve_topics(
         raise ConfigError(config.file, "kafka", "is missing", hint="add [kafka] with servers")
     brokers = Brokers(config.kafka, config.file)
     cluster = brokers.describe(config.topics.values())
+    registry = None if config.kafka.registry is None else Registry(config.kafka, config.file)
     connections: list[Connection] = []
     readers: Counter[str] = Counter()
     heads = []
@@ -226,6 +255,6 @@ def resolve_topics(
         if readers[topic] == len(connections):
             connections.append(Connection(brokers, cluster, warn))
         connection = connections[readers[topic]]
-        heads.append(TopicHead(config.file, name, config.streams[name], connection))
+        heads.append(TopicHead(config.file, name, config.streams[name], connection, registry))
         readers[topic] += 1
     return assemble(config, heads, algorithms)

@@ -37,7 +37,7 @@ def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> N
         if use.column in head.clashes:
             raise head.clashes[use.column]
         if use.column not in head.columns:
-            hint = columns_hint(head.columns)
+            hint = columns_hint(head.columns, use.column)
             raise ConfigError(file, use.key, "no such impression column", use.column, hint)
         if use.column not in available:
             fact = "the time column cannot be used here"

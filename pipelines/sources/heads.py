@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -107,7 +108,7 @@ class Head(ABC):
             if name in self.clashes:
                 raise self.clashes[name]
             if name not in self.columns:
-                raise self.error(use, "no such column", name, columns_hint(self.columns))
+                raise self.error(use, "no such column", name, columns_hint(self.columns, name))
         for use, name in [*uses[: len(stream.key)], *(use for use in uses if use[0] == "id")]:
             kind = self.columns[name]
             if not is_identifier(kind):
@@ -153,7 +154,10 @@ class Head(ABC):
         return ConfigError(self.file, f"{self.key}.{key}", fact, value, hint)
 
 
-def columns_hint(columns: dict[str, pa.DataType]) -> str:
-    """Return a hint that lists the columns of a file."""
+def columns_hint(columns: dict[str, pa.DataType], name: str = "") -> str:
+    """Return a hint that lists the columns of a file, or has the one that `name` is nearly."""
+    near = difflib.get_close_matches(name, columns, n=1, cutoff=0.8)
+    if near:
+        return f"did you mean {near[0]}?"
     more = ", ..." if len(columns) > _MOST_HINTED else ""
     return "use one of " + ", ".join(list(columns)[:_MOST_HINTED]) + more

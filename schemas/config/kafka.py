@@ -94,8 +94,8 @@ def _name(name: str) -> str:
         raise ValueError(f"cannot be set; {_OWN[name]}")
     if "." not in name:
         raise ValueError(
-            "is no key of this table; use servers, client, max_batch_mb, or a property of "
-            'librdkafka such as "security.protocol"'
+            "is no key of this table; use servers, client, max_batch_mb, registry, or a "
+            'property of librdkafka such as "security.protocol"'
         )
     return name
 
@@ -118,6 +118,36 @@ def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
+class RegistryConfig(BaseModel):
+    """A schema registry, which answers as Confluent's does."""
+
+    model_config = _STRICT
+
+    url: str
+    user: str | None = None
+    password: Property | None = Field(default=None, repr=False)
+    ca: str | None = Field(default=None, min_length=1)
+
+    @field_validator("url")
+    @classmethod
+    def _of_http(cls, url: str) -> str:
+        if re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", url) is None:
+            raise ValueError(
+                'is no address; write such as "https://registry:8081", user and password beside it'
+            )
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _both(self) -> RegistryConfig:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("needs user and password, or none of them")
+        return self
+
+    @field_serializer("password", when_used="json")
+    def _without_secret(self, password: Property | None) -> str | None:
+        return None if password is None else HIDDEN
+
+
 class KafkaConfig(BaseModel):
     """The brokers, the client, and the client's properties.
 
@@ -131,6 +161,7 @@ class KafkaConfig(BaseModel):
     servers: Annotated[tuple[str, ...], BeforeValidator(_servers)] = Field(min_length=1)
     client: Literal["auto", "librdkafka", "kafka-python", "poll"] = "auto"
     max_batch_mb: int | None = Field(default=None, ge=1, le=1024)
+    registry: RegistryConfig | None = None
     properties: dict[Annotated[str, AfterValidator(_name)], Property] = Field(
         default={}, repr=False
     )

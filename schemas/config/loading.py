@@ -86,7 +86,7 @@ def _first_error(
         return ConfigError(file, key, "is missing", hint="add this key")
     fact, _, hint = detail["msg"].removeprefix("Value error, ").partition("; ")
     hint = hint or _RANGES.get(kind, "")
-    if detail["loc"][:2] == ("kafka", "properties"):
+    if detail["loc"][:2] == ("kafka", "properties") or detail["loc"][-1:] == ("password",):
         value = None  # it may be secret
     if kind == "less_than_equal":
         rate = detail["loc"][0] == "sampling"
@@ -150,7 +150,7 @@ def _allowed_keys(
         if nested is None:
             return []
         model = nested
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -126,7 +126,10 @@ class Model(BaseModel):
     """Base of the configuration models: frozen, and unknown keys are refused."""
 
     # A path may hold a password, which must not show in an error either.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=False, hide_input_in_errors=True,
+        serialize_by_alias=True,
+    )  # fmt: skip
 
 
 class TimeConfig(Model):
@@ -166,7 +169,12 @@ class StreamConfig(Model):
 
     path: Names = Field(default=(), min_length=1, repr=False)
     topic: TopicName | None = None
-    value: Literal["json"] = "json"
+    value: Literal["json", "avro", "protobuf"] = "json"
+    # Pydantic has a method of this name.
+    schema_file: str | None = Field(default=None, min_length=1, alias="schema")
+    message: str | None = None
+    header: Literal["none", "confluent"] | None = None
+    subject: str | None = Field(default=None, min_length=1)
     key: Columns = Field(min_length=1)
     time: TimeConfig
     order: Literal["sorted", "sort"] = "sorted"

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 Conflict = tuple[str, str, object, str]
 """Key, fact, value, hint."""
 
+_OF_VALUES = {
+    "value": "value", "schema_file": "schema", "message": "message", "header": "header",
+    "subject": "subject",
+}  # fmt: skip
+"""The attributes that say how values of topics are written, and their keys."""
+
 _OF_FILES = ("format", "delimiter", "quote", "order")
 
 
@@ -38,20 +44,59 @@ def conflicts_of_places(
             first = next(iter(topics))
             hint = f"{first} has a topic: read all streams from topics, or all from files"
             yield f"{name}.path", "cannot stand beside topics", None, hint
-        if stream.topic is None and "value" in stream.model_fields_set:
-            yield f"{name}.value", "has no meaning without topic", stream.value, "leave it out"
+        for attribute, key in _OF_VALUES.items() if stream.topic is None else ():
+            if attribute in stream.model_fields_set:
+                value = getattr(stream, attribute)
+                yield f"{name}.{key}", "has no meaning without topic", value, "leave it out"
     if kafka is None and (topics or outputs):
         yield "kafka", "is missing", None, 'add [kafka] with servers = "HOST:9092"'
     if kafka is not None and not topics and not outputs:
         yield "kafka", "has no meaning without topics", None, "give each stream a topic"
     for name, stream in topics.items():
         yield from _conflicts_of_topic(name, stream)
+        if kafka is not None:
+            yield from _conflicts_of_value(name, stream, kafka)
+
+
+def has_header(stream: StreamConfig, kafka: KafkaConfig) -> bool:
+    """Return whether values have a header: unless it is set, if there is a registry."""
+    if stream.value == "json":
+        return False
+    default = "none" if kafka.registry is None else "confluent"
+    return (stream.header or default) == "confluent"
+
+
+def _conflicts_of_value(name: str, stream: StreamConfig, kafka: KafkaConfig) -> Iterator[Conflict]:
+    of = stream.value
+    needless = {"json": ("schema_file", "message", "header", "subject"), "avro": ("message",),
+                "protobuf": ("subject",)}  # fmt: skip
+    for attribute in needless[of]:
+        if attribute in stream.model_fields_set:
+            fact = f'has no meaning with value = "{of}"'
+            value = getattr(stream, attribute)
+            yield f"{name}.{_OF_VALUES[attribute]}", fact, value, "leave it out, or set value"
+    registered = of == "avro" and has_header(stream, kafka)
+    if registered and kafka.registry is None:
+        hint = "add it: only a registry knows with which schema a message was written"
+        yield "kafka.registry", f'is missing, and {name}.header is "confluent"', None, hint
+    if of == "protobuf" and stream.schema_file is None:
+        hint = "name the file that protoc --include_imports --descriptor_set_out writes"
+        yield f"{name}.schema", "is missing", None, hint
+    if of == "protobuf" and stream.message is None:
+        yield f"{name}.message", "is missing", None, 'such as "ads.Impression"'
+    if of == "avro" and stream.schema_file is None and not registered:
+        yield f"{name}.schema", "is missing", None, "name a file, or add [kafka.registry]"
+    if stream.subject is not None and (stream.schema_file is not None or not registered):
+        beside = "beside schema" if registered else "without a registry"
+        yield f"{name}.subject", f"has no meaning {beside}", stream.subject, "leave it out"
 
 
 def _conflicts_of_topic(name: str, stream: StreamConfig) -> Iterator[Conflict]:
     for key in _OF_FILES:
         if key in stream.model_fields_set:
             yield f"{name}.{key}", "has no meaning with topic", getattr(stream, key), "leave it out"
+    if stream.value != "json":
+        return  # its schema has the columns
     # A topic may be empty, or have had other records before: it has no head to infer types from.
     action_id = getattr(stream, "id", None)
     wanted: dict[str, tuple[str, ...]] = {

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.schemas.records.decoding import Fitted, Records, Reject, as_records
-from headrace.schemas.records.eventing import record_text
+from headrace.schemas.records.eventing import record_text, value_at
 from headrace.schemas.records.events import Reason
+from headrace.schemas.records.hashing import Int64s
 from headrace.schemas.records.notation import PLAIN, Notation
 from headrace.schemas.records.paths import column_at
 from headrace.schemas.records.values import fit, parse_text, without_nulls
@@ -36,7 +37,10 @@ class ColumnDecoder:
 
     def decode(self, rows: pa.RecordBatch, first: int) -> Records:
         """Decode rows, of which the first has the record number `first`."""
-        numbers = np.arange(first, first + rows.num_rows, dtype=np.int64)
+        return self.decode_numbered(rows, np.arange(first, first + rows.num_rows, dtype=np.int64))
+
+    def decode_numbered(self, rows: pa.RecordBatch, numbers: Int64s) -> Records:
+        """Decode rows with these record numbers, ascending, int64, shape (n,)."""
         columns = [self._fitted(rows, field) for field in self.schema]
 
         def reject(row: int, detail: str) -> Reject:
@@ -54,7 +58,7 @@ class ColumnDecoder:
             return Fitted(_as_json(found), None, lambda row: "")
         values, bad = _converted(_plain(found), field.type, self.notation)
         values = without_nulls(values, self.notation.nulls_of(field.type))
-        return Fitted(values, bad, lambda row: str(found[row].as_py()))
+        return Fitted(values, bad, lambda row: str(value_at(found, row)))
 
 
 def _plain(column: pa.Array) -> pa.Array:
@@ -82,9 +86,9 @@ def _converted(
     """Return a column as another type, and which values do not fit, None if all do."""
     if column.type == kind:
         return column, None
-    if pa.types.is_timestamp(kind) and pa.types.is_timestamp(column.type):
-        # As event times are: else one that does not fit would decide about all of the part.
-        column = pc.floor_temporal(column, unit="microsecond")
+    stored = pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)
+    if stored and pa.types.is_timestamp(kind):
+        return _as_times(column, kind)
     text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if text and not (pa.types.is_string(kind) or pa.types.is_binary(kind)):
         return parse_text(column.cast(pa.string()).cast(pa.binary()), kind, notation)
@@ -97,6 +101,30 @@ def _converted(
     return pa.array([value for value, _ in fitted], kind), np.array(
         [not fits for _, fits in fitted]
     )
+
+
+def _as_times(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, npt.NDArray[np.bool_] | None]:
+    """Return times and dates as microseconds, which those of some ten thousand years fit."""
+    # As event times are: else one that does not fit would decide about all of the part.
+    if pa.types.is_timestamp(column.type):
+        column = pc.floor_temporal(column, unit="microsecond")
+    most = _LARGEST // _microseconds(column.type)
+    stored = pa.int32() if pa.types.is_date32(column.type) else pa.int64()
+    numbers = column.cast(stored).cast(pa.int64())
+    fits = pc.and_(pc.less_equal(numbers, most), pc.greater_equal(numbers, -most))
+    bad = pc.and_(column.is_valid(), pc.invert(fits).fill_null(False))
+    values = pc.if_else(fits, column, pa.scalar(None, column.type)).cast(kind)
+    return values, bad.to_numpy(zero_copy_only=False)
+
+
+_LARGEST = 2**63 - 1
+
+
+def _microseconds(kind: pa.DataType) -> int:
+    """Return how many microseconds the unit of a time or a date is, 1 if it is smaller."""
+    if pa.types.is_date(kind):
+        return 86_400_000_000 if pa.types.is_date32(kind) else 1_000
+    return {"s": 1_000_000, "ms": 1_000}.get(kind.unit, 1)
 
 
 def _decoded(value: Any) -> Any:

@@ -414,11 +414,12 @@ def with_event_time(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def record_text(batch: pa.RecordBatch, row: int) -> str:
     """Return one row as a JSON object; bytes as text, with escapes where they are not UTF-8."""
-    values = {name: _value(batch.column(name), row) for name in batch.schema.names}
+    values = {name: value_at(batch.column(name), row) for name in batch.schema.names}
     return json.dumps(values, default=_plain, ensure_ascii=False)
 
 
-def _value(column: pa.Array, row: int) -> object:
+def value_at(column: pa.Array, row: int) -> object:
+    """Return a value; as text if Python does not have it, such as a time beyond the year 9999."""
     # Python has no nanoseconds, and pandas, if it happens to be there, would lend its own.
     if "[ns" not in str(column.type):
         try:

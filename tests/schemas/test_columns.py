@@ -111,3 +111,27 @@ def test_nanoseconds_of_a_stored_time_are_floored():
     schema = pa.schema([("v", parse_type("timestamp"))])
     records = ColumnDecoder(schema).decode(rows, 0)
     assert records.batch.column("v").cast(pa.int64()).to_pylist() == [-1, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [(pa.timestamp("s"), 2**63 // 10**6), (pa.timestamp("ms", "UTC"), 2**63 // 1000),
+     (pa.date32(), 106_751_991), (pa.date64(), 106_751_991 * 86_400_000)],
+    ids=str,
+)  # fmt: skip
+def test_a_stored_time_that_microseconds_cannot_hold_is_a_bad_value(kind, most):
+    """It says which, although Python has no such time; its neighbours stay."""
+    number = pa.int32() if kind == pa.date32() else pa.int64()
+    beyond = most + (86_400_000 if kind == pa.date64() else 1)
+    column = pa.array([most, beyond, None, -beyond, -most, 0], number).cast(kind)
+    schema = pa.schema([("v", parse_type("timestamp"))])
+    rows = pa.RecordBatch.from_arrays([column], ["v"])
+    records = ColumnDecoder(schema, Notation({"v"})).decode(rows, 0)
+    found = records.batch.column("v")
+    assert found.is_null().to_pylist() == [False, True, True, True, False, False]
+    assert found[5].value == 0
+    (bad,) = records.bad
+    assert bad.numbers.tolist() == [1, 3]
+    assert all(bad.examples)
+    rejected = ColumnDecoder(schema).decode(rows, 0).rejects
+    assert [reject.number for reject in rejected] == [1, 3]

@@ -84,7 +84,8 @@ def test_values_that_may_be_secret_are_shown_nowhere(tmp_path):
         ('"a:9092, b:9093"', '"a:99999"', "kafka.servers: must be hosts with ports (got 'a:99999')"
          '; write such as "broker:9092"'),
         ("fetch.wait.max.ms", "clinet", "kafka.clinet: is no key of this table; use "
-         'servers, client, max_batch_mb, or a property of librdkafka such as "security.protocol"'),
+         "servers, client, max_batch_mb, registry, or a property of librdkafka such as "
+         '"security.protocol"'),
         ("fetch.wait.max.ms", "group.id", "kafka.group.id: cannot be set; offsets "
          "are kept in checkpoints, not in a group"),
         ("= 20", '= ["hunter2"]', "kafka.fetch.wait.max.ms: is no text, number or boolean; write "
@@ -102,8 +103,30 @@ def test_values_that_may_be_secret_are_shown_nowhere(tmp_path):
          "(got 'a topic'); use letters, digits, . _ and -"),
         ('topic = "impressions"', 'topic = "impressions"\norder = "sort"', "impressions.order: has "
          "no meaning with topic (got 'sort'); leave it out"),
-        ('topic = "impressions"', 'topic = "impressions"\nvalue = "avro"', "impressions.value: "
-         "input should be 'json' (got 'avro'); use one of these values"),
+        ('topic = "impressions"', 'topic = "impressions"\nvalue = "bson"', "impressions.value: "
+         "input should be 'json', 'avro' or 'protobuf' (got 'bson'); use one of these values"),
+        ('topic = "impressions"', 'topic = "impressions"\nvalue = "avro"', "impressions.schema: is "
+         "missing; name a file, or add [kafka.registry]"),
+        ('topic = "impressions"', 'topic = "impressions"\nvalue = "protobuf"', "impressions."
+         "schema: is missing; name the file that protoc --include_imports --descriptor_set_out "
+         "writes"),
+        ('topic = "impressions"', 'topic = "impressions"\nvalue = "protobuf"\nschema = "a.desc"',
+         'impressions.message: is missing; such as "ads.Impression"'),
+        ('topic = "impressions"', 'topic = "impressions"\nschema = "a.avsc"', "impressions.schema: "
+         "has no meaning with value = \"json\" (got 'a.avsc'); leave it out, or set value"),
+        ('topic = "impressions"', 'topic = "impressions"\nvalue = "avro"\nschema = "a.avsc"\n'
+         'header = "confluent"', "kafka.registry: is missing, and impressions.header is "
+         '"confluent"; add it: only a registry knows with which schema a message was written'),
+        ('topic = "impressions"', 'topic = "impressions"\nvalue = "avro"\nschema = "a.avsc"\n'
+         'subject = "s"', "impressions.subject: has no meaning without a registry (got 's'); "
+         "leave it out"),
+        ("fetch.wait.max.ms = 20", 'registry.url = "http://me:secret@a:8081"', "kafka.registry."
+         "url: is no address (got 'http://a:8081'); write such as \"https://registry:8081\", user "
+         "and password beside it"),
+        ("fetch.wait.max.ms = 20", 'registry.url = "http://a:8081"\nregistry.user = "me"',
+         "kafka.registry: needs user and password, or none of them"),
+        ("fetch.wait.max.ms = 20", 'registry.url = "http://a:8081"\nregistry.password = ["p"]',
+         "kafka.registry.password: is no text, number or boolean; write it in quotes"),
         ('types = { id = "string", time = "int64", device = "string" }', "", "impressions.key: is "
          "a column without a type (got 'id'); add it to impressions.types, such as \"id\" = "
          '"string"'),

@@ -1,0 +1,1 @@
+"""Messages of binary formats, such as Avro and Protobuf, as records."""
