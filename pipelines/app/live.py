@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.pipelines.app.api import Configuration, load_config, unlogged
-from headrace.pipelines.app.resolving import resolve_live
+from headrace.pipelines.app.resolving import open_output_topics, resolve_live
 from headrace.pipelines.run.liveplace import opened_live
 from headrace.pipelines.sinks.completion import COMPLETE, read_completion
 from headrace.pipelines.sinks.hours import microseconds, moment, open_dataset
@@ -127,8 +127,9 @@ def stream(
         from headrace.pipelines.jobs.stream import stream as run_stream
 
         return run_stream(
-            inputs, growing, place, stopping or threading.Event(), beam_options, watching, announce
-        )
+            inputs, growing, place, stopping or threading.Event(), open_output_topics,
+            beam_options, watching, announce,
+        )  # fmt: skip
 
 
 def load_live(out: str | Path) -> LiveResult:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
 
 from headrace.learners.registry import ALGORITHMS, Algorithms
+from headrace.pipelines.sinks.sink import LiveSink
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.inputs import resolve as resolve_files
 from headrace.pipelines.sources.source import Growing
 from headrace.schemas.config.models import Config
 from headrace.schemas.errors import ConfigError
+from headrace.schemas.records.events import IMPRESSIONS
 
 _LOG = logging.getLogger("headrace")
 
@@ -46,6 +49,34 @@ def resolve_live(
     from headrace.pipelines.kafka.livetopics import live_topics
 
     return inputs, live_topics(inputs, until_end)
+
+
+def open_output_topics(inputs: Inputs, run: str, begins: bool) -> Mapping[str, LiveSink]:
+    """Return the sinks of outputs that go to topics, by the names of outputs.
+
+    Parameters
+    ----------
+    inputs
+        The job.
+    run
+        Names the run: the same whenever it goes on.
+    begins
+        Whether it just begins: then the topics must have no messages of another.
+
+    Raises
+    ------
+    ConfigError, KafkaError
+        For the first thing wrong.
+    """
+    if not inputs.config.outputs.topics:
+        return {}
+    from headrace.pipelines.kafka.topicoutputs import open_topics
+
+    types = inputs.schema_of(IMPRESSIONS)
+    sinks = open_topics(inputs.config, inputs.join, types, run, inputs.join.epoch)
+    for sink in sinks.values() if begins else ():
+        sink.open()
+    return sinks
 
 
 def _topics(config: Config) -> ModuleType:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from headrace.pipelines.beam.graph import run_graph
@@ -23,7 +24,8 @@ from headrace.pipelines.run.liveplace import BEGUN, LivePlace
 from headrace.pipelines.run.signing import read_signed, write_signed
 from headrace.pipelines.run.spill import CACHE_BYTES, Spill
 from headrace.pipelines.sinks.liveoutputs import open_live_outputs
-from headrace.pipelines.sinks.sink import LiveWriter
+from headrace.pipelines.sinks.several import Several
+from headrace.pipelines.sinks.sink import LiveSink, LiveWriter
 from headrace.pipelines.sources.blocks import LiveBlocks
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.livemerge import Keepers, LiveMerge, Patience
@@ -37,6 +39,18 @@ from headrace.schemas.records.events import IMPRESSIONS
 _LOG = logging.getLogger("headrace")
 _HINT = "write to another folder to begin anew"
 _CHECKPOINTS_KEPT = 2
+
+
+OpenTopics = Callable[[Inputs, str, bool], Mapping[str, LiveSink]]
+"""Opens more sinks of outputs by their names, for a run that has a name, and may just begin."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a run is named, and where it began: the position of each source, by number."""
+
+    run: str
+    starts: list[int]
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,7 @@ def stream(
     growing: Growing,
     place: LivePlace,
     stopping: threading.Event,
+    open_topics: OpenTopics = lambda inputs, run, begins: {},
     beam_options: Sequence[str] = (),
     watching: Callable[[LiveRun], contextlib.AbstractContextManager[None]] | None = None,
     announce: Callable[[str], None] = lambda line: None,
@@ -96,6 +111,8 @@ def stream(
         Folder of the outputs, from `headrace.pipelines.run.liveplace.opened_live`.
     stopping
         When it is set, the run takes a last checkpoint and ends.
+    open_topics
+        Opens the sinks of outputs that go to topics too.
     beam_options
         More options for Beam.
     watching
@@ -109,18 +126,20 @@ def stream(
         If the run fails; it can be started again.
     """
     identity = live_identity_of(inputs, growing)
-    starts = _begun(place, identity, growing, inputs.config.file)
+    begun = _begun(place, identity, growing, inputs.config.file)
     with _origin(place):
         journals = Spill(place.partial / "spill", CACHE_BYTES // inputs.join.shards)
         job = train_job(inputs, place.result / "model")
         saved = _newest(place, announce)
-        states = {number: SourceState.at(start) for number, start in enumerate(starts)}
+        states = {number: SourceState.at(start) for number, start in enumerate(begun.starts)}
         resumed = Resumed(states=states)
         if saved is not None:
             resumed = saved.restore(inputs.join, job, journals)
         positions = {number: state.position for number, state in resumed.states.items()}
         inputs = replace(inputs, join=replace(inputs.join, starts=positions))
         sinks = open_live_outputs(place.result, inputs.join, inputs.schema_of(IMPRESSIONS))
+        for name, topic in open_topics(inputs, begun.run, not resumed.marks).items():
+            sinks[name] = Several([sinks[name], topic])
         for name, mark in resumed.marks.items():
             sinks[name].resume(mark)
         raises = RaiseJournal(place.partial, resumed.block)
@@ -152,7 +171,7 @@ def stream(
     return Stood(run.board.events, blocks.states, run.finished)
 
 
-def _begun(place: LivePlace, identity: dict[str, Any], growing: Growing, file: str) -> list[int]:
+def _begun(place: LivePlace, identity: dict[str, Any], growing: Growing, file: str) -> Begun:
     """Return where the run began; note it if that is now.
 
     Raises
@@ -162,18 +181,19 @@ def _begun(place: LivePlace, identity: dict[str, Any], growing: Growing, file: s
     """
     path = place.partial / BEGUN
     try:
-        begun = read_signed(path)
+        found = read_signed(path)
     except FileNotFoundError:
-        starts = growing.starts()
+        begun = Begun(uuid.uuid4().hex, growing.starts())
         with aside(path) as hidden:
-            write_signed(hidden, {"identity": identity, "starts": starts})
+            write_signed(hidden, {"identity": identity, **asdict(begun)})
         flush(path.parent)
-        return starts
+        return begun
     except ValueError as error:
         raise FolderError(path, f"is damaged ({error})", _HINT) from error
-    _check_topics(begun["identity"]["files"], identity["files"], file)
-    check_identity(begun["identity"], identity, file, _HINT)
-    return list(begun["starts"])
+    then = found.pop("identity")
+    _check_topics(then["files"], identity["files"], file)
+    check_identity(then, identity, file, _HINT)
+    return Begun(**found)
 
 
 def _check_topics(then: dict[str, Any], now: dict[str, Any], file: str) -> None:

@@ -72,7 +72,8 @@ class LiveTopics:
 
     def identity(self) -> dict[str, list[Any]]:
         """Return ids and schemas of the topics, by the names of the partitions in the cluster."""
-        return {name: [found[0], *found[2:]] for name, found in (p.log.identity() for p in self.partitions)}
+        found = [at.log.identity() for at in self.partitions]
+        return {name: [topic, *schema] for name, (topic, _, *schema) in found}
 
     def starts(self) -> list[int]:
         """Return the offsets at which a run begins."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import threading
+
 import pyarrow as pa
 import pytest
 
 import headrace
+from tests.pipelines.kafka.reading import oracle
 from tests.pipelines.kafka.test_topiclogs import as_files, as_topics, config, logs
 
 __all__ = ["logs"]
@@ -53,3 +57,24 @@ def test_until_the_end_a_topic_gives_what_its_replay_gives(broker, tmp_path, log
     assert stood.ended
     assert stood.events == sum(len(of) for of in logs[log].values())
     check_equal(tmp_path / "live", replayed)
+
+
+def test_outputs_go_to_topics_too(broker, tmp_path, logs):
+    """Each row once, though the run was stopped and went on, and dead letters likewise."""
+    places = as_topics(broker, logs["dirty"], 1)
+    samples, letters = broker.create(), broker.create()
+    tables = live_config(broker, places, {"checkpoint": "0s"})
+    tables["outputs"] = {"samples": samples, "dead_letters": letters}
+    out = tmp_path / "live"
+    stopping = threading.Event()
+    stopping.set()  # at the first bundle
+    assert not headrace.stream(tables, out, until_end=True, stopping=stopping).ended
+    assert headrace.stream(tables, out, until_end=True).ended
+    live = headrace.load_live(out)
+    expected = live.samples.to_table().column("request_id").to_pylist()
+    found = [json.loads(value)["request_id"] for _, _, value in oracle(broker, samples)]
+    assert found == expected
+    dead = [json.loads(value)["record"] for _, _, value in oracle(broker, letters)]
+    assert sorted(dead) == sorted(live.dead_letters.to_table().column("record").to_pylist())
+    with pytest.raises(headrace.HeadraceError, match="not written by this run"):
+        headrace.stream(tables, tmp_path / "other", until_end=True)
