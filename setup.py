@@ -61,5 +61,5 @@ setup(
         "bench": ["polars>=1", "vowpalwabbit>=9.11,<9.12"],
         "check": ["mypy>=1.13", "ruff>=0.8"],
     },
-    entry_points={"console_scripts": ["headrace=headrace.pipelines.app.cli:main"]},
+    entry_points={"console_scripts": ["headrace=headrace.pipelines.app.cli:run"]},
 )

@@ -1,8 +1,6 @@
 """``python -m headrace``: the command line."""
 
-import sys
-
-from headrace.pipelines.app.cli import main
+from headrace.pipelines.app.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -6,12 +6,14 @@ No large package is imported before a command needs it, so that help is instant.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 DONE, FAILED, MISUSED = 0, 1, 2
 
@@ -70,6 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         os._exit(FAILED)
 
 
+def run() -> NoReturn:
+    """Run a command as a process of its own, and end it with the exit code.
+
+    At once: everything is on disk by then, and an ordinary exit of so many libraries takes a
+    second, in which a stopped run would seem to hang.
+    """
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError):  # nobody reads any more
+            stream.flush()
+    os._exit(code)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="headrace",
@@ -118,7 +133,20 @@ def _parser() -> argparse.ArgumentParser:
         "--until-end", action="store_true",
         help="end where the topics ended when it was started",
     )  # fmt: skip
+    stream.add_argument(
+        "--restarts", type=_positive, default=0, metavar="N",
+        help="run in a process of its own, and start it again up to N times if it fails (0)",
+    )  # fmt: skip
     stream.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+    status = commands.add_parser(
+        "status",
+        help="show where headrace stream stands",
+        description="Show where headrace stream stands: positions, lag, the source that holds the "
+        "clock back, the last checkpoint. Exit with 1 if it failed or was killed.",
+    )
+    status.add_argument("folder", type=Path, metavar="DIR", help="the --out of the run")
+    status.add_argument("--json", action="store_true", help="as JSON")
 
     validate = commands.add_parser(
         "validate",

@@ -64,26 +64,53 @@ def replay(options: argparse.Namespace) -> int:
 def stream(options: argparse.Namespace) -> int:
     """Join and learn topics until a signal comes; a second Ctrl-C does not wait."""
     from headrace.pipelines.app import live
+    from headrace.pipelines.app.display import announcing, status_lines
     from headrace.pipelines.run.interrupts import stopped_by_signals
 
+    if options.restarts:
+        return _supervised(options)
     config = api.load_config(options.config)
     quiet_beam()
-
-    def announce(line: str) -> None:
-        if not options.quiet:
-            print(f"headrace: {line}", file=sys.stderr, flush=True)
-
-    with stopped_by_signals() as stopping:
-        announce(f"reading {', '.join(sorted(set(config.topics.values())))}; Ctrl-C stops")
+    with announcing(options.quiet) as announce, stopped_by_signals() as stopping:
+        topics = sorted(set(config.topics.values()))
+        announce(f"reading {', '.join(topics)}; Ctrl-C stops" if topics else "starting")
         stood = live.stream(
             config, options.out, until_end=options.until_end, stopping=stopping,
-            announce=announce, beam_options=options.beam_options,
+            announce=announce, watch=status_lines(announce), beam_options=options.beam_options,
         )  # fmt: skip
-    announce(
-        f"{'ended' if stood.ended else 'stopped'} after {stood.events:,} events"
-        + ("" if stood.ended else "; the same command goes on from here")
-    )
+        announce(
+            f"ended after {stood.events:,} events" if stood.ended else
+            f"stopped after {stood.events:,} events; the same command goes on from here"
+        )  # fmt: skip
     return 0
+
+
+def _supervised(options: argparse.Namespace) -> int:
+    from headrace.pipelines.app.display import announcing
+    from headrace.pipelines.run.supervising import supervise
+
+    command = [sys.executable, "-m", "headrace", "stream", str(options.config)]
+    command += ["--out", str(options.out)]
+    command += ["--until-end"] * options.until_end + ["--quiet"] * options.quiet
+    if options.beam_options:
+        command += ["--", *options.beam_options]
+    with announcing(options.quiet) as announce:
+        # What is wrong with usage or configuration will be wrong again.
+        return supervise(command, options.restarts, (0, 2), announce)
+
+
+def status(options: argparse.Namespace) -> int:
+    """Print where a run stands; return 1 if it is not running, nor has ended or been stopped."""
+    from headrace.pipelines.jobs.status import read_status
+
+    found = read_status(options.folder)
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        from headrace.pipelines.app.display import status_table
+
+        status_table(found)
+    return 0 if found["state"] in ("running", "stopped", "ended") else 1
 
 
 def verify(options: argparse.Namespace) -> int:

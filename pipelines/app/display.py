@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -31,6 +34,9 @@ from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import Preview
 from headrace.schemas.config.durations import format_duration
 from headrace.schemas.types import type_name
+
+if TYPE_CHECKING:
+    from headrace.pipelines.jobs.status import Status
 
 _REFRESH_S = 0.2
 
@@ -177,6 +183,75 @@ def _learners_table(learners: dict[str, dict[str, Any]]) -> Table:
             learner["model"]["sha256"][:16],
         )
     return table
+
+
+@contextmanager
+def announcing(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Print lines and warnings on standard error while the block runs, unless `quiet`."""
+
+    def announce(line: str) -> None:
+        if not quiet:
+            print(f"headrace: {line}", file=sys.stderr, flush=True)
+
+    class Announced(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            announce(record.getMessage())
+
+    log, handler = logging.getLogger("headrace"), Announced(logging.WARNING)
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING)
+    try:
+        yield announce
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+_LINE_EVERY_S = 10.0
+
+
+def status_lines(announce: Callable[[str], None]) -> Callable[[Status], None]:
+    """Return a watcher that announces the figures of a run from time to time."""
+    last = time.monotonic()
+
+    def watch(status: Status) -> None:
+        nonlocal last
+        if time.monotonic() < last + _LINE_EVERY_S:
+            return
+        last = time.monotonic()
+        lag = "unknown" if status.lag is None else f"{status.lag:,}"
+        announce(
+            f"{status.events:,} events ({status.events_per_s:,.0f}/s), lag {lag}, clock "
+            f"{status.clock or 'not yet'}, samples until {status.complete.get('samples')}"
+        )
+
+    return watch
+
+
+def status_table(status: dict[str, Any]) -> None:
+    """Print where a run stands, see `headrace.pipelines.jobs.status.Status`."""
+    console = Console(highlight=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("source", overflow="fold")
+    for heading in ("position", "lag", "rejected"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("read until (event time)", no_wrap=True)
+    for source in status["sources"]:
+        lag = "unknown" if source["lag"] is None else f"{source['lag']:,}"
+        until = "ended" if source["ended"] else source["progress"] or "no record yet"
+        figures = (f"{source['position']:,}", lag, f"{source['rejected']:,}")
+        table.add_row(source["name"], *figures, until)
+    console.print(
+        f"{status['state']} (process {status['pid']}, {status['written']}): "
+        f"{status['events']:,} events, {status['events_per_s']:,.0f}/s"
+    )
+    console.print(table)
+    if status["held_back_by"] is not None:
+        console.print(f"clock       {status['clock'] or 'not yet'}, by {status['held_back_by']}")
+    console.print(f"checkpoint  {status['checkpoint'] or 'none yet, by this process'}")
+    for name, until in status["complete"].items():
+        console.print(f"complete    {name} until {until or 'not yet'}")
 
 
 def windows_page(measured: list[Measured], coverage: float) -> list[WindowsOf]:

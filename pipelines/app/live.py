@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,8 @@ from headrace.schemas.errors import FolderError
 from headrace.schemas.records.events import EARLIEST, NEVER
 
 if TYPE_CHECKING:
-    from headrace.pipelines.jobs.stream import LiveRun, Stood
+    from headrace.pipelines.jobs.status import Status
+    from headrace.pipelines.jobs.stream import Stood
 
 _LAST = datetime.max.replace(tzinfo=UTC)
 
@@ -87,7 +87,7 @@ def stream(
     until_end: bool = False,
     stopping: threading.Event | None = None,
     announce: Callable[[str], None] = lambda line: None,
-    watching: Callable[[LiveRun], contextlib.AbstractContextManager[None]] | None = None,
+    watch: Callable[[Status], None] = lambda status: None,
     beam_options: Sequence[str] = (),
     algorithms: Algorithms = ALGORITHMS,
 ) -> Stood:
@@ -106,8 +106,8 @@ def stream(
         When it is set, by another thread, the run takes a checkpoint and ends.
     announce
         Called with a line about what a user should know.
-    watching
-        Makes a context in which the run is watched.
+    watch
+        Called every second with where the run stands, on another thread.
     beam_options
         More options for Beam.
     algorithms
@@ -128,7 +128,7 @@ def stream(
 
         return run_stream(
             inputs, growing, place, stopping or threading.Event(), open_output_topics,
-            beam_options, watching, announce,
+            beam_options, watch, announce,
         )  # fmt: skip
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from headrace.pipelines.beam.graph import run_graph
@@ -18,6 +18,7 @@ from headrace.pipelines.jobs.identity import live_identity_of
 from headrace.pipelines.jobs.livecheckpoints import LiveCheckpoints, Models
 from headrace.pipelines.jobs.raises import RaiseJournal
 from headrace.pipelines.jobs.replay import train_job
+from headrace.pipelines.jobs.status import Status, StatusKeeper
 from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.disk import aside, flush
 from headrace.pipelines.run.liveplace import BEGUN, LivePlace
@@ -36,7 +37,6 @@ from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import CheckpointError, ConfigError, FolderError
 from headrace.schemas.records.events import IMPRESSIONS
 
-_LOG = logging.getLogger("headrace")
 _HINT = "write to another folder to begin anew"
 _CHECKPOINTS_KEPT = 2
 
@@ -77,18 +77,6 @@ class Stood:
         return all(state.ended for state in self.states.values())
 
 
-@dataclass
-class LiveRun:
-    """The parts of a run that goes on, for whoever watches it."""
-
-    inputs: Inputs
-    growing: Growing
-    place: LivePlace
-    run: Run
-    checkpoints: LiveCheckpoints
-    blocks: LiveBlocks
-
-
 def stream(
     inputs: Inputs,
     growing: Growing,
@@ -96,7 +84,7 @@ def stream(
     stopping: threading.Event,
     open_topics: OpenTopics = lambda inputs, run, begins: {},
     beam_options: Sequence[str] = (),
-    watching: Callable[[LiveRun], contextlib.AbstractContextManager[None]] | None = None,
+    watch: Callable[[Status], None] = lambda status: None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> Stood:
     """Run until `stopping` is set, or until logs that end have ended.
@@ -115,8 +103,8 @@ def stream(
         Opens the sinks of outputs that go to topics too.
     beam_options
         More options for Beam.
-    watching
-        Makes a context in which the run is watched.
+    watch
+        Called every second with where the run stands, on another thread.
     announce
         Called with a line about what a user should know.
 
@@ -143,7 +131,7 @@ def stream(
         for name, mark in resumed.marks.items():
             sinks[name].resume(mark)
         raises = RaiseJournal(place.partial, resumed.block)
-        blocks = _blocks(inputs, growing, place, raises, resumed, stopping)
+        blocks = _blocks(inputs, growing, place, raises, resumed, stopping, announce)
         writers = {name: LiveWriter(sink) for name, sink in sinks.items()}
         run = Run(blocks, dict(writers), journals, Board(events=resumed.events))
         for shard, join in resumed.joins.items():
@@ -159,10 +147,10 @@ def stream(
             growing.verify, stopping, announce,
         )  # fmt: skip
         with contextlib.ExitStack() as stack:
+            streams = tuple(plan.name for plan in inputs.streams)
+            keeper = StatusKeeper(place, run, checkpoints, growing, streams, watch)
+            stack.enter_context(keeper.keeping())
             stack.enter_context(_closing(run))
-            if watching is not None:
-                watched = LiveRun(inputs, growing, place, run, checkpoints, blocks)
-                stack.enter_context(watching(watched))
             ended_before = blocks.ended
             if not ended_before:
                 run_graph(run, inputs, job, resumed.block, tuple(beam_options))
@@ -238,11 +226,12 @@ def _blocks(
     raises: RaiseJournal,
     resumed: Resumed,
     stopping: threading.Event,
+    announce: Callable[[str], None],
 ) -> LiveBlocks:
     decided = raises.since(resumed.states)
     live = inputs.config.live
     patience = Patience(live.idle_after / SECOND, live.stall_after / SECOND, live.max_skew)
-    keepers = Keepers(growing.ends, raises.note, _stalled)
+    keepers = Keepers(growing.ends, raises.note, partial(_stalled, announce))
 
     def read(states: Mapping[int, SourceState]) -> Iterator[Block | None]:
         scratch = str(place.partial)
@@ -255,17 +244,16 @@ def _blocks(
     return LiveBlocks(read, resumed.block, resumed.states, stopping)
 
 
-def _stalled(source: SourceReader, end: int | None) -> None:
+def _stalled(announce: Callable[[str], None], source: SourceReader, end: int | None) -> None:
     """Tell of a source that delivers nothing though it has records, and open it again."""
     name = source.partition.name
     if end is None:
-        _LOG.warning("%s: no records, and brokers do not answer", name)
+        announce(f"{name}: no records, and brokers do not answer")
         return
-    _LOG.warning(
-        "%s: no records come from %d on, although the log ends at %d (a transaction may be open); "
-        "connecting again",
-        name, source.read_until, end,
-    )  # fmt: skip
+    announce(
+        f"{name}: no records come from {source.read_until} on, although the log ends at {end} "
+        "(a transaction may be open); connecting again"
+    )
     source.pause()
 
 

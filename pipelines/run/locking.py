@@ -50,6 +50,21 @@ def held(place: Place) -> Iterator[None]:
                 os.rmdir(place.out)
 
 
+def is_held(place: Place) -> bool:
+    """Return whether a process holds the lock of a folder."""
+    try:
+        handle = os.open(place.home / _LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _acquire(place: Place) -> tuple[int, bool]:
     path = place.home / _LOCK
     made = False

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from headrace.pipelines.kafka.topics import Brokers
 from headrace.schemas.config.kafka import KafkaConfig
@@ -81,6 +81,11 @@ class Broker:
         for created in self.admin.create_topics([new]).values():
             created.result(30)
         return name
+
+    def partitions(self, topic: str, count: int) -> None:
+        """Add partitions, until there are so many."""
+        for created in self.admin.create_partitions([NewPartitions(topic, count)]).values():
+            created.result(30)
 
     def delete(self, topic: str) -> None:
         for deleted in self.admin.delete_topics([topic]).values():

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import pyarrow as pa
 import pytest
 
 import headrace
+from headrace.pipelines.app.cli import main
 from tests.pipelines.kafka.reading import oracle
-from tests.pipelines.kafka.test_topiclogs import as_files, as_topics, config, logs
+from tests.pipelines.kafka.test_topiclogs import (
+    ROOT,
+    as_files,
+    as_topics,
+    config,
+    logs,
+    write_config,
+)
 
 __all__ = ["logs"]
 
@@ -78,3 +90,68 @@ def test_outputs_go_to_topics_too(broker, tmp_path, logs):
     assert sorted(dead) == sorted(live.dead_letters.to_table().column("record").to_pylist())
     with pytest.raises(headrace.HeadraceError, match="not written by this run"):
         headrace.stream(tables, tmp_path / "other", until_end=True)
+
+
+def test_a_run_is_stopped_and_goes_on(broker, tmp_path, logs, capsys):
+    """As a process, by SIGTERM; `headrace status` says where it stands."""
+    places = as_topics(broker, logs["clean"], 3)
+    path = write_config(tmp_path, broker, places)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "headrace", "stream", str(path), "--out", str(out)]
+    for signal_sent in (signal.SIGTERM, signal.SIGINT):
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: status_of(out, capsys)["state"] == "running")
+        wait_for(lambda: status_of(out, capsys)["lag"] == 0)
+        refused = subprocess.run([*command, "--quiet"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        assert refused.returncode == 2
+        assert "is in use by process" in refused.stderr
+        process.send_signal(signal_sent)
+        said = process.stderr.read()
+        assert process.wait(30) == 0
+        assert "stopped after" in said
+        status = status_of(out, capsys)
+        assert status["state"] == "stopped"
+        assert status["events"] == sum(len(of) for of in logs["clean"].values())
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+    wait_for(lambda: status_of(out, capsys)["state"] == "running")
+    process.kill()
+    process.wait()
+    assert main(["status", str(out)]) == 1
+    assert "killed" in capsys.readouterr().out
+
+
+def status_of(out, capsys):
+    code = main(["status", str(out), "--json"])
+    text = capsys.readouterr().out
+    return json.loads(text) if code != 2 else {"state": None}
+
+
+def wait_for(condition):
+    until_s = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.1)
+
+
+def test_what_cannot_go_on_is_said_in_one_line(broker, tmp_path, logs):
+    """Another configuration, more partitions, files in the way, files in place of topics."""
+    rows = {name: of[:100] for name, of in logs["clean"].items()}
+    places = as_topics(broker, rows, 1)
+    tables, out = live_config(broker, places), tmp_path / "out"
+    stopping = threading.Event()
+    stopping.set()
+    headrace.stream(tables, out, stopping=stopping)
+    changed = {**tables, "join": {**tables["join"], "out_of_orderness": "1s"}}
+    with pytest.raises(headrace.ConfigError, match=r"join\.out_of_orderness.*another folder"):
+        headrace.stream(changed, out, stopping=stopping)
+    broker.partitions(places["click"]["topic"], 2)
+    with pytest.raises(headrace.ConfigError, match=r"other partitions.*\[1\] was not there"):
+        headrace.stream(tables, out, stopping=stopping)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(headrace.FolderError, match=r"notes\.txt"):
+        headrace.stream(tables, tmp_path / "full", stopping=stopping)
+    files = config(as_files(tmp_path, rows))
+    with pytest.raises(headrace.ConfigError, match="headrace replay"):
+        headrace.stream(files, tmp_path / "other", stopping=stopping)
+    assert not (tmp_path / "other").exists()
