@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from headrace.pipelines.app.commands import quiet_beam
 from headrace.pipelines.jobs.generate import Traffic, write_traffic
+
+# Machines are shared, and kernels are compiled at their first call: no test is about its time.
+settings.register_profile("headrace", deadline=None)
+settings.load_profile("headrace")
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -61,11 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C changes nothing
-        print(
-            "headrace: interrupted; run the same command again to start over, or with --resume "
-            "to continue",
-            file=sys.stderr,
-        )
+        how = (
+            "to go on from the last checkpoint" if options.command == "stream"
+            else "to start over, or with --resume to continue"
+        )  # fmt: skip
+        print(f"headrace: interrupted; run the same command again {how}", file=sys.stderr)
         sys.stderr.flush()
         # Everything is cleaned up. A thread of Beam may still run, and an ordinary exit would
         # wait for it forever.

@@ -5,11 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ from headrace.monitoring.ending import what_stayed_open
 from headrace.pipelines.app import api
 from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.run.disk import writing
+from headrace.pipelines.run.interrupts import stopped_by_signals
 from headrace.pipelines.run.remote import place_of
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.schemas.config.durations import format_duration
@@ -65,7 +62,6 @@ def stream(options: argparse.Namespace) -> int:
     """Join and learn topics until a signal comes; a second Ctrl-C does not wait."""
     from headrace.pipelines.app import live
     from headrace.pipelines.app.display import announcing, status_lines
-    from headrace.pipelines.run.interrupts import stopped_by_signals
 
     if options.restarts:
         return _supervised(options)
@@ -215,8 +211,7 @@ def _generate_log(options: argparse.Namespace) -> int:
 def _generate_live(options: argparse.Namespace) -> int:
     from headrace.pipelines.app.producing import generate_to_kafka
 
-    stop = threading.Event()
-    with _stopping(stop):
+    with stopped_by_signals() as stop:
         produced = generate_to_kafka(
             options.to_kafka, rate=options.rate, seed=options.seed, stop=stop,
             **_given(
@@ -236,22 +231,3 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Return the options that were given; of the others the functions have defaults."""
     found = {name: getattr(options, name) for name in names}
     return {name: value for name, value in found.items() if value is not None}
-
-
-@contextmanager
-def _stopping(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` at the first Ctrl-C or SIGTERM; a second one has its usual effect."""
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in signals}
-
-    def handle(number: int, frame: Any) -> None:
-        stop.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in signals:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number in signals:
-            signal.signal(number, before[number])

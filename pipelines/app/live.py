@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ import pyarrow.dataset as ds
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.pipelines.app.api import Configuration, load_config, unlogged
 from headrace.pipelines.app.resolving import open_output_topics, resolve_live
+from headrace.pipelines.run.interrupts import Stop, Stopping
 from headrace.pipelines.run.liveplace import opened_live
 from headrace.pipelines.sinks.completion import COMPLETE, read_completion
 from headrace.pipelines.sinks.hours import microseconds, moment, open_dataset
@@ -85,7 +85,7 @@ def stream(
     out: str | Path,
     *,
     until_end: bool = False,
-    stopping: threading.Event | None = None,
+    stopping: Stopping | None = None,
     announce: Callable[[str], None] = lambda line: None,
     watch: Callable[[Status], None] = lambda status: None,
     beam_options: Sequence[str] = (),
@@ -127,7 +127,7 @@ def stream(
         from headrace.pipelines.jobs.stream import stream as run_stream
 
         return run_stream(
-            inputs, growing, place, stopping or threading.Event(), open_output_topics,
+            inputs, growing, place, stopping or Stop(), open_output_topics,
             beam_options, watch, announce,
         )  # fmt: skip
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
 from pydantic import ValidationError
 
@@ -17,6 +16,7 @@ from headrace.pipelines.jobs.generate import WINDOW, configuration
 from headrace.pipelines.jobs.livetraffic import FAULTS, STREAMS, LiveTraffic, Sent, live_messages
 from headrace.pipelines.jobs.pacing import send_paced
 from headrace.pipelines.run.disk import writing
+from headrace.pipelines.run.interrupts import Stop, Stopping
 from headrace.pipelines.run.remote import Address, place_of
 from headrace.schemas.config.durations import DAY
 from headrace.schemas.config.kafka import KafkaConfig
@@ -64,7 +64,7 @@ def generate_to_kafka(
     speed: float = 1.0,
     start: int | None = None,
     out: str | Path | None = None,
-    stop: Event | None = None,
+    stop: Stopping | None = None,
 ) -> Produced:
     """Generate traffic and produce it to the topics ``impressions`` and ``clicks``, live.
 
@@ -133,7 +133,7 @@ def generate_to_kafka(
         raise ArgumentError("servers", servers, fact, "write such as localhost:9092") from None
     topics = [f"{prefix}{stream}" for stream in STREAMS]
     folder = None if out is None else _checked_folder(out)
-    return _produce(live, kafka, topics, speed, folder, Event() if stop is None else stop)
+    return _produce(live, kafka, topics, speed, folder, Stop() if stop is None else stop)
 
 
 def _checked_folder(out: str | Path) -> Path:
@@ -175,7 +175,7 @@ def _produce(
     topics: Sequence[str],
     speed: float,
     folder: Path | None,
-    stop: Event,
+    stop: Stopping,
 ) -> Produced:
     try:
         from headrace.pipelines.kafka.producing import TopicOutlet, create_topics

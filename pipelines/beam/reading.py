@@ -81,11 +81,11 @@ class ReadLogs(beam.DoFn):
                 break
             if not tracker.try_claim(position):
                 return
-            run.board.events += block.end - block.begin
+            run.board.events += block.records
             yield from enumerate(block.envelopes)
             if block.letters is not None:
                 yield beam.pvalue.TaggedOutput(DEAD, block.letters)
-            rows += block.end - block.begin
+            rows += block.records
             late = blocks.bundle_s is not None and time.monotonic() - began > blocks.bundle_s
             if rows >= _BUNDLE_ROWS or late:
                 break

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from headrace.pipelines.beam.run import Checkpoints, Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer
 from headrace.pipelines.jobs.raises import RaiseJournal
+from headrace.pipelines.run.interrupts import Stopping
 from headrace.pipelines.sinks.sink import LiveWriter
 from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.state import TrainingState
@@ -45,10 +45,13 @@ class Models:
             return
         state.trainer.save_models(lambda learner: self.folder / learner / name, state.job.about)
         for learner in learners:
-            for old in sorted((self.folder / learner).glob("snapshot-*[0-9]"))[:-MODELS_KEPT]:
-                hidden = old.with_name(f".{old.name}")
-                old.rename(hidden)
-                shutil.rmtree(hidden)
+            self._remove_old(self.folder / learner)
+
+    def _remove_old(self, folder: Path) -> None:
+        for old in sorted(folder.glob("snapshot-*[0-9]"))[:-MODELS_KEPT]:
+            old.rename(old.with_name(f".{old.name}"))
+        for hidden in folder.glob(".snapshot-*"):
+            shutil.rmtree(hidden)
 
 
 class LiveCheckpoints(Checkpoints):
@@ -83,7 +86,7 @@ class LiveCheckpoints(Checkpoints):
         models: Models,
         raises: RaiseJournal,
         verify: Callable[[], bool],
-        stopping: threading.Event,
+        stopping: Stopping,
         announce: Callable[[str], None],
     ) -> None:
         self.run, self.taker, self.sinks = run, taker, sinks

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from threading import Event
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from headrace.pipelines.jobs.livetraffic import Messages, Sent
+from headrace.pipelines.run.interrupts import Stopping
 from headrace.schemas.config.durations import SECOND
 
 _LEAST_S, _MOST_S = 0.02, 0.5
@@ -34,7 +34,7 @@ def send_paced(
     outlet: Outlet,
     start: int,
     speed: float,
-    stop: Event,
+    stop: Stopping,
     clock_s: Callable[[], float],
 ) -> Sent:
     """Send messages when they are due, until they end or `stop` is set.

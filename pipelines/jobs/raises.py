@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from headrace.pipelines.run.disk import flush, writing
+from headrace.pipelines.run.disk import aside, flush, writing
 from headrace.pipelines.run.liveplace import RAISED
 from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.sources.sourcereader import Raise
@@ -25,31 +25,40 @@ class RaiseJournal:
     ----------
     folder
         Where the files are.
-    block
-        Number of the block at which the run begins.
+    block, states
+        Number of the block at which the run begins, and how far sources had been read before.
+
+    Attributes
+    ----------
+    found
+        What was decided before about sources from there on, by number of the source.
     """
 
-    def __init__(self, folder: Path, block: int) -> None:
+    def __init__(self, folder: Path, block: int, states: Mapping[int, SourceState]) -> None:
         self.folder, self.lock = folder, threading.Lock()
+        self.found = _decided(folder, states)
         self.begin(block)
+        # Files of later checkpoints, if it is not the newest that the run goes on from, would be
+        # removed at the wrong time; what they say is in the first file now.
+        with aside(self.path) as hidden:
+            hidden.write_text("".join(_lines(self.found)), encoding="ascii")
+        flush(folder)
+        for later in folder.glob(f"{RAISED}*"):
+            if later.name > self.path.name:
+                with writing(later):
+                    later.unlink()
 
     def begin(self, block: int) -> None:
         """Begin a new file at a checkpoint before block number `block`; remove the oldest."""
         with self.lock:
             self.path = self.folder / f"{RAISED}{block:012d}.jsonl"
-            if self.path.exists():  # resumed from there before: its last line may be torn
-                with writing(self.path):
-                    os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
             for old in sorted(self.folder.glob(f"{RAISED}*"))[:-_KEPT]:
                 with writing(old):
                     old.unlink()
 
     def note(self, decided: Mapping[int, Raise]) -> None:
         """Write decisions, by number of the source, and wait until they are on disk."""
-        lines = [
-            json.dumps([number, one.position, one.progress]) + "\n"
-            for number, one in decided.items()
-        ]
+        lines = _lines({number: [one] for number, one in decided.items()})
         with self.lock, writing(self.path):
             begins = not self.path.exists()
             with self.path.open("a", encoding="ascii") as file:
@@ -59,16 +68,25 @@ class RaiseJournal:
         if begins:
             flush(self.folder)
 
-    def since(self, states: Mapping[int, SourceState]) -> dict[int, list[Raise]]:
-        """Return what was decided about sources from where they were read to, by number."""
-        found: dict[int, list[Raise]] = {number: [] for number in states}
-        for path in sorted(self.folder.glob(f"{RAISED}*")):
-            for line in path.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n"):
-                    break  # a crash cut it short, so it had not taken effect
-                number, position, progress = json.loads(line)
-                if position >= states[number].position:
-                    found[number].append(Raise(position, progress))
-        for decided in found.values():
-            decided.sort(key=lambda one: one.position)
-        return found
+
+def _lines(decided: Mapping[int, Sequence[Raise]]) -> list[str]:
+    return [
+        json.dumps([number, one.position, one.progress]) + "\n"
+        for number, of_source in decided.items()
+        for one in of_source
+    ]
+
+
+def _decided(folder: Path, states: Mapping[int, SourceState]) -> dict[int, list[Raise]]:
+    """Return what was decided about sources from where they were read to, in order."""
+    found: dict[int, list[Raise]] = {number: [] for number in states}
+    for path in sorted(folder.glob(f"{RAISED}*")):
+        for line in path.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break  # a crash cut it short, so it had not taken effect
+            number, position, progress = json.loads(line)
+            if position >= states[number].position:
+                found[number].append(Raise(position, progress))
+    for decided in found.values():
+        decided.sort(key=lambda one: one.position)
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +20,7 @@ from headrace.pipelines.jobs.replay import train_job
 from headrace.pipelines.jobs.status import Status, StatusKeeper
 from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.disk import aside, flush
+from headrace.pipelines.run.interrupts import Stopping
 from headrace.pipelines.run.liveplace import BEGUN, LivePlace
 from headrace.pipelines.run.signing import read_signed, write_signed
 from headrace.pipelines.run.spill import CACHE_BYTES, Spill
@@ -81,7 +81,7 @@ def stream(
     inputs: Inputs,
     growing: Growing,
     place: LivePlace,
-    stopping: threading.Event,
+    stopping: Stopping,
     open_topics: OpenTopics = lambda inputs, run, begins: {},
     beam_options: Sequence[str] = (),
     watch: Callable[[Status], None] = lambda status: None,
@@ -130,7 +130,7 @@ def stream(
             sinks[name] = Several([sinks[name], topic])
         for name, mark in resumed.marks.items():
             sinks[name].resume(mark)
-        raises = RaiseJournal(place.partial, resumed.block)
+        raises = RaiseJournal(place.partial, resumed.block, resumed.states)
         blocks = _blocks(inputs, growing, place, raises, resumed, stopping, announce)
         writers = {name: LiveWriter(sink) for name, sink in sinks.items()}
         run = Run(blocks, dict(writers), journals, Board(events=resumed.events))
@@ -225,10 +225,9 @@ def _blocks(
     place: LivePlace,
     raises: RaiseJournal,
     resumed: Resumed,
-    stopping: threading.Event,
+    stopping: Stopping,
     announce: Callable[[str], None],
 ) -> LiveBlocks:
-    decided = raises.since(resumed.states)
     live = inputs.config.live
     patience = Patience(live.idle_after / SECOND, live.stall_after / SECOND, live.max_skew)
     keepers = Keepers(growing.ends, raises.note, partial(_stalled, announce))
@@ -236,7 +235,7 @@ def _blocks(
     def read(states: Mapping[int, SourceState]) -> Iterator[Block | None]:
         scratch = str(place.partial)
         readers = [
-            SourceReader(inputs, partition, scratch, states[number], decided[number])
+            SourceReader(inputs, partition, scratch, states[number], raises.found[number])
             for number, partition in enumerate(growing.partitions)
         ]
         return iter(LiveMerge(inputs, readers, inputs.config.batch_rows, patience, keepers))

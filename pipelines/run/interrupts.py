@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
+
+_LOOK_S = 0.02
 
 
 @contextmanager
@@ -57,18 +61,54 @@ def noted() -> Iterator[Noted]:
         signal.signal(signal.SIGINT, before)
 
 
+class Stopping(Protocol):
+    """What a long run looks at, to end when it is set; a `threading.Event` is one."""
+
+    def is_set(self) -> bool:
+        """Return whether to end."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, at most for `timeout` seconds; return whether it is."""
+
+
+class Stop:
+    """A `Stopping` that a signal handler may set while the thread that it interrupts waits.
+
+    A `threading.Event` would then wait for its own lock for ever.
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        """Ask to end."""
+        self._set = True
+
+    def is_set(self) -> bool:
+        """Return whether to end."""
+        return self._set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, looking from time to time."""
+        until_s = math.inf if timeout is None else time.monotonic() + timeout
+        while not self._set and (left_s := until_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, _LOOK_S))
+        return self._set
+
+
 @contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets; the next interrupt is one.
+def stopped_by_signals() -> Iterator[Stop]:
+    """Yield what the first SIGINT or SIGTERM sets; the next one has its usual effect.
 
     Signals arrive on the main thread alone, which must call this.
     """
-    stopping = threading.Event()
+    stopping = Stop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, frame: Any) -> None:
         stopping.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for of, usual in before.items():
+            signal.signal(of, usual)
 
     for number in before:
         signal.signal(number, stop)

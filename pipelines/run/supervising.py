@@ -6,9 +6,10 @@ import ctypes
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
+
+from headrace.pipelines.run.interrupts import Stop
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 _SET_DEATH_SIGNAL = 1
@@ -40,7 +41,7 @@ def supervise(
     first_pause_s
         How long to wait before the first restart, seconds; each time twice as long.
     """
-    stopping = threading.Event()
+    stopping = Stop()
     child: subprocess.Popen[bytes] | None = None
 
     def pass_on(number: int, frame: FrameType | None) -> None:

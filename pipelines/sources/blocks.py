@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
+from headrace.pipelines.run.interrupts import Stopping
 from headrace.pipelines.run.threads import Prefetcher
 from headrace.pipelines.sources.source import Block, SourceState
 
@@ -118,7 +118,7 @@ class LiveBlocks(Blocks):
 
     def __init__(
         self, open_at: Open, position: int, states: Mapping[int, SourceState],
-        stopping: threading.Event, wait_s: float = 0.25,
+        stopping: Stopping, wait_s: float = 0.25,
     ) -> None:  # fmt: skip
         self.position, self.states = position, dict(states)
         self.stopping, self.wait_s = stopping, wait_s

@@ -11,6 +11,7 @@ raised: that nothing comes at all is no sign that all has come.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ _PAUSE_S = 0.01
 _GATHERED_S = 0.1
 """How long records of a source gather before it is read again: a block costs the same for a few
 as for thousands."""
-_JUDGED_EVERY_S = 0.05
+_JUDGED_EVERY_S, _ASKED_EVERY_S = 0.05, 1.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class LiveMerge:
         self.sources = [source for source in sources if not source.state.ended]
         self.quiet: dict[int, float] = {}
         """Since when sources have had no record, by number."""
-        self.alarmed: dict[int, float] = {}
+        self.asked: dict[int, float] = {}
+        """When it was asked last where sources end that nevertheless were not idle, by number."""
         self.rested: dict[int, float] = {}
         """When sources that had only a few records may be read again, by number."""
         self.idle: set[int] = set()
@@ -162,30 +164,40 @@ class LiveMerge:
 
     def _judge(self, now: float) -> None:
         """Raise the progress of idle sources, and tell of stalled ones."""
-        waited = {number: now - since for number, since in self.quiet.items()}
-        due = [s for s in self.sources if waited.get(s.number, 0) >= self.patience.idle_after_s]
+        due = self._quiet_for(self.patience.idle_after_s, now)
         awake = [source.progress for source in self.sources if source not in due]
         progress = min(awake, default=NEVER)
-        behind = [s for s in due if progress // self.epoch > s.progress // self.epoch]
+        behind = [
+            source for source in due
+            if progress // self.epoch > source.progress // self.epoch
+            and now >= self.asked.get(source.number, -math.inf) + _ASKED_EVERY_S
+        ]  # fmt: skip
         stalled = [
-            source for source in self.sources
-            if now - max(self.quiet.get(source.number, now), self.alarmed.get(source.number, 0))
-            >= self.patience.stalled_after_s
+            source for source in self._quiet_for(self.patience.stalled_after_s, now)
+            if now >= self.asked.get(source.number, -math.inf) + self.patience.stalled_after_s
         ]  # fmt: skip
         if not behind and not stalled:
             return
         ends = self.keepers.ends({source.number for source in (*behind, *stalled)})
         for source in stalled:
+            self.asked[source.number] = now
             if ends is None or ends[source.number] > source.read_until:
-                self.alarmed[source.number] = now
                 self.keepers.stalled(source, None if ends is None else ends[source.number])
         if ends is None:
             self.idle.clear()
+            self.asked.update({source.number: now for source in behind})
             return
+        for source in behind:
+            if ends[source.number] > source.read_until:
+                self.asked[source.number] = now
+                self.idle.discard(source.number)
         raised = [source for source in behind if ends[source.number] <= source.read_until]
-        self.idle -= {source.number for source in behind}
-        self.idle |= {source.number for source in raised}
         if raised:
             self.keepers.note({s.number: Raise(s.read_until, progress) for s in raised})
         for source in raised:
             source.raise_progress(progress)
+            self.idle.add(source.number)
+
+    def _quiet_for(self, least_s: float, now: float) -> list[SourceReader]:
+        """List the sources that have had no record for so long."""
+        return [s for s in self.sources if now - self.quiet.get(s.number, now) >= least_s]

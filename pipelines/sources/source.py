@@ -209,6 +209,8 @@ class Block:
         The invalid records, from `headrace.pipelines.sources.letters`; None without any.
     state
         How far the source has been read, including this block.
+    records
+        How many records are in it; positions may have gaps.
     """
 
     source: int
@@ -218,6 +220,7 @@ class Block:
     envelopes: list[EventEnvelope]
     letters: pa.RecordBatch | None
     state: SourceState
+    records: int = 0
 
 
 class Source(Protocol):

@@ -235,13 +235,16 @@ class SourceReader:
             self.position = piece.end
             rows -= piece.positions.size
         rejected = sum(len(piece.rejects) for piece in taken)
-        self.records += rejected + sum(piece.batch.num_rows for piece in taken)
+        records = rejected + sum(piece.batch.num_rows for piece in taken)
+        self.records += records
         self.rejected += rejected
         for piece in taken:
             self.bad_values = counted(self.bad_values, piece.bad)
         envelopes = self._address(self._finished(taken), begin)
         letters = self._letters(taken)
-        return Block(self.number, self.stream, begin, self.position, envelopes, letters, self.state)
+        return Block(
+            self.number, self.stream, begin, self.position, envelopes, letters, self.state, records
+        )  # fmt: skip
 
     def _next_piece(self) -> _Piece | Raise | None:
         """Return the next piece; None if there is none now, or no more."""

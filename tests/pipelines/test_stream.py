@@ -139,8 +139,12 @@ def test_a_run_that_dies_again_and_again_gives_what_a_replay_gives(seed, tmp_pat
 @pytest.mark.usefixtures("directly")
 def test_decisions_about_idle_sources_are_repeated(tmp_path, monkeypatch):
     """What comes out depends on the log and the journal, not on when the run died."""
-    noted = sum(check_decisions(seed, tmp_path / str(seed), monkeypatch) for seed in range(5))
-    assert noted > 1
+    noted = 0
+    for seed in range(20):  # how many there are depends on the clock
+        noted += check_decisions(seed, tmp_path / str(seed), monkeypatch)
+        if noted > 3:
+            return
+    raise AssertionError("hardly any source was idle")
 
 
 def check_decisions(seed, folder, monkeypatch):
@@ -148,7 +152,7 @@ def check_decisions(seed, folder, monkeypatch):
     random = Random(seed)
     config = written(folder, random, idle_after="30ms")
     streams = 1 + len(config.actions)
-    pauses = [Pause(random.randrange(streams), random.randint(0, 30), 0.15) for _ in range(3)]
+    pauses = [Pause(random.randrange(streams), random.randint(0, 30), 0.3) for _ in range(3)]
     with monkeypatch.context() as patching:
         patching.setattr(raises, "_KEPT", 1_000_000)
         dying(patching, random, [0.002, 0.01, 0.05, 0.02])
