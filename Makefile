@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Two tests at a time: more would measure each other's load, and each has a broker of its own.
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow check format bench bench-join bench-kafka bench-windows floors \
@@ -23,10 +25,10 @@ demo: $(READY) ## generate a small log, replay it, and write a report to demo-ou
 	$(BIN)/headrace replay demo-out/log/headrace.toml --out demo-out/result
 
 test: $(READY) ## run the tests
-	$(BIN)/pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-slow: $(READY) ## run the long proofs too
-	$(BIN)/pytest
+	$(PYTEST)
 
 check: $(READY) ## lint, format, types, import rules
 	$(BIN)/ruff check .

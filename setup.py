@@ -52,6 +52,7 @@ setup(
             "pandas>=2.2",
             "polars>=1",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "python-snappy>=0.7",
             "PyYAML>=6",
             "scikit-learn>=1.5",
