@@ -34,6 +34,20 @@ MOST_VALUES = 1000
 OTHER = "(other)"
 NULL = "(null)"
 
+STATISTICS_SCHEMA = pa.schema(
+    [
+        ("learner", pa.string()),
+        ("window", pa.timestamp("us", "UTC")),
+        ("slice", pa.string()),
+        ("value", pa.string()),
+        ("samples", pa.int64()),
+        ("positives", pa.int64()),
+        *((name, pa.float64()) for name in SUMS[2:]),
+    ]
+)
+"""Sums as rows: of a window, which begins at its time, all samples if `slice` is null, or those
+with a value of a column. Rows of one window may be added up."""
+
 _CLIP = 1e-15
 
 
@@ -175,6 +189,44 @@ class Statistics:
             if name == column:
                 totals[value] = totals.get(value, np.zeros(len(SUMS))) + self.sums[row]
         return totals
+
+    def take_before(self, time: int, learner: str) -> pa.Table:
+        """Take out the sums of the windows that end at `time` or before, as rows.
+
+        Parameters
+        ----------
+        time
+            Microseconds.
+        learner
+            The learner's name, for the rows.
+
+        Returns
+        -------
+        pa.Table
+            In `STATISTICS_SCHEMA`, in order of window, slice and value, all samples first.
+        """
+        taken = sorted(key for key in self.rows if key[0] + self.window <= time)
+        if not taken:
+            return STATISTICS_SCHEMA.empty_table()
+        sums = self.sums[[self.rows[key] for key in taken]]
+        rest = {key: row for key, row in self.rows.items() if key[0] + self.window > time}
+        kept = np.zeros((max(64, len(rest)), len(SUMS)))
+        kept[: len(rest)] = self.sums[list(rest.values())]
+        self.sums, self.rows = kept, {key: row for row, key in enumerate(rest)}
+        starts, columns, values = zip(*taken, strict=True)
+        total = np.array([column == "" for column in columns])
+        names = (pa.array(texts, pa.string(), mask=total) for texts in (columns, values))
+        counts = (pa.array(sums[:, at].astype(np.int64)) for at in (SAMPLES, POSITIVES))
+        return pa.Table.from_arrays(
+            [
+                pa.array([learner] * len(taken)),
+                pa.array(starts, pa.int64()).cast(pa.timestamp("us", "UTC")),
+                *names,
+                *counts,
+                *(pa.array(sums[:, at]) for at in range(WEIGHT, len(SUMS))),
+            ],
+            schema=STATISTICS_SCHEMA,
+        )
 
     def export(self) -> dict[str, Any]:
         """Return the whole state as JSON types."""

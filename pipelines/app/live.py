@@ -68,6 +68,11 @@ class LiveResult:
         """The records that left no sample, with their reasons: all that are final by now."""
         return self._dataset("dead_letters", bounded=False)
 
+    @property
+    def statistics(self) -> ds.Dataset:
+        """Sums of labels and predictions of closed windows, by learner, slice and value."""
+        return self._dataset("statistics")
+
     def _dataset(self, output: str, bounded: bool = True) -> ds.Dataset:
         complete, folder = self.complete[output], self.out / output
         until = EARLIEST if complete is None else microseconds(complete)

@@ -11,6 +11,7 @@ from headrace.pipelines.beam.run import Checkpoints, Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer
 from headrace.pipelines.jobs.raises import RaiseJournal
 from headrace.pipelines.run.interrupts import Stopping
+from headrace.pipelines.sinks.liveoutputs import STATISTICS
 from headrace.pipelines.sinks.sink import LiveWriter
 from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.state import TrainingState
@@ -72,6 +73,8 @@ class LiveCheckpoints(Checkpoints):
         The models, and the journal that has a file from each checkpoint to the next.
     verify
         Returns whether what was read may be made durable.
+    delay
+        The longest time from the event time of a sample to its emit time, microseconds.
     stopping
         When it is set the run ends, after a last checkpoint.
     announce
@@ -86,12 +89,13 @@ class LiveCheckpoints(Checkpoints):
         models: Models,
         raises: RaiseJournal,
         verify: Callable[[], bool],
+        delay: int,
         stopping: Stopping,
         announce: Callable[[str], None],
     ) -> None:
         self.run, self.taker, self.sinks = run, taker, sinks
         self.models, self.raises, self.verify = models, raises, verify
-        self.stopping, self.announce = stopping, announce
+        self.delay, self.stopping, self.announce = delay, stopping, announce
         self.verified_s = 0.0
         self.stopped = False
         self.taken_at: float | None = None
@@ -117,6 +121,9 @@ class LiveCheckpoints(Checkpoints):
         return True
 
     def _publish(self, training: TrainingState) -> None:
+        statistics = training.take_statistics(self.delay)
+        if statistics.num_rows:
+            self.sinks[STATISTICS].put(lambda: statistics)
         for sink in self.sinks.values():
             sink.complete_until(training.trainer.order.released)
 

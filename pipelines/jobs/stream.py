@@ -125,7 +125,9 @@ def stream(
             resumed = saved.restore(inputs.join, job, journals)
         positions = {number: state.position for number, state in resumed.states.items()}
         inputs = replace(inputs, join=replace(inputs.join, starts=positions))
-        sinks = open_live_outputs(place.result, inputs.join, inputs.schema_of(IMPRESSIONS))
+        sinks = open_live_outputs(
+            place.result, inputs.join, inputs.schema_of(IMPRESSIONS), job.window
+        )
         for name, topic in open_topics(inputs, begun.run, not resumed.marks).items():
             sinks[name] = Several([sinks[name], topic])
         for name, mark in resumed.marks.items():
@@ -144,7 +146,7 @@ def stream(
         )
         run.checkpoints = checkpoints = LiveCheckpoints(
             run, taker, writers, Models(place.result / "model", live.snapshot / SECOND), raises,
-            growing.verify, stopping, announce,
+            growing.verify, inputs.join.release_delay, stopping, announce,
         )  # fmt: skip
         with contextlib.ExitStack() as stack:
             streams = tuple(plan.name for plan in inputs.streams)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from headrace.joiner.plan.plans import JoinPlan
+from headrace.monitoring.statistics import STATISTICS_SCHEMA
 from headrace.pipelines.run.place import LETTERS
 from headrace.pipelines.sinks.completion import Completion
 from headrace.pipelines.sinks.epochs import EpochFolder
@@ -17,8 +18,13 @@ from headrace.pipelines.sinks.outputs import plain_columns, schemas_of
 from headrace.pipelines.sinks.sink import LiveSink
 from headrace.schemas.records.events import DEAD_LETTER_SCHEMA
 
+STATISTICS = "statistics"
+"""Name and folder of the statistics of closed windows."""
 
-def open_live_outputs(out: Path, join: JoinPlan, types: pa.Schema) -> dict[str, LiveSink]:
+
+def open_live_outputs(
+    out: Path, join: JoinPlan, types: pa.Schema, window: int
+) -> dict[str, LiveSink]:
     """Open the folders that a run writes, by name.
 
     Parameters
@@ -29,6 +35,8 @@ def open_live_outputs(out: Path, join: JoinPlan, types: pa.Schema) -> dict[str, 
         The join, which decides what outputs there are.
     types
         Type of each impression column.
+    window
+        Length of a window of the statistics, microseconds.
 
     Raises
     ------
@@ -40,6 +48,8 @@ def open_live_outputs(out: Path, join: JoinPlan, types: pa.Schema) -> dict[str, 
         name: EpochFolder(HourFolder(out / name, schema, plain), join.epoch, completion, name)
         for name, schema in schemas_of(join, types).items()
     }
+    files = HourFolder(out / STATISTICS, STATISTICS_SCHEMA)
+    sinks[STATISTICS] = EpochFolder(files, window, completion, STATISTICS)
     files = HourFolder(out / DEAD_LETTERS, DEAD_LETTER_SCHEMA, ("record",))
     sinks[LETTERS] = LetterFolder(files, completion, DEAD_LETTERS)
     return sinks

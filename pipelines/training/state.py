@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headrace.learners.learning import Learned
 from headrace.learners.trainer import Received, Trainer
-from headrace.monitoring.statistics import Observation, Statistics
+from headrace.monitoring.statistics import STATISTICS_SCHEMA, Observation, Statistics
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
+from headrace.schemas.records.events import EMIT
 
 TRAINING_LAYOUT = 5
 """Version of the step's ``meta`` cell and of ``state.json``."""
@@ -65,6 +67,27 @@ class TrainingState:
         for learned in samples:
             for name, observation in _observations(learned, self.job).items():
                 self.statistics[name].observe(observation)
+
+    def take_statistics(self, delay: int) -> pa.Table:
+        """Take out the statistics of windows of which no sample comes any more.
+
+        Parameters
+        ----------
+        delay
+            The longest time from the event time of a sample to its emit time, microseconds.
+
+        Returns
+        -------
+        pa.Table
+            In `STATISTICS_SCHEMA` with `EMIT`, at which a window was complete; in order of that.
+        """
+        until = self.trainer.order.released - delay
+        parts = [sums.take_before(until, name) for name, sums in self.statistics.items()]
+        rows = pa.concat_tables([STATISTICS_SCHEMA.empty_table(), *parts])
+        emit = pc.add(rows.column("window").cast(pa.int64()), self.job.window + delay)
+        # Stable: the order of learners and slices stays.
+        order = np.argsort(emit.to_numpy(), kind="stable")
+        return rows.append_column(EMIT, emit).take(pa.array(order))
 
     def meta(self) -> dict[str, Any]:
         """Return the contents of the ``meta`` cell, as JSON types."""

@@ -70,7 +70,7 @@ def dying(monkeypatch, random, deaths):
 
 def outputs(result):
     """Return the rows of all outputs in order, dead letters sorted, and the models' checksums."""
-    found = {"samples": rows(result.samples)}
+    found = {"samples": rows(result.samples), "windows": windows_of(result)}
     if result.corrections is not None:
         found["corrections"] = rows(result.corrections)
     found |= {f"joined/{name}": rows(of) for name, of in result.joined.items()}
@@ -81,6 +81,23 @@ def outputs(result):
         newest = max(learner.glob("snapshot-*"))
         found[f"model/{learner.name}"] = headrace.load_model(newest).manifest["sha256"]
     return found
+
+
+def windows_of(result):
+    """Return start, samples, positives and weight of each learner's windows."""
+    if isinstance(result, headrace.ReplayResult):
+        return [
+            (name, window.start, window.samples, window.positives, window.weight)
+            for name, learner in sorted(result.summary.learners.items())
+            for window in learner.windows
+        ]
+    table = rows(result.statistics)
+    assert table.select(["learner", "window", "slice", "value"]).group_by(
+        ["learner", "window", "slice", "value"]
+    ).aggregate([]).num_rows == table.num_rows  # fmt: skip
+    names = ["learner", "window", "samples", "positives", "weight"]
+    of_all = table.filter(table.column("slice").is_null()).select(names).to_pylist()
+    return sorted(tuple(row.values()) for row in of_all)
 
 
 def rows(dataset):
