@@ -155,3 +155,38 @@ def test_what_cannot_go_on_is_said_in_one_line(broker, tmp_path, logs):
     with pytest.raises(headrace.ConfigError, match="headrace replay"):
         headrace.stream(files, tmp_path / "other", stopping=stopping)
     assert not (tmp_path / "other").exists()
+
+
+def test_what_goes_wrong_ends_a_run_in_one_line(broker, tmp_path, logs):
+    """Records that retention removed while it stood; a folder in which no model can be written."""
+    rows = {name: of[:200] for name, of in logs["clean"].items()}
+    places = as_topics(broker, rows, 1)
+    tables = live_config(broker, places, {"snapshot": "0s"})
+    stopping = threading.Event()
+    stopping.set()
+    headrace.stream(tables, tmp_path / "gap", stopping=stopping)
+    broker.delete_records(places["impressions"]["topic"], 50)
+    with pytest.raises(headrace.HeadraceError, match=r"records 0 to 49 were deleted before"):
+        headrace.stream(tables, tmp_path / "gap", until_end=True)
+    out = tmp_path / "full"
+    headrace.stream(tables, out, stopping=stopping)
+    (out / "model").write_text("in the way")
+    with pytest.raises(headrace.HeadraceError, match=r"model.*cannot be written"):
+        headrace.stream(tables, out, until_end=True)
+    (out / "model").unlink()
+    assert headrace.stream(tables, out, until_end=True).ended
+
+
+def test_one_event_far_ahead_of_its_time_does_not_move_the_clock(broker, tmp_path, logs):
+    """It is a dead letter, and everything else is as it was."""
+    rows = {name: list(of) for name, of in logs["clean"].items()}
+    headrace.replay(config(as_files(tmp_path, rows)), tmp_path / "files")
+    expected = headrace.load_result(tmp_path / "files").samples.to_table()
+    ahead = {**rows["impressions"][500], "request_id": "ahead", "time": 4_000_000_000_000_000}
+    rows["impressions"].insert(500, ahead)
+    places = as_topics(broker, rows, 1)
+    headrace.stream(live_config(broker, places), tmp_path / "live", until_end=True)
+    live = headrace.load_live(tmp_path / "live")
+    assert live.samples.to_table().equals(expected)
+    letters = live.dead_letters.to_table().to_pylist()
+    assert [(letter["reason"], letter["offset"]) for letter in letters] == [("time_jump", 500)]
