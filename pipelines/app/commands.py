@@ -223,7 +223,7 @@ def _generate_live(options: argparse.Namespace) -> int:
     print(f"{produced.impressions:,} impressions and {produced.clicks:,} clicks sent{before}")
     if options.out is not None:
         config, result = Path(options.out) / "headrace.toml", Path(options.out) / "out"
-        print(f"next: headrace replay {config} --out {result}")
+        print(f"next: headrace stream {config} --out {result}")
     return 0
 
 
