@@ -39,6 +39,8 @@ from headrace.schemas.records.events import IMPRESSIONS
 
 _HINT = "write to another folder to begin anew"
 _CHECKPOINTS_KEPT = 2
+_STEPS = 10
+"""Steps of the clock in an epoch."""
 
 
 OpenTopics = Callable[[Inputs, str, bool], Mapping[str, LiveSink]]
@@ -234,10 +236,15 @@ def _blocks(
     patience = Patience(live.idle_after / SECOND, live.stall_after / SECOND, live.max_skew)
     keepers = Keepers(growing.ends, raises.note, partial(_stalled, announce))
 
+    # Everything leaves by epochs, which must end with a step.
+    step = max(inputs.join.epoch // _STEPS, 1)
+    if inputs.join.epoch % step:
+        step = inputs.join.epoch
+
     def read(states: Mapping[int, SourceState]) -> Iterator[Block | None]:
         scratch = str(place.partial)
         readers = [
-            SourceReader(inputs, partition, scratch, states[number], raises.found[number])
+            SourceReader(inputs, partition, scratch, states[number], raises.found[number], step)
             for number, partition in enumerate(growing.partitions)
         ]
         return iter(LiveMerge(inputs, readers, inputs.config.batch_rows, patience, keepers))

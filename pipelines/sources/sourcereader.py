@@ -127,6 +127,9 @@ class SourceReader:
         Where to continue; None for the beginning.
     raises
         What was decided about the source, in order of positions.
+    step
+        Progress is told in steps of so many microseconds: every step of the clock costs the
+        join as much as many records, and a live source would take one with each of its blocks.
 
     Attributes
     ----------
@@ -136,8 +139,9 @@ class SourceReader:
 
     def __init__(
         self, inputs: Inputs, partition: Partition, scratch: str,
-        state: SourceState | None = None, raises: Sequence[Raise] = (),
+        state: SourceState | None = None, raises: Sequence[Raise] = (), step: int = 1,
     ) -> None:  # fmt: skip
+        self.step = step
         self.inputs, self.partition, self.scratch = inputs, partition, scratch
         self.number = partition.number
         self.plan = inputs.streams[partition.stream]
@@ -380,12 +384,15 @@ class SourceReader:
     def _address(self, events: pa.RecordBatch | None, begin: int) -> list[EventEnvelope]:
         shards = self.inputs.join.shards
         parts: list[pa.RecordBatch | None] = [None] * shards
+        progress = self.progress
+        if progress > NEVER:
+            progress = progress // self.step * self.step
         if events is not None:
             parts = partition(events, shards)
         return [
             EventEnvelope(
                 self.stream, self.number, self.inputs.join.sources, begin,
-                self.position, self.progress, self.rejected, part,
+                self.position, progress, self.rejected, part,
             )
             for part in parts
         ]  # fmt: skip
