@@ -96,6 +96,8 @@ class Tally:
     ----------
     faults
         How often each fault was made.
+    kills
+        How often the run or the broker was killed.
     recoveries
         Seconds from each start, of the run or of the broker, to the first new progress.
     problems
@@ -103,20 +105,16 @@ class Tally:
     """
 
     faults: Counter[str] = field(default_factory=Counter)
+    kills: int = 0
     recoveries: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-
-    @property
-    def kills(self) -> int:
-        """How often anything was killed."""
-        return sum(count for name, count in self.faults.items() if name.startswith("kill"))
 
     def __str__(self) -> str:
         faults = "\n".join(f"  {count:4} x {name}" for name, count in self.faults.most_common())
         times = sorted(self.recoveries)
         if times:
             faults += (
-                f"\n  from a start to new progress: median {statistics.median(times):.1f} s, "
+                f"\n  {self.kills} kills; from a start to new progress: median {statistics.median(times):.1f} s, "
                 f"most {times[-1]:.1f} s ({len(times)} times)"
             )
         return faults
@@ -195,17 +193,20 @@ class Chaos:
 
     # Faults
 
-    def kill_at_start(self) -> None:
-        """Kill the run while it starts."""
-        self.run.end(signal.SIGKILL)
-        self.restart()
-        time.sleep(self.random.uniform(0, 4))
-        self.kill_run()
-
     def kill_run(self) -> None:
         """Kill the run."""
-        self.run.end(signal.SIGKILL)
+        self._kill()
         self.restart()
+
+    def _kill(self) -> None:
+        self.run.end(signal.SIGKILL)
+        self.tally.kills += 1
+
+    def kill_at_start(self) -> None:
+        """Kill the run, and again while it starts."""
+        self.kill_run()
+        time.sleep(self.random.uniform(0, 4))
+        self.kill_run()
 
     def kill_at(self, pattern: str) -> None:
         """Kill the run some milliseconds after a path has appeared."""
@@ -221,16 +222,20 @@ class Chaos:
 
     def kill_broker(self) -> None:
         """Kill the broker, and start it again after a while."""
-        self.broker.kill()
+        self._kill_broker()
         time.sleep(self.random.uniform(0, 3))
         self.until = self._reached()
         self.began = time.monotonic()
         self.broker.start()
 
+    def _kill_broker(self) -> None:
+        self.broker.kill()
+        self.tally.kills += 1
+
     def kill_both(self) -> None:
         """Kill run and broker at once; both are started again."""
-        self.run.end(signal.SIGKILL)
-        self.broker.kill()
+        self._kill()
+        self._kill_broker()
         self.restart()
         self.broker.start()
 
@@ -288,7 +293,7 @@ _MERGED = "samples/*/.[0-9][0-9]"
 
 FAULT: dict[str, Callable[[Chaos], None]] = {
     "killed: the run": Chaos.kill_run,
-    "killed: the run while it starts": Chaos.kill_at_start,
+    "killed: the run, and again while it starts": Chaos.kill_at_start,
     "killed: the run at a checkpoint": lambda chaos: chaos.kill_at(_CHECKPOINT),
     "killed: the run while it merges an hour": lambda chaos: chaos.kill_at(_MERGE),
     "killed: the run while it removes a merged hour": lambda chaos: chaos.kill_at(_MERGED),
