@@ -114,9 +114,8 @@ class RowTopic:
         KafkaError
             See `Delivery.open`.
         """
-        since = Position.from_json(mark.committed)
-        self.delivery.open(since)
-        self.opened, self.rows = True, since.rows
+        self.delivery.open(Position.from_json(mark.committed))
+        self.opened, self.rows = True, mark.committed["handed"]
 
     def open(self) -> None:
         """Begin at the first row; another first call than this and `resume` does it too.
@@ -146,9 +145,11 @@ class RowTopic:
         self.open()
 
     def commit(self) -> Mark:
-        """End the transaction; return how far the topic has come."""
+        """End the transaction; return how far the topic has come, and how far this run."""
         self.open()
-        return Mark(self.delivery.mark().as_json(), self.schema.empty_table())
+        # Before it was killed the run may have written more than it has come to again.
+        noted = {**self.delivery.mark().as_json(), "handed": self.rows}
+        return Mark(noted, self.schema.empty_table())
 
     def confirm(self) -> None:
         """Do nothing: the topic says itself what it has."""

@@ -19,6 +19,7 @@ from confluent_kafka.admin import NewPartitions
 from headrace.pipelines.kafka.delivery import Delivery
 from headrace.pipelines.kafka.topicsink import RowTopic, encode_arrow, encode_json
 from headrace.schemas.errors import KafkaError
+from headrace.schemas.records.events import FOREVER
 from tests.pipelines.kafka import topicjobs
 from tests.pipelines.kafka.reading import oracle
 from tests.pipelines.kafka.topicjobs import (
@@ -357,7 +358,7 @@ def test_a_topic_that_has_other_messages_is_refused(broker, there):
 def mark_of(broker, topic):
     """Return the mark of a run that has written nothing."""
     cluster = broker.brokers().describe([topic])
-    noted = {"rows": 0, "topic_id": cluster.ids[topic], "ends": {"0": 0, "1": 0}}
+    noted = {"rows": 0, "topic_id": cluster.ids[topic], "ends": {"0": 0, "1": 0}, "handed": 0}
     return topicjobs.Mark(noted, topicjobs.SCHEMA.empty_table())
 
 
@@ -440,6 +441,26 @@ def test_rows_that_differ_from_those_in_the_topic_are_refused(broker):
     resumed.append(rows_of(0, 5))
     with pytest.raises(KafkaError, match=rf"^{topic}: row 10 differs from the one that this run"):
         resumed.append(rows_of(6, 16))
+
+
+@pytest.mark.parametrize("kind", ["rows", "batches"])
+def test_a_mark_may_be_taken_before_all_that_is_there_has_come_again(broker, kind):
+    """What the topic has, and what the run has come to, are two figures then."""
+    topic = broker.create(PARTITIONS)
+    killed = sink_of(kind, delivery(broker, topic))
+    mark = killed.commit()
+    killed.append(rows_of(0, 20))
+    killed.complete_until(20)
+    killed.delivery.flush()
+    for begin, end in ((0, 11), (11, 33)):  # killed again in between
+        resumed = sink_of(kind, delivery(broker, topic))
+        resumed.resume(mark)
+        resumed.append(rows_of(begin, end))
+        resumed.complete_until(end - 1)
+        mark = resumed.commit()
+    resumed.complete_until(FOREVER)
+    resumed.close()
+    assert shown(broker, topic, kind) == NUMBERS
 
 
 def test_letters_of_an_older_checkpoint_are_refused(broker):
