@@ -18,7 +18,7 @@ from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 
-TRAINING_LAYOUT = 5
+TRAINING_LAYOUT = 6
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
 _SNAPSHOTS_KEPT = 3
