@@ -16,6 +16,7 @@ from headrace.pipelines.beam.durable import BAG_NAMES
 from headrace.pipelines.beam.joining import DEAD, JoinShards
 from headrace.pipelines.beam.training import FINISHED, TrainEpochs
 from headrace.pipelines.jobs.replay import train_job
+from headrace.pipelines.run.store import Store
 from headrace.pipelines.sources.inputs import resolve
 from headrace.pipelines.sources.merge import read_blocks
 from headrace.schemas.config.loading import load_config
@@ -115,7 +116,7 @@ def run_job(job, folder, faults, seed=0, handover=Inline):
     for bundle in bundles(elements, random):
         random.choice(faults)(join, bundle, random)
     spec = replace(
-        train_job(inputs, folder), durable=True, journal_bytes=200_000, handover=handover
+        train_job(inputs, "model"), store=Store(folder), journal_bytes=200_000, handover=handover
     )
     train = Step(lambda: TrainEpochs(spec, scope), 2)
     for bundle in bundles(join.main(), random):
