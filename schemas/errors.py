@@ -293,7 +293,7 @@ class RunnerError(HeadraceError):
         """Name the step and the key of which the state is not what its last bundle left."""
         return cls(
             f"step {step}, key {key}: the state is not what the last bundle left, so the runner "
-            "has lost data; use the options that headrace sets for it, and begin anew in another folder"
+            "has lost data; begin anew in another folder"
         )
 
     @classmethod

@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from headrace.pipelines.run.disk import writing
 from headrace.pipelines.run.remote import place_of
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.schemas.config.durations import format_duration
+from headrace.schemas.config.models import Config
 from headrace.schemas.errors import ArgumentError
 
 
@@ -75,14 +76,41 @@ def stream(options: argparse.Namespace) -> int:
 
     with stopped_by_signals() as stopping:
         announce(f"reading {', '.join(sorted(set(config.topics.values())))}; Ctrl-C stops")
+        if options.runner is not None:
+            return _stream_on(options, config, stopping, announce)
         stood = live.stream(
-            config, options.out, until_end=options.until_end, stopping=stopping,
+            config, Path(options.out), until_end=options.until_end, stopping=stopping,
             announce=announce, beam_options=options.beam_options,
         )  # fmt: skip
     announce(
         f"{'ended' if stood.ended else 'stopped'} after {stood.events:,} events"
         + ("" if stood.ended else "; the same command goes on from here")
     )
+    return 0
+
+
+def _stream_on(
+    options: argparse.Namespace,
+    config: Config,
+    stopping: threading.Event,
+    announce: Callable[[str], None],
+) -> int:
+    from headrace.pipelines.app import live
+
+    try:
+        ended = live.stream_on(
+            options.runner, config, options.out, until_end=options.until_end, stopping=stopping,
+            announce=announce, beam_options=options.beam_options,
+        )  # fmt: skip
+    except ArgumentError as error:
+        print(f"headrace stream: {error}", file=sys.stderr)
+        return 2
+    if ended:
+        announce("ended")
+    elif options.runner == "prism":
+        announce("stopped; Prism keeps no state, so the same command begins anew")
+    else:
+        announce(f"submitted; the job goes on, and {options.runner} keeps its state")
     return 0
 
 

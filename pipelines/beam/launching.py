@@ -10,14 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
+from apache_beam.runners.worker import sdk_worker
 
 from headrace.pipelines.run import prism
 from headrace.schemas import errors
-from headrace.schemas.errors import HeadraceError, RunnerError
+from headrace.schemas.errors import ArgumentError, HeadraceError, RunnerError
 
 _LOOK_S = 0.25
+_WORKERS_READ = ("read_state", "beam_control_read")
+"""Threads of workers in this process that read what the runner sends."""
+_ENDED_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -111,34 +116,35 @@ def options_of(runner: str, given: Sequence[str], until_end: bool) -> list[str]:
 
     Raises
     ------
-    RunnerError
+    ArgumentError
         If one of those given would lose data, or one is missing.
     """
     how = RUNNERS[runner]
     values = {name: value for name, _, value in (_parted(option) for option in given)}
     for name in values:
         if name in how.refused:
-            raise RunnerError(f"--{name}: cannot be given with {runner}; {how.refused[name]}")
+            fact = f"cannot be given with {runner}"
+            raise ArgumentError(f"--{name}", values[name], fact, how.refused[name])
     for name in how.needed:
         if name not in values:
-            raise RunnerError(f"--{name}: is missing, which {runner} needs; write it after --")
+            raise ArgumentError(f"--{name}", None, f"is needed by {runner}", "write it after --")
     if runner == "flink":
         _check_flink(values, until_end)
     return [f"--runner={how.name}", "--no_save_main_session", *how.forced, *given]
 
 
 def _check_flink(values: dict[str, str], until_end: bool) -> None:
-    interval = values["checkpointing_interval"]
+    interval, idle = values["checkpointing_interval"], "shutdown_sources_after_idle_ms"
     if not interval.isdecimal() or int(interval) == 0:
-        raise RunnerError(
-            f"--checkpointing_interval: must be a number of milliseconds (got {interval}); without "
-            "checkpoints a failure loses all state"
-        )
-    idle = "shutdown_sources_after_idle_ms"
+        fact = "must be a number of milliseconds"
+        hint = "without checkpoints a failure loses all state"
+        raise ArgumentError("--checkpointing_interval", interval, fact, hint)
     if until_end and idle not in values:
-        raise RunnerError(f"--{idle}: is missing; without it Flink never ends; write --{idle}=3000")
+        hint = f"write --{idle}=3000; without it Flink never ends"
+        raise ArgumentError(f"--{idle}", None, "is needed with --until-end", hint)
     if not until_end and idle in values:
-        raise RunnerError(f"--{idle}: would end the job at the first silence; leave it out")
+        hint = "leave it out"
+        raise ArgumentError(f"--{idle}", values[idle], "would end the job at a silence", hint)
 
 
 def _parted(option: str) -> tuple[str, str, str]:
@@ -152,8 +158,31 @@ def started(runner: str, announce: Callable[[str], None]) -> Iterator[list[str]]
         yield []
         return
     program = prism.prism(beam.__version__, announce)
-    with prism.running(program) as endpoint:
+    with _quiet_workers(), prism.running(program) as endpoint:
         yield [f"--job_endpoint={endpoint}"]
+
+
+@contextlib.contextmanager
+def _quiet_workers() -> Iterator[None]:
+    """Let workers of this process tell of errors through the runner alone."""
+    before = threading.excepthook
+
+    def hook(raised: threading.ExceptHookArgs) -> None:
+        if not issubclass(raised.exc_type, grpc.RpcError):
+            before(raised)
+
+    others = set(threading.enumerate())
+    threading.excepthook = hook
+    # Workers print the traceback of an error that they also log and send to the runner.
+    vars(sdk_worker)["print"] = lambda *what, **how: None
+    try:
+        yield
+    finally:
+        for thread in set(threading.enumerate()) - others:
+            if thread.name in _WORKERS_READ:
+                thread.join(_ENDED_WITHIN_S)
+        threading.excepthook = before
+        del vars(sdk_worker)["print"]
 
 
 def launch(
@@ -235,6 +264,8 @@ def _explained(runner: str, error: Exception) -> HeadraceError:
         kind = getattr(errors, name, RunnerError)
         if isinstance(kind, type) and issubclass(kind, HeadraceError):
             return told
+    if isinstance(error, grpc.RpcError) and error.code() == grpc.StatusCode.UNAVAILABLE:
+        return RunnerError(f"{runner}: the job has failed (the runner is gone)")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     causes = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
     why = (causes or lines or [type(error).__name__])[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from headrace.pipelines.jobs.checkpoint import check_identity
 from headrace.pipelines.jobs.identity import live_identity_of
 from headrace.pipelines.jobs.replay import train_job
 from headrace.pipelines.run.disk import files_under
+from headrace.pipelines.run.locking import LOCK, held
+from headrace.pipelines.run.place import Place
 from headrace.pipelines.run.remote import Address
 from headrace.pipelines.run.signing import signed
 from headrace.pipelines.run.store import Store
@@ -79,7 +82,20 @@ def stream_on(
     """
     options = options_of(runner, beam_options, until_end)
     _check(inputs, until_end)
-    store = Store(out)
+    how = RUNNERS[runner]
+    with held(Place(out)) if how.waits and isinstance(out, Path) else contextlib.nullcontext():
+        job = _prepared(inputs, growing, Store(out), how.retried)
+        wait = how.waits or until_end
+        with started(runner, announce) as more:
+            build = partial(build_cluster_graph, job=job)
+            ended = launch(build, runner, [*options, *more], stopping, wait)
+        if ended and until_end and job.store.read_signed(FINISHED_FILE) is None:
+            raise RunnerError.unfinished(runner)
+        return ended
+
+
+def _prepared(inputs: Inputs, growing: Growing, store: Store, retried: bool) -> ClusterJob:
+    """Return the job as it begins, or goes on, in a folder."""
     name, starts = _begun(store, inputs, growing)
     positions = dict(enumerate(starts))
     inputs = replace(inputs, join=replace(inputs.join, starts=positions))
@@ -93,18 +109,10 @@ def stream_on(
         each.write_schema()
     write_schema(store, DEAD_LETTERS, DEAD_LETTER_SCHEMA)
     job = replace(train_job(inputs, "model"), store=store)
-    how = RUNNERS[runner]
-    cluster = ClusterJob(
-        name, inputs, growing, starts, job, store, files, how.retried,
+    return ClusterJob(
+        name, inputs, growing, starts, job, store, files, retried,
         inputs.config.live.snapshot / SECOND,
     )  # fmt: skip
-    wait = how.waits or until_end
-    with started(runner, announce) as more:
-        build = partial(build_cluster_graph, job=cluster)
-        ended = launch(build, runner, [*options, *more], stopping, wait)
-    if ended and until_end and store.read_signed(FINISHED_FILE) is None:
-        raise RunnerError.unfinished(runner)
-    return ended
 
 
 def _check(inputs: Inputs, until_end: bool) -> None:
@@ -123,8 +131,8 @@ def _check(inputs: Inputs, until_end: bool) -> None:
     )
     if until_end and readers > 1 and opens:
         raise ConfigError(
-            config.file, "kafka.readers", "cannot be more than 1 with --until-end if logs end open: "
-            "no reader knows how far the others came", readers,
+            config.file, "kafka.readers", "cannot be more than 1 with --until-end if logs end "
+            "open: no reader knows how far the others came", readers,
             'write 1, or join.end_of_log = "close"',
         )  # fmt: skip
 
@@ -141,9 +149,9 @@ def _begun(store: Store, inputs: Inputs, growing: Growing) -> tuple[str, list[in
         check_identity(found["identity"], identity, file, _HINT)
         store.delete(FINISHED_FILE)
         return found["run"], found["starts"]
-    there = sorted(files_under(store.root))[:3]
+    there = [name for name in files_under(store.root) if name != LOCK]
     if there:
-        fact = f"has files, and they are not those of a run on a cluster ({', '.join(there)})"
+        fact = f"has files, and they are not those of a run on a cluster ({', '.join(there[:3])})"
         raise FolderError(str(store.root), fact, "choose another folder, or a new one")
     begun: dict[str, Any] = {
         "identity": identity, "run": uuid.uuid4().hex, "starts": growing.starts(),

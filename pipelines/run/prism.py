@@ -67,9 +67,10 @@ def prism(version: str, announce: Callable[[str], None] = lambda line: None) -> 
 
 @contextmanager
 def running(program: Path) -> Iterator[str]:
-    """Yield the address at which Prism takes jobs, on this machine alone, while the block runs.
+    """Yield the address at which Prism takes jobs while the block runs.
 
-    It ends with this process, however that ends.
+    It ends with this process, however that ends. It listens on all interfaces, and has no option
+    against that.
 
     Raises
     ------
