@@ -57,14 +57,12 @@ _REFUSED = {
     "runner": "write --runner before --",
     "save_main_session": "the steps are in modules that workers have",
     "no_streaming": "the graph has no end",
-    "streaming": "it is always set",
 }
 
 RUNNERS = {
     "prism": Runner(
         "PortableRunner",
         (
-            "--streaming",
             "--environment_type=LOOPBACK",
             # Else it splits bundles, runs both parts at once on one key, and loses updates.
             "--experiments=prism_disable_sdf_split",
@@ -81,20 +79,18 @@ RUNNERS = {
     "flink": Runner(
         "FlinkRunner",
         (
-            "--streaming",
             # Without it the job hangs, or ends as done with most blocks lost.
             "--finish_bundle_before_checkpointing",
         ),
         {
             **_REFUSED,
             "no_finish_bundle_before_checkpointing": "blocks would be lost",
-            "finish_bundle_before_checkpointing": "it is always set",
         },
         needed=("flink_master", "parallelism", "checkpointing_interval"),
     ),
     "dataflow": Runner(
         "DataflowRunner",
-        ("--streaming", "--enable_streaming_engine", "--experiments=use_runner_v2"),
+        ("--enable_streaming_engine", "--experiments=use_runner_v2"),
         {**_REFUSED, "disable_runner_v2": "sources are splittable"},
         needed=("project", "region", "temp_location"),
     ),
@@ -130,7 +126,9 @@ def options_of(runner: str, given: Sequence[str], until_end: bool) -> list[str]:
             raise ArgumentError(f"--{name}", None, f"is needed by {runner}", "write it after --")
     if runner == "flink":
         _check_flink(values, until_end)
-    return [f"--runner={how.name}", "--no_save_main_session", *how.forced, *given]
+    forced = ("--no_save_main_session", "--streaming", *how.forced)
+    others = [option for option in given if option not in forced]
+    return [f"--runner={how.name}", *forced, *others]
 
 
 def _check_flink(values: dict[str, str], until_end: bool) -> None:

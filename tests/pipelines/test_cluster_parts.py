@@ -200,7 +200,9 @@ def joined(found):
         last[key] = envelope
         if envelope.batch is not None:
             rows.setdefault(key, []).extend(envelope.batch.to_pylist())
-    ends = {key: (of.end, of.progress, of.rejected, of.ended) for key, of in last.items()}
+    ends = {key: (of.end, of.rejected, of.ended) for key, of in last.items()}
+    # Which of the partitions of a stream ends last, and tells how far all of them came, is chance.
+    ends["clock"] = min(of.progress for of in last.values())
     return rows, sorted(letters, key=lambda row: row[PLACE]), ends
 
 
@@ -231,14 +233,14 @@ def test_whatever_happens_to_calls_every_record_comes_once(seed, tmp_path):
         joined(read_all(inputs, GrowingFiles(inputs, random), random, faults))
         for faults in ((None,), (None, "forgets", "stops", "fails"))
     ]
-    assert all(ended for _, _, _, ended in runs[0][2].values())
+    assert all(end[2] for key, end in runs[0][2].items() if key != "clock")
     assert runs[1] == runs[0]
 
 
 @pytest.mark.usefixtures("hasty")
 def test_a_decision_about_an_idle_partition_is_in_the_restriction(tmp_path):
     """A process that knows nothing but the restriction goes on with the raised progress."""
-    random = Random(3)
+    random = Random(6)
     inputs = job_of(tmp_path, random)
     live = inputs.config.live.model_copy(update={"idle_after": 30_000})
     inputs = replace(inputs, config=inputs.config.model_copy(update={"live": live}))

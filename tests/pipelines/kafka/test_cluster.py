@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -14,9 +15,11 @@ import pytest
 
 import headrace
 from headrace.pipelines.app.live import stream_on
+from headrace.pipelines.kafka.topics import Brokers
 from headrace.pipelines.run.prism import prism
 from headrace.pipelines.run.signing import read_signed
-from headrace.schemas.errors import RunnerError
+from headrace.schemas.config.kafka import KafkaConfig
+from headrace.schemas.errors import ConfigError, RunnerError
 from tests.pipelines.kafka.test_stream import live_config, models_of, rows
 from tests.pipelines.kafka.test_topiclogs import ROOT, as_topics, logs, toml
 
@@ -79,6 +82,20 @@ def test_until_the_end_prism_gives_what_a_replay_gives(
     assert found["samples"].num_rows > 1_000
     finished = read_signed(tmp_path / "live" / ".headrace" / "finished.json")
     assert finished["totals"]["samples"] == found["samples"].num_rows
+
+
+def test_secrets_are_not_a_part_of_the_graph(monkeypatch):
+    """A step is sent with the names of secrets; workers find their values."""
+    monkeypatch.setenv("PASSWORD", "hush")
+    properties = {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN",
+                  "sasl.username": "me", "sasl.password": {"env": "PASSWORD"}}  # fmt: skip
+    brokers = Brokers(KafkaConfig(servers="localhost:1", **properties), "c.toml")
+    sent = pickle.dumps(brokers)
+    assert b"hush" not in sent
+    assert pickle.loads(sent).properties == brokers.properties
+    monkeypatch.delenv("PASSWORD")
+    with pytest.raises(ConfigError, match="PASSWORD"):
+        pickle.loads(sent)
 
 
 class Launched:
