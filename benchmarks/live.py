@@ -156,9 +156,7 @@ def throughput(broker: Broker, folder: Path, messages: int) -> None:
     if traffic.process.wait() != 0:
         raise SystemExit(traffic.said)
     print(traffic.said.splitlines()[0])
-    config = configure(
-        folder / "backlog", folder / "backlog.toml", ('out_of_orderness = "5s"', "")
-    )
+    config = configure(folder / "backlog", folder / "backlog.toml", ('out_of_orderness = "5s"', ""))
     print(f"{'':<30} {'messages/s':>12} {'CPU us':>8} {'peak MB':>8}")
     for name in READERS:
         command = [sys.executable, "-m", "benchmarks.live", "--reader", name, broker.servers]
@@ -170,7 +168,7 @@ def throughput(broker: Broker, folder: Path, messages: int) -> None:
         print(f"{name:<30} {rate:>12,.0f} {cpu:>8.2f} {found['peak']:>8,}", flush=True)
 
 
-LATENCY = f"""
+LATENCY = """
 [live]
 checkpoint = "10s"
 

@@ -1,5 +1,9 @@
 """From the envelopes of all shards, in any order, to whole epochs in canonical order.
 
+A runner may deliver the envelopes of a shard in another order than they were sent, and some
+of them again. One that comes before its turn waits for those before it; how many wait is
+bounded by what the runner has under way.
+
 The order of samples is total: by emit time, join key, emission and event time. An
 epoch is released when the progress of every shard is past it, so that what follows
 is a function of the log alone. Rows that leave beside the samples are released in
@@ -8,6 +12,7 @@ the same way, in their own order.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,13 +75,16 @@ class Ordered:
     ----------
     repeated
         Whether it had been received before; then it changed nothing.
+    in_turn
+        The envelopes whose turn has come: with it those that had come early.
     epoch
-        The samples that it completed, None without any.
+        The samples that they completed, None without any.
     beside
-        The rows beside the samples that it completed, by their name.
+        The rows beside the samples that they completed, by their name.
     """
 
     repeated: bool = False
+    in_turn: list[SampleEnvelope] = field(default_factory=list)
     epoch: Epoch | None = None
     beside: dict[str, pa.RecordBatch] = field(default_factory=dict)
 
@@ -100,10 +108,12 @@ class EpochOrder:
         self.released = NEVER
         self.waiting: list[pa.RecordBatch] = []
         self.beside: dict[str, list[pa.RecordBatch]] = {}
+        self.early: dict[tuple[int, int], SampleEnvelope] = {}
+        """Envelopes that came before their turn, by shard and sequence."""
 
     @property
     def received(self) -> int:
-        """How many envelopes were received, not counting repeated ones."""
+        """How many envelopes have had their turn."""
         return sum(self.sequence)
 
     @property
@@ -112,31 +122,30 @@ class EpochOrder:
         return self.released >= FOREVER
 
     def receive(self, envelope: SampleEnvelope) -> Ordered:
-        """Receive an envelope and release what it completes.
-
-        Raises
-        ------
-        ValueError
-            If an envelope is missing before this one.
-        """
-        expected = self.sequence[envelope.shard]
-        if envelope.sequence < expected:
+        """Receive an envelope and release what it completes."""
+        shard, sequence = envelope.shard, envelope.sequence
+        if sequence < self.sequence[shard] or (shard, sequence) in self.early:
             return Ordered(repeated=True)
-        if envelope.sequence > expected:
-            raise ValueError(
-                f"shard {envelope.shard} sent envelope {envelope.sequence} where {expected} was "
-                "due: the runner lost or reordered data between join and trainer"
-            )
+        self.early[shard, sequence] = envelope
+        in_turn = []
+        while (due := self.early.pop((shard, self.sequence[shard]), None)) is not None:
+            in_turn.append(due)
+            self._take(due)
+        return self._release(in_turn)
+
+    def _take(self, envelope: SampleEnvelope) -> None:
         self.sequence[envelope.shard] += 1
         self.progress[envelope.shard] = envelope.progress
         self.waiting += envelope.batches
         for name, batches in envelope.beside.items():
             self.beside.setdefault(name, []).extend(batches)
+
+    def _release(self, in_turn: list[SampleEnvelope]) -> Ordered:
         # Progress is inclusive: samples are complete before the next microsecond.
         complete = min(self.progress) + 1
         bound = FOREVER if complete > FOREVER else complete // self.epoch * self.epoch
         if bound <= self.released:
-            return Ordered()
+            return Ordered(in_turn=in_turn)
         self.released = bound
         beside = {}
         for name, batches in self.beside.items():
@@ -144,7 +153,8 @@ class EpochOrder:
             if ready:
                 beside[name] = _in_action_order(ready)
         ready, self.waiting = _split(self.waiting, bound)
-        return Ordered(epoch=Epoch(ready, canonical_order(ready)) if ready else None, beside=beside)
+        epoch = Epoch(ready, canonical_order(ready)) if ready else None
+        return Ordered(in_turn=in_turn, epoch=epoch, beside=beside)
 
     def unreleased(self) -> SampleEnvelope:
         """Return the rows that wait for their epoch to be complete, as one envelope."""
@@ -156,6 +166,9 @@ class EpochOrder:
             "sequence": self.sequence,
             "progress": self.progress,
             "released": self.released,
+            "early": [
+                base64.b64encode(envelope.encode()).decode() for envelope in self.early.values()
+            ],
         }
 
     def restore(self, state: dict[str, Any], unreleased: SampleEnvelope) -> None:
@@ -165,6 +178,8 @@ class EpochOrder:
         self.released = state["released"]
         self.waiting = list(unreleased.batches)
         self.beside = dict(unreleased.beside)
+        early = [SampleEnvelope.decode(base64.b64decode(data)) for data in state["early"]]
+        self.early = {(envelope.shard, envelope.sequence): envelope for envelope in early}
 
 
 def canonical_order(parts: list[pa.RecordBatch]) -> Int64s:

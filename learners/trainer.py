@@ -90,15 +90,13 @@ class Trainer:
     def receive(self, envelope: SampleEnvelope) -> Received:
         """Receive an envelope and hand over the epochs that it completes.
 
-        Raises
-        ------
-        ValueError
-            If an envelope is missing before this one.
+        One that comes before its turn is kept, and completes nothing yet.
         """
         ordered = self.order.receive(envelope)
         if ordered.repeated:
             return Received(repeated=True)
-        self.ledger.note(envelope)
+        for due in ordered.in_turn:
+            self.ledger.note(due)
         samples = []
         if ordered.epoch is not None:
             self.ledger.samples += ordered.epoch.order.size

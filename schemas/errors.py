@@ -285,6 +285,26 @@ class StateVersionError(HeadraceError):
     """Durable state of a version that this one can neither read nor migrate."""
 
 
+class RunnerError(HeadraceError):
+    """A runner that cannot run a job, has failed, or has lost data."""
+
+    @classmethod
+    def lost_state(cls, step: str, key: int) -> RunnerError:
+        """Name the step and the key of which the state is not what its last bundle left."""
+        return cls(
+            f"step {step}, key {key}: the state is not what the last bundle left, so the runner "
+            "has lost data; begin anew in another folder"
+        )
+
+    @classmethod
+    def unfinished(cls, runner: str) -> RunnerError:
+        """Name a runner that says that it is done, before all results were written."""
+        return cls(
+            f"{runner}: the job is done, but its results are not complete, so the runner has lost "
+            "data; begin anew in another folder"
+        )
+
+
 class PathError(HeadraceError):
     """Something is wrong with a file or folder that a run writes.
 

@@ -18,6 +18,8 @@ import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 
+from headrace.pipelines.beam.launching import options_of
+
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
@@ -121,8 +123,9 @@ def test_the_submit_command_passes_its_flags_to_the_runner(tmp_path):
             capture_output=True, text=True,
         )  # fmt: skip
         passed = done.stdout.splitlines()
-        assert passed[:5] == ["stream", "a b.toml", "--out", "out", "--"]
-        options = PipelineOptions(passed[5:]).get_all_options(retain_unknown_options=True)
+        assert passed[:7] == ["stream", "a b.toml", "--out", "out", "--runner", "flink", "--"]
+        whole = PipelineOptions(options_of("flink", passed[7:], until_end=False))
+        options = whole.get_all_options(retain_unknown_options=True)
         assert options["parallelism"] == 5
         assert options["environment_config"] == "127.0.0.1:50000"
         assert options["streaming"] is True

@@ -57,7 +57,11 @@ def written_since(path: Path, moment: float) -> bool:
 
 def live(folder: Path, rate: int, window: str) -> None:
     """Run all until it is stopped."""
-    config, result, kafka = folder / "traffic" / "headrace.toml", folder / "result", folder / "kafka"
+    config, result, kafka = (
+        folder / "traffic" / "headrace.toml",
+        folder / "result",
+        folder / "kafka",
+    )
     processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def look() -> None:

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from headrace.pipelines.run.runner import IN_PROCESS
 
     foreign = [o for o in beam_options if o.startswith("--runner") and o != IN_PROCESS]
-    if foreign:
+    if foreign and not getattr(options, "runner", None):
         print(
             f"headrace {options.command}: runs with {IN_PROCESS} (got {foreign[0]})",
             file=sys.stderr,
@@ -128,7 +128,14 @@ def _parser() -> argparse.ArgumentParser:
         "Options for Beam may follow after --.",
     )
     stream.add_argument("config", type=Path, metavar="CONFIG.toml")
-    stream.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
+    stream.add_argument(
+        "--out", required=True, metavar="DIR",
+        help="folder to write to; with --runner also a URI such as s3://...",
+    )  # fmt: skip
+    stream.add_argument(
+        "--runner", choices=("prism", "flink", "dataflow"),
+        help="run on a distributed runner, with its options after -- (in this process)",
+    )  # fmt: skip
     stream.add_argument(
         "--until-end", action="store_true",
         help="end where the topics ended when it was started",

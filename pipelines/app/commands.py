@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from headrace.monitoring.ending import what_stayed_open
 from headrace.pipelines.app import api
 from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.run.disk import writing
-from headrace.pipelines.run.interrupts import stopped_by_signals
+from headrace.pipelines.run.interrupts import Stopping, stopped_by_signals
 from headrace.pipelines.run.remote import place_of
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.schemas.config.durations import format_duration
+from headrace.schemas.config.models import Config
 from headrace.schemas.errors import ArgumentError
 
 
@@ -70,14 +72,41 @@ def stream(options: argparse.Namespace) -> int:
     with announcing(options.quiet) as announce, stopped_by_signals() as stopping:
         topics = sorted(set(config.topics.values()))
         announce(f"reading {', '.join(topics)}; Ctrl-C stops" if topics else "starting")
+        if options.runner is not None:
+            return _stream_on(options, config, stopping, announce)
         stood = live.stream(
-            config, options.out, until_end=options.until_end, stopping=stopping,
+            config, Path(options.out), until_end=options.until_end, stopping=stopping,
             announce=announce, watch=status_lines(announce), beam_options=options.beam_options,
         )  # fmt: skip
         announce(
             f"ended after {stood.events:,} events" if stood.ended else
             f"stopped after {stood.events:,} events; the same command goes on from here"
         )  # fmt: skip
+    return 0
+
+
+def _stream_on(
+    options: argparse.Namespace,
+    config: Config,
+    stopping: Stopping,
+    announce: Callable[[str], None],
+) -> int:
+    from headrace.pipelines.app import live
+
+    try:
+        ended = live.stream_on(
+            options.runner, config, options.out, until_end=options.until_end, stopping=stopping,
+            announce=announce, beam_options=options.beam_options,
+        )  # fmt: skip
+    except ArgumentError as error:
+        print(f"headrace stream: {error}", file=sys.stderr)
+        return 2
+    if ended:
+        announce("ended")
+    elif options.runner == "prism":
+        announce("stopped; Prism keeps no state, so the same command begins anew")
+    else:
+        announce(f"submitted; the job goes on, and {options.runner} keeps its state")
     return 0
 
 
@@ -88,6 +117,8 @@ def _supervised(options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "headrace", "stream", str(options.config)]
     command += ["--out", str(options.out)]
     command += ["--until-end"] * options.until_end + ["--quiet"] * options.quiet
+    if options.runner is not None:
+        command += ["--runner", options.runner]
     if options.beam_options:
         command += ["--", *options.beam_options]
     with announcing(options.quiet) as announce:

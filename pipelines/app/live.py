@@ -16,6 +16,7 @@ from headrace.pipelines.app.api import Configuration, load_config, unlogged
 from headrace.pipelines.app.resolving import open_output_topics, resolve_live
 from headrace.pipelines.run.interrupts import Stop, Stopping
 from headrace.pipelines.run.liveplace import opened_live
+from headrace.pipelines.run.remote import place_of
 from headrace.pipelines.sinks.completion import COMPLETE, read_completion
 from headrace.pipelines.sinks.hours import microseconds, moment, open_dataset
 from headrace.schemas.errors import FolderError
@@ -134,6 +135,53 @@ def stream(
         return run_stream(
             inputs, growing, place, stopping or Stop(), open_output_topics,
             beam_options, watch, announce,
+        )  # fmt: skip
+
+
+def stream_on(
+    runner: str,
+    config: Configuration,
+    out: str | Path,
+    *,
+    until_end: bool = False,
+    stopping: Stopping | None = None,
+    announce: Callable[[str], None] = lambda line: None,
+    beam_options: Sequence[str] = (),
+    algorithms: Algorithms = ALGORITHMS,
+) -> bool:
+    """Join and learn topics as they grow on a distributed runner, which keeps the state.
+
+    Parameters
+    ----------
+    runner
+        ``"prism"``, ``"flink"`` or ``"dataflow"``.
+    out
+        The folder of the outputs, or a URI; all workers must reach it under this name.
+    config, until_end, stopping, announce, beam_options, algorithms
+        See `stream`.
+
+    Returns
+    -------
+    bool
+        Whether the topics have been read to their end. False if the job was stopped, or goes on
+        without this process.
+
+    Raises
+    ------
+    ArgumentError, ConfigError, FolderError
+        If the run cannot begin as it is configured.
+    HeadraceError
+        If it fails.
+    """
+    loaded = load_config(config, algorithms=algorithms)
+    place = place_of(out)
+    inputs, growing = resolve_live(loaded, until_end, algorithms)
+    with unlogged():
+        from headrace.pipelines.jobs.cluster import stream_on as run_stream
+
+        return run_stream(
+            runner, inputs, growing, place.resolve() if isinstance(place, Path) else place,
+            stopping or Stop(), until_end, beam_options, announce,
         )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from apache_beam.coders import BytesCoder
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 
 from headrace.joiner.journal.rings import AHEAD, CELLS, RINGS
+from headrace.schemas.errors import RunnerError
 
 META = "meta"
 BAG_NAMES = (*(f"{ring}_{cell}" for ring in RINGS for cell in range(CELLS)), f"{AHEAD}_0")
@@ -92,16 +93,33 @@ class StepStates:
     ----------
     job, step
         Their names.
+    retried
+        Whether the runner may run a bundle again, or return to an older state. If not, a key
+        that was here before must be here again.
     """
 
-    def __init__(self, job: str, step: str) -> None:
+    def __init__(self, job: str, step: str, retried: bool = True) -> None:
         self.scope = (job, step)
+        self.retried = retried
 
     def pop(self, key: int, token: str) -> Any | None:
-        """Take out the object of a key; None if there is none, or it has another token."""
+        """Take out the object of a key; None if there is none, or it has another token.
+
+        Raises
+        ------
+        RunnerError
+            If the runner, which runs no bundle twice, has run two on one state.
+        """
         with _LOCK:
             found, value = _STATES.get(self.scope, {}).pop(key, ("", None))
-        return value if found == token else None
+            seen = _SEEN.setdefault(self.scope, set())
+            before = key in seen
+            seen.add(key)
+        if found == token:
+            return value
+        if before and not self.retried:
+            raise RunnerError.lost_state(self.scope[1], key)
+        return None
 
     def put(self, key: int, token: str, value: Any) -> None:
         """Put back the object of a key, valid for this token."""
@@ -121,9 +139,12 @@ class StepStates:
         """Drop all objects of the step, for example when its job ends."""
         with _LOCK:
             _STATES.pop(self.scope, None)
+            _SEEN.pop(self.scope, None)
 
 
 _STATES: dict[tuple[str, str], dict[int, tuple[str, Any]]] = {}
+_SEEN: dict[tuple[str, str], set[int]] = {}
+"""The keys that this process has had."""
 _LOCK = threading.Lock()
 _INITIAL = "initial"
 """The token that is valid before anything was committed for a key."""

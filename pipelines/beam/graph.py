@@ -1,6 +1,13 @@
-"""The Beam graph of a run, and how it is run in this process."""
+"""The Beam graph of every run, and how it is run in this process.
+
+A run reads, joins and trains; where it reads from and writes to differs.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -11,7 +18,7 @@ from headrace.pipelines.beam.joining import DEAD, JoinShards
 from headrace.pipelines.beam.reading import ReadLogs
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.beam.settings import set_for_a_run
-from headrace.pipelines.beam.training import FINISHED, TrainEpochs
+from headrace.pipelines.beam.training import FINISHED, RELEASED, TrainEpochs
 from headrace.pipelines.beam.writing import KeepResult, WriteBatches, WriteSamples
 from headrace.pipelines.run.place import LETTERS
 from headrace.pipelines.run.runner import IN_PROCESS
@@ -19,6 +26,44 @@ from headrace.pipelines.sinks.outputs import SAMPLES, folders_beside
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.training.job import TrainJob
 from headrace.schemas.records.envelope import EventEnvelope, SampleEnvelope
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a run.
+
+    Parameters
+    ----------
+    start
+        The elements that `read` begins with.
+    read
+        Emits event envelopes keyed by shard, and dead letters under `DEAD`.
+    join, train
+        The stateful steps.
+    samples
+        Takes the learned samples.
+    beside
+        Takes rows beside the samples, by their name.
+    letters, finished
+        Take dead letters, and the results.
+    """
+
+    start: Sequence[Any]
+    read: beam.DoFn
+    join: JoinShards
+    train: TrainEpochs
+    samples: beam.DoFn
+    beside: Mapping[str, beam.DoFn]
+    letters: beam.DoFn
+    finished: beam.DoFn
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What the graph ends in: what sinks emit, and what the training step has released."""
+
+    written: list[beam.PCollection]
+    released: beam.PCollection
 
 
 def run_graph(
@@ -41,35 +86,52 @@ def run_graph(
     """
     whole = PipelineOptions([IN_PROCESS, "--no_save_main_session", *options])
     pipeline = beam.Pipeline(options=whole)
-    build_graph(pipeline, run, inputs, job, first_block)
+    names = tuple(log.name for log in inputs.logs)
+    letters = WriteBatches(run, LETTERS)
+    steps = Steps(
+        [first_block], ReadLogs(run), JoinShards(inputs.join, names, run.name, run=run),
+        TrainEpochs(job, run.name), WriteSamples(run, SAMPLES),
+        {name: WriteBatches(run, of) for name, of in folders_beside(inputs.join).items()},
+        letters, KeepResult(run),
+    )  # fmt: skip
+    build_graph(pipeline, steps, folders_beside(inputs.join))
     with set_for_a_run():
         pipeline.run().wait_until_finish()
 
 
-def build_graph(
-    pipeline: beam.Pipeline, run: Run, inputs: Inputs, job: TrainJob, first_block: int
-) -> None:
-    """Add the steps of a run to a pipeline; on the in-process runner they are one stage."""
+def build_graph(pipeline: beam.Pipeline, steps: Steps, folders: Mapping[str, str]) -> Ends:
+    """Add the steps of a run to a pipeline; on the in-process runner they are one stage.
+
+    Parameters
+    ----------
+    pipeline
+        The pipeline.
+    steps
+        The steps.
+    folders
+        The folder of each output beside the samples, by which its step is named.
+    """
     coders.register()
-    names = tuple(log.name for log in inputs.logs)
     read = (
         pipeline
-        | "Start" >> beam.Create([first_block], reshuffle=False)
+        | "Start" >> beam.Create(steps.start, reshuffle=False)
         | "ReadLogs"
-        >> beam.ParDo(ReadLogs(run))
+        >> beam.ParDo(steps.read)
         .with_output_types(tuple[int, EventEnvelope])
         .with_outputs(DEAD, main="events")
     )
-    join = read.events | "JoinShards" >> beam.ParDo(
-        JoinShards(inputs.join, names, run.name, run=run)
-    ).with_output_types(tuple[int, SampleEnvelope]).with_outputs(DEAD, main="samples")
-    beside = folders_beside(inputs.join)
-    training = join.samples | "TrainEpochs" >> beam.ParDo(
-        TrainEpochs(job, run.name)
-    ).with_output_types(Learned).with_outputs(FINISHED, *beside, main="learned")
-    training.learned | "WriteSamples" >> beam.ParDo(WriteSamples(run, SAMPLES))
-    training[FINISHED] | "KeepResult" >> beam.ParDo(KeepResult(run))
-    for name, folder in beside.items():
-        training[name] | f"Write {folder}" >> beam.ParDo(WriteBatches(run, folder))
-    read[DEAD] | "WriteInvalid" >> beam.ParDo(WriteBatches(run, LETTERS))
-    join[DEAD] | "WriteDead" >> beam.ParDo(WriteBatches(run, LETTERS))
+    join = read.events | "JoinShards" >> beam.ParDo(steps.join).with_output_types(
+        tuple[int, SampleEnvelope]
+    ).with_outputs(DEAD, main="samples")
+    training = join.samples | "TrainEpochs" >> beam.ParDo(steps.train).with_output_types(
+        Learned
+    ).with_outputs(FINISHED, RELEASED, *steps.beside, main="learned")
+    written = [training.learned | "WriteSamples" >> beam.ParDo(steps.samples)]
+    training[FINISHED] | "KeepResult" >> beam.ParDo(steps.finished)
+    for name, sink in steps.beside.items():
+        written.append(training[name] | f"Write {folders[name]}" >> beam.ParDo(sink))
+    read[DEAD] | "WriteInvalid" >> beam.ParDo(steps.letters)
+    join[DEAD] | "WriteDead" >> beam.ParDo(steps.letters)
+    released = training[RELEASED]
+    released.element_type = tuple[int, Any]  # of outputs with a tag Beam takes none
+    return Ends(written, released)

@@ -43,6 +43,8 @@ class JoinShards(beam.DoFn):
     run
         The run that keeps the state; payloads that do not fit into memory go to its
         journals. None if the runner keeps the state.
+    retried
+        See `headrace.pipelines.beam.durable.StepStates`.
     """
 
     def __init__(
@@ -52,10 +54,11 @@ class JoinShards(beam.DoFn):
         job: str,
         cache_bytes: int = CACHE_BYTES,
         run: Run | None = None,
+        retried: bool = True,
     ) -> None:
         self.plan = plan
         self.sources = sources
-        self.states = StepStates(job, JOIN)
+        self.states = StepStates(job, JOIN, retried)
         self.run = run
         self.cache_bytes = cache_bytes // plan.shards
 

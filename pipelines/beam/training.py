@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
+from headrace.learners.learning import Learned
 from headrace.pipelines.beam.durable import Bundle, StepStates, with_cells
 from headrace.pipelines.beam.run import TRAIN
+from headrace.pipelines.sinks.marks import Released
+from headrace.pipelines.sinks.outputs import SAMPLES
 from headrace.pipelines.training.job import TrainJob
 from headrace.pipelines.training.state import TrainingState
 from headrace.schemas.records.envelope import SampleEnvelope
+from headrace.schemas.records.events import EMIT
+from headrace.schemas.records.hashing import Int64s
 
-FINISHED = "finished"
+FINISHED, RELEASED = "finished", "released"
 
 
 class TrainEpochs(beam.DoFn):
@@ -28,15 +35,26 @@ class TrainEpochs(beam.DoFn):
         What to train.
     name
         Name of the job.
+    retried
+        See `headrace.pipelines.beam.durable.StepStates`.
+    models_every_s
+        How long from one to the next snapshot of the models, seconds, on a runner that keeps
+        the state.
     """
 
-    def __init__(self, job: TrainJob, name: str) -> None:
+    def __init__(
+        self, job: TrainJob, name: str, retried: bool = True, models_every_s: float = 60.0
+    ) -> None:
         self.job = job
-        self.states = StepStates(name, TRAIN)
+        self.states = StepStates(name, TRAIN, retried)
+        self.models_every_s = models_every_s
+        self.models_due = 0.0
 
     def start_bundle(self) -> None:
         """Drop the objects that a failed bundle may have left."""
         self.bundle = Bundle(self.states)
+        self.since: int | None = None
+        self.left: set[tuple[str, int]] = set()
 
     @with_cells("envelopes", "waiting")
     def process(self, element: tuple[int, SampleEnvelope], *cells: Any) -> Iterator[Any]:
@@ -51,27 +69,63 @@ class TrainEpochs(beam.DoFn):
             return state
 
         state: TrainingState = self.bundle.touch(key, meta_cell.read, rebuild)
+        if self.since is None:
+            self.since = state.trainer.order.released
         received = state.receive(envelope)
-        yield from received.samples
-        if self.job.durable:
+        yield from self._noted(received.samples)
+        if self.job.store is not None:
             data = envelope.encode()
             envelopes.add(data)
             state.journaled += len(data)
         if state.journaled > self.job.journal_bytes:
-            yield from state.flush()
+            yield from self._noted(state.flush())
             state.checkpoint()
             envelopes.clear()
             waiting.clear()
             waiting.add(state.trainer.unlearned().encode())
         meta_cell.write(self.bundle.sealed(key, state.meta()))
         for name, rows in received.beside.items():
+            self._note(name, rows.column(EMIT).to_numpy())
             yield beam.pvalue.TaggedOutput(name, rows)
         if state.ended:
-            yield from state.flush()
+            yield from self._noted(state.flush())
             yield beam.pvalue.TaggedOutput(FINISHED, state.finish())
 
     def finish_bundle(self) -> list[WindowedValue]:
         """Learn all complete epochs, and put the state back for the next bundle."""
-        samples = [learned for _, state in self.bundle.live.values() for learned in state.flush()]
+        outputs: list[Any] = []
+        for state in [state for _, state in self.bundle.live.values()]:
+            outputs += self._noted(state.flush())
+            if self.job.store is not None:
+                outputs += self._released(state.trainer.order.released)
+                self._write_models(state)
         self.bundle.finish()
-        return [WindowedValue(learned, MIN_TIMESTAMP, (GlobalWindow(),)) for learned in samples]
+        return [_windowed(output) for output in outputs]
+
+    def _noted(self, samples: list[Learned]) -> list[Learned]:
+        for learned in samples:
+            self._note(SAMPLES, learned.column(EMIT))
+        return samples
+
+    def _note(self, output: str, emitted: Int64s) -> None:
+        if self.job.store is not None:
+            epochs = np.unique(emitted // self.job.epoch) * self.job.epoch
+            self.left |= {(output, int(epoch)) for epoch in epochs}
+
+    def _released(self, until: int) -> Iterator[Any]:
+        """Yield what this bundle has released, if it has: of which epochs rows have left."""
+        if self.since is not None and until > self.since:
+            released = Released(self.since, until, sorted(self.left))
+            yield beam.pvalue.TaggedOutput(RELEASED, (0, released))
+
+    def _write_models(self, state: TrainingState) -> None:
+        # How often models are written depends on a clock; what is in each of them does not.
+        if time.monotonic() >= self.models_due:
+            self.models_due = time.monotonic() + self.models_every_s
+            state.write_models()
+
+
+def _windowed(output: Any) -> Any:
+    if isinstance(output, beam.pvalue.TaggedOutput):
+        return beam.pvalue.TaggedOutput(output.tag, _windowed(output.value))
+    return WindowedValue(output, MIN_TIMESTAMP, (GlobalWindow(),))

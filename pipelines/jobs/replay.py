@@ -63,8 +63,8 @@ class Replayed:
     log: LogResult | None = None
 
 
-def train_job(inputs: Inputs, folder: Path) -> TrainJob:
-    """Return the training step of a replay, which writes models to `folder`."""
+def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
+    """Return the training step of a run, which writes models to `folder`."""
     config, monitor = inputs.config, inputs.config.monitor
     types = inputs.schema_of(IMPRESSIONS)
     # Without settings that change no result, so that equal models have equal manifests; a
@@ -97,7 +97,6 @@ def train_job(inputs: Inputs, folder: Path) -> TrainJob:
         slices=monitor.slices,
         folder=str(folder),
         about=about,
-        durable=False,
     )
 
 

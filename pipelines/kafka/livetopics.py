@@ -64,11 +64,15 @@ class LiveTopics:
     """
 
     def __init__(self, logs: Sequence[TopicLog], start: int | str, until_end: bool) -> None:
+        self.found = logs, start, until_end
         self.partitions = [GrowingTopic(log, log.end if until_end else None) for log in logs]
         self.brokers: Brokers = logs[0].connection.brokers
         cluster = logs[0].connection.cluster
         self.cluster, self.start = cluster, start
         self.watch = TopicWatch(self.brokers, cluster, growing=not until_end)
+
+    def __reduce__(self) -> Any:
+        return LiveTopics, self.found
 
     def identity(self) -> dict[str, list[Any]]:
         """Return ids and schemas of the topics, by the names of the partitions in the cluster."""

@@ -71,6 +71,10 @@ class Registry:
         # Partitions are read on several threads.
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> Any:
+        # Secrets stay where they are: another process finds its own.
+        return Registry, (self.kafka, self.file)
+
     def _authorization(self, environment: Mapping[str, str]) -> str | None:
         registry = self.kafka.registry
         if registry is None or registry.user is None:

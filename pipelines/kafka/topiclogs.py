@@ -51,6 +51,9 @@ class Connection:
     def __init__(self, brokers: Brokers, cluster: Cluster, warn: Callable[[str], None]) -> None:
         self.brokers, self.cluster, self.warn = brokers, cluster, warn
 
+    def __reduce__(self) -> Any:
+        return Connection, (self.brokers, self.cluster, self.warn)
+
     @functools.cached_property
     def client(self) -> Client:
         """The client; it is closed when nothing refers to this object any more."""

@@ -106,6 +106,10 @@ class Brokers:
         except KafkaException as error:
             raise self.refused(error.args[0].str()) from error
 
+    def __reduce__(self) -> Any:
+        # Secrets stay where they are: another process finds its own.
+        return Brokers, (self.kafka, self.file)
+
     def describe(self, topics: Iterable[str], committed: bool = True) -> Cluster:
         """Return what the cluster has of some topics.
 

@@ -15,10 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from headrace.pipelines.run.place import Place
+from headrace.pipelines.run.place import HOME, Place
 from headrace.schemas.errors import FolderError, OutputError
 
 _LOCK = "lock"
+LOCK = f"{HOME}/{_LOCK}"
+"""Path of the lock in the folder."""
+
 _PATIENCE_S = 1.0
 
 

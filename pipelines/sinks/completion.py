@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from headrace.pipelines.run.disk import aside, flush
+from headrace.pipelines.run.remote import Address
 from headrace.pipelines.run.signing import read_signed, write_signed
 from headrace.pipelines.sinks.hours import microseconds, moment
 from headrace.schemas.errors import FolderError
@@ -66,13 +68,18 @@ class Completion:
                 self._write()
 
     def _write(self) -> None:
-        outputs = {name: {"until": _text(until)} for name, until in sorted(self.until.items())}
         with aside(self.folder / COMPLETE) as hidden:
-            write_signed(hidden, {"format": _FORMAT, "outputs": outputs})
+            write_signed(hidden, completion_of(self.until))
         flush(self.folder)
 
 
-def read_completion(folder: Path) -> dict[str, int]:
+def completion_of(until: Mapping[str, int]) -> dict[str, Any]:
+    """Return what ``complete.json`` has: until when each output is complete, microseconds."""
+    outputs = {name: {"until": _text(of)} for name, of in sorted(until.items())}
+    return {"format": _FORMAT, "outputs": outputs}
+
+
+def read_completion(folder: Path | Address) -> dict[str, int]:
     """Return the time before which each output is complete, microseconds; `NEVER` for none.
 
     Raises
@@ -89,10 +96,10 @@ def read_completion(folder: Path) -> dict[str, int]:
         raise
     except ValueError as error:
         hint = "remove it; the run writes it again when it is resumed"
-        raise FolderError(path, f"is damaged ({error})", hint) from error
+        raise FolderError(str(path), f"is damaged ({error})", hint) from error
     if content.get("format") != _FORMAT:
         fact = f"is of another version (got format {content.get('format')!r})"
-        raise FolderError(path, fact, "read it with the version that wrote it")
+        raise FolderError(str(path), fact, "read it with the version that wrote it")
     return {name: _time(entry["until"]) for name, entry in content["outputs"].items()}
 
 

@@ -97,7 +97,7 @@ class EpochFolder:
         emitted = rows.column(EMIT).to_numpy()
         count = int(np.searchsorted(emitted, until))
         numbers = emitted[:count] // self.epoch
-        for begin, end in _runs(numbers):
+        for begin, end in runs_of(numbers):
             epoch = rows.slice(begin, end - begin).select(self.files.schema.names)
             self._write(int(numbers[begin]) * self.epoch, epoch)
         self.held = [rows.slice(count)]
@@ -147,8 +147,8 @@ class EpochFolder:
         self._publish()
 
 
-def _runs(numbers: Int64s) -> Iterator[tuple[int, int]]:
-    """Return begin and end of each run of equal numbers."""
+def runs_of(numbers: Int64s) -> Iterator[tuple[int, int]]:
+    """Return begin and end of each run of equal numbers of an array of shape (n,)."""
     cuts = np.flatnonzero(np.diff(numbers)) + 1
     return itertools.pairwise([0, *cuts.tolist(), numbers.size] if numbers.size else [])
 

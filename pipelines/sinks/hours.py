@@ -40,9 +40,10 @@ NOT_THE_RUN = "this run is not the one that wrote it: write to another folder"
 
 _PARQUET = ds.ParquetFileFormat()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HOUR = "%Y-%m-%d/%H"
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_FILE = re.compile(r"\d{8}T\d{6}\.\d{6}Z(-\d{9})?\.parquet")
+_FILE = re.compile(r"\d{8}T\d{6}\.\d{6}Z(-[\da-f]+)*\.parquet")
 
 
 def moment(time: int) -> datetime:
@@ -77,6 +78,33 @@ def time_of(name: str) -> int:
 def number_of(name: str) -> int:
     """Return the number in the name of a file."""
     return int(name[24:33])
+
+
+def path_in_hour(name: str) -> str:
+    """Return the path of the file with a name, in the folder of its output.
+
+    Examples
+    --------
+    >>> path_in_hour("20260101T031540.000000Z.parquet")
+    '2026-01-01/03/20260101T031540.000000Z.parquet'
+    """
+    return f"{moment(time_of(name)).strftime(_HOUR)}/{name}"
+
+
+def coded_columns(schema: pa.Schema, plain: tuple[str, ...]) -> list[str]:
+    """Return the columns to write with a dictionary: all but those of which most values differ."""
+    return [field.name for field in schema if field.name not in plain]
+
+
+def encode(rows: pa.Table, dictionary: list[str], group_rows: int = FILE_ROWS) -> bytes:
+    """Return rows as the bytes of a Parquet file; they depend on the rows alone."""
+    sink = pa.BufferOutputStream()
+    # In one piece: where the writer ends a page depends on where a piece ends.
+    pq.write_table(
+        rows.combine_chunks(), sink, compression="lz4", row_group_size=group_rows,
+        use_dictionary=dictionary or False,
+    )  # fmt: skip
+    return bytes(sink.getvalue())
 
 
 class HourFolder:
@@ -116,7 +144,7 @@ class HourFolder:
         group_rows: int = FILE_ROWS,
     ) -> None:
         self.folder, self.schema, self.group_rows = folder, schema, group_rows
-        self.dictionary = [field.name for field in schema if field.name not in plain]
+        self.dictionary = coded_columns(schema, plain)
         self.unflushed: set[Path] = set()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -171,13 +199,7 @@ class HourFolder:
 
     def encode(self, rows: pa.Table) -> bytes:
         """Return rows as the bytes of a file; they depend on the rows alone."""
-        sink = pa.BufferOutputStream()
-        # In one piece: where the writer ends a page depends on where a piece ends.
-        pq.write_table(
-            rows.combine_chunks(), sink, compression="lz4", row_group_size=self.group_rows,
-            use_dictionary=self.dictionary or False,
-        )  # fmt: skip
-        return bytes(sink.getvalue())
+        return encode(rows, self.dictionary, self.group_rows)
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file."""
@@ -261,12 +283,12 @@ def _batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def _folder_of(folder: Path, time: int) -> Path:
-    return folder / moment(time).strftime("%Y-%m-%d/%H")
+    return folder / moment(time).strftime(_HOUR)
 
 
 def _hour_of(folder: Path) -> int:
     named = f"{folder.parent.name}/{folder.name}"
-    return microseconds(datetime.strptime(named, "%Y-%m-%d/%H").replace(tzinfo=UTC))
+    return microseconds(datetime.strptime(named, _HOUR).replace(tzinfo=UTC))
 
 
 def _merged(folder: Path) -> Path:

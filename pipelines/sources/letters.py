@@ -76,3 +76,8 @@ def buried_letters(
 
 def _places(source: int, positions: pa.Array) -> Any:
     return pc.add(positions, pa.scalar(source * _MOST_POSITIONS, pa.int64()))
+
+
+def place_of_letter(place: int) -> tuple[int, int]:
+    """Return the number of a letter's source, and its position there."""
+    return divmod(place, _MOST_POSITIONS)

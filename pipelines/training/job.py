@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from headrace.learners.handover import Handover, Inline, Learn
 from headrace.learners.learning import TrainPlan
 from headrace.learners.ledger import Totals
 from headrace.monitoring.statistics import Statistics
+
+
+class Store(Protocol):
+    """Keeps folders where all processes of a job find them."""
+
+    def put(self, folder: Path, name: str) -> None:
+        """Copy a folder to a name that stands for its contents."""
+
+    def fetch(self, name: str, folder: Path) -> None:
+        """Copy what `put` has written to a folder here."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +36,13 @@ class TrainJob:
     window, slices
         Length of a window of the statistics, microseconds; their slice columns.
     folder
-        Where models are written, as ``NAME/snapshot-SAMPLES`` for each learner.
+        Where models are written, as ``NAME/snapshot-SAMPLES`` for each learner; in the store,
+        if there is one.
     about
         More entries of every snapshot's manifest.
-    durable
-        Whether to keep a journal. On a runner that keeps no state beyond the
-        process it would never be read.
+    store
+        Where models and snapshots are written on a runner that keeps the state. None if the
+        state is kept by others: then there is no journal, which would never be read.
     journal_bytes
         A snapshot is taken when the envelopes since the last exceed this, bytes.
     handover
@@ -44,7 +56,7 @@ class TrainJob:
     slices: tuple[str, ...]
     folder: str
     about: dict[str, Any] = field(default_factory=dict)
-    durable: bool = True
+    store: Store | None = None
     journal_bytes: int = 64 << 20
     handover: Callable[[Learn], Handover] = Inline
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,11 @@ from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT
 
-TRAINING_LAYOUT = 5
+TRAINING_LAYOUT = 6
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
-_SNAPSHOTS_KEPT = 3
 _PREFIX = "snapshot-"
-_STATES = ".state"
+_STATES = ".headrace/training"
 _STATE = "state.json"
 _MODELS = "models"
 
@@ -118,8 +119,7 @@ class TrainingState:
         _check_layout(meta)
         if meta["snapshot"] is not None:
             (data,) = unlearned
-            self.load(self._folder(meta["snapshot"]), SampleEnvelope.decode(data))
-            self.snapshot = meta["snapshot"]
+            self._load_snapshot(meta["snapshot"], SampleEnvelope.decode(data))
         sent = [SampleEnvelope.decode(data) for data in envelopes]
         for envelope in sorted(sent, key=lambda e: (e.shard, e.sequence)):
             self.receive(envelope)  # the epochs it completes were returned before
@@ -127,19 +127,34 @@ class TrainingState:
         self.journaled = meta["journaled"]
 
     def checkpoint(self) -> None:
-        """Take a snapshot to continue from, and delete all but the last three."""
-        # Not named by samples alone: what waits may change while none is learned, and an older
-        # state that a runner restores must find the snapshot that it names.
-        samples, received = self.trainer.ledger.samples, self.trainer.order.received
-        self.snapshot = f"{_PREFIX}{samples:015d}-{received:09d}"
-        folder = self._folder(self.snapshot)
-        self.save(folder)
-        self.journaled = 0
-        for old in sorted(folder.parent.glob(f"{_PREFIX}*"))[:-_SNAPSHOTS_KEPT]:
-            shutil.rmtree(old)
+        """Take a snapshot to continue from.
 
-    def _folder(self, snapshot: str) -> Path:
-        return Path(self.job.folder) / _STATES / snapshot
+        It is never replaced or deleted: a runner may return to any older state, also to one
+        after which it went on in another way. So its name has a checksum.
+        """
+        store = self.job.store
+        assert store is not None
+        samples = self.trainer.ledger.samples
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / _STATES
+            self.save(folder)
+            self.snapshot = f"{_PREFIX}{samples:015d}-{_checksum(folder)}"
+            store.put(folder, f"{_STATES}/{self.snapshot}")
+        self.journaled = 0
+
+    def _load_snapshot(self, name: str, unlearned: SampleEnvelope) -> None:
+        assert self.job.store is not None
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            try:
+                self.job.store.fetch(f"{_STATES}/{name}", folder)
+            except FileNotFoundError as error:
+                raise StateVersionError(
+                    f"the runner's state names the snapshot {error}, which is not there; never "
+                    "delete one that a checkpoint or savepoint may name"
+                ) from error
+            self.load(folder, unlearned)
+        self.snapshot = name
 
     def save(self, folder: Path) -> None:
         """Write everything except the waiting samples to a folder.
@@ -179,12 +194,37 @@ class TrainingState:
         """The name of a snapshot of the models as they are."""
         return f"{_PREFIX}{self.trainer.ledger.samples:015d}"
 
+    def write_models(self) -> dict[str, dict[str, Any]]:
+        """Write the models as they are; return their manifests by learner.
+
+        In a store, those that are there are left: the samples before a number, and so the model,
+        are always the same.
+        """
+        name, root = self.snapshot_name, Path(self.job.folder)
+        if self.job.store is None:
+            return self._save_models(root)
+        with tempfile.TemporaryDirectory() as scratch:
+            manifests = self._save_models(Path(scratch))
+            for learner in manifests:
+                self.job.store.put(Path(scratch) / learner / name, str(root / learner / name))
+        return manifests
+
+    def _save_models(self, root: Path) -> dict[str, dict[str, Any]]:
+        name = self.snapshot_name
+        return self.trainer.save_models(lambda learner: root / learner / name, self.job.about)
+
     def finish(self) -> Finished:
         """Write the models, without the state to continue from, and return the results."""
         totals, snapshot = self.trainer.ledger.totals(), self.snapshot_name
-        folder = Path(self.job.folder)
-        manifests = self.trainer.save_models(lambda name: folder / name / snapshot, self.job.about)
+        manifests = self.write_models()
         return Finished(manifests, snapshot, self.statistics, totals, self.trainer.step.clipped)
+
+
+def _checksum(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _check_layout(state: dict[str, Any]) -> None:

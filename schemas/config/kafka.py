@@ -94,7 +94,7 @@ def _name(name: str) -> str:
         raise ValueError(f"cannot be set; {_OWN[name]}")
     if "." not in name:
         raise ValueError(
-            "is no key of this table; use servers, client, max_batch_mb, registry, or a "
+            "is no key of this table; use servers, client, max_batch_mb, readers, registry, or a "
             'property of librdkafka such as "security.protocol"'
         )
     return name
@@ -161,6 +161,7 @@ class KafkaConfig(BaseModel):
     servers: Annotated[tuple[str, ...], BeforeValidator(_servers)] = Field(min_length=1)
     client: Literal["auto", "librdkafka", "kafka-python", "poll"] = "auto"
     max_batch_mb: int | None = Field(default=None, ge=1, le=1024)
+    readers: int = Field(default=1, ge=1, le=1024)
     registry: RegistryConfig | None = None
     properties: dict[Annotated[str, AfterValidator(_name)], Property] = Field(
         default={}, repr=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 from collections.abc import Collection, Iterator
@@ -70,11 +71,17 @@ class ProtoSchema:
         Names of files whose texts need not be UTF-8.
     version
         Tells it from others.
+    descriptors
+        The set.
     """
 
     message: Descriptor
     unchecked: frozenset[str]
     version: str
+    descriptors: bytes = dataclasses.field(repr=False)
+
+    def __reduce__(self) -> Any:
+        return ProtoSchema.of, (self.descriptors, self.message.full_name)
 
     @classmethod
     def of(cls, descriptors: bytes, name: str) -> ProtoSchema:
@@ -112,7 +119,7 @@ class ProtoSchema:
             raise NoMessageError(f"there is no such message; {known}")
         unchecked = frozenset(file.name for file in files if file.syntax in ("", "proto2"))
         version = hashlib.sha256(name.encode() + b"\n" + descriptors).hexdigest()
-        return cls(pool.FindMessageTypeByName(name), unchecked, version)
+        return cls(pool.FindMessageTypeByName(name), unchecked, version, descriptors)
 
     def columns(self) -> Columns:
         """Return the columns of its messages, and those of messages inside, by path.

@@ -242,11 +242,64 @@ def test_an_epoch_waits_for_every_shard():
     assert trainer.order.released == 10
 
 
-def test_a_missing_envelope_is_an_error():
-    """A gap in a shard's sequence means that the runner lost data; learning stops there."""
-    trainer = Trainer(1, 10, TrainPlan({}, "none"))
-    with pytest.raises(ValueError, match="shard 0 sent envelope 1 where 0 was due"):
-        trainer.receive(SampleEnvelope(0, 1, 1, 5))
+def test_an_early_envelope_waits_for_those_before_it():
+    """It completes nothing before its turn, and changes nothing when it comes again."""
+    trainer = Trainer(1, 10, plan())
+    sent = [
+        SampleEnvelope(0, 1, n, 10 * n + 9, [[n, 0]], batches=[batch([(10 * n, n, 0, n, True)])])
+        for n in range(4)
+    ]
+    assert trainer.receive(sent[2]) == Received()
+    assert trainer.receive(sent[2]) == Received(repeated=True)
+    assert trainer.receive(sent[1]) == Received()
+    assert trainer.ledger.positions == []
+    (done,) = trainer.receive(sent[0]).samples
+    assert done.column(EMIT).tolist() == [0, 10, 20]
+    assert trainer.ledger.positions == [[2, 0]]
+    for repeated in sent[:3]:
+        assert trainer.receive(repeated) == Received(repeated=True)
+    (done,) = trainer.receive(sent[3]).samples
+    assert done.column(EMIT).tolist() == [30]
+    assert not trainer.order.early
+
+
+@settings(deadline=None, max_examples=30)
+@given(ROWS, st.integers(1, 5), st.randoms(use_true_random=False))
+def test_the_order_in_which_envelopes_come_changes_nothing(rows, cut, random):
+    """Shuffled, repeated, and saved and loaded in between: the same samples, model and counts."""
+    sent = []
+    for shard in range(2):
+        own = sorted(row for row in rows if row[1] % 2 == shard)
+        parts = [own[i : i + cut] for i in range(0, len(own), cut)]
+        sent += [
+            SampleEnvelope(shard, 2, n, part[-1][0] - 1, dropped=n, batches=[batch(part)])
+            for n, part in enumerate(parts)
+        ]
+        sent.append(SampleEnvelope(shard, 2, len(parts), FOREVER, dropped=len(parts)))
+
+    def train(envelopes, again):
+        trainer, learned = Trainer(2, 10, plan()), []
+        for number, envelope in enumerate(envelopes):
+            if number == again:
+                trainer = loaded(trainer)
+            for done in trainer.receive(envelope).samples:
+                columns = (done.column(EMIT), done.column(KEY0), done.margins["click"])
+                learned += list(zip(*columns, strict=True))
+        assert trainer.ended
+        assert not trainer.order.early
+        return learned, trainer.learners["click"].zn.tobytes(), trainer.ledger.dropped
+
+    shuffled = random.sample(sent * 2, len(sent) * 2)
+    assert train(shuffled, random.randrange(len(shuffled))) == train(sent, None)
+
+
+def loaded(trainer):
+    """Return another trainer with the state of one, by way of what is written of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        state = json.loads(json.dumps(trainer.save(Path(folder), {})))
+        again = Trainer(trainer.order.shards, 10, plan())
+        again.load(Path(folder), state, SampleEnvelope.decode(trainer.unlearned().encode()))
+    return again
 
 
 @pytest.mark.parametrize("correction", ["weight", "logit", "recalibrate", "none"])

@@ -67,7 +67,11 @@ class Step:
 
     def finish(self, dofn: Any, outputs: list[Any]) -> None:
         """Finish a bundle, and add what that emits to its outputs."""
-        outputs += [windowed.value for windowed in dofn.finish_bundle() or ()]
+        for output in dofn.finish_bundle() or ():
+            if isinstance(output, beam.pvalue.TaggedOutput):
+                outputs.append(beam.pvalue.TaggedOutput(output.tag, output.value.value))
+            else:
+                outputs.append(output.value)
 
     def commit(self, attempt: tuple[dict, list[Any]]) -> None:
         """Make an attempt's state and outputs the step's own."""

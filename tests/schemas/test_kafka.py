@@ -84,7 +84,7 @@ def test_values_that_may_be_secret_are_shown_nowhere(tmp_path):
         ('"a:9092, b:9093"', '"a:99999"', "kafka.servers: must be hosts with ports (got 'a:99999')"
          '; write such as "broker:9092"'),
         ("fetch.wait.max.ms", "clinet", "kafka.clinet: is no key of this table; use "
-         "servers, client, max_batch_mb, registry, or a property of librdkafka such as "
+         "servers, client, max_batch_mb, readers, registry, or a property of librdkafka such as "
          '"security.protocol"'),
         ("fetch.wait.max.ms", "group.id", "kafka.group.id: cannot be set; offsets "
          "are kept in checkpoints, not in a group"),

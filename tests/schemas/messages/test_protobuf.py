@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pyarrow as pa
@@ -207,6 +208,11 @@ def test_columns_are_those_of_the_message(event):
         "devices": "list<item: string>", "fixed": "int32",
     }  # fmt: skip
     assert list(columns.nested) == ["ad.id", "ad.price", "ad.tags", "ad.inner"]
+
+
+def test_a_schema_can_be_sent_to_another_process(event):
+    sent = pickle.loads(pickle.dumps(event))
+    assert (sent.columns(), sent.version) == (event.columns(), event.version)
 
 
 def test_values_are_those_of_the_library(event):
