@@ -16,6 +16,7 @@ from apache_beam.runners.runner import PipelineState
 from apache_beam.runners.worker import sdk_worker
 
 from headrace.pipelines.run import prism
+from headrace.pipelines.run.interrupts import Stopping
 from headrace.schemas import errors
 from headrace.schemas.errors import ArgumentError, HeadraceError, RunnerError
 
@@ -187,7 +188,7 @@ def launch(
     build: Callable[[beam.Pipeline], Any],
     runner: str,
     options: Sequence[str],
-    stopping: threading.Event,
+    stopping: Stopping,
     wait: bool,
 ) -> bool:
     """Run a graph.
@@ -224,7 +225,7 @@ def launch(
         raise _explained(runner, error) from error
 
 
-def _ended(result: Any, runner: str, stopping: threading.Event) -> bool:
+def _ended(result: Any, runner: str, stopping: Stopping) -> bool:
     over = threading.Event()
     watcher = threading.Thread(target=_cancel_when, args=(stopping, over, result), daemon=True)
     watcher.start()
@@ -242,7 +243,7 @@ def _ended(result: Any, runner: str, stopping: threading.Event) -> bool:
     return bool(state == PipelineState.DONE)
 
 
-def _cancel_when(stopping: threading.Event, over: threading.Event, result: Any) -> None:
+def _cancel_when(stopping: Stopping, over: threading.Event, result: Any) -> None:
     while not over.wait(_LOOK_S):
         if stopping.is_set():
             with contextlib.suppress(Exception):  # it may have ended by itself

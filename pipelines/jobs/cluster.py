@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from headrace.pipelines.jobs.checkpoint import check_identity
 from headrace.pipelines.jobs.identity import live_identity_of
 from headrace.pipelines.jobs.replay import train_job
 from headrace.pipelines.run.disk import files_under
+from headrace.pipelines.run.interrupts import Stopping
 from headrace.pipelines.run.locking import LOCK, held
 from headrace.pipelines.run.place import Place
 from headrace.pipelines.run.remote import Address
@@ -43,7 +43,7 @@ def stream_on(
     inputs: Inputs,
     growing: Growing,
     out: Path | Address,
-    stopping: threading.Event,
+    stopping: Stopping,
     until_end: bool = False,
     beam_options: Sequence[str] = (),
     announce: Callable[[str], None] = lambda line: None,
