@@ -34,7 +34,7 @@ def five_kills(chaos):
 
 def problems(name, broker, folder, plan, seed=1):
     """Return what differs from an undisturbed run, from a replay, or changed for a reader."""
-    setting = Setting(name, VARIANTS[name], folder / "run", "killed-")
+    setting = Setting(name, VARIANTS[name], folder / "run", "killed-", rate=2)
     setting.folder.mkdir()
     return disturbed(setting, broker, seed, plan)
 

@@ -12,6 +12,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from confluent_kafka.admin import NewPartitions
@@ -516,6 +517,36 @@ def test_batches_are_halved_until_they_are_small():
     assert pa.concat_tables(parts).equals(rows.drop(["__emit"]))
     assert len(encode_arrow(rows, 0, 1).values) == 1000
     assert encode_arrow(rows.slice(0, 0), 0).values == []
+
+
+def test_a_batch_is_a_function_of_its_rows_however_they_lie_in_memory():
+    """Slices have others beside them, nulls may have any value below, and chunks any length."""
+    count = 3_000
+    draw = np.random.default_rng(3)
+    null = draw.random(count) < 0.3
+    text = [f"{n:x}" * (n % 4) for n in range(count)]
+    lists = [[word] * (n % 3) for n, word in enumerate(text)]
+    kinds = pa.DictionaryArray.from_arrays(
+        pa.array(draw.integers(0, 2, count), pa.int8()), ["a", "b"]
+    )
+    below = {
+        "text": pa.array(text, mask=null), "flag": pa.array(draw.random(count) < 0.5, mask=null),
+        "small": pa.array(draw.integers(0, 99, count).astype(np.int8), mask=null),
+        "number": pa.array(draw.random(count), mask=null), "kind": kinds,
+        "lists": pa.array([None if at else of for at, of in zip(null, lists, strict=True)]),
+        "sure": pa.array(draw.integers(0, 99, count)),
+    }  # fmt: skip
+    rows = pa.table(below)
+    for begin, size in draw.integers((0, 1), (1_000, 700), (50, 2)).tolist():
+        part = rows.slice(begin, size)
+        alone = pa.concat_tables(
+            pa.Table.from_pylist(some.to_pylist(), rows.schema.remove(4)).add_column(
+                4, "kind", some.column("kind")
+            )
+            for some in (part.slice(0, size // 3), part.slice(size // 3))
+        )  # fmt: skip
+        assert alone.equals(part)
+        assert encode_arrow(part, 0).values == encode_arrow(alone, 0).values
 
 
 def test_messages_have_the_time_of_the_wall(broker):
