@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -74,6 +74,17 @@ class Run:
 
     def __reduce__(self) -> Any:
         return _living, (self.name,)
+
+    @contextlib.contextmanager
+    def closing(self) -> Iterator[Run]:
+        """Close everything after the block; if that fails, it is what is reported."""
+        try:
+            yield self
+        except BaseException:
+            with contextlib.suppress(Exception):  # report the first failure
+                self.close()
+            raise
+        self.close()
 
     def close(self) -> None:
         """Close everything, even if some of it fails; sinks write the rows they hold back."""

@@ -200,13 +200,8 @@ def _started(
         run.training.begin_with(0, resumed.training)
     every_s = inputs.config.replay.checkpoint / SECOND
     run.checkpoints = Checkpointer(run, place, identity, every_s, resumed)
-    try:
+    with run.closing():
         yield run, resumed
-    except BaseException:
-        with contextlib.suppress(Exception):  # report the first failure
-            run.close()
-        raise
-    run.close()
 
 
 @contextlib.contextmanager

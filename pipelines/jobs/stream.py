@@ -154,7 +154,7 @@ def stream(
             streams = tuple(plan.name for plan in inputs.streams)
             keeper = StatusKeeper(place, run, checkpoints, growing, streams, watch)
             stack.enter_context(keeper.keeping())
-            stack.enter_context(_closing(run))
+            stack.enter_context(run.closing())
             ended_before = blocks.ended
             if not ended_before:
                 run_graph(run, inputs, job, resumed.block, tuple(beam_options))
@@ -263,17 +263,6 @@ def _stalled(announce: Callable[[str], None], source: SourceReader, end: int | N
         "(a transaction may be open); connecting again"
     )
     source.pause()
-
-
-@contextlib.contextmanager
-def _closing(run: Run) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(Exception):  # report the first failure
-            run.close()
-        raise
-    run.close()
 
 
 @contextlib.contextmanager
