@@ -114,8 +114,9 @@ class Tally:
         times = sorted(self.recoveries)
         if times:
             faults += (
-                f"\n  {self.kills} kills; from a start to new progress: median {statistics.median(times):.1f} s, "
-                f"most {times[-1]:.1f} s ({len(times)} times)"
+                f"\n  {self.kills} kills; from a start to new progress: "
+                f"median {statistics.median(times):.1f} s, most {times[-1]:.1f} s "
+                f"({len(times)} times)"
             )
         return faults
 
@@ -355,8 +356,8 @@ def traffic(setting: Setting, broker: Broker, seed: int) -> Iterator[Process]:
     """Produce while the block runs; at its end all messages are acknowledged."""
     process = produce(
         setting.folder / "traffic.txt", broker, setting.folder / "traffic",
-        "--prefix", setting.prefix, "--rate", str(setting.rate), "--speed", str(SPEED), "--seed", str(seed),
-        "--partitions", "3", "--faults", *FAULTS,
+        "--prefix", setting.prefix, "--rate", str(setting.rate), "--speed", str(SPEED),
+        "--seed", str(seed), "--partitions", "3", "--faults", *FAULTS,
     )  # fmt: skip
     try:
         yield process

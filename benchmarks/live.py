@@ -60,7 +60,7 @@ def by_headrace(config: str, decode: bool) -> None:
     """Read all partitions with our client, one after another; decode values if asked."""
     from headrace.pipelines.app.resolving import resolve_live
 
-    inputs, growing = resolve_live(headrace.load_config(config), until_end=True)
+    _, growing = resolve_live(headrace.load_config(config), until_end=True)
     read = 0
     with measured(lambda: read):
         for partition in growing.partitions:

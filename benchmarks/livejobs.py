@@ -95,6 +95,7 @@ class Process:
 
     @property
     def pid(self) -> int:
+        """Its number."""
         return self.process.pid
 
     @property

@@ -22,7 +22,7 @@ ENDED_WITHIN_S = 60
 _LOOK_S = 0.2
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Ctrl-C, SIGTERM, or one of the processes has ended."""
 
 
@@ -67,7 +67,7 @@ def live(folder: Path, rate: int, window: str) -> None:
     def look() -> None:
         for name, process in processes.items():
             if process.poll() is not None:
-                raise Stopped(f"{name} has ended; {folder}/{name}.log says why")
+                raise StoppedError(f"{name} has ended; {folder}/{name}.log says why")
         time.sleep(_LOOK_S)
 
     try:
@@ -103,7 +103,7 @@ def stop(number: int, frame: object) -> None:
     """End everything, once; what comes later must not cut that short."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
-    raise Stopped
+    raise StoppedError
 
 
 def main() -> None:
@@ -121,7 +121,7 @@ def main() -> None:
         signal.signal(number, stop)
     try:
         live(options.folder.resolve(), options.rate, options.window)
-    except Stopped as stopped:
+    except StoppedError as stopped:
         if stopped.args:
             raise SystemExit(str(stopped)) from None
 
