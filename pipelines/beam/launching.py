@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +22,6 @@ from headrace.schemas import errors
 from headrace.schemas.errors import ArgumentError, HeadraceError, RunnerError
 
 _LOOK_S = 0.25
-_WORKERS_READ = ("read_state", "beam_control_read")
-"""Threads of workers in this process that read what the runner sends."""
-_ENDED_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -157,31 +155,26 @@ def started(runner: str, announce: Callable[[str], None]) -> Iterator[list[str]]
         yield []
         return
     program = prism.prism(beam.__version__, announce)
-    with _quiet_workers(), prism.running(program) as endpoint:
+    _quiet_workers()
+    with prism.running(program) as endpoint:
         yield [f"--job_endpoint={endpoint}"]
 
 
-@contextlib.contextmanager
-def _quiet_workers() -> Iterator[None]:
-    """Let workers of this process tell of errors through the runner alone."""
+@functools.cache
+def _quiet_workers() -> None:
+    """Let workers of this process tell of errors through the runner alone, from now on.
+
+    Their threads end at some time after the runner is gone, each with an error.
+    """
     before = threading.excepthook
 
     def hook(raised: threading.ExceptHookArgs) -> None:
         if not issubclass(raised.exc_type, grpc.RpcError):
             before(raised)
 
-    others = set(threading.enumerate())
     threading.excepthook = hook
-    # Workers print the traceback of an error that they also log and send to the runner.
+    # They print the traceback of an error that they also log and send to the runner.
     vars(sdk_worker)["print"] = lambda *what, **how: None
-    try:
-        yield
-    finally:
-        for thread in set(threading.enumerate()) - others:
-            if thread.name in _WORKERS_READ:
-                thread.join(_ENDED_WITHIN_S)
-        threading.excepthook = before
-        del vars(sdk_worker)["print"]
 
 
 def launch(

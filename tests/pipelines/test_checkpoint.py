@@ -18,6 +18,7 @@ from headrace.pipelines.beam.training import TrainEpochs
 from headrace.pipelines.jobs import identity
 from headrace.pipelines.run.disk import files_under
 from headrace.pipelines.run.seal import verify
+from headrace.pipelines.run.store import Store
 from headrace.pipelines.training import state as training
 from headrace.pipelines.training.job import TrainJob
 from headrace.schemas.errors import StateVersionError
@@ -160,7 +161,7 @@ def test_a_checkpoint_of_another_version_is_refused(broken, again, monkeypatch, 
 
 def test_training_state_of_another_version_is_refused(tmp_path, monkeypatch):
     """Both in the cell of a runner and in the folder of a snapshot."""
-    job = TrainJob(TrainPlan({}, "none"), 1, 10, 60_000_000, (), str(tmp_path))
+    job = TrainJob(TrainPlan({}, "none"), 1, 10, 60_000_000, (), "model", store=Store(tmp_path))
     state = training.TrainingState(job)
     state.checkpoint()
     waiting = state.trainer.unlearned()
@@ -168,7 +169,9 @@ def test_training_state_of_another_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "TRAINING_LAYOUT", 99)
     says = rf"training state must have layout 99 \(got {ours}\); drain the job with the version"
     with pytest.raises(StateVersionError, match=says):
-        training.TrainingState(job).load(tmp_path / ".state" / state.snapshot, waiting)
+        training.TrainingState(job).load(
+            tmp_path / ".headrace" / "training" / state.snapshot, waiting
+        )
     step = Step(lambda: TrainEpochs(job, "foreign"), 2)
     old = Value()
     old.write(json.dumps({"layout": ours, "snapshot": None, "journaled": 0}).encode())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import pickle
+import shutil
 from dataclasses import replace
 from random import Random
 
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.transforms.window import TimestampedValue
 
+from headrace.learners.learning import TrainPlan
 from headrace.learners.registry import parameter_models
 from headrace.pipelines.beam import clusterreading
 from headrace.pipelines.beam.clusterreading import (
@@ -25,11 +28,16 @@ from headrace.pipelines.beam.clusterreading import (
 from headrace.pipelines.beam.durable import Bundle, StepStates
 from headrace.pipelines.beam.joining import DEAD
 from headrace.pipelines.beam.launching import RUNNERS, options_of
+from headrace.pipelines.run.disk import files_under
+from headrace.pipelines.run.remote import place_of
+from headrace.pipelines.run.signing import signed
 from headrace.pipelines.run.store import Store
 from headrace.pipelines.sinks.marks import Marks, Released
 from headrace.pipelines.sinks.storedfiles import StoredEpochs, write_letters
 from headrace.pipelines.sources.inputs import resolve
 from headrace.pipelines.sources.letters import PLACED_LETTERS
+from headrace.pipelines.training.job import TrainJob
+from headrace.pipelines.training.state import TrainingState
 from headrace.schemas.config.loading import load_config
 from headrace.schemas.errors import ArgumentError, RunnerError, StateVersionError
 from headrace.schemas.records.events import NEVER, PLACE
@@ -349,3 +357,48 @@ def test_options_that_would_lose_data_are_refused(runner, given, until_end, said
     with pytest.raises(ArgumentError) as raised:
         options_of(runner, given, until_end)
     assert str(raised.value) == said
+
+
+# --- where everything is written --------------------------------------------------------
+
+
+def check_store(store, folder):
+    """Write, replace and read files and folders."""
+    store = pickle.loads(pickle.dumps(store))
+    assert store.read_signed("a b/c.json") is None
+    for number in (1, 2):
+        store.write("a b/c.json", signed({"n": number}).encode())
+        assert store.read_signed("a b/c.json") == {"n": number}
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "x").write_bytes(b"x")
+    (folder / "y").write_bytes(b"y")
+    for _ in range(2):
+        store.put(folder, "state/s-1")
+    store.fetch("state/s-1", folder / "copy")
+    assert (folder / "copy" / "inner" / "x").read_bytes() == b"x"
+    assert (folder / "copy" / "y").read_bytes() == b"y"
+    with pytest.raises(FileNotFoundError):
+        store.fetch("state/s-2", folder / "other")
+    for _ in range(2):
+        store.delete("a b/c.json")
+    assert sorted(files_under(store.root)) == ["state/s-1/inner/x", "state/s-1/y"]
+
+
+def test_a_store_is_a_folder(tmp_path):
+    check_store(Store(tmp_path / "out"), tmp_path / "folder")
+
+
+def test_a_store_is_a_place_in_an_object_store(tmp_path, store):
+    check_store(Store(place_of(f"s3://results/run{store.query}")), tmp_path / "folder")
+
+
+def test_a_snapshot_that_was_deleted_is_named(tmp_path):
+    """The state of a runner may name it for as long as it may be restored."""
+    job = TrainJob(TrainPlan({}, "none"), 1, 10, 10, (), "model", store=Store(tmp_path))
+    state = TrainingState(job)
+    state.checkpoint()
+    waiting = [state.trainer.unlearned().encode()]
+    TrainingState(job).take_up(state.meta(), waiting, [])
+    shutil.rmtree(tmp_path / ".headrace" / "training" / state.snapshot)
+    with pytest.raises(StateVersionError, match=f"training/{state.snapshot}, which is not there"):
+        TrainingState(job).take_up(state.meta(), waiting, [])
