@@ -150,7 +150,7 @@ def throughput(broker: Broker, folder: Path, messages: int) -> None:
     """Fill topics, and print what each reader does with them."""
     impressions = messages * 19 // 20  # and a click for about each nineteenth
     traffic = produce(
-        folder / "traffic.txt", broker, folder / "backlog", "--speed", "max", "--rate", "5000",
+        folder / "traffic.txt", broker, folder / "backlog", "--speed", "max", "--rate", "1000",
         "--impressions", str(impressions), "--start", "2026-01-01",
     )  # fmt: skip
     if traffic.process.wait() != 0:
