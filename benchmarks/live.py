@@ -26,7 +26,14 @@ from pathlib import Path
 import numpy as np
 
 import headrace
-from benchmarks.livejobs import Broker, Process, configure, produce, running_broker
+from benchmarks.livejobs import (
+    Broker,
+    Process,
+    configure,
+    end_in_order,
+    produce,
+    running_broker,
+)
 from benchmarks.replay import OUT
 
 MESSAGES, RATE = 4_000_000, 50_000
@@ -60,7 +67,7 @@ def by_headrace(config: str, decode: bool) -> None:
     """Read all partitions with our client, one after another; decode values if asked."""
     from headrace.pipelines.app.resolving import resolve_live
 
-    inputs, growing = resolve_live(headrace.load_config(config), until_end=True)
+    _, growing = resolve_live(headrace.load_config(config), until_end=True)
     read = 0
     with measured(lambda: read):
         for partition in growing.partitions:
@@ -156,9 +163,7 @@ def throughput(broker: Broker, folder: Path, messages: int) -> None:
     if traffic.process.wait() != 0:
         raise SystemExit(traffic.said)
     print(traffic.said.splitlines()[0])
-    config = configure(
-        folder / "backlog", folder / "backlog.toml", ('out_of_orderness = "5s"', "")
-    )
+    config = configure(folder / "backlog", folder / "backlog.toml", ('out_of_orderness = "5s"', ""))
     print(f"{'':<30} {'messages/s':>12} {'CPU us':>8} {'peak MB':>8}")
     for name in READERS:
         command = [sys.executable, "-m", "benchmarks.live", "--reader", name, broker.servers]
@@ -170,7 +175,7 @@ def throughput(broker: Broker, folder: Path, messages: int) -> None:
         print(f"{name:<30} {rate:>12,.0f} {cpu:>8.2f} {found['peak']:>8,}", flush=True)
 
 
-LATENCY = f"""
+LATENCY = """
 [live]
 checkpoint = "10s"
 
@@ -251,6 +256,7 @@ def main() -> None:
         name, servers, config = options.reader
         READERS[name](servers, config)
         return
+    end_in_order()
     folder = (OUT / "live").absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
