@@ -7,8 +7,8 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format bench bench-join bench-kafka bench-windows floors \
-	clean-kernels clean
+.PHONY: help setup demo live test test-slow check format bench bench-join bench-kafka bench-live \
+	bench-windows chaos soak floors clean-kernels clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,9 @@ setup: $(READY) ## create .venv with all that the other targets need
 demo: $(READY) ## generate a small log, replay it, and write a report to demo-out/
 	$(BIN)/headrace generate --out demo-out/log --impressions 200000 --format text
 	$(BIN)/headrace replay demo-out/log/headrace.toml --out demo-out/result
+
+live: $(READY) ## run a broker, traffic and headrace stream, until Ctrl-C (needs Java and Maven)
+	@exec $(BIN)/python docker/kafka/live.py
 
 test: $(READY) ## run the tests
 	$(PYTEST) -m 'not slow'
@@ -49,6 +52,15 @@ bench-join: $(READY) ## compare the join alone with an offline left join
 bench-kafka: $(READY) ## measure the clients that read topics of Kafka (needs Java and Maven)
 	$(BIN)/python -m benchmarks.kafka
 
+bench-live: $(READY) ## measure speed and delays of headrace stream (needs Java and Maven)
+	$(BIN)/python -m benchmarks.live
+
+chaos: $(READY) ## kill headrace stream and its broker a hundred times (needs Java and Maven)
+	$(BIN)/python -m benchmarks.chaos
+
+soak: $(READY) ## run headrace stream for ten minutes with faults (needs Java and Maven)
+	$(BIN)/python -m benchmarks.soak
+
 bench-windows: $(READY) ## measure memory with twenty million waiting impressions
 	$(BIN)/python -m benchmarks.windows
 
@@ -59,4 +71,4 @@ clean-kernels: ## remove compiled kernels, which do not notice changes in what t
 	find schemas joiner learners monitoring pipelines -name '*.nb[ic]' -delete
 
 clean: ## remove everything that the targets create
-	rm -rf $(VENV) demo-out bench-out build *.egg-info
+	rm -rf $(VENV) demo-out live-out bench-out build *.egg-info

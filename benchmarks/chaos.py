@@ -38,6 +38,7 @@ from benchmarks.livejobs import (
     Process,
     compared,
     configure,
+    end_in_order,
     messages_of,
     produce,
     running_broker,
@@ -152,11 +153,11 @@ class Chaos:
 
     def restart(self) -> None:
         """Start the run again, which has ended."""
-        self.until, self.began = self._reached(), time.monotonic()
+        self.until, self.began = self.reached(), time.monotonic()
         self.run = self._start()
 
-    def _reached(self) -> int:
-        """Return until when samples are complete."""
+    def reached(self) -> int:
+        """Return until when samples are complete, microseconds UTC; 0 for none yet."""
         try:
             return read_completion(self.out)["samples"]
         except (FileNotFoundError, headrace.FolderError):
@@ -171,7 +172,7 @@ class Chaos:
             If nothing comes for two minutes.
         """
         patience = time.monotonic() + PATIENCE_S
-        while self._reached() <= self.until:
+        while self.reached() <= self.until:
             if self.run.code is not None:
                 self._ended()
             if time.monotonic() > patience:
@@ -226,7 +227,7 @@ class Chaos:
         """Kill the broker, and start it again after a while."""
         self._kill_broker()
         time.sleep(self.random.uniform(0, 3))
-        self.until = self._reached()
+        self.until = self.reached()
         self.began = time.monotonic()
         self.broker.start()
 
@@ -245,7 +246,7 @@ class Chaos:
         """Let the broker stand still for up to a minute: connections stay, answers do not come."""
         self.broker.signal(signal.SIGSTOP)
         time.sleep(60 * self.random.random() ** 3)
-        self.until = self._reached()
+        self.until = self.reached()
         self.began = time.monotonic()
         self.broker.signal(signal.SIGCONT)
 
@@ -256,7 +257,7 @@ class Chaos:
         code = other.process.wait(PATIENCE_S)
         if code == 0 or "in use" not in other.said or len(other.said.splitlines()) != 1:
             self.tally.problems.append(f"a second run was not refused ({code}): {other.said}")
-        self.until, self.began = self._reached(), time.monotonic()
+        self.until, self.began = self.reached(), time.monotonic()
         os.kill(self.run.pid, signal.SIGCONT)
 
     def fill_disk(self) -> None:
@@ -333,7 +334,7 @@ def create_topics(broker: Broker, names: list[str]) -> None:
 class Setting:
     """What is disturbed: a variant of the configuration, its folder, its part of topics' names.
 
-    `rate` is of impressions a second of event time.
+    `rate` is of impressions a second of event time, which goes `speed` times faster than the clock.
     """
 
     name: str
@@ -341,11 +342,14 @@ class Setting:
     folder: Path
     prefix: str
     rate: int = RATE
+    speed: int = SPEED
+    window: str = "10m"
+    epoch: str = "60s"
 
     def config(self, run: str) -> Path:
         """Return the configuration of a run, ``disturbed`` or ``whole``; of neither, no topics."""
         join = ('end_of_log = "open"', f'end_of_log = "close"\n{self.variant.join}')
-        learner = ("bits = 20", 'bits = 16\nepoch = "60s"')
+        learner = ("bits = 20", f'bits = 16\nepoch = "{self.epoch}"')
         topics = outputs_table(self.variant.topics, f"{self.prefix}{run}-") if run else ""
         target = self.folder / f"{run or 'replay'}.toml"
         return configure(self.folder / "traffic", target, join, learner, more=LIVE + topics)
@@ -356,8 +360,8 @@ def traffic(setting: Setting, broker: Broker, seed: int) -> Iterator[Process]:
     """Produce while the block runs; at its end all messages are acknowledged."""
     process = produce(
         setting.folder / "traffic.txt", broker, setting.folder / "traffic",
-        "--prefix", setting.prefix, "--rate", str(setting.rate), "--speed", str(SPEED),
-        "--seed", str(seed), "--partitions", "3", "--faults", *FAULTS,
+        "--prefix", setting.prefix, "--rate", str(setting.rate), "--speed", str(setting.speed),
+        "--window", setting.window, "--seed", str(seed), "--partitions", "3", "--faults", *FAULTS,
     )  # fmt: skip
     try:
         yield process
@@ -451,6 +455,7 @@ def main() -> None:
     parser.add_argument("--variant", choices=VARIANTS, action="append", help="only this one")
     options = parser.parse_args()
     names = options.variant or list(VARIANTS)
+    end_in_order()
     folder = OUT / "chaos"
     shutil.rmtree(folder, ignore_errors=True)
     problems: list[str] = []

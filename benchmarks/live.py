@@ -26,7 +26,14 @@ from pathlib import Path
 import numpy as np
 
 import headrace
-from benchmarks.livejobs import Broker, Process, configure, produce, running_broker
+from benchmarks.livejobs import (
+    Broker,
+    Process,
+    configure,
+    end_in_order,
+    produce,
+    running_broker,
+)
 from benchmarks.replay import OUT
 
 MESSAGES, RATE = 4_000_000, 50_000
@@ -150,7 +157,7 @@ def throughput(broker: Broker, folder: Path, messages: int) -> None:
     """Fill topics, and print what each reader does with them."""
     impressions = messages * 19 // 20  # and a click for about each nineteenth
     traffic = produce(
-        folder / "traffic.txt", broker, folder / "backlog", "--speed", "max", "--rate", "5000",
+        folder / "traffic.txt", broker, folder / "backlog", "--speed", "max", "--rate", "1000",
         "--impressions", str(impressions), "--start", "2026-01-01",
     )  # fmt: skip
     if traffic.process.wait() != 0:
@@ -249,6 +256,7 @@ def main() -> None:
         name, servers, config = options.reader
         READERS[name](servers, config)
         return
+    end_in_order()
     folder = (OUT / "live").absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -28,6 +28,11 @@ PATIENCE_S = 120.0
 """What takes longer than this has failed."""
 
 
+def end_in_order() -> None:
+    """Let SIGTERM end this process as Ctrl-C does: with all that it has started."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(f"ended by signal {number}"))
+
+
 class Broker:
     """A broker in a folder.
 
@@ -171,7 +176,9 @@ class GrowingReader(threading.Thread):
 
     def run(self) -> None:
         """Read until `close` is called."""
-        while not self.ending.wait(self.every_s):
+        took_s = 0.0
+        while not self.ending.wait(max(self.every_s, 20 * took_s)):
+            began = time.monotonic()
             if not (self.out / "complete.json").exists():
                 if self.readings:
                     self.problems.append("complete.json has gone")
@@ -181,6 +188,7 @@ class GrowingReader(threading.Thread):
             except Exception as error:  # it is what this reader looks for
                 self.problems.append(f"cannot be read: {error!r}")
             self.readings += 1
+            took_s = time.monotonic() - began
 
     def _read(self) -> None:
         live = headrace.load_live(self.out)
@@ -260,7 +268,11 @@ class Outputs:
 
 
 def _rows(table: pa.Table) -> Counter[str]:
-    return Counter(map(repr, table.to_pylist()))
+    """Count rows by their text, some at a time."""
+    found: Counter[str] = Counter()
+    for batch in table.to_batches(100_000):
+        found.update(map(repr, batch.to_pylist()))
+    return found
 
 
 def compared(found: Counter, expected: Counter) -> str:

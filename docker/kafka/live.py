@@ -22,10 +22,6 @@ ENDED_WITHIN_S = 60
 _LOOK_S = 0.2
 
 
-class StoppedError(Exception):
-    """Ctrl-C, SIGTERM, or one of the processes has ended."""
-
-
 def start(folder: Path, name: str, *command: str) -> subprocess.Popen[bytes]:
     """Start a command of headrace; what it says is in a file with its name."""
     with (folder / f"{name}.log").open("wb") as log:
@@ -57,17 +53,14 @@ def written_since(path: Path, moment: float) -> bool:
 
 def live(folder: Path, rate: int, window: str) -> None:
     """Run all until it is stopped."""
-    config, result, kafka = (
-        folder / "traffic" / "headrace.toml",
-        folder / "result",
-        folder / "kafka",
-    )
+    config, result = folder / "traffic" / "headrace.toml", folder / "result"
+    kafka = folder / "kafka"
     processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def look() -> None:
         for name, process in processes.items():
             if process.poll() is not None:
-                raise StoppedError(f"{name} has ended; {folder}/{name}.log says why")
+                raise SystemExit(f"{name} has ended; {folder}/{name}.log says why")
         time.sleep(_LOOK_S)
 
     try:
@@ -100,10 +93,10 @@ def live(folder: Path, rate: int, window: str) -> None:
 
 
 def stop(number: int, frame: object) -> None:
-    """End everything, once; what comes later must not cut that short."""
+    """End everything in order, once; what comes later must not cut that short."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
-    raise StoppedError
+    raise SystemExit
 
 
 def main() -> None:
@@ -119,11 +112,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    try:
-        live(options.folder.resolve(), options.rate, options.window)
-    except StoppedError as stopped:
-        if stopped.args:
-            raise SystemExit(str(stopped)) from None
+    live(options.folder.resolve(), options.rate, options.window)
 
 
 if __name__ == "__main__":

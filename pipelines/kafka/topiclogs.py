@@ -27,6 +27,8 @@ from headrace.schemas.records.notation import Notation
 from headrace.schemas.types import carried_type, parse_type, readable, type_name
 
 _BYTES = 16 << 20
+_ROWS = 8192
+"""Records to decode at a time: of JSON they are objects meanwhile, which should fit into caches."""
 _WAIT_MS = 200
 _PATIENCE = 1_500
 """So many waits in a row without a record, although there must be some, end a run: 5 min."""
@@ -152,7 +154,7 @@ class TopicLog:
         fetcher = self.connection.client.open(self.place, offset)
         try:
             while end is None or offset < end:
-                messages = fetcher.fetch(rows, _BYTES, wait_ms)
+                messages = fetcher.fetch(min(rows, _ROWS), _BYTES, wait_ms)
                 begin, offset = offset, messages.next_offset
                 if end is not None:
                     offset = min(offset, end)
