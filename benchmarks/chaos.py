@@ -255,7 +255,8 @@ class Chaos:
         os.kill(self.run.pid, signal.SIGSTOP)
         other = self._start()
         code = other.process.wait(PATIENCE_S)
-        if code == 0 or "in use" not in other.said or len(other.said.splitlines()) != 1:
+        *_, last = other.said.splitlines() or [""]
+        if code != 2 or "is in use by process" not in last or "Traceback" in other.said:
             self.tally.problems.append(f"a second run was not refused ({code}): {other.said}")
         self.until, self.began = self.reached(), time.monotonic()
         os.kill(self.run.pid, signal.SIGCONT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +35,9 @@ class Completion:
         Least number of seconds between two updates for one output, unless it is urgent.
     clock
         Returns seconds.
+    outputs
+        All that there are: the file is written when each was published, so that a reader
+        finds none missing.
 
     Raises
     ------
@@ -43,9 +46,11 @@ class Completion:
     """
 
     def __init__(
-        self, folder: Path, every_s: float = 1.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+        self, folder: Path, every_s: float = 1.0, clock: Callable[[], float] = time.monotonic,
+        outputs: Iterable[str] = (),
+    ) -> None:  # fmt: skip
         self.folder, self.every_s, self.clock = folder, every_s, clock
+        self.outputs = frozenset(outputs)
         self.lock = threading.Lock()
         self.last: dict[str, float] = {}
         try:
@@ -63,7 +68,8 @@ class Completion:
             self.last[output] = self.clock()
             if output not in self.until or until > self.until[output]:
                 self.until[output] = until
-                self._write()
+                if self.until.keys() >= self.outputs:
+                    self._write()
 
     def _write(self) -> None:
         outputs = {name: {"until": _text(until)} for name, until in sorted(self.until.items())}
