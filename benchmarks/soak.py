@@ -79,10 +79,9 @@ def main() -> None:
     folder = OUT / "soak"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    variant = Variant('joined = true\nretention = "20s"', {"joined.click": "json"})
-    setting = Setting(
-        "soak", variant, folder / "run", "soak-", RATE, 1, f"{WINDOW_S}s", "2s"
-    )  # fmt: skip
+    join = 'joined = true\nretention = "20s"\ndedup_horizon = "1m"'
+    variant, run = Variant(join, {"joined.click": "json"}), folder / "run"
+    setting = Setting("soak", variant, run, "soak-", RATE, 1, f"{WINDOW_S}s", "2s")
     setting.folder.mkdir()
     with running_broker(folder / "broker") as broker:
         plan = soaking(options.minutes, options.every)
