@@ -54,7 +54,7 @@ idle_after = "1d"
 checkpoint = "500ms"
 snapshot = "2s"
 """
-_LOOK_S = 0.001
+_LOOK_S = 0.003
 _SEEN_WITHIN_S = 20.0
 _LITTLE = 2_048
 """Bytes of a file that fit on a disk which is full: less than any file of a run has."""
@@ -255,7 +255,8 @@ class Chaos:
         os.kill(self.run.pid, signal.SIGSTOP)
         other = self._start()
         code = other.process.wait(PATIENCE_S)
-        if code == 0 or "in use" not in other.said or len(other.said.splitlines()) != 1:
+        *_, last = other.said.splitlines() or [""]
+        if code != 2 or "is in use by process" not in last or "Traceback" in other.said:
             self.tally.problems.append(f"a second run was not refused ({code}): {other.said}")
         self.until, self.began = self.reached(), time.monotonic()
         os.kill(self.run.pid, signal.SIGCONT)
@@ -324,7 +325,7 @@ def create_topics(broker: Broker, names: list[str]) -> None:
     from confluent_kafka.admin import AdminClient, NewTopic
 
     if names:
-        admin = AdminClient({"bootstrap.servers": broker.servers})
+        admin = AdminClient({"bootstrap.servers": broker.servers, "log_level": 0})
         new = [NewTopic(name, 2, 1, config={"retention.ms": "-1"}) for name in names]
         for created in admin.create_topics(new).values():
             created.result(30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ class Completion:
         Least number of seconds between two updates for one output, unless it is urgent.
     clock
         Returns seconds.
+    outputs
+        All that there are: the file is written when each was published, so that a reader
+        finds none missing.
 
     Raises
     ------
@@ -45,9 +48,11 @@ class Completion:
     """
 
     def __init__(
-        self, folder: Path, every_s: float = 1.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+        self, folder: Path, every_s: float = 1.0, clock: Callable[[], float] = time.monotonic,
+        outputs: Iterable[str] = (),
+    ) -> None:  # fmt: skip
         self.folder, self.every_s, self.clock = folder, every_s, clock
+        self.outputs = frozenset(outputs)
         self.lock = threading.Lock()
         self.last: dict[str, float] = {}
         try:
@@ -65,7 +70,8 @@ class Completion:
             self.last[output] = self.clock()
             if output not in self.until or until > self.until[output]:
                 self.until[output] = until
-                self._write()
+                if self.until.keys() >= self.outputs:
+                    self._write()
 
     def _write(self) -> None:
         with aside(self.folder / COMPLETE) as hidden:

@@ -43,10 +43,11 @@ def open_live_outputs(
     FolderError, OutputError
         If one of them cannot be written to, or has files of another run.
     """
-    completion, plain = Completion(out), plain_columns(join)
+    schemas, plain = schemas_of(join, types), plain_columns(join)
+    completion = Completion(out, outputs=[*schemas, STATISTICS, DEAD_LETTERS])
     sinks: dict[str, LiveSink] = {
         name: EpochFolder(HourFolder(out / name, schema, plain), join.epoch, completion, name)
-        for name, schema in schemas_of(join, types).items()
+        for name, schema in schemas.items()
     }
     files = HourFolder(out / STATISTICS, STATISTICS_SCHEMA)
     sinks[STATISTICS] = EpochFolder(files, window, completion, STATISTICS)

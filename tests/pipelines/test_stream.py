@@ -18,6 +18,7 @@ from headrace.pipelines.jobs import stream as job
 from headrace.pipelines.jobs.checkpoint import Checkpointer
 from headrace.pipelines.jobs.livecheckpoints import LiveCheckpoints, Models
 from headrace.pipelines.jobs.raises import RaiseJournal
+from headrace.pipelines.sinks import completion
 from headrace.pipelines.sinks.epochs import EpochFolder
 from headrace.pipelines.sinks.liveletters import LetterFolder
 from headrace.pipelines.sources.blocks import LiveBlocks
@@ -151,6 +152,25 @@ def test_a_run_that_dies_again_and_again_gives_what_a_replay_gives(seed, tmp_pat
         found = outputs(headrace.load_live(tmp_path / "live"))
         assert [name for name in expected if found[name] != expected[name]] == []
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.usefixtures("directly")
+def test_a_reader_finds_all_outputs_from_the_first_moment(tmp_path, monkeypatch):
+    """With their folders, when it finds ``complete.json``."""
+    found = []
+    write = completion.write_signed
+
+    def noted(path, content):
+        found.append(set(content["outputs"]))
+        assert all((tmp_path / "live" / name / "_common_metadata").exists() for name in found[-1])
+        write(path, content)
+
+    monkeypatch.setattr(completion, "write_signed", noted)
+    config = written(tmp_path, Random(3))
+    until_it_ends(config, tmp_path / "live", Random(3))
+    assert len(found) > 1
+    assert {"samples", "dead_letters"} <= found[0]
+    assert all(names == found[0] for names in found)
 
 
 @pytest.mark.usefixtures("directly")
