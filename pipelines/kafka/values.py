@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from headrace.pipelines.kafka.registry import Registry
@@ -18,11 +19,12 @@ from headrace.schemas.messages.avro import AvroDecoder
 from headrace.schemas.messages.avroschemas import AvroSchema, AvroSchemaError
 from headrace.schemas.messages.protobuf import ProtoDecoder
 from headrace.schemas.messages.protoschemas import NoMessageError, ProtoSchema, ProtoSchemaError
-from headrace.schemas.records.decoding import Lines, Records
+from headrace.schemas.records.decoding import Records
 from headrace.schemas.records.hashing import Int64s
 from headrace.schemas.records.jsonlines import JsonDecoder
 from headrace.schemas.records.notation import Notation
 from headrace.schemas.records.paths import Columns
+from headrace.schemas.records.spans import Spans
 from headrace.schemas.types import parse_type
 
 
@@ -67,9 +69,11 @@ class _JsonValues:
 
     def decode(self, values: pa.BinaryArray, numbers: Int64s) -> Records:
         """Decode values; a null one is an empty line."""
-        lines = [b"" if value is None else value for value in values.to_pylist()]
-        first = int(numbers[0]) if numbers.size else 0
-        return self.decoder.decode(Lines(first, lines, numbers))
+        spans = Spans.of(values)
+        if values.null_count:
+            there = values.is_valid().to_numpy(zero_copy_only=False)
+            spans = spans._replace(ends=np.where(there, spans.ends, spans.begins))
+        return self.decoder.decode_values(spans, numbers)
 
 
 def value_format(

@@ -20,15 +20,13 @@ from headrace.schemas.messages.decoding import (
     Found,
     MessageDecoder,
     Reader,
-    Spans,
     as_text,
-    gathered,
-    validity,
 )
 from headrace.schemas.records.decoding import misfit
 from headrace.schemas.records.hashing import Int64s
 from headrace.schemas.records.notation import PLAIN, Notation
 from headrace.schemas.records.paths import look_up
+from headrace.schemas.records.spans import Spans, gathered, validity
 from headrace.schemas.types import JSON
 
 _WIDER = {
@@ -191,7 +189,7 @@ class AvroReader:
         resolved = None if self.resolved is None else self.resolved.parsed
         for row in range(messages.begins.size):
             try:
-                message = io.BytesIO(messages.message(row))
+                message = io.BytesIO(messages.value(row))
                 record: Any = fastavro.schemaless_reader(message, self.writer.parsed, resolved)
             except _UNRESOLVED as error:
                 columns.broken[row] = " ".join(str(error).split()) or type(error).__name__

@@ -309,28 +309,3 @@ def read_items(data, begins, ends, operations, nodes, inside, words, valid):
             for _ in range(count):
                 at = _record(data, at, end, operations, nodes, inside, words, valid, row)
                 row += 1
-
-
-@numba.njit(cache=True, nogil=True)
-def gather(data, begins, sizes, offsets, buffer):
-    """Copy bytes from where they lie into one buffer.
-
-    Parameters
-    ----------
-    data
-        The bytes, uint8.
-    begins, sizes
-        Where each value begins, and how long it is, int64, shape (n,).
-    offsets
-        Filled with where each begins in the buffer, and the last ends, int32, shape (n + 1,).
-    buffer
-        Filled, uint8.
-    """
-    written = 0
-    for row in range(begins.size):
-        offsets[row] = written
-        begin = begins[row]
-        for byte in range(sizes[row]):
-            buffer[written + byte] = data[begin + byte]
-        written += sizes[row]
-    offsets[begins.size] = written

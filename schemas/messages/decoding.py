@@ -8,52 +8,17 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.schemas.messages.avrokernel import gather
 from headrace.schemas.records.columns import ColumnDecoder
 from headrace.schemas.records.decoding import Records, Reject
 from headrace.schemas.records.events import Reason
 from headrace.schemas.records.hashing import Int64s
 from headrace.schemas.records.notation import Notation
+from headrace.schemas.records.spans import Spans
 
 HEADER = 5
 """Bytes before a message that was written with a registry: a zero, and the schema's number."""
-
-
-class Spans(NamedTuple):
-    """Where messages lie in bytes.
-
-    Parameters
-    ----------
-    data
-        The bytes, uint8, not writable.
-    begins, ends
-        Where each begins and ends, int64, shape (n,).
-    """
-
-    data: npt.NDArray[np.uint8]
-    begins: Int64s
-    ends: Int64s
-
-    @classmethod
-    def of(cls, values: pa.BinaryArray) -> Spans:
-        """Return where the values of a column lie; of a null it is anywhere."""
-        _, offsets, data = values.buffers()
-        bytes_ = np.frombuffer(b"" if data is None else data, np.uint8)
-        bytes_.flags.writeable = False
-        bounds = np.frombuffer(offsets, np.int32)[values.offset :][: len(values) + 1]
-        ends = bounds.astype(np.int64)
-        return cls(bytes_, ends[:-1], ends[1:])
-
-    def take(self, rows: Int64s) -> Spans:
-        """Return some of the messages."""
-        return Spans(self.data, self.begins[rows], self.ends[rows])
-
-    def message(self, row: int) -> bytes:
-        """Return one message."""
-        return self.data[self.begins[row] : self.ends[row]].tobytes()
 
 
 class Found(NamedTuple):
@@ -139,7 +104,7 @@ class MessageDecoder(ABC):
         records = self._records(parts, numbers)
         rejects = [
             Reject(int(numbers[row]), Reason.UNDECODABLE, broken[row],
-                   base64.b64encode(spans.message(row)).decode())
+                   base64.b64encode(spans.value(row)).decode())
             for row in sorted(broken)
         ]  # fmt: skip
         records.rejects = sorted([*rejects, *records.rejects], key=lambda reject: reject.number)
@@ -175,33 +140,6 @@ class MessageDecoder(ABC):
             batch = pa.RecordBatch.from_arrays(columns, parts[0][0].schema.names)
             rows = rows[order]
         return self.columns.decode_numbered(batch, numbers[rows])
-
-
-def gathered(
-    messages: npt.NDArray[np.uint8], begins: Int64s, sizes: Int64s, valid: npt.NDArray[np.bool_]
-) -> pa.Array:
-    """Return bytes as a column, null where they are not valid.
-
-    Parameters
-    ----------
-    messages
-        Where the bytes lie, uint8.
-    begins, sizes
-        Where each value begins, and its size, int64, shape (n,).
-    valid
-        Which values are there, bool, shape (n,).
-    """
-    sizes = np.where(valid, sizes, 0)
-    offsets = np.empty(begins.size + 1, np.int32)
-    buffer = np.empty(int(sizes.sum()), np.uint8)
-    gather(messages, begins, sizes, offsets, buffer)
-    buffers = [validity(valid), pa.py_buffer(offsets), pa.py_buffer(buffer)]
-    return pa.Array.from_buffers(pa.binary(), begins.size, buffers)
-
-
-def validity(valid: npt.NDArray[np.bool_]) -> pa.Buffer | None:
-    """Return which values are there as Arrow has it."""
-    return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
 
 
 def as_text(column: pa.Array) -> tuple[pa.Array, Int64s]:

@@ -16,13 +16,12 @@ from headrace.schemas.messages.decoding import (
     Found,
     MessageDecoder,
     Reader,
-    Spans,
     as_text,
-    gathered,
 )
 from headrace.schemas.messages.protoschemas import Program, ProtoSchema, Stored
 from headrace.schemas.records.hashing import Int64s
 from headrace.schemas.records.notation import PLAIN, Notation
+from headrace.schemas.records.spans import Spans, gathered
 
 _EARLIEST_S, _LATEST_S = -62_135_596_800, 253_402_300_799
 """The seconds that a time may have, of the years 1 to 9999."""
@@ -152,7 +151,7 @@ class ProtoReader:
         """Return the columns that are JSON, as Protobuf's own form of it."""
         texts: dict[str, list[str | None]] = {path: [] for path in self.others}
         for row in range(messages.begins.size):
-            message = self.parse(messages.message(row))
+            message = self.parse(messages.value(row))
             for path in self.others:
                 try:
                     texts[path].append(_json_at(message, path))

@@ -51,6 +51,20 @@ class Records:
     rejects: list[Reject] = field(default_factory=list)
     bad: list[BadValues] = field(default_factory=list)
 
+    def beside(self, others: Records) -> Records:
+        """Return these records and others of the same part and columns, in order of numbers."""
+        batch, numbers = self.batch, np.concatenate([self.numbers, others.numbers])
+        if others.numbers.size:
+            columns = zip(self.batch.columns, others.batch.columns, strict=True)
+            order = np.argsort(numbers)
+            batch = pa.RecordBatch.from_arrays(
+                [pa.concat_arrays(pair).take(pa.array(order)) for pair in columns],
+                schema=self.batch.schema,
+            )
+            numbers = numbers[order]
+        rejects = sorted([*self.rejects, *others.rejects], key=lambda reject: reject.number)
+        return Records(batch, numbers, rejects, [*self.bad, *others.bad])
+
 
 @dataclass(frozen=True)
 class Lines:

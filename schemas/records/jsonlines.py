@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,8 +15,12 @@ import pyarrow as pa
 
 from headrace.schemas.records.decoding import Fitted, Lines, Records, Reject, as_records
 from headrace.schemas.records.events import Reason
+from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.jsonobjects import ObjectReader
+from headrace.schemas.records.jsontypes import is_parsed, json_type
 from headrace.schemas.records.notation import PLAIN, Notation
 from headrace.schemas.records.paths import look_up
+from headrace.schemas.records.spans import Spans
 from headrace.schemas.records.values import fit_all, without_nulls
 
 BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -42,9 +46,29 @@ class JsonDecoder:
         plain = all(json.dumps(name, ensure_ascii=False) == f'"{name}"' for name in schema.names)
         self.levels = list(_levels(schema, notation.json)) if plain else []
         self.decoders = [msgspec.json.Decoder(level.record) for level in self.levels]
+        takes = plain and ObjectReader.takes(schema, notation)
+        self.reader = ObjectReader(schema, notation) if takes else None
 
     def decode(self, lines: Lines) -> Records:
         """Decode lines; one that is not an object or has a mistyped value is a reject."""
+        numbers = lines.numbers_of(np.arange(len(lines.lines)))
+        return self.decode_values(Spans.of_lines(lines.lines), numbers)
+
+    def decode_values(self, values: Spans, numbers: Int64s) -> Records:
+        """Decode values with these record numbers, ascending, as if each were a line."""
+        if self.reader is None:
+            return self._decode_any(values, np.arange(numbers.size), numbers)
+        batch, rows = self.reader.read(values)
+        read = Records(batch, numbers[rows])
+        if rows.size == numbers.size:
+            return read
+        left = np.ones(numbers.size, np.bool_)
+        left[rows] = False
+        return read.beside(self._decode_any(values, np.flatnonzero(left), numbers))
+
+    def _decode_any(self, values: Spans, rows: Int64s, numbers: Int64s) -> Records:
+        """Decode some of the values, whatever they hold."""
+        lines = Lines(0, [values.value(row) for row in rows.tolist()], numbers[rows])
         try:
             if not self.decoders or not all(lines.lines):
                 return self._decode_each(lines)
@@ -137,7 +161,7 @@ class JsonDecoder:
 
         The value of a row is at its place among both.
         """
-        column, bad = self._column(field, typed, fits=not _is_parsed(field.type))
+        column, bad = self._column(field, typed, fits=not is_parsed(field.type))
         if others:
             more, unfit = self._column(field, others, fits=False)
             column = pa.concat_arrays([column, more]).take(pa.array(places))
@@ -223,7 +247,7 @@ def _levels(schema: pa.Schema, json_columns: Collection[str]) -> Iterator[_Level
                 and any(other.startswith(f"{name}.") for other in left)]  # fmt: skip
         now = [name for name in left if name not in both]
         kinds = (
-            msgspec.Raw if name in json_columns else _json_type(schema.field(name).type)
+            msgspec.Raw if name in json_columns else json_type(schema.field(name).type)
             for name in now
         )
         yield _Level({name: (name, kind) for name, kind in zip(now, kinds, strict=True)})
@@ -305,29 +329,3 @@ def _members(text: str) -> dict[str, str]:
 
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[\s,:]*")
-
-
-def _is_parsed(kind: pa.DataType) -> bool:
-    """Return whether no type of JSON says that a value fits."""
-    if pa.types.is_list(kind):
-        return _is_parsed(kind.value_type)
-    return bool(pa.types.is_decimal(kind) or pa.types.is_timestamp(kind))
-
-
-def _json_type(kind: pa.DataType) -> Any:
-    """Return the type that values of a column have in JSON; any if they are parsed."""
-    if _is_parsed(kind):
-        return Any
-    if pa.types.is_list(kind):
-        return list[_json_type(kind.value_type)] | None  # type: ignore[misc]
-    if pa.types.is_boolean(kind):
-        return bool | None
-    if pa.types.is_uint64(kind):
-        return Annotated[int, msgspec.Meta(ge=0)] | None
-    if pa.types.is_integer(kind):
-        return Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None
-    if pa.types.is_floating(kind):
-        return float | None
-    if pa.types.is_binary(kind):
-        return bytes | None
-    return str | None
