@@ -35,6 +35,7 @@ from benchmarks.livejobs import (
     running_broker,
 )
 from benchmarks.replay import OUT
+from headrace.pipelines.jobs.status import Status
 
 MESSAGES, RATE = 4_000_000, 50_000
 SLOW = 200_000
@@ -53,14 +54,18 @@ def cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def report(messages: int, wall: float, cpu: float) -> None:
+    """Print what was measured, for the process that compares."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    print(json.dumps({"messages": messages, "wall": wall, "cpu": cpu, "peak": peak}))
+
+
 @contextlib.contextmanager
 def measured(count: Callable[[], int]) -> Iterator[None]:
-    """Measure what a block costs, and print it for the process that compares."""
+    """Measure what a block costs."""
     wall, cpu = time.monotonic(), cpu_s()
     yield
-    wall, cpu = time.monotonic() - wall, cpu_s() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    print(json.dumps({"messages": count(), "wall": wall, "cpu": cpu, "peak": peak}))
+    report(count(), time.monotonic() - wall, cpu_s() - cpu)
 
 
 def by_headrace(config: str, decode: bool) -> None:
@@ -84,20 +89,20 @@ def by_headrace(config: str, decode: bool) -> None:
 
 
 def whole(config: str) -> None:
-    """Run the whole pipeline to the end of the topics."""
+    """Run the whole pipeline to the end of the topics, and measure it once it runs."""
     from headrace.pipelines.app.commands import quiet_beam
 
     quiet_beam()
     shutil.rmtree(out := Path(config).parent / "whole", ignore_errors=True)
-    events = 0
-    with contextlib.ExitStack() as measuring:
+    first: list[tuple[int, float, float]] = []
 
-        @contextlib.contextmanager
-        def watching(live: object) -> Iterator[None]:
-            measuring.enter_context(measured(lambda: events))
-            yield
+    def watch(status: Status) -> None:
+        if not first and status.events:
+            first.append((status.events, time.monotonic(), cpu_s()))
 
-        events = headrace.stream(config, out, until_end=True, watching=watching).events
+    stood = headrace.stream(config, out, until_end=True, watch=watch)
+    ((events, wall, cpu),) = first
+    report(stood.events - events, time.monotonic() - wall, cpu_s() - cpu)
 
 
 def by_consume(servers: str, decode: bool) -> None:
