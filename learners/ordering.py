@@ -7,7 +7,7 @@ bounded by what the runner has under way.
 The order of samples is total: by emit time, join key, emission and event time. An
 epoch is released when the progress of every shard is past it, so that what follows
 is a function of the log alone. Rows that leave beside the samples are released in
-the same way, in their own order.
+the same way, in their own order; they can be released in steps shorter than an epoch.
 """
 
 from __future__ import annotations
@@ -98,14 +98,18 @@ class EpochOrder:
         How many shards send samples.
     epoch
         Length of an epoch of emit time, microseconds.
+    step
+        Length of the steps in which rows beside the samples are released, microseconds; that
+        of an epoch is a multiple of it. None for an epoch.
     """
 
-    def __init__(self, shards: int, epoch: int) -> None:
+    def __init__(self, shards: int, epoch: int, step: int | None = None) -> None:
         self.shards = shards
         self.epoch = epoch
+        self.step = epoch if step is None else step
         self.sequence = [0] * shards
         self.progress = [NEVER] * shards
-        self.released = NEVER
+        self.released = self.stepped = NEVER
         self.waiting: list[pa.RecordBatch] = []
         self.beside: dict[str, list[pa.RecordBatch]] = {}
         self.early: dict[tuple[int, int], SampleEnvelope] = {}
@@ -143,17 +147,18 @@ class EpochOrder:
     def _release(self, in_turn: list[SampleEnvelope]) -> Ordered:
         # Progress is inclusive: samples are complete before the next microsecond.
         complete = min(self.progress) + 1
-        bound = FOREVER if complete > FOREVER else complete // self.epoch * self.epoch
-        if bound <= self.released:
-            return Ordered(in_turn=in_turn)
-        self.released = bound
         beside = {}
-        for name, batches in self.beside.items():
-            ready, self.beside[name] = _split(batches, bound)
-            if ready:
-                beside[name] = _in_action_order(ready)
-        ready, self.waiting = _split(self.waiting, bound)
-        epoch = Epoch(ready, canonical_order(ready)) if ready else None
+        if (bound := _floor(complete, self.step)) > self.stepped:
+            self.stepped = bound
+            for name, batches in self.beside.items():
+                ready, self.beside[name] = _split(batches, bound)
+                if ready:
+                    beside[name] = _in_action_order(ready)
+        epoch = None
+        if (bound := _floor(complete, self.epoch)) > self.released:
+            self.released = bound
+            ready, self.waiting = _split(self.waiting, bound)
+            epoch = Epoch(ready, canonical_order(ready)) if ready else None
         return Ordered(in_turn=in_turn, epoch=epoch, beside=beside)
 
     def unreleased(self) -> SampleEnvelope:
@@ -180,6 +185,10 @@ class EpochOrder:
         self.beside = dict(unreleased.beside)
         early = [SampleEnvelope.decode(base64.b64decode(data)) for data in state["early"]]
         self.early = {(envelope.shard, envelope.sequence): envelope for envelope in early}
+
+
+def _floor(time: int, step: int) -> int:
+    return FOREVER if time > FOREVER else time // step * step
 
 
 def canonical_order(parts: list[pa.RecordBatch]) -> Int64s:

@@ -62,6 +62,8 @@ class Trainer:
         Decides which samples are learned; None admits all.
     handover
         Makes the hand-over to the learning step.
+    step
+        See `headrace.learners.ordering.EpochOrder`.
     """
 
     def __init__(
@@ -71,8 +73,9 @@ class Trainer:
         plan: TrainPlan,
         guard: Guard | None = None,
         handover: Callable[[Learn], Handover] = Inline,
+        step: int | None = None,
     ) -> None:
-        self.order = EpochOrder(shards, epoch)
+        self.order = EpochOrder(shards, epoch, step)
         self.step = LearningStep(plan, AdmitAll() if guard is None else guard)
         self.handover = handover(self.step.learn)
         self.ledger = Ledger(shards)

@@ -222,12 +222,11 @@ class RememberedKeys:
         return time, known
 
     def export(self, bound: int) -> KeptKeys:
-        """Return the kept impressions newer than `bound`, in order of event time."""
+        """Return the kept impressions newer than `bound`, in no order."""
         at = np.flatnonzero(self.slots.tags)
         time, known = self._read(at)
-        newer = np.flatnonzero(time > bound)
-        order = newer[np.argsort(time[newer], kind="stable")]
-        return KeptKeys(self.slots.tags[at[order]] & _TAG, time[order], known[order])
+        newer = time > bound
+        return KeptKeys(self.slots.tags[at[newer]] & _TAG, time[newer], known[newer])
 
     def restore(self, keys: KeptKeys) -> None:
         """Take over what `export` returned, in any order and with more that were kept before."""

@@ -386,7 +386,6 @@ id = "click_id"
 columns = ["value"]
 
 [join]
-shards = 8
 out_of_orderness = "5s"
 {end_of_log}
 

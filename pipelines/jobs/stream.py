@@ -119,7 +119,8 @@ def stream(
     begun = _begun(place, identity, growing, inputs.config.file)
     with _origin(place):
         journals = Spill(place.partial / "spill", CACHE_BYTES // inputs.join.shards)
-        job = train_job(inputs, place.result / "model")
+        step = _step(inputs.join.epoch)
+        job = replace(train_job(inputs, place.result / "model"), step=step)
         saved = _newest(place, announce)
         states = {number: SourceState.at(start) for number, start in enumerate(begun.starts)}
         resumed = Resumed(states=states)
@@ -135,7 +136,7 @@ def stream(
         for name, mark in resumed.marks.items():
             sinks[name].resume(mark)
         raises = RaiseJournal(place.partial, resumed.block, resumed.states)
-        blocks = _blocks(inputs, growing, place, raises, resumed, stopping, announce)
+        blocks = _blocks(inputs, growing, place, raises, resumed, step, stopping, announce)
         writers = {name: LiveWriter(sink) for name, sink in sinks.items()}
         run = Run(blocks, dict(writers), journals, Board(events=resumed.events))
         for shard, join in resumed.joins.items():
@@ -223,23 +224,25 @@ def _newest(place: LivePlace, announce: Callable[[str], None]) -> SavedRun | Non
     return None
 
 
+def _step(epoch: int) -> int:
+    """Return the length of the steps in which the clock goes on: an epoch is some of them."""
+    step = max(epoch // _STEPS, 1)
+    return epoch if epoch % step else step
+
+
 def _blocks(
     inputs: Inputs,
     growing: Growing,
     place: LivePlace,
     raises: RaiseJournal,
     resumed: Resumed,
+    step: int,
     stopping: Stopping,
     announce: Callable[[str], None],
 ) -> LiveBlocks:
     live = inputs.config.live
     patience = Patience(live.idle_after / SECOND, live.stall_after / SECOND, live.max_skew)
     keepers = Keepers(growing.ends, raises.note, partial(_stalled, announce))
-
-    # Everything leaves by epochs, which must end with a step.
-    step = max(inputs.join.epoch // _STEPS, 1)
-    if inputs.join.epoch % step:
-        step = inputs.join.epoch
 
     def read(states: Mapping[int, SourceState]) -> Iterator[Block | None]:
         scratch = str(place.partial)

@@ -47,6 +47,8 @@ class TrainJob:
         A snapshot is taken when the envelopes since the last exceed this, bytes.
     handover
         Makes the hand-over between ordering and learning.
+    step
+        Rows beside the samples leave in steps of this length, microseconds; None for an epoch.
     """
 
     plan: TrainPlan
@@ -59,6 +61,7 @@ class TrainJob:
     store: Store | None = None
     journal_bytes: int = 64 << 20
     handover: Callable[[Learn], Handover] = Inline
+    step: int | None = None
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,9 @@ class TrainingState:
 
     def __init__(self, job: TrainJob) -> None:
         self.job = job
-        self.trainer = Trainer(job.shards, job.epoch, job.plan, handover=job.handover)
+        self.trainer = Trainer(
+            job.shards, job.epoch, job.plan, handover=job.handover, step=job.step
+        )
         self.statistics = {name: Statistics(job.window, job.slices) for name in job.plan.learners}
         self.snapshot: str | None = None
         self.journaled = 0

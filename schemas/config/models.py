@@ -242,7 +242,7 @@ class JoinConfig(Model):
     offers the resolved values.
     """
 
-    shards: int = Field(default=8, ge=1, le=4096)
+    shards: int = Field(default=2, ge=1, le=4096)
     out_of_orderness: Duration = 0
     early: Duration = 0
     wait_for_impression: Duration | None = None

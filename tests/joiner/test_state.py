@@ -107,14 +107,17 @@ def test_remembered_keys_take_over_what_others_exported(parts):
     known = time + np.arange(time.size) % 3
     assert remembered.keep_first(digests(time), time, known).all()
     keys = remembered.export(bound=1_990)
-    assert keys.time.tolist() == list(range(2_000, 3_000, 10))
+    assert sorted(keys.time.tolist()) == list(range(2_000, 3_000, 10))
     restored = RememberedKeys(horizon=1_000)
     pieces = [keys.select(np.arange(keys.time.size) % parts == part) for part in range(parts)]
     restored.restore(KeptKeys.together(pieces[::-1]))
     found = restored.find(digests(keys.time))
     assert found[0].all()
     assert columns(found[1:]) == columns(keys[1:])
-    assert columns(restored.export(1_990)) == columns(keys)
+    again = restored.export(1_990)
+    assert columns(again.select(np.argsort(again.time))) == columns(
+        keys.select(np.argsort(keys.time))
+    )
 
 
 def test_actions_keep_what_is_known_of_them():

@@ -13,11 +13,11 @@ from headrace.learners.features import FeatureEncoder, Features
 from headrace.learners.handover import Inline
 from headrace.learners.learning import LearnerPlan, TrainPlan
 from headrace.learners.models.ftrl import FtrlParameters
-from headrace.learners.ordering import canonical_order
+from headrace.learners.ordering import EpochOrder, canonical_order
 from headrace.learners.registry import ALGORITHMS
 from headrace.learners.trainer import Received, Trainer
 from headrace.schemas.records.envelope import SampleEnvelope
-from headrace.schemas.records.events import EMIT, FOREVER, KEY0, KEY1, RATE
+from headrace.schemas.records.events import ACTION_ORDER, EMIT, FOREVER, KEY0, KEY1, RATE
 from tests.learners.lagging import Lagging
 
 
@@ -240,6 +240,38 @@ def test_an_epoch_waits_for_every_shard():
     (done,) = trainer.receive(SampleEnvelope(1, 2, 1, 9)).samples
     assert done.column(EMIT).tolist() == [3]
     assert trainer.order.released == 10
+
+
+def beside(times, shard):
+    """Make rows that leave beside the samples, from their emit times."""
+    columns = {name: [shard] * len(times) for name in ACTION_ORDER}
+    return pa.RecordBatch.from_pydict({**columns, EMIT: times})
+
+
+def test_rows_beside_the_samples_leave_in_steps():
+    """Before their epoch is complete, in the order in which they leave with it."""
+    emitted = {0: [0, 3, 7, 12, 19], 1: [1, 3, 4, 11, 19]}
+
+    def sent(*bounds):
+        for sequence, (since, until) in enumerate(zip((-1, *bounds), bounds, strict=False)):
+            for shard, times in emitted.items():
+                rows = beside([time for time in times if since < time <= until], shard)
+                yield SampleEnvelope(shard, 2, sequence, until, beside={"joined": [rows]})
+
+    def left(order, envelopes):
+        found = [order.receive(envelope).beside for envelope in envelopes]
+        return [rows["joined"].column(EMIT).to_pylist() for rows in found if rows]
+
+    envelopes = list(sent(3, 8, 30))
+    whole = left(EpochOrder(2, 10), envelopes)
+    assert whole == [[0, 1, 3, 3, 4, 7, 11, 12, 19, 19]]
+    order = EpochOrder(2, 10, step=2)
+    assert left(order, envelopes[:4]) == [[0, 1, 3, 3], [4, 7]]
+    assert (order.released, order.stepped) == (0, 8)
+    again = EpochOrder(2, 10, step=2)
+    again.restore(json.loads(json.dumps(order.export())), order.unreleased())
+    for halfway in (order, again):
+        assert left(halfway, envelopes[4:]) == [[11, 12, 19, 19]]
 
 
 def test_an_early_envelope_waits_for_those_before_it():

@@ -30,7 +30,6 @@ def write_log(folder, impressions, *lines):
     write_traffic(Traffic(impressions=impressions, rate=2, seed=3, click_rate=0.2), folder)
     text = (folder / "headrace.toml").read_text()
     text = text.replace("bits = 20", "bits = 12")
-    text = text.replace("shards = 8", "shards = 2")
     if any("group" in line for line in lines):
         text = text.replace("[sampling]\n", '[sampling]\nunit = "group"\n')
         text = text[: text.index("[learner]")]
