@@ -182,7 +182,7 @@ class EpochOrder:
         self.progress = list(state["progress"])
         self.released = state["released"]
         self.waiting = list(unreleased.batches)
-        self.beside = dict(unreleased.beside)
+        self.beside = {name: list(batches) for name, batches in unreleased.beside.items()}
         early = [SampleEnvelope.decode(base64.b64decode(data)) for data in state["early"]]
         self.early = {(envelope.shard, envelope.sequence): envelope for envelope in early}
 
