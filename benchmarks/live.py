@@ -35,6 +35,8 @@ from benchmarks.livejobs import (
     running_broker,
 )
 from benchmarks.replay import OUT
+from headrace.pipelines.app.live import stream_on
+from headrace.pipelines.app.resolving import resolve_live
 from headrace.pipelines.jobs.status import Status
 
 MESSAGES, RATE = 4_000_000, 50_000
@@ -49,9 +51,9 @@ EPOCH_S, WINDOW_S = 1, 2
 
 
 def cpu_s() -> float:
-    """Return the CPU time of this process, all threads."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    """Return the CPU time of this process, all threads, and of those that it has started."""
+    own, ended = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
 
 
 def report(messages: int, wall: float, cpu: float) -> None:
@@ -70,8 +72,6 @@ def measured(count: Callable[[], int]) -> Iterator[None]:
 
 def by_headrace(config: str, decode: bool) -> None:
     """Read all partitions with our client, one after another; decode values if asked."""
-    from headrace.pipelines.app.resolving import resolve_live
-
     _, growing = resolve_live(headrace.load_config(config), until_end=True)
     read = 0
     with measured(lambda: read):
@@ -103,6 +103,18 @@ def whole(config: str) -> None:
     stood = headrace.stream(config, out, until_end=True, watch=watch)
     ((events, wall, cpu),) = first
     report(stood.events - events, time.monotonic() - wall, cpu_s() - cpu)
+
+
+def on_prism(config: str) -> None:
+    """Run the whole pipeline to the end of the topics on Prism, from its start to its end."""
+    from headrace.pipelines.app.commands import quiet_beam
+
+    quiet_beam()
+    shutil.rmtree(out := Path(config).parent / "prism", ignore_errors=True)
+    _, growing = resolve_live(headrace.load_config(config), until_end=True)
+    messages = sum(partition.log.end - partition.log.start for partition in growing.partitions)
+    with measured(lambda: messages):
+        stream_on("prism", config, out, until_end=True)
 
 
 def by_consume(servers: str, decode: bool) -> None:
@@ -152,6 +164,7 @@ READERS: dict[str, Callable[[str, str], None]] = {
     "read": lambda servers, config: by_headrace(config, decode=False),
     "read and decode": lambda servers, config: by_headrace(config, decode=True),
     "the whole pipeline": lambda servers, config: whole(config),
+    "  on Prism": lambda servers, config: on_prism(config),
     "confluent-kafka consume": lambda servers, config: by_consume(servers, decode=False),
     "  with json.loads": lambda servers, config: by_consume(servers, decode=True),
     "kafka-python poll, json.loads": lambda servers, config: by_poll(servers),

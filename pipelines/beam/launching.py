@@ -130,6 +130,14 @@ def options_of(runner: str, given: Sequence[str], until_end: bool) -> list[str]:
     return [f"--runner={how.name}", *forced, *others]
 
 
+def idle_slots(options: Sequence[str], shards: int) -> str | None:
+    """Return a sentence about slots that no shard is for; None if there are none."""
+    slots = next((value for name, _, value in map(_parted, options) if name == "parallelism"), "")
+    if not slots.isdecimal() or int(slots) <= shards:
+        return None
+    return f"join.shards = {shards} leaves {int(slots) - shards} of {slots} slots idle in the join"
+
+
 def _check_flink(values: dict[str, str], until_end: bool) -> None:
     interval, idle = values["checkpointing_interval"], "shutdown_sources_after_idle_ms"
     if not interval.isdecimal() or int(interval) == 0:

@@ -12,7 +12,7 @@ from typing import Any
 
 from headrace.pipelines.beam.clustergraph import ClusterJob, build_cluster_graph
 from headrace.pipelines.beam.clusterwriting import FINISHED_FILE
-from headrace.pipelines.beam.launching import RUNNERS, launch, options_of, started
+from headrace.pipelines.beam.launching import RUNNERS, idle_slots, launch, options_of, started
 from headrace.pipelines.jobs.checkpoint import check_identity
 from headrace.pipelines.jobs.identity import live_identity_of
 from headrace.pipelines.jobs.replay import train_job
@@ -82,6 +82,8 @@ def stream_on(
     """
     options = options_of(runner, beam_options, until_end)
     _check(inputs, until_end)
+    if (idle := idle_slots(options, inputs.join.shards)) is not None:
+        announce(idle)
     how = RUNNERS[runner]
     with held(Place(out)) if how.waits and isinstance(out, Path) else contextlib.nullcontext():
         job = _prepared(inputs, growing, Store(out), how.retried)

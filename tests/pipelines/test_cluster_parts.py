@@ -27,7 +27,7 @@ from headrace.pipelines.beam.clusterreading import (
 )
 from headrace.pipelines.beam.durable import Bundle, StepStates
 from headrace.pipelines.beam.joining import DEAD
-from headrace.pipelines.beam.launching import RUNNERS, options_of
+from headrace.pipelines.beam.launching import RUNNERS, idle_slots, options_of
 from headrace.pipelines.run.disk import files_under
 from headrace.pipelines.run.remote import place_of
 from headrace.pipelines.run.signing import signed
@@ -331,6 +331,14 @@ def test_options_without_which_data_is_lost_are_forced():
     for runner in RUNNERS:
         given = {"flink": FLINK, "dataflow": cloud}.get(runner, ())
         assert {"--streaming", "--no_save_main_session"} < {*options_of(runner, given, False)}
+
+
+def test_slots_without_a_shard_are_told():
+    """The default has few shards, which is best without a cluster."""
+    eight = options_of("flink", [FLINK[0], "--parallelism=8", FLINK[2]], until_end=False)
+    assert idle_slots(eight, 2) == "join.shards = 2 leaves 6 of 8 slots idle in the join"
+    assert idle_slots(eight, 8) is None
+    assert idle_slots(options_of("prism", (), until_end=False), 2) is None
 
 
 @pytest.mark.parametrize(
