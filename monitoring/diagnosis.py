@@ -13,6 +13,9 @@ from headrace.schemas.records.events import Outcome, Reason
 WORTH_SAYING = 0.01
 """A loss is reported if its share of a stream is greater than this."""
 _WORTH_CLIPPING = 0.001
+_LOW_RATE = 0.01
+"""Below it correction by weight costs much, and by a shift of the log-odds little."""
+_FEW_WEIGHTS = 0.5
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class SamplingResult:
     column, found
         The column that has rates of its own for some values, and how many samples have
         each of these values.
+    lowest, correction
+        The lowest negative rate, and how it is corrected.
     """
 
     samples: int = 0
@@ -82,6 +87,8 @@ class SamplingResult:
     kept: int = 0
     column: str | None = None
     found: Mapping[str, int] = field(default_factory=dict)
+    lowest: float = 1.0
+    correction: str = "weight"
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,8 @@ class LearnerResult:
         The learner, and its table in the configuration.
     samples
         Samples that it learned.
+    figures
+        Its model's figures, as its algorithm has them.
     clipped
         How many values of numeric features were clipped, by column.
     suspicions
@@ -103,6 +112,7 @@ class LearnerResult:
     name: str
     table: str
     samples: int
+    figures: Mapping[str, int]
     clipped: Mapping[str, int]
     suspicions: Mapping[str, Looks]
 
@@ -228,6 +238,33 @@ def unmet_sampling(stream: StreamResult, log: LogResult) -> Iterator[str]:
             )
 
 
+def heavy_weights(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find a rate so low that the weights which correct it spoil what is learned."""
+    sampling = log.sampling
+    if (stream is log.impressions and log.learners and sampling.correction == "weight"
+            and sampling.lowest < _LOW_RATE):  # fmt: skip
+        yield (
+            f"sampling.negative_rate: at a rate of {sampling.lowest:g} a negative weighs "
+            f"{1 / sampling.lowest:,.0f}, and each moves the model far. Set sampling.correction = "
+            '"logit", which shifts the log-odds instead.'
+        )
+
+
+def sparse_weights(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find a learner most of whose weights L1 keeps at zero."""
+    for learner in log.learners if stream is log.impressions else ():
+        seen, learned = (
+            learner.figures.get(name, 0) for name in ("coordinates", "nonzero_weights")
+        )
+        if seen and learned < _FEW_WEIGHTS * seen:
+            yield (
+                f"learner {learner.name}: {seen - learned:,} of {seen:,} weights are 0, as "
+                f"{learner.table}.l1 wants it: features with little evidence are as if never seen. "
+                "Where positives are rare that can cost much; l1 = 0 keeps them all, in a larger "
+                "snapshot."
+            )
+
+
 def clipped_numbers(stream: StreamResult, log: LogResult) -> Iterator[str]:
     """Find numeric features of which many values are clipped."""
     for learner in log.learners if stream is log.impressions else ():
@@ -286,11 +323,11 @@ def outside_window(stream: StreamResult, log: LogResult) -> Iterator[str]:
 
 DETECTORS: tuple[Detector, ...] = (
     times_in_1970, invalid_records, bad_values, repeated_hours, repeated_keys, unmet_sampling,
-    clipped_numbers, numbers_that_are_none, late_records, orphans, outside_window,
+    heavy_weights, sparse_weights, clipped_numbers, numbers_that_are_none, late_records, orphans, outside_window,
 )  # fmt: skip
 
 OF_FIRST_RECORDS: tuple[Detector, ...] = (
-    bad_values, repeated_hours, repeated_keys, unmet_sampling, clipped_numbers,
+    bad_values, repeated_hours, repeated_keys, unmet_sampling, heavy_weights, clipped_numbers,
     numbers_that_are_none, late_records,
 )  # fmt: skip
 """The detectors that are right about the beginnings of files too, which need not overlap."""

@@ -34,7 +34,7 @@ class FtrlParameters(Model):
 
     alpha: Annotated[float, AfterValidator(_not_zero)] = Field(default=0.1, gt=0)
     beta: float = Field(default=1.0, ge=0)
-    l1: float = Field(default=1.0, ge=0)
+    l1: float = Field(default=0.0, ge=0)
     l2: float = Field(default=1.0, ge=0)
 
     def as_array(self) -> npt.NDArray[np.float32]:

@@ -398,7 +398,6 @@ seed = 7
 label = "click"
 algorithm = "ftrl"
 alpha = 0.05
-l1 = 0.5
 l2 = 1.0
 bits = 20
 

@@ -95,9 +95,11 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
     joined = {}
     for name in names if inputs.join.joined else ():
         joined[name] = ds.dataset(folder / "joined" / name, format="parquet").count_rows()
+    rates = inputs.config.sampling.negative_rate
     sampling = SamplingResult(
-        emissions.total(), plan.keep.text if plan.keep else None, kept, plan.column, found
-    )
+        emissions.total(), plan.keep.text if plan.keep else None, kept, plan.column, found,
+        min([rates.default, *rates.values.values()]), inputs.config.sampling.correction,
+    )  # fmt: skip
     by_emission = dict(sorted(emissions.items()))
     return Written(
         positives, weight_sum, reasons, joined, by_emission, sampling, _suspicions(samples, inputs)
@@ -145,6 +147,7 @@ def log_result(
             name,
             inputs.config.learner_table(name),
             summary["learners"][name]["samples"],
+            finished.manifests[name]["figures"],
             summary["learners"][name]["clipped"],
             {c: looks for c, looks in written.suspicions.items() if c in plan.features.numeric},
         )

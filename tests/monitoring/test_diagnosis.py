@@ -2,6 +2,7 @@ import pytest
 
 from headrace.monitoring.diagnosis import (
     DETECTORS,
+    LearnerResult,
     LogResult,
     SamplingResult,
     StreamResult,
@@ -90,6 +91,34 @@ def test_settings_of_sampling_that_no_sample_meets_are_named():
     ]
     nothing = SamplingResult(0, "device == 'TV'", 0, "device", {"tv": 0})
     assert diagnose(LogResult((SHOWN,), MINUTE, nothing)) == []
+
+
+def test_weights_that_spoil_what_is_learned_are_named():
+    """Only if they weigh on a learner, and the rate is low."""
+    learner = LearnerResult("click", "learner", 100, {}, {}, {})
+    low = SamplingResult(lowest=0.001)
+    assert diagnose(LogResult((SHOWN,), MINUTE, low, (learner,))) == [
+        "sampling.negative_rate: at a rate of 0.001 a negative weighs 1,000, and each moves the "
+        'model far. Set sampling.correction = "logit", which shifts the log-odds instead.'
+    ]
+    assert diagnose(LogResult((SHOWN,), MINUTE, low)) == []
+    for sound in (SamplingResult(lowest=0.01), SamplingResult(lowest=0.001, correction="logit")):
+        assert diagnose(LogResult((SHOWN,), MINUTE, sound, (learner,))) == []
+
+
+def test_weights_that_l1_keeps_at_zero_are_counted():
+    """If they are the most, and the algorithm has such a figure."""
+
+    def said(**figures):
+        learner = LearnerResult("buys", "learners.buys", 100, figures, {}, {})
+        return diagnose(LogResult((SHOWN,), MINUTE, SamplingResult(), (learner,)))
+
+    assert said(coordinates=1000, nonzero_weights=499) == [
+        "learner buys: 501 of 1,000 weights are 0, as learners.buys.l1 wants it: features with "
+        "little evidence are as if never seen. Where positives are rare that can cost much; l1 = 0 "
+        "keeps them all, in a larger snapshot."
+    ]
+    assert said(coordinates=1000, nonzero_weights=500) == said() == []
 
 
 def test_a_loss_of_one_in_a_hundred_is_not_reported():
