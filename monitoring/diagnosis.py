@@ -323,7 +323,8 @@ def outside_window(stream: StreamResult, log: LogResult) -> Iterator[str]:
 
 DETECTORS: tuple[Detector, ...] = (
     times_in_1970, invalid_records, bad_values, repeated_hours, repeated_keys, unmet_sampling,
-    heavy_weights, sparse_weights, clipped_numbers, numbers_that_are_none, late_records, orphans, outside_window,
+    heavy_weights, sparse_weights, clipped_numbers, numbers_that_are_none, late_records, orphans,
+    outside_window,
 )  # fmt: skip
 
 OF_FIRST_RECORDS: tuple[Detector, ...] = (
