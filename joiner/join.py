@@ -120,6 +120,7 @@ class ShardJoin:
             tally.spans,
             dict(tally.looked_up),
             tally.progress if told == FOREVER else [],
+            all(tally.ended[: self.plan.shown]),
             output.samples,
             beside,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,10 +62,14 @@ class TrainPlan:
         The learners by name; if there are none, samples are only put in order.
     correction
         How learners are corrected for dropped negatives.
+    drains
+        Whether what is learned after the last impression is like what was learned before.
+        With an early emission it is not: those are positives alone, or mostly negatives.
     """
 
     learners: Mapping[str, LearnerPlan]
     correction: Correction
+    drains: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,9 @@ class LearningStep:
         The learners by name.
     clipped
         Values of numeric features that were clipped so far, by learner and column.
+    settled
+        The learners as they were at the last impression of the log, once more is learned
+        that is not like what was learned before; until then None.
     """
 
     def __init__(self, plan: TrainPlan, guard: Guard) -> None:
@@ -140,6 +148,12 @@ class LearningStep:
         self.learners = {name: learner.make() for name, learner in plan.learners.items()}
         self.clipped: dict[str, Counter[str]] = {name: Counter() for name in plan.learners}
         self.encodings = _encodings(plan)
+        self.settled: dict[str, Learner] | None = None
+
+    @property
+    def published(self) -> dict[str, Learner]:
+        """The learners to serve with, by name: as they were when a server would have had them."""
+        return self.learners if self.settled is None else self.settled
 
     def learn(self, epoch: Epoch) -> Learned:
         """Predict, then learn, the rows of an epoch that the guard admits.
@@ -150,6 +164,8 @@ class LearningStep:
             If a learner predicts what is not finite.
         """
         rows = self.guard.admit(epoch)
+        if epoch.drained and not self.plan.drains and self.settled is None:
+            self.settled = copy.deepcopy(self.learners)
         if not self.learners or not rows.size:
             return Learned(epoch, rows, dict.fromkeys(self.learners, np.empty(0)))
         margins = {}

@@ -50,7 +50,8 @@ class Ledger:
     """
 
     def __init__(self, shards: int) -> None:
-        self.samples = 0
+        self.samples = self.published = 0
+        """Samples put in order, and of these what the published models have learned."""
         self.positions: list[list[int]] = []
         self.outcomes: list[dict[str, dict[str, int]]] = [{} for _ in range(shards)]
         self.dropped = [0] * shards
@@ -96,7 +97,7 @@ class Ledger:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Replace the state by what `export` returned."""
-        self.samples = state["samples"]
+        self.samples, self.published = state["samples"], state["published"]
         self.positions = state["positions"]
         self.outcomes = state["outcomes"]
         self.dropped = state["dropped"]

@@ -43,10 +43,13 @@ class Epoch:
         The samples in order of receipt; at least one part.
     order
         Canonical order of the rows of all parts together, int64, shape (n,).
+    drained
+        Whether these are samples that were emitted after the last impression of the log.
     """
 
     parts: list[pa.RecordBatch]
     order: Int64s
+    drained: bool = False
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return a column of all parts, not put in order, shape (n,)."""
@@ -77,15 +80,16 @@ class Ordered:
         Whether it had been received before; then it changed nothing.
     in_turn
         The envelopes whose turn has come: with it those that had come early.
-    epoch
-        The samples that they completed, None without any.
+    epochs
+        The samples that they completed: those before the last impression of the log, and
+        those after it, if there are any.
     beside
         The rows beside the samples that they completed, by their name.
     """
 
     repeated: bool = False
     in_turn: list[SampleEnvelope] = field(default_factory=list)
-    epoch: Epoch | None = None
+    epochs: list[Epoch] = field(default_factory=list)
     beside: dict[str, pa.RecordBatch] = field(default_factory=dict)
 
 
@@ -112,6 +116,9 @@ class EpochOrder:
         self.released = self.stepped = NEVER
         self.waiting: list[pa.RecordBatch] = []
         self.beside: dict[str, list[pa.RecordBatch]] = {}
+        self.drained = [False] * shards
+        self.last = NEVER
+        """The last event time of an impression, of those that are known."""
         self.early: dict[tuple[int, int], SampleEnvelope] = {}
         """Envelopes that came before their turn, by shard and sequence."""
 
@@ -140,6 +147,8 @@ class EpochOrder:
     def _take(self, envelope: SampleEnvelope) -> None:
         self.sequence[envelope.shard] += 1
         self.progress[envelope.shard] = envelope.progress
+        self.drained[envelope.shard] = envelope.drained
+        self.last = max([self.last, *(last for _, last in envelope.spans[:1])])
         self.waiting += envelope.batches
         for name, batches in envelope.beside.items():
             self.beside.setdefault(name, []).extend(batches)
@@ -154,12 +163,18 @@ class EpochOrder:
                 ready, self.beside[name] = _split(batches, bound)
                 if ready:
                     beside[name] = _in_action_order(ready)
-        epoch = None
+        epochs = []
         if (bound := _floor(complete, self.epoch)) > self.released:
             self.released = bound
             ready, self.waiting = _split(self.waiting, bound)
-            epoch = Epoch(ready, canonical_order(ready)) if ready else None
-        return Ordered(in_turn=in_turn, epoch=epoch, beside=beside)
+            # Before the last impression is known the clock is not past it.
+            ready, after = _split(ready, self.last + 1) if all(self.drained) else (ready, [])
+            epochs = [
+                Epoch(parts, canonical_order(parts), drained)
+                for parts, drained in ((ready, False), (after, True))
+                if parts
+            ]
+        return Ordered(in_turn=in_turn, epochs=epochs, beside=beside)
 
     def unreleased(self) -> SampleEnvelope:
         """Return the rows that wait for their epoch to be complete, as one envelope."""
@@ -171,6 +186,8 @@ class EpochOrder:
             "sequence": self.sequence,
             "progress": self.progress,
             "released": self.released,
+            "drained": self.drained,
+            "last": self.last,
             "early": [
                 base64.b64encode(envelope.encode()).decode() for envelope in self.early.values()
             ],
@@ -181,6 +198,7 @@ class EpochOrder:
         self.sequence = list(state["sequence"])
         self.progress = list(state["progress"])
         self.released = state["released"]
+        self.drained, self.last = list(state["drained"]), state["last"]
         self.waiting = list(unreleased.batches)
         self.beside = {name: list(batches) for name, batches in unreleased.beside.items()}
         early = [SampleEnvelope.decode(base64.b64decode(data)) for data in state["early"]]

@@ -9,7 +9,7 @@ step (`headrace.learners.learning`), a hand-over between the two
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from headrace.learners.ordering import EpochOrder
 from headrace.learners.snapshot import load_snapshot, save_snapshot
 from headrace.schemas.errors import SnapshotError
 from headrace.schemas.records.envelope import SampleEnvelope
+
+_SETTLED = ".settled"
+"""Folder of the learners to serve with, if more was learned since; no learner has this name."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,11 @@ class Trainer:
         for due in ordered.in_turn:
             self.ledger.note(due)
         samples = []
-        if ordered.epoch is not None:
-            self.ledger.samples += ordered.epoch.order.size
-            samples = self.handover.put(ordered.epoch)
+        for epoch in ordered.epochs:
+            self.ledger.samples += epoch.order.size
+            if self.step.plan.drains or not epoch.drained:
+                self.ledger.published = self.ledger.samples
+            samples += self.handover.put(epoch)
         return Received(samples=samples, beside=ordered.beside)
 
     def flush(self) -> list[Learned]:
@@ -134,10 +139,13 @@ class Trainer:
         """
         if self.handover.flush():
             raise RuntimeError("samples were pending in the hand-over; flush before saving")
-        self.save_models(lambda name: folder / name, about)
+        self._save(self.learners, folder, about)
+        if self.step.settled is not None:
+            self._save(self.step.settled, folder / _SETTLED, about)
         clipped = {name: dict(counts) for name, counts in self.step.clipped.items()}
         return {
             "order": self.order.export(), "ledger": self.ledger.export(), "clipped": clipped,
+            "settled": self.step.settled is not None,
         }  # fmt: skip
 
     def load(self, folder: Path, state: dict[str, Any], unlearned: SampleEnvelope) -> None:
@@ -148,24 +156,41 @@ class Trainer:
             self.step.clipped[name].update(state["clipped"][name])
             algorithms = {plan.algorithm: plan.kind}
             self.step.learners[name], _ = load_snapshot(folder / name, algorithms)
+            if state["settled"]:
+                settled, _ = load_snapshot(folder / _SETTLED / name, algorithms)
+                self.step.settled = {**(self.step.settled or {}), name: settled}
 
     def save_models(
         self, folder_of: Callable[[str], Path], about: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
-        """Write a snapshot of every learner, each to its folder; return the manifests by name.
+        """Write the learners to serve with, each to its folder; return the manifests by name.
 
         Raises
         ------
         LearningError
             If a model is not finite; it is not written.
         """
-        counted = {"samples": self.ledger.samples, "positions": self.ledger.positions}
+        return self._write(self.step.published, self.ledger.published, folder_of, about)
+
+    def _save(
+        self, learners: Mapping[str, Learner], folder: Path, about: dict[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        return self._write(learners, self.ledger.samples, lambda name: folder / name, about)
+
+    def _write(
+        self,
+        learners: Mapping[str, Learner],
+        samples: int,
+        folder_of: Callable[[str], Path],
+        about: dict[str, Any],
+    ) -> dict[str, dict[str, Any]]:
+        counted = {"samples": samples, "positions": self.ledger.positions}
         manifests = {}
-        for name, learner in self.learners.items():
+        for name, learner in learners.items():
             algorithm = self.step.plan.learners[name].algorithm
             described = {"learner": name, **about, **counted}
             with contextlib.suppress(SnapshotError):  # it is not finite: say so by its columns
                 manifests[name] = save_snapshot(folder_of(name), algorithm, learner, described)
             if name not in manifests:
-                raise self.step.diverged(name, f"after {self.ledger.samples:,} samples")
+                raise self.step.diverged(name, f"after {samples:,} samples")
         return manifests

@@ -144,6 +144,9 @@ class PublishedModel(Part):
     ----------
     path
         Its folder, relative to that of the result.
+    samples
+        How many samples it has learned. With an early emission those before the last impression:
+        what comes after it is positives alone, or mostly negatives.
     sha256
         Checksum of algorithm, version, bits, parameters and arrays.
     figures
@@ -151,6 +154,7 @@ class PublishedModel(Part):
     """
 
     path: str
+    samples: int
     sha256: str
     figures: dict[str, int]
 

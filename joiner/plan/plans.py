@@ -47,8 +47,8 @@ class JoinPlan:
         Impression columns of the sample, keys first, without the time column.
     keys
         How many of `columns` are the join key.
-    sources
-        Number of sources over all streams.
+    sources, shown
+        Number of sources over all streams, and how many of these, the first, are of impressions.
     epoch
         A shard tells its progress at least once an epoch of event time.
     emission
@@ -74,6 +74,7 @@ class JoinPlan:
     emission: EmissionPlan = field(default_factory=EmissionPlan)
     joined: bool = False
     starts: Mapping[int, int] = field(default_factory=dict)
+    shown: int = 1
 
     @property
     def meets(self) -> bool:

@@ -95,6 +95,7 @@ def summarize(
                 "clipped": dict(sorted(finished.clipped[name].items())),
                 "model": {
                     "path": f"model/{name}/{finished.snapshot}",
+                    "samples": finished.manifests[name]["samples"],
                     "sha256": finished.manifests[name]["sha256"],
                     "figures": finished.manifests[name]["figures"],
                 },

@@ -146,6 +146,7 @@ def join_plan(
         ),
         joined=config.join.joined,
         starts={log.number: log.start for log in logs if log.start},
+        shown=sum(log.stream == IMPRESSIONS for log in logs),
     )
 
 
@@ -183,4 +184,5 @@ def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
         )
         for name, learner in config.named_learners.items()
     }
-    return TrainPlan(learners, config.sampling.correction)
+    drains = config.join.emission == "window"
+    return TrainPlan(learners, config.sampling.correction, drains)

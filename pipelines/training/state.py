@@ -22,7 +22,7 @@ from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT
 
-TRAINING_LAYOUT = 6
+TRAINING_LAYOUT = 7
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
 _PREFIX = "snapshot-"
@@ -193,11 +193,11 @@ class TrainingState:
 
     @property
     def snapshot_name(self) -> str:
-        """The name of a snapshot of the models as they are."""
-        return f"{_PREFIX}{self.trainer.ledger.samples:015d}"
+        """The name of a snapshot of the models to serve with."""
+        return f"{_PREFIX}{self.trainer.ledger.published:015d}"
 
     def write_models(self) -> dict[str, dict[str, Any]]:
-        """Write the models as they are; return their manifests by learner.
+        """Write the models to serve with; return their manifests by learner.
 
         In a store, those that are there are left: the samples before a number, and so the model,
         are always the same.

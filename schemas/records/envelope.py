@@ -16,7 +16,7 @@ import pyarrow as pa
 from headrace.schemas.errors import EnvelopeError
 
 _EVENTS = b"HRE3"
-_SAMPLES = b"HRS3"
+_SAMPLES = b"HRS4"
 _ROWS = ""
 _LENGTH = struct.Struct("<4sI")
 _PLAIN = pa.ipc.IpcWriteOptions()
@@ -119,6 +119,8 @@ class SampleEnvelope:
         Impressions found for joined actions so far, by where they were.
     ends
         Per source its last progress; empty until all sources have ended.
+    drained
+        Whether all sources of impressions have ended, so that `spans` says which was the last.
     batches
         The samples, in each batch in order of emit time.
     beside
@@ -136,6 +138,7 @@ class SampleEnvelope:
     spans: list[list[int]] = field(default_factory=list)
     looked_up: dict[str, int] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
+    drained: bool = False
     batches: list[pa.RecordBatch] = field(default_factory=list)
     beside: dict[str, list[pa.RecordBatch]] = field(default_factory=dict)
 
@@ -152,6 +155,7 @@ class SampleEnvelope:
             self.spans,
             self.looked_up,
             self.ends,
+            self.drained,
         ]
         return _pack(_SAMPLES, header, {_ROWS: self.batches, **self.beside})
 

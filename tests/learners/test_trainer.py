@@ -17,7 +17,7 @@ from headrace.learners.ordering import EpochOrder, canonical_order
 from headrace.learners.registry import ALGORITHMS
 from headrace.learners.trainer import Received, Trainer
 from headrace.schemas.records.envelope import SampleEnvelope
-from headrace.schemas.records.events import ACTION_ORDER, EMIT, FOREVER, KEY0, KEY1, RATE
+from headrace.schemas.records.events import ACTION_ORDER, EMIT, FOREVER, KEY0, KEY1, NEVER, RATE
 from tests.learners.lagging import Lagging
 
 
@@ -155,7 +155,7 @@ def test_a_loaded_trainer_continues_bit_for_bit(rows, cut, stop):
     sent = [
         SampleEnvelope(
             0, 1, number, part[-1][0] - 1, [[number, 0]], {"click": {"settled": number}}, number,
-            [[0, number]], {"memory": number}, [], [batch(part)],
+            [[0, number]], {"memory": number}, batches=[batch(part)],
         )
         for number, part in enumerate(parts)
     ]  # fmt: skip
@@ -274,6 +274,45 @@ def test_rows_beside_the_samples_leave_in_steps():
         assert left(halfway, envelopes[4:]) == [[11, 12, 19, 19]]
 
 
+@pytest.mark.parametrize("drains", [True, False])
+@pytest.mark.parametrize("again", [None, 3, 5])
+def test_the_published_model_is_that_of_the_last_impression(drains, again):
+    """If what leaves after it is not like what left before; all the same it is learned."""
+    train = TrainPlan({"click": learner()}, "weight", drains)
+    rows = [(emit, key, 0, emit, True) for emit in (3, 24, 25, 26, 38, 41) for key in (0, 1)]
+
+    def sent(times, until, sequence, drained):
+        for shard, last in enumerate((25, 17)):
+            own = [row for row in rows if row[1] == shard and row[0] in times]
+            span = [[0, NEVER if until < 9 else last]]
+            batches = [batch(own)] if own else []
+            yield SampleEnvelope(
+                shard, 2, sequence, until, spans=span, batches=batches, drained=drained
+            )
+
+    def trained(plan, *envelopes):
+        trainer = Trainer(2, 10, plan)
+        for number, envelope in enumerate(envelopes):
+            if number == again:
+                trainer = loaded(trainer, plan)
+            trainer.receive(envelope)
+        return trainer
+
+    first, rest = [*sent((3,), 8, 0, False)], [*sent((24, 25), 25, 1, False)]
+    known, drain = [*sent((26,), 29, 2, True)], [*sent((38, 41), FOREVER, 3, True)]
+    trainer = trained(train, *first, *rest, *known, *drain)
+    before = trained(plan(), *first, *rest, *sent((), FOREVER, 2, True))
+    whole = trained(plan(), *first, *rest, *known, *drain)
+    assert trainer.learners["click"].zn.tobytes() == whole.learners["click"].zn.tobytes()
+    published = whole if drains else before
+    found = trainer.step.published["click"]
+    assert found.zn.tobytes() == published.learners["click"].zn.tobytes()
+    assert (trainer.ledger.samples, trainer.ledger.published) == (12, 12 if drains else 6)
+    with tempfile.TemporaryDirectory() as folder:
+        manifests = trainer.save_models(lambda name: Path(folder) / name, {})
+    assert manifests["click"]["samples"] == trainer.ledger.published
+
+
 def test_an_early_envelope_waits_for_those_before_it():
     """It completes nothing before its turn, and changes nothing when it comes again."""
     trainer = Trainer(1, 10, plan())
@@ -325,11 +364,11 @@ def test_the_order_in_which_envelopes_come_changes_nothing(rows, cut, random):
     assert train(shuffled, random.randrange(len(shuffled))) == train(sent, None)
 
 
-def loaded(trainer):
+def loaded(trainer, train=None):
     """Return another trainer with the state of one, by way of what is written of it."""
     with tempfile.TemporaryDirectory() as folder:
         state = json.loads(json.dumps(trainer.save(Path(folder), {})))
-        again = Trainer(trainer.order.shards, 10, plan())
+        again = Trainer(trainer.order.shards, 10, train or plan())
         again.load(Path(folder), state, SampleEnvelope.decode(trainer.unlearned().encode()))
     return again
 

@@ -94,6 +94,13 @@ def test_every_impression_leaves_as_its_mode_says(log, tmp_path, mode):
     assert negatives <= first.num_rows <= whole["samples"]["rows"]
     assert by["window"].num_rows == (negatives if mode == "window_and_immediate" else 0)
     waits = first["observed_for"].cast(pa.int64())
+    shown = pq.read_table(log / "impressions.parquet", columns=["time"])["time"]
+    emitted = pc.add(*(samples[name].cast(pa.int64()) for name in ("event_time", "observed_for")))
+    learned = pc.sum(pc.less_equal(emitted, pc.max(shown))).as_py()
+    for name, found in early["learners"].items():
+        assert found["model"]["samples"] == learned < samples.num_rows, name
+    for name, found in whole["learners"].items():
+        assert found["model"]["samples"] == whole["samples"]["rows"], name
     window = 5 * 60 * 1_000_000 if "5m" in (log / "headrace.toml").read_text() else None
     if mode == "elapsed":
         assert window is None or 0.4 < pc.mean(waits).as_py() / window < 0.6
