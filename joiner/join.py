@@ -269,7 +269,7 @@ class ShardJoin:
         if plan.emission.mode == "window":
             emit_settled(plan, rows, survivors, labels, self.actions, output)
         elif plan.emission.mode == "window_and_immediate":
-            negative = ~labels.positive
+            negative = labels.undecided
             chosen = survivors[negative]
             emit_settled(plan, rows, chosen, labels.select(negative), self.actions, output)
 

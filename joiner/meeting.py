@@ -140,28 +140,16 @@ class Meeting:
                 output.joined.setdefault(stream, []).append(
                     joined_rows(plan, stream, impressions, encounters.select(chosen), actions)
                 )
-        chosen = _first_of_each(turns, shown, encounters.at)
+        chosen = np.flatnonzero(turns)
         if chosen.size:
+            chosen = chosen[np.argsort(encounters.at[chosen], kind="stable")]
             emit = encounters.at[chosen]
             labels = self._labels_at(shown.select(chosen), emit)
             impressions = batch.take(pa.array(row[chosen]))
-            emit_early(plan, impressions, labels, emit, "positive", actions, output)
+            trigger = actions.stream[entry[chosen]]
+            emit_early(plan, impressions, labels, emit, "positive", actions, output, trigger)
 
     def _labels_at(self, impressions: Impressions, at: Int64s) -> Labels:
         """Return the labels that impressions have by the time `at`, before they settle."""
         matches = self.actions.met_by(impressions, at)
         return label(at.size, matches, self.actions, len(self.plan.actions))
-
-
-def _first_of_each(turns: Bools, shown: Impressions, at: Int64s) -> Int64s:
-    """List one of the encounters that turn a sample positive, for each sample, in order of time.
-
-    Actions of several streams that become known together make one sample.
-    """
-    order = np.lexsort((shown.time, shown.key1, shown.key0, at))
-    order = order[turns[order]]
-    same = np.ones(order.size, np.bool_)
-    same[:1] = False
-    for column in (at, shown.key0, shown.key1, shown.time):
-        same[1:] &= column[order[1:]] == column[order[:-1]]
-    return order[~same]

@@ -6,11 +6,11 @@ import copy
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headrace.learners.features import FeatureEncoder, FeatureRows, Features
 from headrace.learners.learner import Floats, Learner
@@ -19,8 +19,9 @@ from headrace.learners.registry import Algorithm
 from headrace.schemas.config.models import Model
 from headrace.schemas.errors import LearningError
 from headrace.schemas.records.events import EMIT, RATE
-from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.hashing import Bools, Int64s
 
+Mode = Literal["window", "immediate", "elapsed", "window_and_immediate"]
 Correction = Literal["weight", "logit", "recalibrate", "none"]
 
 
@@ -62,14 +63,21 @@ class TrainPlan:
         The learners by name; if there are none, samples are only put in order.
     correction
         How learners are corrected for dropped negatives.
-    drains
-        Whether what is learned after the last impression is like what was learned before.
-        With an early emission it is not: those are positives alone, or mostly negatives.
+    emission
+        When samples leave, see `headrace.joiner.plan.emission`.
     """
 
     learners: Mapping[str, LearnerPlan]
     correction: Correction
-    drains: bool = True
+    emission: Mode = "window"
+
+    @property
+    def drains(self) -> bool:
+        """Whether what is learned after the last impression is like what was learned before.
+
+        With an early emission it is not: those are positives alone, or mostly negatives.
+        """
+        return self.emission == "window"
 
 
 @dataclass(frozen=True)
@@ -81,20 +89,16 @@ class Learned:
     epoch
         The samples.
     rows
-        The rows that were learned, in order, int64, shape (m,): ``epoch.order`` except for
-        the rows that a `Guard` held back.
+        By learner, the rows that it learned, in order, int64, shape (m,): ``epoch.order`` except
+        for those that a `Guard` held back, and those that leave for the sake of another label.
     margins
-        By learner, the progressive log-odds of ``rows``, corrected for sampling; each
+        By learner, the progressive log-odds of its rows, corrected for sampling; each
         float64, shape (m,).
     """
 
     epoch: Epoch
-    rows: Int64s
+    rows: dict[str, Int64s]
     margins: dict[str, Floats]
-
-    def column(self, name: str) -> npt.NDArray[Any]:
-        """Return a column of the learned rows in order, shape (m,)."""
-        return self.epoch.column(name)[self.rows]
 
 
 class Guard(Protocol):
@@ -163,10 +167,14 @@ class LearningStep:
         LearningError
             If a learner predicts what is not finite.
         """
-        rows = self.guard.admit(epoch)
+        admitted = self.guard.admit(epoch)
         if epoch.drained and not self.plan.drains and self.settled is None:
             self.settled = copy.deepcopy(self.learners)
-        if not self.learners or not rows.size:
+        rows = {}
+        for name, plan in self.plan.learners.items():
+            tells = [tells_of(plan.label, part, self.plan.emission) for part in epoch.parts]
+            rows[name] = admitted[np.concatenate(tells)[admitted]]
+        if not admitted.size:
             return Learned(epoch, rows, dict.fromkeys(self.learners, np.empty(0)))
         margins = {}
         for encoder, names in self.encodings:
@@ -175,14 +183,16 @@ class LearningStep:
             features = encoder.encode(
                 pa.concat_batches([part.select(columns) for part in epoch.parts])
             )
-            rate, weight = epoch.column(RATE)[rows], epoch.column("weight")[rows]
-            logit = self.plan.correction == "logit"
-            offset = -np.log(rate) if logit else np.zeros(rows.size)
+            rates, weights = epoch.column(RATE), epoch.column("weight")
             for name in names:
-                label = epoch.column(self.plan.learners[name].label)[rows].astype(np.float64)
-                margin = self.learners[name].learn(features, rows, label, weight, offset)
+                own = rows[name]
+                rate, weight = rates[own], weights[own]
+                logit = self.plan.correction == "logit"
+                offset = -np.log(rate) if logit else np.zeros(own.size)
+                label = epoch.column(self.plan.learners[name].label)[own].astype(np.float64)
+                margin = self.learners[name].learn(features, own, label, weight, offset)
                 if not np.isfinite(margin).all():
-                    since = np.datetime64(int(epoch.column(EMIT)[rows[0]]) // 1_000_000, "s")
+                    since = np.datetime64(int(epoch.column(EMIT)[own[0]]) // 1_000_000, "s")
                     raise self.diverged(name, f"after the samples from {since} UTC on")
                 self.clipped[name].update(features.clipped)
                 if self.plan.correction == "recalibrate":
@@ -207,6 +217,22 @@ class LearningStep:
         sound, *finite = np.isfinite(self.learners[name].predict(alone))
         columns = [column for column, fine in zip(index, finite, strict=True) if not fine]
         return LearningError.diverged(name, when, columns if sound else ())
+
+
+def tells_of(label: str, samples: pa.RecordBatch, emission: Mode) -> Bools:
+    """Return which samples tell something new of a label, shape (n,).
+
+    One that leaves again for an action of another stream does not; nor one that leaves again
+    because another label is negative.
+    """
+    if "trigger" not in samples.schema.names:
+        return np.ones(samples.num_rows, np.bool_)
+    tells = pc.fill_null(pc.equal(samples.column("trigger"), label), True)
+    if emission == "window_and_immediate":
+        again = pc.equal(samples.column("emission"), "window")
+        tells = pc.and_not(tells, pc.and_(again, samples.column(label)))
+    found: Bools = tells.to_numpy(zero_copy_only=False)
+    return found
 
 
 def _encodings(plan: TrainPlan) -> list[tuple[FeatureEncoder, list[str]]]:

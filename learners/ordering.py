@@ -213,9 +213,9 @@ def canonical_order(parts: list[pa.RecordBatch]) -> Int64s:
     """Return the canonical order of the samples of all parts together, shape (n,).
 
     They are ordered by emit time, first and second half of the key's digest, emission (as in
-    `headrace.joiner.plan.emission.EMISSIONS`) and event time. No two samples are equal in all of
-    these: the kept impressions of a key differ in event time, and each leaves at most once
-    for an emit time and emission.
+    `headrace.joiner.plan.emission.EMISSIONS`), event time and trigger (as streams are). No two
+    samples are equal in all of these: the kept impressions of a key differ in event time, and
+    each leaves at most once for an emit time, emission and trigger.
     """
     emit = _column(parts, EMIT)
     # Parts are sorted by emit time, so a stable sort merges them; ties are sorted separately.
@@ -227,15 +227,25 @@ def canonical_order(parts: list[pa.RecordBatch]) -> Int64s:
     tied[:-1] |= equal
     if tied.any():
         rows = order[tied]
-        emission = np.concatenate([part.column("emission").indices.to_numpy() for part in parts])
+        names = ["trigger"] if "trigger" in parts[0].schema.names else []
+        codes = [_codes(parts, name)[rows] for name in (*names, "emission")]
+        trigger, emission = codes[:-1], codes[-1]
         columns = [_column(parts, name)[rows] for name in (KEY1, KEY0)]
-        columns = [_column(parts, "event_time")[rows], emission[rows], *columns, emit[rows]]
+        columns = [
+            *trigger, _column(parts, "event_time")[rows], emission, *columns, emit[rows],
+        ]  # fmt: skip
         order[tied] = rows[np.lexsort(columns)]
     return order
 
 
 def _column(parts: list[pa.RecordBatch], name: str) -> npt.NDArray[Any]:
     return np.concatenate([part.column(name).to_numpy(zero_copy_only=False) for part in parts])
+
+
+def _codes(parts: list[pa.RecordBatch], name: str) -> npt.NDArray[Any]:
+    """Return the codes of a dictionary column, -1 for null; all parts have one dictionary."""
+    codes = [part.column(name).indices.fill_null(-1).to_numpy() for part in parts]
+    return np.concatenate(codes)
 
 
 def _split(

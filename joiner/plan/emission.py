@@ -79,6 +79,10 @@ class EmissionPlan:
         """
         if self.mode != "elapsed":
             return known
+        return np.maximum(time + self.wait(key0, window), known)
+
+    def wait(self, key0: UInt64s, window: int) -> Int64s:
+        """Return the part of the longest window that was drawn, microseconds, shape (n,)."""
         part = self.low + uniform(key0, self.seed ^ _OWN_DRAW) * (self.high - self.low)
         wait: Int64s = np.floor(part * window).astype(np.int64)
-        return np.maximum(time + wait, known)
+        return wait

@@ -82,6 +82,11 @@ class JoinPlan:
         return self.joined or self.emission.early
 
     @property
+    def triggers(self) -> bool:
+        """Whether actions make samples leave again, or corrections."""
+        return self.emission.early or self.retention > 0
+
+    @property
     def stream_names(self) -> tuple[str, ...]:
         """Names of all streams by stream number."""
         return ("impressions", *(action.name for action in self.actions))

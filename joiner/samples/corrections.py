@@ -40,7 +40,10 @@ def corrections(
     # What is known before its impression is forgotten finds it retained.
     retained.find(gathered, np.ones(late.size, np.bool_))
     impressions, observed = gathered.rows(), emit - time
-    sample = labelled(plan, impressions, labels.select(rows), actions, "correction", observed)
+    sample = labelled(
+        plan, impressions, labels.select(rows), actions, "correction", observed,
+        actions.stream[late],
+    )  # fmt: skip
     one = np.ones(rows.size)
     selection = Selection(one > 0, one, one, dict.fromkeys(plan.sampling.published, one))
     whole = weighted(plan, sample, emit, selection)

@@ -45,6 +45,12 @@ class Labels:
         positive: Bools = np.logical_or.reduce(self.count > 0, axis=0)
         return positive
 
+    @property
+    def undecided(self) -> Bools:
+        """Whether the impression has no action of some stream, shape (n,)."""
+        undecided: Bools = np.logical_or.reduce(self.count == 0, axis=0)
+        return undecided
+
 
 def label(rows: int, matches: Matches, actions: PendingActions, streams: int) -> Labels:
     """Give each impression its labels.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.joiner.plan.emission import EMISSIONS
@@ -26,6 +27,7 @@ def labelled(
     actions: PendingActions,
     emission: str,
     observed_for: Int64s,
+    trigger: npt.NDArray[np.int32] | None = None,
 ) -> pa.RecordBatch:
     """Join labels to impressions: the sample without its weight, digests at the end.
 
@@ -44,6 +46,9 @@ def labelled(
     observed_for
         How long after each impression its labels were as they are, microseconds,
         shape (n,).
+    trigger
+        The action stream for which each sample leaves, counted from 0, int32, shape (n,); None if
+        it leaves for no action.
     """
     columns = impression_columns(plan, impressions)
     final = observed_for >= plan.settle_delay
@@ -52,11 +57,16 @@ def labelled(
     code = np.full(impressions.num_rows, EMISSIONS.index(emission), np.int8)
     columns.append(("emission", pa.DictionaryArray.from_arrays(code, _NAMES)))
     columns.append(("observed_for", pa.array(observed_for).cast(OBSERVED_FOR)))
+    if plan.triggers:
+        streams = pa.nulls(code.size, pa.int8()) if trigger is None else trigger.astype(np.int8)
+        columns.append(("trigger", pa.DictionaryArray.from_arrays(streams, plan.stream_names[1:])))
+    if plan.emission.mode == "elapsed":
+        wait = plan.emission.wait(impressions.column(KEY0).to_numpy(), plan.longest_window)
+        columns.append(("drawn_wait", pa.array(wait).cast(OBSERVED_FOR)))
     columns += [(name, impressions.column(name)) for name in (KEY0, KEY1)]
     if plan.sampling.by_group:
         columns += [(name, impressions.column(name)) for name in (GROUP0, GROUP1)]
-    names, arrays = zip(*columns, strict=True)
-    return pa.RecordBatch.from_arrays(list(arrays), names=list(names))
+    return _batch(columns)
 
 
 def impression_columns(plan: JoinPlan, impressions: pa.RecordBatch) -> list[tuple[str, pa.Array]]:
@@ -82,6 +92,8 @@ def sample_schema(plan: JoinPlan, types: pa.Schema) -> pa.Schema:
             *label_fields(plan),
             pa.field("emission", EMISSION),
             pa.field("observed_for", OBSERVED_FOR),
+            *([pa.field("trigger", EMISSION)] if plan.triggers else []),
+            *([pa.field("drawn_wait", OBSERVED_FOR)] if plan.emission.mode == "elapsed" else []),
             pa.field("weight", pa.float64()),
             pa.field("sampling_rate", pa.float64()),
             *(pa.field(f"weight_{name}", pa.float64()) for name in plan.sampling.published),
@@ -128,5 +140,9 @@ def weighted(
         (KEY1, batch.column(KEY1)),
         (RATE, pa.array(selection.rates)),
     ]
+    return _batch(columns)
+
+
+def _batch(columns: list[tuple[str, pa.Array]]) -> pa.RecordBatch:
     names, arrays = zip(*columns, strict=True)
     return pa.RecordBatch.from_arrays(list(arrays), names=list(names))

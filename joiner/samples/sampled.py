@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -61,8 +62,9 @@ def emit_early(
     emission: str,
     actions: PendingActions,
     output: JoinOutput,
+    trigger: npt.NDArray[np.int32] | None = None,
 ) -> None:
-    """Emit impressions before they settle, in order of their emit times."""
+    """Emit impressions before they settle, in order of their emit times; see `labelled`."""
     selection = plan.sampling.select(
         batch.column(KEY0).to_numpy(), labels.positive, plan.sampling.strata(batch)
     )
@@ -72,7 +74,8 @@ def emit_early(
         return
     batch, labels, emit = batch.filter(pa.array(chosen)), labels.select(chosen), emit[chosen]
     observed = emit - batch.column(TIME).to_numpy()
-    sample = labelled(plan, batch, labels, actions, emission, observed)
+    trigger = None if trigger is None else trigger[chosen]
+    sample = labelled(plan, batch, labels, actions, emission, observed, trigger)
     output.samples.append(weighted(plan, sample, emit, selection.part(chosen)))
 
 

@@ -67,7 +67,8 @@ class LearnedCoder(beam.coders.Coder):
                 writer.write_batch(part)
         samples = sink.getvalue().to_pybytes()
         margins = {name: margin.tobytes() for name, margin in value.margins.items()}
-        order, rows = value.epoch.order.tobytes(), value.rows.tobytes()
+        order = value.epoch.order.tobytes()
+        rows = {name: own.tobytes() for name, own in value.rows.items()}
         return pickle.dumps((samples, order, rows, margins))
 
     def decode(self, encoded: bytes) -> Learned:
@@ -76,13 +77,13 @@ class LearnedCoder(beam.coders.Coder):
         parts = list(pa.ipc.open_stream(samples))
         return Learned(
             Epoch(parts, np.frombuffer(order, np.int64)),
-            np.frombuffer(rows, np.int64),
+            {name: np.frombuffer(own, np.int64) for name, own in rows.items()},
             {name: np.frombuffer(margin) for name, margin in margins.items()},
         )
 
     def estimate_size(self, value: Learned) -> int:
         """Return about how many bytes `encode` would write."""
-        arrays = (value.epoch.order, value.rows, *value.margins.values())
+        arrays = (value.epoch.order, *value.rows.values(), *value.margins.values())
         return sum(part.nbytes for part in value.epoch.parts) + sum(a.nbytes for a in arrays)
 
     def is_deterministic(self) -> bool:

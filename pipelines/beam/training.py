@@ -104,7 +104,7 @@ class TrainEpochs(beam.DoFn):
 
     def _noted(self, samples: list[Learned]) -> list[Learned]:
         for learned in samples:
-            self._note(SAMPLES, learned.column(EMIT))
+            self._note(SAMPLES, learned.epoch.column(EMIT))
         return samples
 
     def _note(self, output: str, emitted: Int64s) -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from headrace.learners.learning import tells_of
 from headrace.monitoring.diagnosis import (
     LearnerResult,
     LogResult,
@@ -69,7 +71,8 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
     emissions: Counter[str] = Counter()
     plan = inputs.join.sampling
     kept, found = 0, dict.fromkeys(plan.rates, 0)
-    columns = dict.fromkeys([*names, "weight", "emission", *plan.columns])
+    trigger = ["trigger"] if inputs.join.triggers else []
+    columns = dict.fromkeys([*names, "weight", "emission", *trigger, *plan.columns])
     for batch in samples.to_batches(columns=list(columns)):
         kept += 0 if plan.keep is None else int(plan.keep.evaluate(batch).sum())
         if plan.column is not None:
@@ -79,7 +82,9 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
         for row in pc.value_counts(batch.column("emission").cast(pa.string())).to_pylist():
             emissions[row["values"]] += row["counts"]
         for name in names:
-            positives[name] += pc.sum(batch.column(name)).as_py() or 0
+            positive = batch.column(name).to_numpy(zero_copy_only=False)
+            tells = tells_of(name, batch, inputs.train.emission)
+            positives[name] += int(np.count_nonzero(positive & tells))
         weight_sum += pc.sum(batch.column("weight")).as_py() or 0.0
     reasons: dict[str, dict[str, int]] = {}
     letters = ds.dataset(folder / "dead_letters", format="parquet")

@@ -129,6 +129,7 @@ def check_sample_names(file: str, join: JoinPlan) -> None:
     """
     published = [f"weight_{name}" for name in join.sampling.published]
     added = [*published, "event_time", "weight", "sampling_rate", "emission", "observed_for"]
+    added += ["trigger"] * join.triggers + ["drawn_wait"] * (join.emission.mode == "elapsed")
     carried: dict[str, str] = {}
     for action in join.actions:
         added += [action.name, *(f"{action.name}_{what}" for what in ("time", "count", "mature"))]

@@ -184,5 +184,4 @@ def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
         )
         for name, learner in config.named_learners.items()
     }
-    drains = config.join.emission == "window"
-    return TrainPlan(learners, config.sampling.correction, drains)
+    return TrainPlan(learners, config.sampling.correction, config.join.emission)

@@ -239,22 +239,16 @@ def _check_layout(state: dict[str, Any]) -> None:
 
 def _observations(learned: Learned, job: TrainJob) -> dict[str, Observation]:
     """Return the learned samples as observations for the statistics of each learner."""
-    if not learned.margins or not learned.rows.size:
-        return {}
-    slices = {}
-    if job.slices:
-        batches = [part.select(list(job.slices)) for part in learned.epoch.parts]
-        rows = pa.Table.from_batches(batches).take(pa.array(learned.rows))
-        slices = {name: rows.column(name).combine_chunks() for name in job.slices}
-    time = learned.column("event_time").astype("datetime64[us]").astype(np.int64)
-    weight = 1.0 / learned.column("sampling_rate")
-    return {
-        name: Observation(
-            time,
-            learned.column(job.plan.learners[name].label).astype(np.float64),
-            weight,
-            margin,
-            slices,
-        )
-        for name, margin in learned.margins.items()
-    }
+    epoch = learned.epoch
+    whole = pa.Table.from_batches([part.select(list(job.slices)) for part in epoch.parts])
+    time = epoch.column("event_time").astype("datetime64[us]").astype(np.int64)
+    weight = 1.0 / epoch.column("sampling_rate")
+    found = {}
+    for name, margin in learned.margins.items():
+        own = learned.rows[name]
+        if own.size:
+            rows = whole.take(pa.array(own))
+            slices = {slice_: rows.column(slice_).combine_chunks() for slice_ in job.slices}
+            label = epoch.column(job.plan.learners[name].label)[own].astype(np.float64)
+            found[name] = Observation(time[own], label, weight[own], margin, slices)
+    return found

@@ -279,7 +279,20 @@ def _collect(plan: JoinPlan, output: Any, played: Played) -> None:
                 assert observed == plan.release_delay == row["__emit"] - name[1]
             else:
                 assert observed == row["__emit"] - name[1]
-            order = (row["__emit"], *name, row["emission"])
+            trigger = row.get("trigger")
+            assert (trigger is not None) == (row["emission"] == "positive")
+            if plan.emission.mode == "elapsed" and row["emission"] == "elapsed":
+                waited = row["drawn_wait"] // timedelta(microseconds=1)
+                assert (
+                    observed
+                    >= waited
+                    == int(
+                        plan.emission.wait(
+                            np.array([row["__key0"]], np.uint64), plan.longest_window
+                        )[0]
+                    )
+                )
+            order = (row["__emit"], *name, row["emission"], trigger)
             assert order not in played.order, "two samples tie"
             played.order.add(order)
             for stream, action in enumerate(plan.actions):
@@ -291,7 +304,8 @@ def _collect(plan: JoinPlan, output: Any, played: Played) -> None:
             played.rows.append(row)
             played.copies.setdefault(name, set()).add((row["source"], row["number"]))
             if row["emission"] != "window":
-                early = (row["emission"], *name, row["__emit"])
+                stream = None if trigger is None else int(trigger[1:])
+                early = (row["emission"], *name, row["__emit"], stream)
                 assert early not in played.early, "a sample came twice"
                 played.early[early] = _labels(plan, row)
                 continue
@@ -302,6 +316,7 @@ def _collect(plan: JoinPlan, output: Any, played: Played) -> None:
         for row in batch.to_pylist():
             name = (f"{row['group']}/{row['item']}", _micros(row["event_time"]))
             assert row["emission"] == "correction"
+            assert row["trigger"] in [action.name for action in plan.actions]
             assert all(row[f"{action.name}_mature"] for action in plan.actions)
             place = tuple(row[f"__action_{what}"] for what in ("time", "source", "offset"))
             played.corrections[row["__emit"], *name, *place] = _labels(plan, row)

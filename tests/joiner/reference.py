@@ -43,7 +43,7 @@ class Joined:
     `kept` has the place of each kept impression by key and time. Samples that leave when
     they have settled are by key and time, outcomes by (source, offset). `joined` has
     (impression's place, action's place, emit time); `early` has the samples that leave
-    before they settle, by (emission, key, time, emit time); `corrections` are by (emit
+    before they settle, by (emission, key, time, emit time, trigger); `corrections` are by (emit
     time, key, time, action's time and place).
     """
 
@@ -53,7 +53,7 @@ class Joined:
     outcomes: dict[tuple[int, int], str]
     positive_units: set[tuple[str, int]]
     joined: list[tuple]
-    early: dict[tuple[str, str, int, int], tuple]
+    early: dict[tuple[str, str, int, int, int | None], tuple]
 
 
 def place(row: Impression | Action) -> tuple[int, int, int]:
@@ -234,11 +234,11 @@ def early_samples(plan: JoinPlan, kept: list[Impression], meeting: Meeting, cloc
             return label_of(plan, sorted((a for a in mine if known(a) <= at), key=place))
 
         if first < clock:
-            samples[plan.emission.first, i.key, i.time, first] = labels(first)
+            samples[plan.emission.first, i.key, i.time, first, None] = labels(first)
         streams = set()
         for j, a, at in meeting.pairs:
             if j == i and a.stream not in streams:
                 streams.add(a.stream)
                 if first < at < clock and a.arrival < settle:
-                    samples["positive", i.key, i.time, at] = labels(at)
+                    samples["positive", i.key, i.time, at, a.stream] = labels(at)
     return samples

@@ -157,7 +157,7 @@ def test_a_late_action_never_sets_an_early_label():
     sources = [Rows(0, [(5, "g/1")]), Rows(1, [(15, "g/2", ""), (6, "g/1", "")])]
     played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
     assert played.outcomes[1, 1] == "late"
-    assert played.early == {("elapsed", "g/1", 5, 15): ((NO, None, 0),)}
+    assert played.early == {("elapsed", "g/1", 5, 15, None): ((NO, None, 0),)}
     assert played.corrections == {(15, "g/1", 5, 6, 1, 1): ((YES, 6, 1),)}
 
 
@@ -311,12 +311,35 @@ def test_a_positive_leaves_again_when_its_action_comes(mode, expected):
     played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
     own = sorted(
         (emission, emit, labels[0][0])
-        for (emission, key, _, emit), labels in played.early.items()
+        for (emission, key, _, emit, _), labels in played.early.items()
         if key == "g/1"
     )
     assert own == expected
     settled = {("g/2", 6): ((NO, None, 0),)} if mode == "window_and_immediate" else {}
     assert played.samples == settled
+
+
+def test_each_stream_makes_a_positive_of_its_own():
+    """Also at one instant; and what stays negative for one stream leaves again for it."""
+    plan = make_plan(windows=(10, 20), sources=3, mode="window_and_immediate")
+    impressions = [(5, "g/1"), (6, "g/2"), (7, "g/3")]
+    clicks, buys = [(8, "g/1", ""), (9, "g/2", ""), (9, "g/1", "")], [(8, "g/1", "")]
+    sources = [Rows(0, impressions), Rows(1, clicks), Rows(2, buys)]
+    played = play(plan, envelopes(plan, sources, 0, Random(0)), Random(0))
+    left = sorted(
+        (row["item"], row["emission"], row["trigger"] or "", row["a0"], row["a1"])
+        for row in played.rows
+    )
+    assert left == [
+        ("1", "immediate", "", NO, NO),
+        ("1", "positive", "a0", YES, YES),
+        ("1", "positive", "a1", YES, YES),
+        ("2", "immediate", "", NO, NO),
+        ("2", "positive", "a0", YES, NO),
+        ("2", "window", "", YES, NO),
+        ("3", "immediate", "", NO, NO),
+        ("3", "window", "", NO, NO),
+    ]
 
 
 def test_a_unit_is_positive_if_a_member_within_the_span_is():
@@ -357,4 +380,4 @@ def test_actions_are_known_until_the_sample_that_they_label_has_left(monkeypatch
     for seed in range(40):
         blocks = envelopes(plan, sources, 0, Random(seed))
         played = play(plan, blocks, Random(seed), crashes=0.4)
-        assert played.early["elapsed", "g/1", 5, 15] == label
+        assert played.early["elapsed", "g/1", 5, 15, None] == label

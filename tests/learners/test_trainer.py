@@ -1,5 +1,6 @@
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,11 @@ def batch(rows):
             RATE: [0.1 for _ in rows],
         }
     )
+
+
+def ordered(done, name):
+    """Return a column of an epoch, put in order."""
+    return done.epoch.column(name)[done.epoch.order]
 
 
 ROWS = st.lists(
@@ -103,7 +109,11 @@ def test_the_model_does_not_depend_on_shards_or_arrival(rows, shards, random):
             sequence[shard] += 1
             for sent in (envelope, envelope):  # a repeat is ignored
                 for done in trainer.receive(sent).samples:
-                    columns = (done.column(EMIT), done.column(KEY0), done.margins["click"])
+                    columns = (
+                        ordered(done, EMIT),
+                        ordered(done, KEY0),
+                        done.margins["click"],
+                    )
                     learned += list(zip(*columns, strict=True))
         assert trainer.ended
         return trainer.learners["click"].zn.tobytes(), learned
@@ -127,7 +137,7 @@ def test_a_hand_over_that_lags_behind_changes_nothing(rows, cut):
             learned += trainer.receive(sent).samples
         learned += trainer.flush()
         return (
-            [(done.column(EMIT).tolist(), done.margins["click"].tolist()) for done in learned],
+            [(ordered(done, EMIT).tolist(), done.margins["click"].tolist()) for done in learned],
             trainer.learners["click"].zn.tobytes(),
             trainer.ledger.samples,
         )
@@ -238,7 +248,7 @@ def test_an_epoch_waits_for_every_shard():
     assert trainer.receive(first) == Received(repeated=True)
     assert trainer.receive(SampleEnvelope(1, 2, 0, 8)) == Received()
     (done,) = trainer.receive(SampleEnvelope(1, 2, 1, 9)).samples
-    assert done.column(EMIT).tolist() == [3]
+    assert ordered(done, EMIT).tolist() == [3]
     assert trainer.order.released == 10
 
 
@@ -274,11 +284,11 @@ def test_rows_beside_the_samples_leave_in_steps():
         assert left(halfway, envelopes[4:]) == [[11, 12, 19, 19]]
 
 
-@pytest.mark.parametrize("drains", [True, False])
+@pytest.mark.parametrize("emission", ["window", "immediate"])
 @pytest.mark.parametrize("again", [None, 3, 5])
-def test_the_published_model_is_that_of_the_last_impression(drains, again):
+def test_the_published_model_is_that_of_the_last_impression(emission, again):
     """If what leaves after it is not like what left before; all the same it is learned."""
-    train = TrainPlan({"click": learner()}, "weight", drains)
+    train, drains = TrainPlan({"click": learner()}, "weight", emission), emission == "window"
     rows = [(emit, key, 0, emit, True) for emit in (3, 24, 25, 26, 38, 41) for key in (0, 1)]
 
     def sent(times, until, sequence, drained):
@@ -313,6 +323,30 @@ def test_the_published_model_is_that_of_the_last_impression(drains, again):
     assert manifests["click"]["samples"] == trainer.ledger.published
 
 
+@pytest.mark.parametrize(
+    ("emission", "clicks", "buys"),
+    [("immediate", [0, 1, 3, 4], [0, 2, 3, 4]), ("window_and_immediate", [0, 1, 3], [0, 2, 3, 4])],
+)
+def test_a_learner_learns_what_tells_of_its_label(emission, clicks, buys):
+    """Not again what left for another one; the statistics are those of the rows learned."""
+    names = ["immediate", "positive", "positive", "window", "window"]
+    rows = [(n, n, EMISSIONS.index(name), n, n in (1, 2, 4)) for n, name in enumerate(names)]
+    triggers = pa.array([None, "click", "buy", None, None]).dictionary_encode()
+    samples = batch(rows).append_column("trigger", triggers)
+    samples = samples.append_column("buy", pa.array([False, False, True, False, False]))
+    learners = {"c": learner(), "b": replace(learner(), label="buy")}
+    trainer = Trainer(1, 10, TrainPlan(learners, "weight", emission))
+    (done,) = trainer.receive(SampleEnvelope(0, 1, 0, FOREVER, batches=[samples])).samples
+    assert {name: own.tolist() for name, own in done.rows.items()} == {"c": clicks, "b": buys}
+    for name, own in done.rows.items():
+        alone = learners[name].make()
+        encoded = FeatureEncoder(learners[name].features, 8).encode(samples)
+        label = samples.column(learners[name].label).to_numpy(zero_copy_only=False)[own]
+        alone.learn(encoded, own, label * 1.0, np.ones(own.size), np.zeros(own.size))
+        assert trainer.learners[name].zn.tobytes() == alone.zn.tobytes()
+        assert done.margins[name].size == own.size
+
+
 def test_an_early_envelope_waits_for_those_before_it():
     """It completes nothing before its turn, and changes nothing when it comes again."""
     trainer = Trainer(1, 10, plan())
@@ -325,12 +359,12 @@ def test_an_early_envelope_waits_for_those_before_it():
     assert trainer.receive(sent[1]) == Received()
     assert trainer.ledger.positions == []
     (done,) = trainer.receive(sent[0]).samples
-    assert done.column(EMIT).tolist() == [0, 10, 20]
+    assert ordered(done, EMIT).tolist() == [0, 10, 20]
     assert trainer.ledger.positions == [[2, 0]]
     for repeated in sent[:3]:
         assert trainer.receive(repeated) == Received(repeated=True)
     (done,) = trainer.receive(sent[3]).samples
-    assert done.column(EMIT).tolist() == [30]
+    assert ordered(done, EMIT).tolist() == [30]
     assert not trainer.order.early
 
 
@@ -354,7 +388,7 @@ def test_the_order_in_which_envelopes_come_changes_nothing(rows, cut, random):
             if number == again:
                 trainer = loaded(trainer)
             for done in trainer.receive(envelope).samples:
-                columns = (done.column(EMIT), done.column(KEY0), done.margins["click"])
+                columns = (ordered(done, EMIT), ordered(done, KEY0), done.margins["click"])
                 learned += list(zip(*columns, strict=True))
         assert trainer.ended
         assert not trainer.order.early
