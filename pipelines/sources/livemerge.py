@@ -20,7 +20,7 @@ from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.merge import Ends
 from headrace.pipelines.sources.source import Block
 from headrace.pipelines.sources.sourcereader import Raise, SourceReader
-from headrace.schemas.records.events import NEVER
+from headrace.schemas.records.events import FOREVER, NEVER
 
 _PAUSE_S = 0.01
 _GATHERED_S = 0.1
@@ -158,7 +158,9 @@ class LiveMerge:
     def _most(self) -> int:
         """Return until when sources are read: not far ahead of those that hold the join back."""
         reached = [source.reached for source in self.sources if source.number not in self.idle]
-        least = min(reached, default=NEVER)
+        if not reached:  # those that wake up wait for nobody
+            return FOREVER
+        least = min(reached)
         # One without any event says nothing yet; but neither may the others run away.
         return max(least, self.origin) + self.patience.max_skew
 
@@ -167,9 +169,10 @@ class LiveMerge:
         due = self._quiet_for(self.patience.idle_after_s, now)
         awake = [source.progress for source in self.sources if source not in due]
         progress = min(awake, default=NEVER)
+        # Until it is idle, one stops also those that are ahead of it within an epoch.
         behind = [
             source for source in due
-            if progress // self.epoch > source.progress // self.epoch
+            if (source.number not in self.idle or self._is_behind(source, progress))
             and now >= self.asked.get(source.number, -math.inf) + _ASKED_EVERY_S
         ]  # fmt: skip
         stalled = [
@@ -191,12 +194,16 @@ class LiveMerge:
             if ends[source.number] > source.read_until:
                 self.asked[source.number] = now
                 self.idle.discard(source.number)
-        raised = [source for source in behind if ends[source.number] <= source.read_until]
+        idle = [source for source in behind if ends[source.number] <= source.read_until]
+        raised = [source for source in idle if self._is_behind(source, progress)]
         if raised:
             self.keepers.note({s.number: Raise(s.read_until, progress) for s in raised})
         for source in raised:
             source.raise_progress(progress)
-            self.idle.add(source.number)
+        self.idle.update(source.number for source in idle)
+
+    def _is_behind(self, source: SourceReader, progress: int) -> bool:
+        return progress // self.epoch > source.progress // self.epoch
 
     def _quiet_for(self, least_s: float, now: float) -> list[SourceReader]:
         """List the sources that have had no record for so long."""
