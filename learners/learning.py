@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -17,6 +17,7 @@ from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch
 from headrace.learners.registry import Algorithm
 from headrace.schemas.config.models import Model
+from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.errors import LearningError
 from headrace.schemas.records.events import EMIT, RATE
 from headrace.schemas.records.hashing import Bools, Int64s
@@ -39,6 +40,12 @@ class LearnerPlan:
         Name of the algorithm, and the entry of the registry under it.
     parameters
         Of the learner, an instance of ``kind.parameters``.
+    filter
+        A condition that samples must meet to be learned, on their columns; None for all.
+    among
+        The labels that `filter` asks for.
+    weight
+        A column by whose values samples weigh more or less, besides what sampling demands.
     """
 
     label: str
@@ -47,6 +54,17 @@ class LearnerPlan:
     algorithm: str
     kind: Algorithm
     parameters: Model
+    filter: Predicate | None = None
+    among: tuple[str, ...] = ()
+    weight: str | None = None
+
+    def tells(self, samples: pa.RecordBatch, emission: Mode) -> Bools:
+        """Return which samples are for this learner to learn, shape (n,).
+
+        Those that tell something new of its label, or of one that its filter asks for.
+        """
+        tells = tells_of((self.label, *self.among), samples, emission)
+        return tells if self.filter is None else tells & self.filter.evaluate(samples)
 
     def make(self) -> Learner:
         """Make a learner that has not learned anything."""
@@ -141,6 +159,9 @@ class LearningStep:
         The learners by name.
     clipped
         Values of numeric features that were clipped so far, by learner and column.
+    refused
+        Samples so far that were not learned because they have no weight, or one below zero,
+        by learner.
     settled
         The learners as they were at the last impression of the log, once more is learned
         that is not like what was learned before; until then None.
@@ -151,6 +172,7 @@ class LearningStep:
         self.guard = guard
         self.learners = {name: learner.make() for name, learner in plan.learners.items()}
         self.clipped: dict[str, Counter[str]] = {name: Counter() for name in plan.learners}
+        self.refused = dict.fromkeys(plan.learners, 0)
         self.encodings = _encodings(plan)
         self.settled: dict[str, Learner] | None = None
 
@@ -172,8 +194,8 @@ class LearningStep:
             self.settled = copy.deepcopy(self.learners)
         rows = {}
         for name, plan in self.plan.learners.items():
-            tells = [tells_of(plan.label, part, self.plan.emission) for part in epoch.parts]
-            rows[name] = admitted[np.concatenate(tells)[admitted]]
+            tells = [plan.tells(part, self.plan.emission) for part in epoch.parts]
+            rows[name] = self._weighted(name, epoch, admitted[np.concatenate(tells)[admitted]])
         if not admitted.size:
             return Learned(epoch, rows, dict.fromkeys(self.learners, np.empty(0)))
         margins = {}
@@ -187,6 +209,8 @@ class LearningStep:
             for name in names:
                 own = rows[name]
                 rate, weight = rates[own], weights[own]
+                if (column := self.plan.learners[name].weight) is not None:
+                    weight = weight * epoch.column(column)[own].astype(np.float64)
                 logit = self.plan.correction == "logit"
                 offset = -np.log(rate) if logit else np.zeros(own.size)
                 label = epoch.column(self.plan.learners[name].label)[own].astype(np.float64)
@@ -200,6 +224,16 @@ class LearningStep:
                     margin = margin + np.log(rate)
                 margins[name] = margin
         return Learned(epoch, rows, margins)
+
+    def _weighted(self, name: str, epoch: Epoch, rows: Int64s) -> Int64s:
+        """Return the rows with a weight, and count the others."""
+        column = self.plan.learners[name].weight
+        if column is None:
+            return rows
+        weight = epoch.column(column)[rows].astype(np.float64)
+        good = np.isfinite(weight) & (weight >= 0)
+        self.refused[name] += int(rows.size - np.count_nonzero(good))
+        return rows[good]
 
     def diverged(self, name: str, when: str) -> LearningError:
         """Return the error for a learner whose model is not finite, and the columns at fault.
@@ -219,18 +253,19 @@ class LearningStep:
         return LearningError.diverged(name, when, columns if sound else ())
 
 
-def tells_of(label: str, samples: pa.RecordBatch, emission: Mode) -> Bools:
-    """Return which samples tell something new of a label, shape (n,).
+def tells_of(labels: Sequence[str], samples: pa.RecordBatch, emission: Mode) -> Bools:
+    """Return which samples tell something new of labels, shape (n,).
 
     One that leaves again for an action of another stream does not; nor one that leaves again
-    because another label is negative.
+    because others are negative, but not the first of these labels.
     """
     if "trigger" not in samples.schema.names:
         return np.ones(samples.num_rows, np.bool_)
-    tells = pc.fill_null(pc.equal(samples.column("trigger"), label), True)
+    trigger = samples.column("trigger").dictionary_decode()
+    tells = pc.or_(pc.is_null(trigger), pc.is_in(trigger, value_set=pa.array(labels)))
     if emission == "window_and_immediate":
         again = pc.equal(samples.column("emission"), "window")
-        tells = pc.and_not(tells, pc.and_(again, samples.column(label)))
+        tells = pc.and_not(tells, pc.and_(again, samples.column(labels[0])))
     found: Bools = tells.to_numpy(zero_copy_only=False)
     return found
 

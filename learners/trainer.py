@@ -145,7 +145,7 @@ class Trainer:
         clipped = {name: dict(counts) for name, counts in self.step.clipped.items()}
         return {
             "order": self.order.export(), "ledger": self.ledger.export(), "clipped": clipped,
-            "settled": self.step.settled is not None,
+            "settled": self.step.settled is not None, "refused": self.step.refused,
         }  # fmt: skip
 
     def load(self, folder: Path, state: dict[str, Any], unlearned: SampleEnvelope) -> None:
@@ -154,6 +154,7 @@ class Trainer:
         self.ledger.restore(state["ledger"])
         for name, plan in self.step.plan.learners.items():
             self.step.clipped[name].update(state["clipped"][name])
+            self.step.refused[name] = state["refused"][name]
             algorithms = {plan.algorithm: plan.kind}
             self.step.learners[name], _ = load_snapshot(folder / name, algorithms)
             if state["settled"]:

@@ -107,6 +107,8 @@ class LearnerResult:
         How many values of numeric features were clipped, by column.
     suspicions
         What numeric features look like that are no quantities, by column.
+    refused
+        Samples that it did not learn for want of a weight.
     """
 
     name: str
@@ -115,6 +117,7 @@ class LearnerResult:
     figures: Mapping[str, int]
     clipped: Mapping[str, int]
     suspicions: Mapping[str, Looks]
+    refused: int = 0
 
 
 @dataclass(frozen=True)
@@ -265,6 +268,16 @@ def sparse_weights(stream: StreamResult, log: LogResult) -> Iterator[str]:
             )
 
 
+def refused_weights(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find learners whose weights are missing or below zero."""
+    for learner in log.learners if stream is log.impressions else ():
+        if learner.refused:
+            yield (
+                f"learner {learner.name}: {learner.refused:,} samples were not learned, because "
+                f"their weight is missing or below zero. Check the column {learner.table}.weight."
+            )
+
+
 def clipped_numbers(stream: StreamResult, log: LogResult) -> Iterator[str]:
     """Find numeric features of which many values are clipped."""
     for learner in log.learners if stream is log.impressions else ():
@@ -323,12 +336,13 @@ def outside_window(stream: StreamResult, log: LogResult) -> Iterator[str]:
 
 DETECTORS: tuple[Detector, ...] = (
     times_in_1970, invalid_records, bad_values, repeated_hours, repeated_keys, unmet_sampling,
-    heavy_weights, sparse_weights, clipped_numbers, numbers_that_are_none, late_records, orphans,
-    outside_window,
+    heavy_weights, sparse_weights, refused_weights, clipped_numbers, numbers_that_are_none,
+    late_records, orphans, outside_window,
 )  # fmt: skip
 
 OF_FIRST_RECORDS: tuple[Detector, ...] = (
-    bad_values, repeated_hours, repeated_keys, unmet_sampling, heavy_weights, clipped_numbers,
+    bad_values, repeated_hours, repeated_keys, unmet_sampling, heavy_weights, refused_weights,
+    clipped_numbers,
     numbers_that_are_none, late_records,
 )  # fmt: skip
 """The detectors that are right about the beginnings of files too, which need not overlap."""

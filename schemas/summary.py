@@ -172,6 +172,8 @@ class LearnerSummary(Figures):
         Log loss of always predicting the rate so far.
     clipped
         How many values of numeric features were clipped to ±1e9, by column.
+    refused
+        How many samples were not learned because the learner's weight is missing or below zero.
     windows
         Figures by window of event time, in order.
     model
@@ -183,6 +185,7 @@ class LearnerSummary(Figures):
     auc: float | None
     running_rate_log_loss: float | None
     clipped: dict[str, int]
+    refused: int
     windows: tuple[WindowFigures, ...]
     model: PublishedModel
 

@@ -83,7 +83,7 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
             emissions[row["values"]] += row["counts"]
         for name in names:
             positive = batch.column(name).to_numpy(zero_copy_only=False)
-            tells = tells_of(name, batch, inputs.train.emission)
+            tells = tells_of([name], batch, inputs.train.emission)
             positives[name] += int(np.count_nonzero(positive & tells))
         weight_sum += pc.sum(batch.column("weight")).as_py() or 0.0
     reasons: dict[str, dict[str, int]] = {}
@@ -155,6 +155,7 @@ def log_result(
             finished.manifests[name]["figures"],
             summary["learners"][name]["clipped"],
             {c: looks for c, looks in written.suspicions.items() if c in plan.features.numeric},
+            summary["learners"][name]["refused"],
         )
         for name, plan in inputs.train.learners.items()
     )

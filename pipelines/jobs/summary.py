@@ -93,6 +93,7 @@ def summarize(
                 "algorithm": learner.algorithm,
                 **learner_summary(finished.statistics[name]),
                 "clipped": dict(sorted(finished.clipped[name].items())),
+                "refused": finished.refused[name],
                 "model": {
                     "path": f"model/{name}/{finished.snapshot}",
                     "samples": finished.manifests[name]["samples"],

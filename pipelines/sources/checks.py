@@ -8,8 +8,10 @@ import pyarrow as pa
 
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.plan.sampling import SamplingPlan
+from headrace.learners.learning import TrainPlan
 from headrace.pipelines.sources.heads import Head, columns_hint
 from headrace.pipelines.sources.uses import Use
+from headrace.schemas.config.models import Config
 from headrace.schemas.errors import ConfigError
 from headrace.schemas.types import is_number, type_name
 
@@ -100,6 +102,25 @@ def check_sampling(file: str, sampling: SamplingPlan, types: pa.Schema) -> None:
     if sampling.column is not None:
         for value in sampling.rates:
             _check_rate(file, sampling.column, value, types.field(sampling.column).type)
+
+
+def check_filters(config: Config, train: TrainPlan, samples: pa.Schema) -> None:
+    """Check that the filters of learners work with the types of the samples.
+
+    Raises
+    ------
+    ConfigError
+        If one does not.
+    """
+    for name, learner in train.learners.items():
+        if learner.filter is None:
+            continue
+        try:
+            learner.filter.evaluate(pa.RecordBatch.from_pylist([], samples))
+        except ValueError as error:
+            fact, _, hint = str(error).partition("; ")
+            key = f"{config.learner_table(name)}.filter"
+            raise ConfigError(config.file, key, fact, learner.filter.text, hint) from error
 
 
 def _check_rate(file: str, column: str, value: str, kind: pa.DataType) -> None:

@@ -13,10 +13,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from headrace.joiner.plan.plans import JoinPlan
+from headrace.joiner.samples.rows import sample_schema
 from headrace.learners.learning import TrainPlan
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.monitoring.ending import Ending
-from headrace.pipelines.sources.checks import check_sample_names, check_sampling, check_uses
+from headrace.pipelines.sources.checks import (
+    check_filters,
+    check_sample_names,
+    check_sampling,
+    check_uses,
+)
 from headrace.pipelines.sources.fileheads import FileHead
 from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.heads import Head
@@ -164,4 +170,5 @@ def assemble(config: Config, heads: Sequence[Head], algorithms: Algorithms) -> I
     check_sample_names(file, join)
     check_sampling(file, join.sampling, logs[0].schema)
     train = train_plan(config, algorithms)
+    check_filters(config, train, sample_schema(join, logs[0].schema))
     return Inputs(config, streams, tuple(logs), join, train, tuple(heads), algorithms)

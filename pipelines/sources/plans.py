@@ -173,15 +173,19 @@ def features_plan(config: FeaturesConfig) -> Features:
 
 def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
     """Plan the learners; `algorithms` must have all that the configuration names."""
-    learners = {
-        name: LearnerPlan(
+    learners = {}
+    for name, learner in config.named_learners.items():
+        condition = None if learner.filter is None else Predicate(learner.filter)
+        among = () if condition is None else condition.columns
+        learners[name] = LearnerPlan(
             learner.label,
             features_plan(learner.features),
             learner.bits,
             learner.algorithm,
             algorithms[learner.algorithm],
             learner.parameters,
+            condition,
+            tuple(column for column in among if column in config.actions),
+            learner.weight,
         )
-        for name, learner in config.named_learners.items()
-    }
     return TrainPlan(learners, config.sampling.correction, config.join.emission)

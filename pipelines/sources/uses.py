@@ -35,13 +35,19 @@ def impression_uses(config: Config) -> list[Use]:
     """Return all uses, in the order in which columns are carried."""
     uses: list[Use] = []
     for name, learner in config.named_learners.items():
-        features, key = learner.features, f"{config.learner_table(name)}.features"
+        table = config.learner_table(name)
+        features, key = learner.features, f"{table}.features"
         uses += [Use(f"{key}.categorical", name) for name in features.categorical]
         uses += [Use(f"{key}.multi_valued", m.column, lists=True, text=True)
                  for m in features.multi_valued]  # fmt: skip
         uses += [Use(f"{key}.numeric.{name}", name, numeric=True) for name in features.numeric]
         uses += [Use(f"{key}.crosses", name, lists=True)
                  for cross in features.crosses for name in cross]  # fmt: skip
+        if learner.filter is not None:
+            uses += [Use(f"{table}.filter", name) for name in Predicate(learner.filter).columns
+                     if name not in config.actions]  # fmt: skip
+        if learner.weight is not None:
+            uses.append(Use(f"{table}.weight", learner.weight, numeric=True))
     if config.sampling.negative_rate.column is not None:
         key, column = "sampling.negative_rate.column", config.sampling.negative_rate.column
         uses.append(Use(key, column, text=True))

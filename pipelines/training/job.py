@@ -80,6 +80,8 @@ class Finished:
         Counts of all shards together.
     clipped
         Values of numeric features that were clipped, by learner and column.
+    refused
+        Samples that were not learned for want of a weight, by learner.
     """
 
     manifests: dict[str, dict[str, Any]]
@@ -87,3 +89,4 @@ class Finished:
     statistics: dict[str, Statistics]
     totals: Totals
     clipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)

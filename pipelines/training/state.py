@@ -219,7 +219,10 @@ class TrainingState:
         """Write the models, without the state to continue from, and return the results."""
         totals, snapshot = self.trainer.ledger.totals(), self.snapshot_name
         manifests = self.write_models()
-        return Finished(manifests, snapshot, self.statistics, totals, self.trainer.step.clipped)
+        step = self.trainer.step
+        return Finished(
+            manifests, snapshot, self.statistics, totals, step.clipped, step.refused
+        )  # fmt: skip
 
 
 def _checksum(folder: Path) -> str:

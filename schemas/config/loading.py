@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from headrace.schemas.config.learners import with_learners_resolved
 from headrace.schemas.config.models import Config, LearnerConfig, Model
 from headrace.schemas.errors import ConfigError
 
@@ -58,6 +59,7 @@ def parse_config(tree: dict[str, Any], file: str | Path, algorithms: Algorithms)
     algorithms
         See `load_config`.
     """
+    tree = with_learners_resolved(tree, file)
     try:
         config = Config.model_validate(tree, context=algorithms)
     except ValidationError as error:

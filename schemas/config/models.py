@@ -353,6 +353,8 @@ class LearnerConfig(Model):
     algorithm: str = "ftrl"
     bits: int = Field(default=22, ge=1, le=30)
     epoch: Duration = 10 * SECOND
+    filter: str | None = None
+    weight: str | None = None
     features: FeaturesConfig = FeaturesConfig()
     parameters: SerializeAsAny[Model]
 
@@ -365,6 +367,13 @@ class LearnerConfig(Model):
         common = {name: table[name] for name in cls.common() if name in table}
         others = {name: value for name, value in table.items() if name not in common}
         return {**common, "parameters": others}
+
+    @field_validator("filter")
+    @classmethod
+    def _condition(cls, text: str | None) -> str | None:
+        if text is not None:
+            Predicate(text)
+        return text
 
     @field_validator("algorithm")
     @classmethod
@@ -448,6 +457,7 @@ class Config(Model):
     actions: dict[Annotated[str, AfterValidator(_stream_name)], ActionConfig] = {}
     join: JoinConfig = JoinConfig()
     sampling: SamplingConfig = SamplingConfig()
+    features: dict[Annotated[str, AfterValidator(_stream_name)], FeaturesConfig] = {}
     learner: LearnerConfig | None = None
     learners: dict[Annotated[str, AfterValidator(_stream_name)], LearnerConfig] = {}
     monitor: MonitorConfig = MonitorConfig()
@@ -577,6 +587,13 @@ class Config(Model):
                     f"[actions.{learner.label}]"
                     if self.actions
                     else f"add [actions.{learner.label}]",
+                )
+            if learner.filter is not None and learner.label in Predicate(learner.filter).columns:
+                yield (
+                    f"{self.learner_table(name)}.filter",
+                    "is a condition on the label itself, which nobody knows beforehand",
+                    learner.filter,
+                    "leave the label out of it",
                 )
         for column in self.join.group:
             if column not in self.impressions.key:

@@ -17,6 +17,7 @@ from headrace.learners.models.ftrl import FtrlParameters
 from headrace.learners.ordering import EpochOrder, canonical_order
 from headrace.learners.registry import ALGORITHMS
 from headrace.learners.trainer import Received, Trainer
+from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import ACTION_ORDER, EMIT, FOREVER, KEY0, KEY1, NEVER, RATE
 from tests.learners.lagging import Lagging
@@ -345,6 +346,58 @@ def test_a_learner_learns_what_tells_of_its_label(emission, clicks, buys):
         alone.learn(encoded, own, label * 1.0, np.ones(own.size), np.zeros(own.size))
         assert trainer.learners[name].zn.tobytes() == alone.zn.tobytes()
         assert done.margins[name].size == own.size
+
+
+@pytest.mark.parametrize("again", [None, 1])
+def test_a_learner_learns_what_its_filter_lets_through_by_its_weights(again):
+    """A sample without a weight, or with one below zero, is counted, and not learned."""
+    train = TrainPlan(
+        {
+            "all": learner(),
+            "some": replace(learner(), filter=Predicate("price > 2 and buy"), among=("buy",)),
+            "heavy": replace(learner(), weight="price"),
+        },
+        "weight",
+    )
+    price = pa.array([1.0, 3.0, None, -1.0, float("inf"), 4.0, 0.0, 5.0])
+    buy = pa.array([True, True, True, False, True, False, True, True])
+    samples = batch([(n, n, 0, n, n % 2 == 0) for n in range(8)])
+    samples = samples.append_column("price", price).append_column("buy", buy)
+    sent = [
+        SampleEnvelope(0, 1, 0, 3, batches=[samples.slice(0, 4)]),
+        SampleEnvelope(0, 1, 1, FOREVER, batches=[samples.slice(4)]),
+    ]
+    trainer, rows = Trainer(1, 4, train), {name: [] for name in train.learners}
+    for number, envelope in enumerate(sent):
+        if number == again:
+            trainer = loaded(trainer, train)
+        for done in trainer.receive(envelope).samples:
+            for name, own in done.rows.items():
+                rows[name] += ordered(done, EMIT)[np.searchsorted(done.epoch.order, own)].tolist()
+    assert rows == {"all": [*range(8)], "some": [1, 4, 7], "heavy": [0, 1, 5, 6, 7]}
+    assert trainer.step.refused == {"all": 0, "some": 0, "heavy": 3}
+    for name, weight in (("some", np.ones(3)), ("heavy", np.array([1.0, 3.0, 4.0, 0.0, 5.0]))):
+        alone, own = train.learners[name].make(), np.array(rows[name])
+        encoded = FeatureEncoder(train.learners[name].features, 8).encode(samples)
+        label = samples.column("click").to_numpy(zero_copy_only=False)[own] * 1.0
+        alone.learn(encoded, own, label, weight, np.zeros(own.size))
+        assert trainer.learners[name].zn.tobytes() == alone.zn.tobytes()
+
+
+@pytest.mark.parametrize(("bought", "learned"), [(False, [0, 1, 2, 3]), (True, [0, 1, 2])])
+def test_conversions_among_clicks_are_learned_when_the_click_comes(bought, learned):
+    """What leaves again for the filter's label is news; for others, or although bought, is not."""
+    names = ["positive", "positive", "positive", "window", "positive", "immediate"]
+    samples = batch([(n, n, EMISSIONS.index(name), n, n < 5) for n, name in enumerate(names)])
+    triggers = pa.array(["click", "buy", "click", None, "like", None]).dictionary_encode()
+    samples = samples.append_column("trigger", triggers)
+    samples = samples.append_column("buy", pa.array([False, True, True, bought, False, False]))
+    conversions = replace(learner(), label="buy", filter=Predicate("click"), among=("click",))
+    train = TrainPlan({"buy": conversions}, "weight", "window_and_immediate")
+    (done,) = (
+        Trainer(1, 10, train).receive(SampleEnvelope(0, 1, 0, FOREVER, batches=[samples])).samples
+    )
+    assert done.rows["buy"].tolist() == learned
 
 
 def test_an_early_envelope_waits_for_those_before_it():
