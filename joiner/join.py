@@ -39,7 +39,15 @@ from headrace.schemas.records.envelope import (
     EventEnvelope,
     SampleEnvelope,
 )
-from headrace.schemas.records.events import ARRIVAL, FOREVER, OFFSET, TIME, Outcome
+from headrace.schemas.records.events import (
+    ARRIVAL,
+    FOREVER,
+    IMPRESSIONS,
+    NEVER,
+    OFFSET,
+    TIME,
+    Outcome,
+)
 from headrace.schemas.records.hashing import Int64s
 
 
@@ -120,7 +128,9 @@ class ShardJoin:
             tally.spans,
             dict(tally.looked_up),
             tally.progress if told == FOREVER else [],
-            all(tally.ended[: self.plan.shown]),
+            max(tally.shown, tally.spans[IMPRESSIONS][1])
+            if all(tally.exhausted[: self.plan.shown])
+            else NEVER,
             output.samples,
             beside,
         )
@@ -149,6 +159,9 @@ class ShardJoin:
             return
         tally.progress[source] = max(tally.progress[source], envelope.progress)
         tally.ended[source] |= envelope.ended
+        tally.exhausted[source] |= envelope.exhausted
+        if envelope.stream == IMPRESSIONS and not envelope.exhausted:
+            tally.shown = max(tally.shown, envelope.progress)
         if envelope.end == expected:
             return
         tally.position[source] = envelope.end

@@ -19,9 +19,9 @@ class Tally:
 
     Parameters
     ----------
-    position, progress, rejected, ended
+    position, progress, rejected, ended, exhausted
         Per source: the position of the next row, its progress, invalid records so far,
-        and whether it has ended.
+        whether it has ended, and whether no row of it comes any more.
     received, spans
         Per stream: records so far, and the least and greatest of their event times.
     outcomes
@@ -30,6 +30,9 @@ class Tally:
         Negatives that sampling left out.
     looked_up
         Impressions found for actions that met them, by where: ``memory`` or ``journal``.
+    shown
+        The greatest progress of a source of impressions with rows to come: no more than an
+        event time of theirs, or the time to which an idle source was raised.
     clock
         The least progress that has had its consequences.
     sequence, told_epoch
@@ -40,11 +43,13 @@ class Tally:
     progress: list[int]
     rejected: list[int]
     ended: list[bool]
+    exhausted: list[bool]
     received: list[int]
     spans: list[list[int]]
     outcomes: Counter[tuple[int, Outcome]] = field(default_factory=Counter)
     dropped: int = 0
     looked_up: Counter[str] = field(default_factory=Counter)
+    shown: int = NEVER
     clock: int = NEVER
     sequence: int = 0
     told_epoch: int = NEVER
@@ -55,7 +60,7 @@ class Tally:
         sources, streams = plan.sources, len(plan.stream_names)
         starts = [plan.starts.get(source, 0) for source in range(sources)]
         return cls(
-            starts, [NEVER] * sources, [0] * sources, [False] * sources,
+            starts, [NEVER] * sources, [0] * sources, [False] * sources, [False] * sources,
             [0] * streams, [[FOREVER, NEVER] for _ in range(streams)],
         )  # fmt: skip
 

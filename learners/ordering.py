@@ -116,9 +116,7 @@ class EpochOrder:
         self.released = self.stepped = NEVER
         self.waiting: list[pa.RecordBatch] = []
         self.beside: dict[str, list[pa.RecordBatch]] = {}
-        self.drained = [False] * shards
-        self.last = NEVER
-        """The last event time of an impression, of those that are known."""
+        self.last = [NEVER] * shards
         self.early: dict[tuple[int, int], SampleEnvelope] = {}
         """Envelopes that came before their turn, by shard and sequence."""
 
@@ -147,8 +145,7 @@ class EpochOrder:
     def _take(self, envelope: SampleEnvelope) -> None:
         self.sequence[envelope.shard] += 1
         self.progress[envelope.shard] = envelope.progress
-        self.drained[envelope.shard] = envelope.drained
-        self.last = max([self.last, *(last for _, last in envelope.spans[:1])])
+        self.last[envelope.shard] = envelope.last
         self.waiting += envelope.batches
         for name, batches in envelope.beside.items():
             self.beside.setdefault(name, []).extend(batches)
@@ -167,8 +164,9 @@ class EpochOrder:
         if (bound := _floor(complete, self.epoch)) > self.released:
             self.released = bound
             ready, self.waiting = _split(self.waiting, bound)
-            # Before the last impression is known the clock is not past it.
-            ready, after = _split(ready, self.last + 1) if all(self.drained) else (ready, [])
+            # Until all shards know the last impression the clock is not past it.
+            known = NEVER not in self.last
+            ready, after = _split(ready, max(self.last) + 1) if known else (ready, [])
             epochs = [
                 Epoch(parts, canonical_order(parts), drained)
                 for parts, drained in ((ready, False), (after, True))
@@ -186,7 +184,6 @@ class EpochOrder:
             "sequence": self.sequence,
             "progress": self.progress,
             "released": self.released,
-            "drained": self.drained,
             "last": self.last,
             "early": [
                 base64.b64encode(envelope.encode()).decode() for envelope in self.early.values()
@@ -198,7 +195,7 @@ class EpochOrder:
         self.sequence = list(state["sequence"])
         self.progress = list(state["progress"])
         self.released = state["released"]
-        self.drained, self.last = list(state["drained"]), state["last"]
+        self.last = list(state["last"])
         self.waiting = list(unreleased.batches)
         self.beside = {name: list(batches) for name, batches in unreleased.beside.items()}
         early = [SampleEnvelope.decode(base64.b64decode(data)) for data in state["early"]]

@@ -59,7 +59,8 @@ def labelled(
     columns.append(("observed_for", pa.array(observed_for).cast(OBSERVED_FOR)))
     if plan.triggers:
         streams = pa.nulls(code.size, pa.int8()) if trigger is None else trigger.astype(np.int8)
-        columns.append(("trigger", pa.DictionaryArray.from_arrays(streams, plan.stream_names[1:])))
+        names = pa.array(plan.stream_names[1:], pa.string())
+        columns.append(("trigger", pa.DictionaryArray.from_arrays(streams, names)))
     if plan.emission.mode == "elapsed":
         wait = plan.emission.wait(impressions.column(KEY0).to_numpy(), plan.longest_window)
         columns.append(("drawn_wait", pa.array(wait).cast(OBSERVED_FOR)))

@@ -204,12 +204,12 @@ class SourceReader:
         self.pending += self._raised()
 
     def progress_block(self, progress: int, ended: bool = False) -> Block:
-        """Return a block without positions that carries progress, and marks the end if `ended`."""
+        """Return a block after the last record, with progress, that marks the end if `ended`."""
         self.ended |= ended
         at = (self.position, self.position)
         envelope = EventEnvelope(
             self.stream, self.number, self.inputs.join.sources, *at, progress, self.rejected,
-            ended=ended,
+            ended=ended, exhausted=True,
         )  # fmt: skip
         envelopes = [envelope] * self.inputs.join.shards
         return Block(self.number, self.stream, *at, envelopes, None, self.state)

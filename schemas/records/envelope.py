@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from headrace.schemas.errors import EnvelopeError
+from headrace.schemas.records.events import NEVER
 
-_EVENTS = b"HRE3"
+_EVENTS = b"HRE4"
 _SAMPLES = b"HRS4"
 _ROWS = ""
 _LENGTH = struct.Struct("<4sI")
@@ -49,6 +50,8 @@ class EventEnvelope:
         The rows of the shard in source order, or None for none.
     ended
         Whether the source has ended at ``end``.
+    exhausted
+        Whether no row of it comes any more: what may still rise is its progress.
     """
 
     stream: int
@@ -60,6 +63,7 @@ class EventEnvelope:
     rejected: int = 0
     batch: pa.RecordBatch | None = None
     ended: bool = False
+    exhausted: bool = False
 
     def encode(self, compress: bool = False) -> bytes:
         """Return the envelope as bytes that `decode` reads, its batch compressed if asked for."""
@@ -72,6 +76,7 @@ class EventEnvelope:
             self.progress,
             self.rejected,
             self.ended,
+            self.exhausted,
         ]
         has_rows = self.batch is not None and self.batch.num_rows
         return _pack(_EVENTS, header, {_ROWS: [self.batch]} if has_rows else {}, compress)
@@ -90,9 +95,9 @@ class EventEnvelope:
         EnvelopeError
             If the bytes are not an event envelope of this version.
         """
-        (*header, ended), sections = _unpack(_EVENTS, data)
+        (*header, ended, exhausted), sections = _unpack(_EVENTS, data)
         batch = sections[_ROWS][0] if sections else None
-        return replace(cls(*header), ended=ended, batch=batch)
+        return replace(cls(*header), ended=ended, exhausted=exhausted, batch=batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +124,9 @@ class SampleEnvelope:
         Impressions found for joined actions so far, by where they were.
     ends
         Per source its last progress; empty until all sources have ended.
-    drained
-        Whether all sources of impressions have ended, so that `spans` says which was the last.
+    last
+        The event time of the last impression, or the time to which an idle source of them was
+        raised, if that is later; `NEVER` until all sources of impressions are exhausted.
     batches
         The samples, in each batch in order of emit time.
     beside
@@ -138,7 +144,7 @@ class SampleEnvelope:
     spans: list[list[int]] = field(default_factory=list)
     looked_up: dict[str, int] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
-    drained: bool = False
+    last: int = NEVER
     batches: list[pa.RecordBatch] = field(default_factory=list)
     beside: dict[str, list[pa.RecordBatch]] = field(default_factory=dict)
 
@@ -155,7 +161,7 @@ class SampleEnvelope:
             self.spans,
             self.looked_up,
             self.ends,
-            self.drained,
+            self.last,
         ]
         return _pack(_SAMPLES, header, {_ROWS: self.batches, **self.beside})
 

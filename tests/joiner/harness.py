@@ -138,6 +138,7 @@ def envelopes(
         for shard in range(plan.shards):
             blocks.append((shard, EventEnvelope(
                 source.stream, number, plan.sources, begin, begin, final, ended=True,
+                exhausted=True,
             ).encode()))  # fmt: skip
         out.append(blocks)
     return out

@@ -292,13 +292,12 @@ def test_the_published_model_is_that_of_the_last_impression(emission, again):
     train, drains = TrainPlan({"click": learner()}, "weight", emission), emission == "window"
     rows = [(emit, key, 0, emit, True) for emit in (3, 24, 25, 26, 38, 41) for key in (0, 1)]
 
-    def sent(times, until, sequence, drained):
+    def sent(times, until, sequence, ended):
         for shard, last in enumerate((25, 17)):
             own = [row for row in rows if row[1] == shard and row[0] in times]
-            span = [[0, NEVER if until < 9 else last]]
             batches = [batch(own)] if own else []
             yield SampleEnvelope(
-                shard, 2, sequence, until, spans=span, batches=batches, drained=drained
+                shard, 2, sequence, until, last=last if ended else NEVER, batches=batches
             )
 
     def trained(plan, *envelopes):

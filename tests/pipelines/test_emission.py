@@ -109,6 +109,24 @@ def test_every_impression_leaves_as_its_mode_says(log, tmp_path, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_the_last_impression_is_known_whichever_log_ends_last(log, tmp_path, mode):
+    """Although the clock rises in steps through the last window, by the log that ends last."""
+    config = configure(log, tmp_path, f'emission = "{mode}"')
+    shown = pq.read_table(log / "impressions.parquet")["time"]
+    clicks = pq.read_table(log / "clicks.parquet")
+    half = (pc.min(shown).as_py() + pc.max(shown).as_py()) // 2
+    pq.write_table(clicks.filter(pc.less(clicks["time"], half)), tmp_path / "first.parquet")
+    text = config.read_text().replace(json.dumps(str(log / "clicks.parquet")), '"first.parquet"')
+    config.write_text(text)
+    found = replay(config, tmp_path / "out", "--batch-rows", "100")
+    samples = pq.read_table(tmp_path / "out" / "samples")
+    emitted = pc.add(*(samples[name].cast(pa.int64()) for name in ("event_time", "observed_for")))
+    learned = pc.sum(pc.less_equal(emitted, pc.max(shown))).as_py()
+    assert {each["model"]["samples"] for each in found["learners"].values()} == {learned}
+    assert learned < samples.num_rows or mode == "immediate"
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_shards_and_batches_change_no_byte_of_early_samples(log, tmp_path, mode):
     """Samples, joined actions and model are the same however the log is read."""
     config = configure(log, tmp_path, "joined = true", f'emission = "{mode}"')
