@@ -9,6 +9,8 @@ from typing import Any
 
 from headrace.learners.learner import Learner
 from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
+from headrace.learners.models.probit import ProbitModel, ProbitParameters
+from headrace.learners.models.sgd import SgdModel, SgdParameters
 from headrace.schemas.config.models import Model
 
 
@@ -33,6 +35,8 @@ Algorithms = Mapping[str, Algorithm]
 ALGORITHMS: Algorithms = MappingProxyType(
     {
         "ftrl": Algorithm(FtrlParameters, FtrlModel),
+        "probit": Algorithm(ProbitParameters, ProbitModel),
+        "sgd": Algorithm(SgdParameters, SgdModel),
     }
 )
 

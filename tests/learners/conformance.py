@@ -246,25 +246,56 @@ def a_weight_of_zero_changes_nothing(subject: Subject) -> None:
 
 
 def a_weight_has_its_declared_effect(subject: Subject) -> None:
-    """It is a factor of the gradient, or the row counts as so many rows in sequence."""
+    """It is a factor of the gradient, or a number of repetitions, or a power of the likelihood."""
     learner = subject.make()
-    assert learner.weight in ("gradient", "repetition")
     lesson(16).taught(learner)
-    one, other = pickle.loads(pickle.dumps(learner)), learner
+    lesson(17).taught(learner)
     for at in range(20):
-        row = lesson(17).cut(at, at + 1)
-        if learner.weight == "repetition":
-            row.weighing(3.0).taught(one)
-            for _ in range(3):
-                row.weighing(1.0).taught(other)
-        else:
-            # The gradient of log loss is p - y; a label half way to p halves it.
-            p = 1 / (1 + np.exp(-(other.predict(row.rows)[row.order] + row.offset)))
-            row.weighing(0.5).taught(one)
-            half = Lesson(row.rows, row.order, (p + row.label) / 2, np.ones(1), row.offset)
-            half.taught(other)
-    for name, array in one.export().items():
+        _EFFECTS[learner.weight](learner, lesson(17).cut(at, at + 1))
+
+
+def _multiplies_the_gradient(learner: Learner, row: Lesson) -> None:
+    # The gradient of log loss is p - y; a label half way to p halves it.
+    other = pickle.loads(pickle.dumps(learner))
+    p = 1 / (1 + np.exp(-(other.predict(row.rows)[row.order] + row.offset)))
+    row.weighing(0.5).taught(learner)
+    half = Lesson(row.rows, row.order, (p + row.label) / 2, np.ones(1), row.offset)
+    half.taught(other)
+    _assert_equal(learner, other)
+
+
+def _repeats_the_row(learner: Learner, row: Lesson) -> None:
+    other = pickle.loads(pickle.dumps(learner))
+    row.weighing(3.0).taught(learner)
+    for _ in range(3):
+        row.weighing(1.0).taught(other)
+    _assert_equal(learner, other)
+
+
+def _is_a_power_of_the_likelihood(learner: Learner, row: Lesson) -> None:
+    # No exact property holds for every approximation of a posterior: it moves in the same
+    # direction, further than by weight 1, and by less than thirty times as far.
+    once, before = pickle.loads(pickle.dumps(learner)), learner.export()
+    row.weighing(1.0).taught(once)
+    row.weighing(30.0).taught(learner)
+    for name, array in learner.export().items():
+        if array.dtype.kind == "f":
+            moved = once.export()[name] - before[name]
+            far = np.abs(moved) > 1e-4
+            ratio = (array - before[name])[far] / moved[far]
+            assert ((ratio > 1.01) & (ratio < 29.9)).all(), name
+
+
+def _assert_equal(learner: Learner, other: Learner) -> None:
+    for name, array in learner.export().items():
         assert np.allclose(array, other.export()[name], rtol=1e-4, atol=1e-6), name
+
+
+_EFFECTS: dict[str, Callable[[Learner, Lesson], None]] = {
+    "gradient": _multiplies_the_gradient,
+    "repetition": _repeats_the_row,
+    "likelihood": _is_a_power_of_the_likelihood,
+}
 
 
 def the_label_raises_the_margin(subject: Subject) -> None:
