@@ -38,8 +38,8 @@ _LEAST = float(np.finfo(np.float32).tiny)
 class ProbitParameters(Model):
     """The variance of each weight before it learns, and the deviation of the noise."""
 
-    prior_variance: float = Field(default=1.0, ge=1e-30, le=1e30)
-    beta: float = Field(default=1.0, ge=1e-30, le=1e30)
+    prior_variance: float = Field(default=1.0, ge=1e-6, le=1e6)
+    beta: float = Field(default=1.0, ge=1e-6, le=1e6)
 
 
 @nb.njit(inline="always")

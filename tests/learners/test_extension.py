@@ -142,7 +142,8 @@ class Proportional(Plain):
         (Proportional, {"a_weight_has_its_declared_effect"}),
     ],
     ids=["loses precision on restoring", "changes on predicting", "learns a call as one batch",
-         "keeps all rows", "ignores weights", "declares that a weight repeats", "declares that a weight is a power"],
+         "keeps all rows", "ignores weights", "declares that a weight repeats",
+         "declares that a weight is a power"],
 )  # fmt: skip
 def test_a_learner_with_one_fault_fails_the_checks_of_that_fault(broken, checks, tmp_path):
     """And no others."""

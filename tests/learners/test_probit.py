@@ -15,9 +15,10 @@ from headrace.learners.models.probit import (
     from_log_odds,
     log_odds,
 )
+from headrace.schemas.errors import ConfigError
 from tests.learners.conformance import Lesson, lesson
 from tests.learners.logistic import BITS, ONES, logistic, taught
-from tests.schemas.test_loading import GOOD, ConfigError, load
+from tests.schemas.test_loading import GOOD, load
 
 
 def papers(parameters, given):
@@ -88,7 +89,7 @@ def test_predictions_agree_with_river():
 def test_predictions_come_close_to_the_truth(intercept):
     """Log loss within 0.004 of that of the true probabilities, which are not those of a probit."""
     samples = logistic(40_000, seed=1, intercept=intercept)
-    assert samples.log_loss(np.full(40_000, intercept)) > 0.03
+    assert samples.log_loss(np.full(40_000, intercept)) > 0.015
     assert samples.log_loss(taught(ProbitModel(ProbitParameters(), BITS), samples)) < 0.004
 
 
@@ -121,11 +122,11 @@ def test_only_the_ratio_of_prior_and_noise_has_an_effect():
     assert (4 * one.beliefs[:, 1]).tolist() == other.beliefs[:, 1].tolist()
 
 
-@pytest.mark.parametrize("rate", [0.5, 0.1, 0.01])
+@pytest.mark.parametrize("rate", [0.5, 0.1])
 @pytest.mark.parametrize("correction", ["weight", "logit"])
 def test_predictions_are_calibrated_after_downsampling(correction, rate):
     """By the weight 1 / rate of negatives, or the offset -log(rate) of all samples."""
-    samples = logistic(60_000, seed=4, intercept=-3.0)
+    samples = logistic(60_000, seed=4)
     kept = (samples.label == 1) | (np.random.default_rng(4).random(60_000) < rate)
     order = np.flatnonzero(kept)
     label = samples.label[order]
@@ -135,9 +136,9 @@ def test_predictions_are_calibrated_after_downsampling(correction, rate):
     model.learn(samples.rows, order, label, importance, offset)
     p = probability(model.predict(samples.rows))
     assert p.mean() / samples.p.mean() == pytest.approx(1, abs=0.06)
-    # Not only on average: the rarest and the most frequent quarter, by the truth.
+    # Not only on average, but in each quarter of samples by their true probabilities.
     for quarter in np.array_split(np.argsort(samples.p), 4):
-        assert p[quarter].mean() / samples.p[quarter].mean() == pytest.approx(1, abs=0.2)
+        assert p[quarter].mean() / samples.p[quarter].mean() == pytest.approx(1, abs=0.12)
 
 
 def test_a_huge_weight_stays_within_what_its_label_says():
@@ -151,17 +152,25 @@ def test_a_huge_weight_stays_within_what_its_label_says():
 
 
 def test_a_weight_comes_close_to_repetitions():
-    """On average the margin moves by what so many rows in sequence would move it."""
-    given = lesson(5, rows=2_000, bits=6)
-    weighed, repeated, once = (ProbitModel(ProbitParameters(), 6) for _ in range(3))
-    three = np.repeat(given.order, 3)
-    given.weighing(3.0).taught(weighed)
-    given.weighing(1.0).taught(once)
-    Lesson(given.rows, three, np.repeat(given.label, 3), np.ones(6_000),
-           np.repeat(given.offset, 3)).taught(repeated)  # fmt: skip
-    predicted = [model.predict(given.rows) for model in (weighed, repeated, once)]
-    near, far = (np.abs(p - predicted[1]).mean() for p in (predicted[0], predicted[2]))
-    assert near < 0.3 * far
+    """Margins and variances are nearer to those of so many rows than to those of one."""
+    given = lesson(5, rows=2_000)
+    weighed, repeated, once = (ProbitModel(ProbitParameters(), 10) for _ in range(3))
+    thrice = Lesson(
+        given.rows,
+        np.repeat(given.order, 3),
+        np.repeat(given.label, 3),
+        np.ones(6_000),
+        np.repeat(given.offset, 3),
+    )
+    expected = thrice.taught(repeated)[::3]
+    gaps = [
+        (
+            np.abs(given.weighing(importance).taught(model) - expected).mean(),
+            np.abs(np.log(model.beliefs[:, 1] / repeated.beliefs[:, 1])).mean(),
+        )
+        for model, importance in ((weighed, 3.0), (once, 1.0))
+    ]
+    assert (np.array(gaps[0]) < 0.4 * np.array(gaps[1])).all()
 
 
 def test_a_label_between_moves_by_the_mean_of_both():
@@ -194,20 +203,18 @@ def test_uncertainty_falls_as_features_are_learned():
     assert (model.beliefs == before).all()
 
 
-def test_what_is_uncertain_is_wrong_more_often():
+def test_what_is_uncertain_is_wrong_by_more():
     """The half of rows with the greater uncertainty has the greater error of log-odds."""
-    samples = logistic(2_000, seed=6)
+    samples = logistic(50_000, seed=6)
     model = ProbitModel(ProbitParameters(), BITS)
-    # Values of the first field are made rare, each to its own degree.
-    random = np.random.default_rng(6)
-    value = samples.rows.indices.reshape(-1, 5)[:, 1] / 26
-    order = np.flatnonzero(random.random(2_000) < value**3)
-    model.learn(
-        samples.rows, order, samples.label[order], *np.array([1, 0])[:, None] * np.ones(order.size)
-    )
+    # Values of the first field are rare, each to its own degree.
+    share = (samples.rows.indices.reshape(50_000, -1)[:, 1] / 26) ** 3
+    order = np.flatnonzero(np.random.default_rng(6).random(50_000) < share)
+    ones = np.ones(order.size)
+    model.learn(samples.rows, order, samples.label[order], ones, 0 * ones)
     error = np.abs(model.predict(samples.rows) - np.log(samples.p / (1 - samples.p)))
     known, unknown = np.array_split(np.argsort(model.uncertainty(samples.rows)), 2)
-    assert error[unknown].mean() > 1.2 * error[known].mean()
+    assert error[unknown].mean() > 1.5 * error[known].mean()
 
 
 @pytest.mark.parametrize("value", [1e9, -1e9, 1e-45, 0.0])
@@ -218,8 +225,8 @@ def test_values_of_any_size_stay_finite(value):
         np.tile([1.0, value], 200).astype(np.float32),
     )  # fmt: skip
     label = (np.random.default_rng(7).random(200) < 0.5).astype(float)
-    for prior_variance in (1e-30, 1.0, 1e30):
-        for beta in (1e-30, 1.0, 1e30):
+    for prior_variance in (1e-6, 1.0, 1e6):
+        for beta in (1e-6, 1.0, 1e6):
             model = ProbitModel(ProbitParameters(prior_variance=prior_variance, beta=beta), 1)
             for importance in (1.0, 1e6):
                 margin = model.learn(
@@ -252,11 +259,11 @@ def test_nothing_is_learned_of_a_row_with_what_is_not_a_number(place):
     ("keys", "message"),
     [
         ("prior_variance = 0.0",
-         "learner.prior_variance: input should be greater than or equal to 1e-30 (got 0.0); "
+         "learner.prior_variance: input should be greater than or equal to 0.000001 (got 0.0); "
          "use a greater value"),
-        ("beta = 1e31",
-         "learner.beta: input should be less than or equal to 1e+30 (got 1e+31); "
-         "use at most 1e+30"),
+        ("beta = 1e7",
+         "learner.beta: input should be less than or equal to 1000000 (got 10000000.0); "
+         "use at most 1000000.0"),
         ("alpha = 0.1",
          "learner.alpha: unknown key (got 0.1); use one of algorithm, beta, bits, epoch, "
          "features, label, prior_variance"),
