@@ -28,8 +28,8 @@ Floats = npt.NDArray[np.float64]
 FARTHEST = 5.0
 """The ``t`` that v and w are taken of is clipped to plus or minus this.
 
-A row moves no weight by more than v(-5) = 5.2 of its deviations, and w stays below 0.97,
-so that a variance stays above 0.
+A row of weight 1 moves no weight by more than v(-5) = 5.2 of its deviations, and w stays
+below 0.97, so that a variance stays above 0.
 """
 
 _LEAST = float(np.finfo(np.float32).tiny)
@@ -38,7 +38,7 @@ _LEAST = float(np.finfo(np.float32).tiny)
 class ProbitParameters(Model):
     """The variance of each weight before it learns, and the deviation of the noise."""
 
-    prior_variance: float = Field(default=1.0, ge=1e-6, le=1e6)
+    prior_variance: float = Field(default=0.05, ge=1e-6, le=1e6)
     beta: float = Field(default=1.0, ge=1e-6, le=1e6)
 
 

@@ -74,7 +74,7 @@ def test_progressive_log_odds_are_those_of_the_papers(parameters):
 def test_predictions_agree_with_river():
     """Predictions of its AdPredictor, which has an intercept and no values, to 1e-5."""
     samples = logistic(3_000, seed=2)
-    model = ProbitModel(ProbitParameters(beta=0.5), BITS)
+    model = ProbitModel(ProbitParameters(prior_variance=1.0, beta=0.5), BITS)
     ours = probability(taught(model, samples))
     river = linear_model.AdPredictor(beta=0.5, prior_probability=0.5, epsilon=0.0)
     theirs = []
@@ -114,10 +114,11 @@ def test_t_is_found_from_log_odds():
 def test_only_the_ratio_of_prior_and_noise_has_an_effect():
     """Four times the variance at twice the noise gives the same predictions, bit for bit."""
     given = lesson(3)
-    one, other = (
-        ProbitModel(ProbitParameters(), 10),
-        ProbitModel(ProbitParameters(prior_variance=4.0, beta=2.0), 10),
+    parameters = (
+        ProbitParameters(prior_variance=0.5, beta=1.0),
+        ProbitParameters(prior_variance=2.0, beta=2.0),
     )
+    one, other = (ProbitModel(each, 10) for each in parameters)
     assert given.taught(one).tolist() == given.taught(other).tolist()
     assert (4 * one.beliefs[:, 1]).tolist() == other.beliefs[:, 1].tolist()
 
@@ -132,7 +133,7 @@ def test_predictions_are_calibrated_after_downsampling(correction, rate):
     label = samples.label[order]
     importance = np.where((label == 1) | (correction == "logit"), 1.0, 1 / rate)
     offset = np.full(order.size, -np.log(rate) if correction == "logit" else 0.0)
-    model = ProbitModel(ProbitParameters(), BITS)
+    model = ProbitModel(ProbitParameters(prior_variance=0.5), BITS)
     model.learn(samples.rows, order, label, importance, offset)
     p = probability(model.predict(samples.rows))
     assert p.mean() / samples.p.mean() == pytest.approx(1, abs=0.06)
@@ -177,7 +178,7 @@ def test_a_label_between_moves_by_the_mean_of_both():
     """One that is the prediction moves no mean; all the same variances fall."""
     rows = FeatureRows(np.array([0, 2]), np.array([0, 1], np.uint32), ONES)
     zero, one = np.zeros(1, np.int64), np.ones(1)
-    model = ProbitModel(ProbitParameters(), 1)
+    model = ProbitModel(ProbitParameters(prior_variance=1.0), 1)
     for label in (1.0, 1.0, 0.0, 1.0):
         model.learn(rows, zero, np.full(1, label), one, np.zeros(1))
     before = model.beliefs.copy()
