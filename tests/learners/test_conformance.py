@@ -8,6 +8,7 @@ from headrace.learners.registry import ALGORITHMS
 from tests.learners.conformance import CHECKS, Subject
 
 FURTHER = {
+    "ffm": [{"alpha": 0.3, "l2": 0.01, "factors": 3}],
     "ftrl": [{"alpha": 0.5, "beta": 0.1, "l1": 0.0, "l2": 0.0}],
     "probit": [{"prior_variance": 10.0, "beta": 0.1}, {"prior_variance": 0.01}],
     "sgd": [

@@ -219,7 +219,8 @@ def test_a_learner_from_elsewhere_learns_in_a_replay(config, tmp_path):
     assert manifest["parameters"] == {"rate": 0.01}
     assert learner.parameters == PlainParameters(rate=0.01)
     with pytest.raises(
-        SnapshotError, match=r"expected an algorithm of \['ftrl', 'probit', 'sgd'\] \(got 'plain'\)"
+        SnapshotError,
+        match=r"expected an algorithm of \['ffm', 'ftrl', 'probit', 'sgd'\] \(got 'plain'\)",
     ):
         load_snapshot(folder)
     report = (tmp_path / "out" / "report.html").read_text()
@@ -248,7 +249,7 @@ def test_a_model_does_not_depend_on_other_learners(config, tmp_path):
     [
         ('algorithm = "plain"\nbits = 10', 'algorithm = "palin"\nbits = 10',
          "learners.slow.algorithm: there is no learner of this name (got 'palin'); "
-         "use one of ftrl, plain, probit, sgd"),
+         "use one of ffm, ftrl, plain, probit, sgd"),
         ("rate = 0.01", "rate = 0.0",
          "learners.slow.rate: input should be greater than 0 (got 0.0); "
          "use a value above 0, for a rate at most 1"),
