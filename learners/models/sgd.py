@@ -94,9 +94,9 @@ def _learn(
         margins[at] = margin
         if importance[at] == 0:
             continue
-        rows[0] += 1
         rate = alpha
         if scheme == _GLOBAL:
+            rows[0] += 1
             rate = _falling(alpha, np.sqrt(np.float64(rows[0])))
         for k in range(begin, end):
             j = indices[k]
@@ -137,7 +137,8 @@ class SgdModel:
         Of each coordinate the weight and, if the scheme needs it, the sum of squared
         gradients or the number of its features so far; float32, shape (2^bits, 1 or 2).
     rows
-        How many rows were learned, without those of weight 0; int64, shape (1,).
+        With the rate ``global``, how many rows were learned, without those of weight 0; int64,
+        shape (1,).
     """
 
     version: ClassVar[int] = 1
