@@ -88,12 +88,41 @@ class FeatureRows:
         Values, float32, shape (starts[n],), or shape (0,) if all are 1.
     clipped
         How many values were clipped to `MAX_MAGNITUDE`, by column; without those of none.
+    lists
+        Of each column, or cross, that has any number of features in a row, how many each
+        row has, int64, shape (n,). They are the last of the row, in this order.
     """
 
     starts: Int64s
     indices: npt.NDArray[np.uint32]
     values: npt.NDArray[np.float32]
     clipped: Mapping[str, int] = field(default_factory=dict)
+    lists: tuple[Int64s, ...] = ()
+
+    def fields(self) -> npt.NDArray[np.uint16]:
+        """Return which column or cross each feature is of, uint16, shape (starts[n],).
+
+        They are numbered in the order in which a row has their features: the intercept
+        is 0. Of rows that were not encoded each feature has the number of its place.
+        """
+        fields = np.empty(self.indices.size, np.uint16)
+        lists = np.array(self.lists, np.int64).reshape(len(self.lists), self.starts.size - 1)
+        _number(self.starts, lists, fields)
+        return fields
+
+
+@nb.njit(cache=True, nogil=True)
+def _number(starts, lists, fields):
+    for i in range(starts.size - 1):
+        at = starts[i]
+        single = starts[i + 1] - at - lists[:, i].sum()
+        for place in range(single):
+            fields[at + place] = place
+        at += single
+        for of in range(len(lists)):
+            for _ in range(lists[of, i]):
+                fields[at] = single + of
+                at += 1
 
 
 @nb.njit(cache=True, nogil=True)
@@ -249,7 +278,7 @@ class FeatureEncoder:
         for items, seed in lists:
             _put_lists(items.hashes, items.offsets, items.missing, seed, self.mask, places, out)
             places = places + items.counts
-        return FeatureRows(starts, out, values, clipped)
+        return FeatureRows(starts, out, values, clipped, tuple(items.counts for items, _ in lists))
 
     def _has_items(self, batch: pa.RecordBatch, name: str) -> bool:
         return name in self.separators or pa.types.is_list(batch.schema.field(name).type)

@@ -28,9 +28,10 @@ class Learner(Protocol):
     version: ClassVar[int]
     """Version of its arrays. Raised when older arrays would be misread."""
 
-    weight: ClassVar[Literal["gradient", "repetition"]]
+    weight: ClassVar[Literal["gradient", "repetition", "likelihood"]]
     """Effect of a row's weight w: it multiplies the gradient of the row's loss, or the row
-    counts as w consecutive rows. A row of weight 0 changes nothing."""
+    counts as w consecutive rows, or its likelihood is raised to the power w, which moves a
+    posterior by less than w times. A row of weight 0 changes nothing."""
 
     @property
     def parameters(self) -> Model:

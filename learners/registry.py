@@ -8,7 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 from headrace.learners.learner import Learner
+from headrace.learners.models.ffm import FfmModel, FfmParameters
 from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
+from headrace.learners.models.probit import ProbitModel, ProbitParameters
+from headrace.learners.models.sgd import SgdModel, SgdParameters
 from headrace.schemas.config.models import Model
 
 
@@ -32,7 +35,10 @@ Algorithms = Mapping[str, Algorithm]
 
 ALGORITHMS: Algorithms = MappingProxyType(
     {
+        "ffm": Algorithm(FfmParameters, FfmModel),
         "ftrl": Algorithm(FtrlParameters, FtrlModel),
+        "probit": Algorithm(ProbitParameters, ProbitModel),
+        "sgd": Algorithm(SgdParameters, SgdModel),
     }
 )
 

@@ -256,10 +256,10 @@ def heavy_weights(stream: StreamResult, log: LogResult) -> Iterator[str]:
 def sparse_weights(stream: StreamResult, log: LogResult) -> Iterator[str]:
     """Find a learner most of whose weights L1 keeps at zero."""
     for learner in log.learners if stream is log.impressions else ():
-        seen, learned = (
-            learner.figures.get(name, 0) for name in ("coordinates", "nonzero_weights")
-        )
-        if seen and learned < _FEW_WEIGHTS * seen:
+        seen = learner.figures.get("coordinates", 0)
+        # Learners without L1 count no weights that are not 0.
+        learned = learner.figures.get("nonzero_weights", seen)
+        if learned < _FEW_WEIGHTS * seen:
             yield (
                 f"learner {learner.name}: {seen - learned:,} of {seen:,} weights are 0, as "
                 f"{learner.table}.l1 wants it: features with little evidence are as if never seen. "

@@ -129,7 +129,7 @@ class FtrlModel:
     """
 
     version: ClassVar[int] = 1
-    weight: ClassVar[Literal["gradient", "repetition"]] = "gradient"
+    weight: ClassVar[Literal["gradient", "repetition", "likelihood"]] = "gradient"
 
     def __init__(self, parameters: FtrlParameters, bits: int) -> None:
         self.parameters = parameters

@@ -7,7 +7,18 @@ import pytest
 from headrace.learners.registry import ALGORITHMS
 from tests.learners.conformance import CHECKS, Subject
 
-FURTHER = {"ftrl": [{"alpha": 0.5, "beta": 0.1, "l1": 0.0, "l2": 0.0}]}
+FURTHER = {
+    "ffm": [{"alpha": 0.3, "l2": 0.01, "factors": 3}],
+    "ftrl": [{"alpha": 0.5, "beta": 0.1, "l1": 0.0, "l2": 0.0}],
+    "probit": [{"prior_variance": 10.0, "beta": 0.1}, {"prior_variance": 0.01}],
+    "sgd": [
+        {"rate": "per-coordinate", "alpha": 0.5, "beta": 0.0},
+        {"rate": "per-weight-sqrt", "alpha": 0.5},
+        {"rate": "per-weight", "alpha": 0.5},
+        {"rate": "global", "alpha": 0.5},
+        {"rate": "constant", "alpha": 0.05},
+    ],
+}
 """Sets of parameters, besides the defaults, with which a learner is checked."""
 
 

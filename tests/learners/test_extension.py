@@ -20,11 +20,11 @@ from headrace.schemas.errors import ConfigError, SnapshotError
 from tests.learners.conformance import CHECKS, Subject
 
 
-class SgdParameters(Model):
+class PlainParameters(Model):
     rate: float = Field(default=0.05, gt=0)
 
 
-class Sgd:
+class Plain:
     """Logistic regression by stochastic gradient descent, a row at a time."""
 
     version = 1
@@ -63,23 +63,23 @@ class Sgd:
         return {"nonzero_weights": int(np.count_nonzero(self.w))}
 
 
-EXTENDED = {**ALGORITHMS, "sgd": Algorithm(SgdParameters, Sgd)}
+EXTENDED = {**ALGORITHMS, "plain": Algorithm(PlainParameters, Plain)}
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_a_learner_from_elsewhere_passes_the_checks_of_all_learners(check, tmp_path):
     """The suite uses nothing but the protocol."""
-    check(Subject("sgd", EXTENDED["sgd"], SgdParameters(), tmp_path))
+    check(Subject("plain", EXTENDED["plain"], PlainParameters(), tmp_path))
 
 
-class Forgetful(Sgd):
+class Forgetful(Plain):
     """Loses precision when it is restored."""
 
     def restore(self, arrays):
         self.w = arrays["w"].astype(np.float32).astype(np.float64)
 
 
-class Curious(Sgd):
+class Curious(Plain):
     """Changes its state when it predicts."""
 
     def predict(self, rows):
@@ -87,7 +87,7 @@ class Curious(Sgd):
         return super().predict(rows)
 
 
-class Batchwise(Sgd):
+class Batchwise(Plain):
     """Learns all rows of a call from the weights at its beginning."""
 
     def learn(self, rows, order, *given):
@@ -102,7 +102,7 @@ class Batchwise(Sgd):
         return np.concatenate([np.empty(0), *margins])
 
 
-class Hoarder(Sgd):
+class Hoarder(Plain):
     """Keeps all rows that it learned."""
 
     def learn(self, rows, *given):
@@ -110,17 +110,23 @@ class Hoarder(Sgd):
         return super().learn(rows, *given)
 
 
-class Deaf(Sgd):
+class Deaf(Plain):
     """Ignores weights."""
 
     def learn(self, rows, order, label, importance, offset):
         return super().learn(rows, order, label, np.ones(order.size), offset)
 
 
-class Repetitive(Sgd):
+class Repetitive(Plain):
     """Declares that a weight repeats a row, which a gradient step does not do."""
 
     weight = "repetition"
+
+
+class Proportional(Plain):
+    """Declares that a weight is a power of the likelihood, and steps in proportion to it."""
+
+    weight = "likelihood"
 
 
 @pytest.mark.parametrize(
@@ -133,16 +139,18 @@ class Repetitive(Sgd):
         (Hoarder, {"memory_is_bounded"}),
         (Deaf, {"a_weight_of_zero_changes_nothing", "a_weight_has_its_declared_effect"}),
         (Repetitive, {"a_weight_has_its_declared_effect"}),
+        (Proportional, {"a_weight_has_its_declared_effect"}),
     ],
     ids=["loses precision on restoring", "changes on predicting", "learns a call as one batch",
-         "keeps all rows", "ignores weights", "declares the wrong effect of weights"],
+         "keeps all rows", "ignores weights", "declares that a weight repeats",
+         "declares that a weight is a power"],
 )  # fmt: skip
 def test_a_learner_with_one_fault_fails_the_checks_of_that_fault(broken, checks, tmp_path):
     """And no others."""
     failed = set()
     for check in CHECKS:
         try:
-            check(Subject("sgd", Algorithm(SgdParameters, broken), SgdParameters(), tmp_path))
+            check(Subject("plain", Algorithm(PlainParameters, broken), PlainParameters(), tmp_path))
         except AssertionError:
             failed.add(check.__name__)
     assert failed == checks
@@ -167,7 +175,7 @@ features.categorical = ["device", "position"]
 
 [learners.slow]
 label = "click"
-algorithm = "sgd"
+algorithm = "plain"
 bits = 10
 rate = 0.01
 epoch = "3s"
@@ -175,7 +183,7 @@ features.categorical = ["device", "position"]
 
 [learners.wide]
 label = "click"
-algorithm = "sgd"
+algorithm = "plain"
 bits = 12
 features = {{ categorical = ["ad", "site"], numeric = {{ price = "log" }} }}
 
@@ -198,7 +206,7 @@ def test_a_learner_from_elsewhere_learns_in_a_replay(config, tmp_path):
     summary = replay(config, tmp_path / "out")
     learners = summary["learners"]
     assert {name: learner["algorithm"] for name, learner in learners.items()} == {
-        "click": "ftrl", "slow": "sgd", "wide": "sgd",
+        "click": "ftrl", "slow": "plain", "wide": "plain",
     }  # fmt: skip
     for learner in learners.values():
         assert learner["samples"] == summary["samples"]["rows"] > 700
@@ -209,8 +217,11 @@ def test_a_learner_from_elsewhere_learns_in_a_replay(config, tmp_path):
     learner, manifest = load_snapshot(folder, EXTENDED)
     assert manifest["sha256"] == learners["slow"]["model"]["sha256"]
     assert manifest["parameters"] == {"rate": 0.01}
-    assert learner.parameters == SgdParameters(rate=0.01)
-    with pytest.raises(SnapshotError, match=r"expected an algorithm of \['ftrl'\] \(got 'sgd'\)"):
+    assert learner.parameters == PlainParameters(rate=0.01)
+    with pytest.raises(
+        SnapshotError,
+        match=r"expected an algorithm of \['ffm', 'ftrl', 'probit', 'sgd'\] \(got 'plain'\)",
+    ):
         load_snapshot(folder)
     report = (tmp_path / "out" / "report.html").read_text()
     assert [f"Learner {name}: " in report for name in learners] == [True] * 3
@@ -236,9 +247,9 @@ def test_a_model_does_not_depend_on_other_learners(config, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('algorithm = "sgd"\nbits = 10', 'algorithm = "sdg"\nbits = 10',
-         "learners.slow.algorithm: there is no learner of this name (got 'sdg'); "
-         "use one of ftrl, sgd"),
+        ('algorithm = "plain"\nbits = 10', 'algorithm = "palin"\nbits = 10',
+         "learners.slow.algorithm: there is no learner of this name (got 'palin'); "
+         "use one of ffm, ftrl, plain, probit, sgd"),
         ("rate = 0.01", "rate = 0.0",
          "learners.slow.rate: input should be greater than 0 (got 0.0); "
          "use a value above 0, for a rate at most 1"),

@@ -53,6 +53,33 @@ def test_each_item_of_a_list_is_a_feature():
     assert len(parts[1]) == 2  # a text has one part at least, here the empty one
 
 
+def test_each_feature_knows_its_field():
+    """All items of a list are of one field, and all combinations of a cross with a list."""
+    columns = {
+        "a": ["x", "y", "x"],
+        "t": pa.array([["x", "y"], [], None]),
+        "n": [1.0, 2.0, None],
+    }
+    config = {
+        "categorical": ("a",),
+        "multi_valued": ({"column": "t"},),
+        "numeric": {"n": "linear"},
+        "crosses": (("a", "n"), ("a", "t")),
+    }
+    whole = encode(config, columns)
+    fields = whole.fields()
+    assert fields.dtype == np.uint16
+    ends = whole.starts[1:]
+    assert [fields[a:b].tolist() for a, b in zip(whole.starts, ends, strict=False)] == [
+        [0, 1, 2, 3, 4, 4, 5, 5],
+        [0, 1, 2, 3],
+        [0, 1, 2, 3, 4, 5],
+    ]
+    assert encode({"categorical": ("a",)}, columns).fields().tolist() == [0, 1] * 3
+    assert encode(config, {"a": pa.array([], pa.string()), "t": pa.array([], pa.list_(pa.string())),
+                           "n": pa.array([], pa.float64())}).fields().size == 0  # fmt: skip
+
+
 def test_a_null_list_is_one_feature():
     """It is that of a null item, whatever slices and other columns there are."""
     lists = pa.array([["x"], None, [], [None, "y"], None, ["z"]])

@@ -459,9 +459,10 @@ def loaded(trainer, train=None):
     return again
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("correction", ["weight", "logit", "recalibrate", "none"])
-def test_every_correction_but_none_is_calibrated_after_downsampling(correction):
-    """Trained on a tenth of the negatives."""
+def test_every_correction_but_none_is_calibrated_after_downsampling(correction, algorithm):
+    """Trained on a tenth of the negatives, by every algorithm with its defaults."""
     random = np.random.default_rng(1)
     rows, weights = [], []
     for i in range(60_000):
@@ -471,7 +472,9 @@ def test_every_correction_but_none_is_calibrated_after_downsampling(correction):
             weights.append(1.0 if label or correction != "weight" else 10.0)
     samples = batch([(emit, 0, 0, emit, label) for emit, _, label in rows])
     samples = samples.set_column(4, "weight", pa.array(weights))
-    trainer = Trainer(1, 10, plan(correction))
+    kind = ALGORITHMS[algorithm]
+    learning = replace(learner(), algorithm=algorithm, kind=kind, parameters=kind.parameters())
+    trainer = Trainer(1, 10, TrainPlan({"click": learning}, correction))
     (done,) = trainer.receive(SampleEnvelope(0, 1, 0, FOREVER, batches=[samples])).samples
     p = 1 / (1 + np.exp(-done.margins["click"][-2000:]))
     if correction == "none":

@@ -119,6 +119,8 @@ def test_weights_that_l1_keeps_at_zero_are_counted():
         "keeps them all, in a larger snapshot."
     ]
     assert said(coordinates=1000, nonzero_weights=500) == said() == []
+    # One without L1 does not count them.
+    assert said(coordinates=1000) == []
 
 
 def test_a_loss_of_one_in_a_hundred_is_not_reported():

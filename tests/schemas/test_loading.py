@@ -109,7 +109,7 @@ def test_several_learners_each_have_a_table(tmp_path):
          "epoch, features, l1, l2, label"),
         ("alpha = 0.5", 'algorithm = "adagrad"\neta = 1',
          "learners.b.algorithm: there is no learner of this name (got 'adagrad'); "
-         "use one of ftrl"),
+         "use one of ffm, ftrl, probit, sgd"),
         ('epoch = "3s"', 'epoch = "0s"',
          "learners.b.epoch: an epoch must be greater than zero (got '0s'); 10s is usual"),
         ('label = "click"\nepoch', 'label = "clik"\nepoch',

@@ -1,0 +1,146 @@
+"""The field-aware factorisation machine compared with the equations of the paper."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from headrace.learners.features import FeatureEncoder, FeatureRows, Features, MultiValued
+from headrace.learners.learner import probability
+from headrace.learners.models.ffm import FfmModel, FfmParameters
+from headrace.learners.models.sgd import SgdModel, SgdParameters
+from headrace.schemas.records.hashing import fmix64
+from tests.learners.conformance import lesson
+from tests.learners.logistic import ONES, Samples, taught
+
+
+def slot(index, field, bits):
+    golden = 0x9E3779B97F4A7C15
+    return int(fmix64(np.uint64((index * golden + field) % 2**64))) % (1 << bits)
+
+
+def paper(parameters, given, bits):
+    """Learn in float64 by equations 4 to 7 of Juan et al.; return the progressive log-odds."""
+    count = parameters.factors
+    factors = FfmModel(parameters, bits).factors[:, :count].astype(float)
+    weights = np.zeros(1 << bits)
+    factor_squares, squares = np.zeros_like(factors), np.zeros_like(weights)
+    fields = given.rows.fields()
+    margins = []
+
+    def step(values, sums, at, g):
+        sums[at] += g * g
+        values[at] -= parameters.alpha / np.sqrt(1 + sums[at]) * g
+
+    for at, row in enumerate(given.order):
+        here = range(given.rows.starts[row], given.rows.starts[row + 1])
+        x = {k: float(given.rows.values[k]) for k in here}
+        index = {k: int(given.rows.indices[k]) for k in here}
+        scale = 1 / sum(value * value for value in x.values())
+        pairs = [
+            (a, b, slot(index[a], int(fields[b]), bits), slot(index[b], int(fields[a]), bits))
+            for a in here for b in here if a < b
+        ]  # fmt: skip
+        margins.append(
+            sum(weights[index[k]] * x[k] for k in here)
+            + scale * sum(factors[i] @ factors[j] * x[a] * x[b] for a, b, i, j in pairs)
+        )
+        p = 1 / (1 + np.exp(-(margins[-1] + given.offset[at])))
+        kappa = (p - given.label[at]) * given.importance[at]
+        for k in here:
+            step(weights, squares, index[k], parameters.l2 * weights[index[k]] + kappa * x[k])
+        for a, b, i, j in pairs:
+            both = kappa * scale * x[a] * x[b]
+            one, other = factors[i].copy(), factors[j].copy()
+            step(factors, factor_squares, i, parameters.l2 * one + both * other)
+            step(factors, factor_squares, j, parameters.l2 * other + both * one)
+    return np.array(margins)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [FfmParameters(), FfmParameters(alpha=0.5, l2=0.01, factors=3)],
+    ids=["default parameters", "other parameters"],
+)
+def test_progressive_log_odds_are_those_of_the_paper(parameters):
+    """With numeric values, weights, offsets, and coordinates that occur twice in a row."""
+    given = lesson(1, rows=1_500, bits=8)
+    margins = given.taught(FfmModel(parameters, 8))
+    assert np.abs(margins - paper(parameters, given, 8)).max() < 1e-4
+    assert np.abs(margins).max() > 1
+
+
+def test_items_of_a_list_are_of_one_field():
+    """Swapping two items of a list changes no prediction, as it does not change the row."""
+    features = Features(categorical=("a",), multi_valued=(MultiValued("t"),))
+    columns = {"a": ["x", "x", "y"], "t": pa.array([["p", "q"], ["q", "p"], ["p"]])}
+    rows = FeatureEncoder(features, 12).encode(pa.RecordBatch.from_pydict(columns))
+    model = FfmModel(FfmParameters(), 12)
+    order = np.tile(np.array([0, 2]), 50)
+    model.learn(rows, order, order / 2, np.ones(100), np.zeros(100))
+    one, other, _ = model.predict(rows)
+    assert one == pytest.approx(other, abs=1e-12)
+    # Without its fields, each item would be of that of its place.
+    one, other, _ = model.predict(FeatureRows(rows.starts, rows.indices, rows.values))
+    assert abs(one - other) > 1e-4
+
+
+def test_effects_of_pairs_are_learned():
+    """Log loss comes far closer to the truth than without them."""
+    count, fields, values = 100_000, 3, 20
+    random = np.random.default_rng(1)
+    value = random.integers(0, values, (count, fields))
+    latent = random.normal(0, 1, (fields, values, 2))
+    of_row = latent[np.arange(fields), value]
+    p = probability(-1 + sum((of_row[:, a] * of_row[:, b]).sum(axis=1) * 0.7
+                             for a, b in ((0, 1), (0, 2), (1, 2))))  # fmt: skip
+    index = 1 + np.arange(fields) * values + value
+    indices = np.column_stack([np.zeros(count), index]).astype(np.uint32).ravel()
+    rows = FeatureRows(np.arange(count + 1) * (fields + 1), indices, ONES)
+    samples = Samples(rows, p, (random.random(count) < p).astype(float))
+    alone = samples.log_loss(taught(SgdModel(SgdParameters(alpha=0.3), 14), samples))
+    assert alone > 0.05
+    pairs = samples.log_loss(taught(FfmModel(FfmParameters(alpha=0.4), 14), samples))
+    assert pairs < 0.25 * alone
+
+
+def test_every_slot_begins_at_a_place_of_its_own():
+    """Around 0, within half over the root of their number, alike in each model."""
+    parameters = FfmParameters(factors=16)
+    first = FfmModel(parameters, 12).factors[:, :16]
+    assert (first == FfmModel(parameters, 12).factors[:, :16]).all()
+    assert np.abs(first).max() <= 0.125
+    assert abs(first.mean()) < 0.001
+    assert first.std() == pytest.approx(0.125 / np.sqrt(3), rel=0.01)
+    assert np.unique(first).size > 0.98 * first.size
+
+
+@pytest.mark.parametrize("value", [1e9, 1e-30, 1e-45, 0.0])
+def test_values_of_any_size_stay_finite(value):
+    """A row without any value but 0 has no pairs."""
+    rows = FeatureRows(
+        np.arange(0, 401, 2), np.tile([0, 1], 200).astype(np.uint32),
+        np.tile([value, value], 200).astype(np.float32),
+    )  # fmt: skip
+    model = FfmModel(FfmParameters(), 4)
+    label = (np.random.default_rng(7).random(200) < 0.5).astype(float)
+    margin = model.learn(rows, np.arange(200), label, np.ones(200), np.zeros(200))
+    assert np.isfinite(margin).all()
+    assert np.isfinite(model.weights).all()
+    assert np.isfinite(model.factors).all()
+
+
+@pytest.mark.parametrize("place", ["value", "label", "importance", "offset"])
+def test_nothing_is_learned_of_a_row_with_what_is_not_a_number(place):
+    """Learning ends there; the rows before it are learned."""
+    rows = FeatureRows(
+        np.arange(4), np.array([0, 1, 0], np.uint32),
+        np.array([1, np.nan if place == "value" else 1, 1], np.float32),
+    )  # fmt: skip
+    given = {
+        name: np.array([1.0, np.nan if name == place else 1.0, 1.0])
+        for name in ("label", "importance", "offset")
+    }
+    model = FfmModel(FfmParameters(), 1)
+    margins = model.learn(rows, np.arange(3), **given)
+    assert np.isfinite(margins).tolist() == [True, False, False]
+    assert (model.weights != 0).all(axis=1).tolist() == [True, False]
