@@ -14,11 +14,10 @@ import pytest
 
 import headrace
 from headrace.pipelines.app.cli import main
-from headrace.pipelines.kafka import topiclogs
 from headrace.pipelines.kafka.topicsink import encode_arrow
 from headrace.schemas.records.events import EMIT
 from headrace.schemas.types import parse_type
-from tests.pipelines.kafka.test_stream import check_equal, live_config, models_of, status_of, wait_for
+from tests.pipelines.kafka.test_stream import check_equal, live_config, status_of, wait_for
 from tests.pipelines.kafka.test_topiclogs import (
     ROOT,
     TYPES,
@@ -51,7 +50,8 @@ def as_arrow(broker, rows, size):
     for name, records in rows.items():
         topic = broker.create()
         cut = [records[at : at + size] for at in range(0, len(records), size)]
-        broker.produce(topic, [as_stream(part, SCHEMAS[name]) for part in cut])
+        # A broker refuses a batch of more than a megabyte.
+        broker.produce(topic, [as_stream(part, SCHEMAS[name]) for part in cut], batch=500)
         places[name] = {"topic": topic, "value": "arrow"}
     return places
 
@@ -71,13 +71,16 @@ def test_arrow_gives_the_bytes_that_json_gives(broker, tmp_path, logs, size):
     expected = replayed(broker, as_topics(broker, logs["dirty"], 1), tmp_path / "json")
     # Blocks of few rows, so that they end inside of messages.
     found = replayed(
-        broker, as_arrow(broker, logs["dirty"], size), tmp_path / "arrow", replay={"batch_rows": 300}
+        broker,
+        as_arrow(broker, logs["dirty"], size),
+        tmp_path / "arrow",
+        replay={"batch_rows": 300},
     )
     assert results(tmp_path / "arrow") == results(tmp_path / "json")
     names = ["stream", "reason", "detail", "record"]
     dead = [[letter[name] for name in names] for letter in letters_of(found)]
     assert dead == [[letter[name] for name in names] for letter in letters_of(expected)]
-    assert len(dead) > 100
+    assert len(dead) > 3
     places = [letter["offset"] * size + letter["row"] for letter in letters_of(found)]
     assert places == [letter["offset"] for letter in letters_of(expected)]
     assert {letter["row"] for letter in letters_of(expected)} == {None}
@@ -85,15 +88,14 @@ def test_arrow_gives_the_bytes_that_json_gives(broker, tmp_path, logs, size):
 
 
 def test_a_schema_may_be_in_a_file(broker, tmp_path, logs):
-    """Then no types are declared, and another schema is another log."""
+    """Then no types are declared."""
     places = as_arrow(broker, logs["clean"], 100)
-    expected = replayed(broker, places, tmp_path / "declared")
+    replayed(broker, places, tmp_path / "declared")
     for name, place in places.items():
         (tmp_path / f"{name}.arrow").write_bytes(SCHEMAS[name].serialize())
         place |= {"schema": str(tmp_path / f"{name}.arrow"), "types": {}}
     replayed(broker, places, tmp_path / "file")
     assert results(tmp_path / "file") == results(tmp_path / "declared")
-    assert expected.summary.samples.count if hasattr(expected.summary.samples, "count") else True
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -116,24 +118,37 @@ def test_a_replay_that_was_killed_inside_a_message_goes_on(broker, tmp_path, log
     assert letters_of(headrace.load_result(out)) == letters_of(headrace.load_result(whole))
 
 
+class After:
+    """Is set after somebody has looked at it so many times."""
+
+    def __init__(self, looks):
+        self.looks = looks
+
+    def is_set(self):
+        self.looks -= 1
+        return self.looks < 0
+
+
 @pytest.mark.parametrize("size", [7, 5_000])
-def test_a_run_that_stops_everywhere_gives_what_a_replay_gives(broker, tmp_path, logs, size):
-    """At the end of each bundle, which is inside of a message if that has all of the rows."""
+def test_a_run_that_stops_inside_a_message_gives_what_a_replay_gives(broker, tmp_path, logs, size):
+    """It goes on at the next row, and its status has the offset of the message."""
     places = as_arrow(broker, logs["dirty"], size)
     tables = live_config(broker, places, {"checkpoint": "0s"})
     tables["replay"] = {"batch_rows": 250}
     result = headrace.replay(tables, tmp_path / "replay")
-    stops, out = 0, tmp_path / "live"
-    stopping = threading.Event()
-    stopping.set()
-    while not headrace.stream(tables, out, until_end=stops > 8, stopping=stopping).ended:
+    stops, inside, out = 0, 0, tmp_path / "live"
+    while not headrace.stream(
+        tables, out, until_end=True, stopping=After(6 if stops < 3 else 10_000)
+    ).ended:
         stops += 1
-        if stops == 9:
-            stopping.clear()
         status = json.loads((out / ".headrace" / "live" / "status.json").read_text())
-        waiting = {source["name"]: source["lag"] for source in status["sources"]}
-        assert set(waiting.values()) <= {None, *range(1 + 3000 // size + 1)}
-    assert stops == 9
+        for source in status["sources"]:
+            rows = len(logs["dirty"][source["stream"]])
+            assert source["position"] == (source["records"] // size if source["records"] < rows
+                                          else -(-rows // size))  # fmt: skip
+            inside += source["records"] < rows and source["records"] % size > 0
+    assert stops == 3
+    assert inside > 0
     check_equal(out, result)
     live = headrace.load_live(out)
     order = ("source", "offset", "row")
@@ -150,7 +165,7 @@ def test_status_counts_messages(broker, tmp_path, logs, capsys):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "headrace", "stream", str(path), "--out", str(out), "--quiet"]
     process = subprocess.Popen(command, cwd=ROOT)
-    wait_for(lambda: status_of(out, capsys)["lag"] == 0)
+    wait_for(lambda: status_of(out, capsys).get("lag") == 0)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
     status = status_of(out, capsys)
@@ -236,7 +251,7 @@ def test_outputs_of_a_run_are_read_by_another(broker, tmp_path, logs):
     second["impressions"] = {
         "topic": samples, "value": "arrow", "schema": str(tmp_path / "samples.arrow"),
         "key": "request_id", "time": {"column": "event_time"},
-        "columns": ["request_id", "device", "site", "price", "weight"],
+        "columns": ["request_id", "device", "site", "price"],
     }  # fmt: skip
     result = headrace.replay({**second, "kafka": {"servers": broker.servers}}, tmp_path / "second")
     names = ["request_id", "device", "site", "price", "event_time"]
@@ -264,13 +279,17 @@ def test_what_outputs_write_can_be_read(broker, tmp_path):
 
 
 def test_validate_and_windows(broker, tmp_path, logs, capsys):
-    """They read no more than they need: a message may have all rows of a topic."""
+    """Say what they say of JSON; a message may have all rows of a topic."""
     path = write_config(tmp_path, broker, as_arrow(broker, logs["clean"], 5_000))
     assert main(["validate", str(path)]) == 0
     said = capsys.readouterr().out
     assert "arrow" in said
     assert "request_id (string)" in said
-    assert main(["windows", str(path), "--json", "-"]) in (0, 2)
+    assert main(["windows", str(path)]) == 0
+    said = capsys.readouterr().out
+    path = write_config(tmp_path, broker, as_topics(broker, logs["clean"], 1))
+    assert main(["windows", str(path)]) == 0
+    assert capsys.readouterr().out == said
 
 
 @pytest.mark.parametrize(
@@ -278,8 +297,8 @@ def test_validate_and_windows(broker, tmp_path, logs, capsys):
     [
         ({"schema": "none.arrow"}, "impressions.schema: cannot be read (No such file or directory) "
          "(got 'none.arrow'); paths are relative to {folder}"),
-        ({"schema": "bad.arrow"}, "impressions.schema: has no Arrow schema (got 'bad.arrow'); write "
-         "pyarrow's schema.serialize() to it, or name a file of the stream format"),
+        ({"schema": "bad.arrow"}, "impressions.schema: has no Arrow schema (got 'bad.arrow'); "
+         "write pyarrow's schema.serialize() to it, or name a file of the stream format"),
         ({"schema": "e.arrow", "key": "requestid"}, "impressions.key: no such column (got "
          "'requestid'); did you mean request_id?"),
         ({"schema": "twice.arrow"}, "impressions.schema: has two columns a (got 'twice.arrow')"),
