@@ -18,6 +18,7 @@ from headrace.schemas.config.models import StreamConfig
 from headrace.schemas.config.places import has_header
 from headrace.schemas.errors import ConfigError
 from headrace.schemas.messages.arrow import ArrowDecoder, Part
+from headrace.schemas.messages.arrowlayouts import UnreadLayoutError, plain_type
 from headrace.schemas.messages.avro import AvroDecoder
 from headrace.schemas.messages.avroschemas import AvroSchema, AvroSchemaError
 from headrace.schemas.messages.ipcstreams import MOST_ROWS
@@ -144,7 +145,7 @@ def value_format(
     """
     declared = Columns({name: parse_type(kind) for name, kind in stream.types.items()}, {})
     if stream.value == "json":
-        return ValueFormat("json", declared, lambda *of: _OneEach(_JsonValues(*of)))
+        return ValueFormat("json", declared, _json)
     if stream.value == "arrow":
         columns, version = declared, ""
         if stream.schema_file is not None:
@@ -154,6 +155,10 @@ def value_format(
     if stream.value == "protobuf":
         return _protobuf(file, key, stream, headed)
     return _avro(file, key, stream, registry if headed else None)
+
+
+def _json(columns: pa.Schema, notation: Notation) -> ValueDecoder:
+    return _OneEach(_JsonValues(columns, notation))
 
 
 def _avro(file: str, key: str, stream: StreamConfig, registry: Registry | None) -> ValueFormat:
@@ -212,6 +217,11 @@ def _arrow_schema(file: str, key: str, path: str) -> tuple[Columns, str]:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(file, f"{key}.schema", f"has two columns {name}", path)
+        try:
+            plain_type(schema.field(name).type)
+        except UnreadLayoutError as error:
+            fact, hint = f"has a column {name}, and {error}", "leave it out of the schema"
+            raise ConfigError(file, f"{key}.schema", fact, path, hint) from error
     text = schema.to_string(show_field_metadata=False, truncate_metadata=False)
     return Columns.of(schema), hashlib.sha256(text.encode()).hexdigest()
 

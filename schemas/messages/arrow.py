@@ -168,8 +168,20 @@ class _Held:
         return records
 
 
+class _Read(NamedTuple):
+    """A column that is read of messages: where it is, and its type if values are written out."""
+
+    number: int
+    name: str
+    plain: pa.DataType | None
+
+
 class _Columns(ColumnDecoder):
     """The columns of messages: values are written out, and types that do not fit are bad values."""
+
+    def __init__(self, schema: pa.Schema, notation: Notation) -> None:
+        super().__init__(schema, notation)
+        self.found: tuple[pa.Schema, list[_Read]] = pa.schema([]), []
 
     def plain(self, batches: list[pa.RecordBatch], size: int) -> list[pa.RecordBatch]:
         """Return the columns that are read, with each value written out.
@@ -186,35 +198,38 @@ class _Columns(ColumnDecoder):
         BrokenStreamError
             If they are too large then, or a column is of a type that is not read.
         """
-        read = [self._read_of(batch) for batch in batches]
-        size += sum(shared_bytes(column) for batch in read for column in batch.columns)
+        if not batches:
+            return []
+        columns = self._read_of(batches[0].schema)
+        shared = [of.number for of in columns if of.plain is not None]
+        size += sum(shared_bytes(batch.column(number)) for batch in batches for number in shared)
         if size > MOST_BYTES:
             raise BrokenStreamError(TOO_LARGE)
-        return [
-            pa.RecordBatch.from_arrays(
-                [column.cast(plain_type(column.type)) for column in batch.columns],
-                batch.schema.names,
-            )
-            for batch in read
-        ]
+        return [_written_out(batch, columns) for batch in batches]
 
-    def _read_of(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        names = batch.schema.names
-        columns = {}
+    def _read_of(self, schema: pa.Schema) -> list[_Read]:
+        """Return the columns to read of messages with a schema, mostly that of the last one."""
+        if not schema.equals(self.found[0]):
+            self.found = schema, self._find(schema)
+        return self.found[1]
+
+    def _find(self, schema: pa.Schema) -> list[_Read]:
+        names = schema.names
+        found: dict[str, _Read] = {}
         for path in self.schema.names:
             name = path if path in names else path.partition(".")[0]
-            if name in columns or name not in names:
+            if name in found or name not in names:
                 continue
             if names.count(name) > 1:
                 raise BrokenStreamError(f"it has two columns {name}")
-            columns[name] = batch.column(name)
+            number = names.index(name)
+            kind = schema.field(number).type
             try:
-                plain_type(columns[name].type)
+                plain = plain_type(kind)
             except UnreadLayoutError as error:
                 raise BrokenStreamError(f"column {name}: {error}") from error
-        # A batch without columns would have no rows.
-        columns = columns or {"none": pa.nulls(batch.num_rows)}
-        return pa.RecordBatch.from_pydict(columns)
+            found[name] = _Read(number, name, None if plain.equals(kind) else plain)
+        return list(found.values())
 
     def _fitted(self, rows: pa.RecordBatch, field: pa.Field) -> Fitted:
         found = column_at(rows, field.name)
@@ -228,3 +243,13 @@ class _Columns(ColumnDecoder):
         bad = found.is_valid().to_numpy(zero_copy_only=False)
         values = pa.nulls(rows.num_rows, field.type)
         return Fitted(values, bad, lambda row: str(value_at(found, row)))
+
+
+def _written_out(batch: pa.RecordBatch, columns: list[_Read]) -> pa.RecordBatch:
+    if not columns:  # a batch without columns would have no rows
+        return pa.RecordBatch.from_arrays([pa.nulls(batch.num_rows)], ["none"])
+    arrays = [
+        batch.column(of.number) if of.plain is None else batch.column(of.number).cast(of.plain)
+        for of in columns
+    ]
+    return pa.RecordBatch.from_arrays(arrays, [of.name for of in columns])

@@ -302,6 +302,8 @@ def test_validate_and_windows(broker, tmp_path, logs, capsys):
         ({"schema": "e.arrow", "key": "requestid"}, "impressions.key: no such column (got "
          "'requestid'); did you mean request_id?"),
         ({"schema": "twice.arrow"}, "impressions.schema: has two columns a (got 'twice.arrow')"),
+        ({"schema": "view.arrow"}, "impressions.schema: has a column a, and list_view<item: int8> is "
+         "not read (got 'view.arrow'); leave it out of the schema"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_schema_is_said_before_anything_is_read(
@@ -311,6 +313,8 @@ def test_what_is_wrong_with_a_schema_is_said_before_anything_is_read(
     (tmp_path / "e.arrow").write_bytes(SCHEMAS["impressions"].serialize())
     (tmp_path / "bad.arrow").write_bytes(b"ARROW1")
     (tmp_path / "twice.arrow").write_bytes(pa.schema([("a", pa.int8())] * 2).serialize())
+    view = pa.schema([("a", pa.list_view(pa.int8()))])
+    (tmp_path / "view.arrow").write_bytes(view.serialize())
     topic = broker.create()
     places = {"impressions": {"topic": topic, "value": "arrow", "types": {}, **keys},
               "click": {"topic": topic}}  # fmt: skip
