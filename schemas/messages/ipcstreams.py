@@ -20,7 +20,9 @@ from headrace.schemas.records.hashing import Int64s
 MOST_ROWS = 1 << 20
 """Most rows of a stream."""
 MOST_BYTES = 256 << 20
-"""Most bytes of a stream when it is uncompressed, and most values in it, nested ones too."""
+"""Most bytes of a stream when it is uncompressed."""
+MOST_VALUES = 1 << 26
+"""Most values of a stream, nested ones too: nulls take no bytes, but memory when they are read."""
 
 TOO_LARGE = f"more than {MOST_BYTES >> 20} MB uncompressed"
 _PREFIX = 8
@@ -71,7 +73,7 @@ def check_stream(stream: pa.Buffer) -> int:
     ------
     BrokenStreamError
         If it ends without the mark of the end or goes on after it, has more than `MOST_ROWS`
-        rows, or is larger than `MOST_BYTES`.
+        rows or `MOST_VALUES` values, or is larger than `MOST_BYTES`.
     pa.ArrowException, OSError
         If a message is not well formed.
     """
@@ -99,7 +101,9 @@ def check_stream(stream: pa.Buffer) -> int:
             renewed = False
         if rows > MOST_ROWS:
             raise BrokenStreamError(f"more than {MOST_ROWS:,} rows")
-        if size + dictionaries > MOST_BYTES or values > MOST_BYTES:
+        if values > MOST_VALUES:
+            raise BrokenStreamError(f"more than {MOST_VALUES:,} values")
+        if size + dictionaries > MOST_BYTES:
             raise BrokenStreamError(TOO_LARGE)
     if begin == stream.size:
         raise BrokenStreamError("it ends too early")

@@ -302,8 +302,8 @@ def test_validate_and_windows(broker, tmp_path, logs, capsys):
         ({"schema": "e.arrow", "key": "requestid"}, "impressions.key: no such column (got "
          "'requestid'); did you mean request_id?"),
         ({"schema": "twice.arrow"}, "impressions.schema: has two columns a (got 'twice.arrow')"),
-        ({"schema": "view.arrow"}, "impressions.schema: has a column a, and list_view<item: int8> is "
-         "not read (got 'view.arrow'); leave it out of the schema"),
+        ({"schema": "view.arrow"}, "impressions.schema: has a column a, and list_view<item: int8> "
+         "is not read (got 'view.arrow'); leave it out of the schema"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_schema_is_said_before_anything_is_read(
