@@ -29,16 +29,16 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     Raises
     ------
     UnreadLayoutError
-        If it is not read: unions, views of lists, runs, dictionaries of what is nested, and
-        structs that have two fields of one name.
+        If it is not read: unions, views of lists, runs, dictionaries of views or of what is
+        nested, and structs that have two fields of one name.
     """
     if isinstance(kind, pa.BaseExtensionType):
         stored = plain_type(kind.storage_type)
         return kind if stored.equals(kind.storage_type) else stored
     if pa.types.is_dictionary(kind):
-        if pa.types.is_nested(kind.value_type) or not _is_flat(kind.value_type):
+        if not _is_flat(kind.value_type) or _is_view(kind.value_type):
             raise UnreadLayoutError(f"{kind} is not read")
-        return plain_type(kind.value_type)
+        return kind.value_type
     if pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_binary_view(kind):
@@ -65,6 +65,10 @@ def _plain_field(field: pa.Field) -> pa.Field:
     return field.with_type(plain_type(field.type))
 
 
+def _is_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))
+
+
 def _is_flat(kind: pa.DataType) -> bool:
     unread = (pa.types.is_nested, pa.types.is_run_end_encoded, pa.types.is_dictionary)
     return not isinstance(kind, pa.BaseExtensionType) and not any(of(kind) for of in unread)
@@ -84,7 +88,7 @@ def shared_bytes(column: pa.Array) -> int:
     if pa.types.is_dictionary(kind):
         sizes = pa.array(_sizes(column.dictionary))
         return int(pc.sum(sizes.take(column.indices)).as_py() or 0)
-    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+    if _is_view(kind):
         return int(_sizes(column).sum())
     if pa.types.is_struct(kind):
         return sum(shared_bytes(column.field(at)) for at in range(kind.num_fields))
@@ -96,12 +100,13 @@ def shared_bytes(column: pa.Array) -> int:
 def _sizes(column: pa.Array) -> Int64s:
     """Return the size of each value of a flat column, bytes, 0 for nulls."""
     kind = column.type
-    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
-        words = np.frombuffer(column.buffers()[1], np.int32)[::_VIEW_WORDS]
-        sizes = words[column.offset :][: len(column)].astype(np.int64)
-        return np.where(column.is_valid().to_numpy(zero_copy_only=False), sizes, 0)
-    if pa.types.is_null(kind):
+    if pa.types.is_null(kind) or not len(column):
         return np.zeros(len(column), np.int64)
+    if _is_view(kind):
+        until = column.offset + len(column)
+        words = np.frombuffer(column.buffers()[1], np.int32, until * _VIEW_WORDS)
+        sizes = words[::_VIEW_WORDS][column.offset :].astype(np.int64)
+        return np.where(column.is_valid().to_numpy(zero_copy_only=False), sizes, 0)
     if any(of(kind) for of in _OFFSETS):
         return pc.binary_length(column).cast(pa.int64()).fill_null(0).to_numpy()
     return np.full(len(column), -(-kind.bit_width // 8), np.int64)

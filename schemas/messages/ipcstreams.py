@@ -121,6 +121,7 @@ def _declared(message: pa.Message) -> Declared:
             batch = batch.table(_DICTIONARY)
         lengths = batch.pairs(_NODES)[:, 0]
         buffers = batch.pairs(_BUFFERS)
+        buffers = buffers[buffers[:, 1] != 0]  # those of no bytes may be anywhere
         compressed = batch.has(_COMPRESSION)
         rows = batch.int64(_LENGTH)
     except (struct.error, IndexError, ValueError) as error:
@@ -131,7 +132,7 @@ def _declared(message: pa.Message) -> Declared:
     if outside.any() or (lengths < 0).any() or rows < 0:
         raise BrokenStreamError("a batch lies outside of its bytes")
     if compressed:
-        sizes = _uncompressed(body, buffers[sizes > 0])
+        sizes = _uncompressed(body, buffers)
     return Declared(rows, _sum(lengths), _sum(sizes))
 
 

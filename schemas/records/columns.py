@@ -85,7 +85,14 @@ def _listed(column: pa.Array) -> list[Any]:
     try:
         return list(column.to_pylist())
     except (OverflowError, ValueError):
-        return [value_at(column, row) for row in range(len(column))]
+        return [_python_value(column, row) for row in range(len(column))]
+
+
+def _python_value(column: pa.Array, row: int) -> Any:
+    try:
+        return column[row].as_py()
+    except (OverflowError, ValueError):
+        return value_at(column, row)
 
 
 def _converted(

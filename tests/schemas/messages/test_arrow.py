@@ -257,6 +257,19 @@ def test_columns_are_those_of_parquet():
     assert {second for _, second in found.values()} == {None}
 
 
+def test_columns_without_rows_or_values():
+    """Of all kinds that share values, in which buffers may be missing."""
+    text, words = pa.string_view(), pa.dictionary(pa.int8(), pa.string())
+    kinds = [text, words, pa.dictionary(pa.int8(), pa.null()),
+             pa.list_(text), pa.list_(pa.null(), 0), pa.large_list(words), pa.map_(text, words),
+             pa.struct([("c", words)])]  # fmt: skip
+    for kind in kinds:
+        for rows in (0, 2):
+            value = stream(batch(a=pa.nulls(rows, kind), b=pa.nulls(rows, pa.int64())))
+            found = decoded([value], {"a": pa.string(), "b": pa.int64()}, json={"a"})
+            assert found == ({"a": [None] * rows, "b": [None] * rows}, [])
+
+
 def test_types_that_differ_are_converted_or_bad_values():
     """A message may have other columns than the one before it."""
     values = [stream(batch(a=column)) for column in (
@@ -279,6 +292,8 @@ def test_types_that_differ_are_converted_or_bad_values():
         (pa.array([[1]], pa.list_view(pa.int64())), "list_view<item: int64> is not read"),
         (pa.RunEndEncodedArray.from_arrays([1], [7]),
          "run_end_encoded<run_ends: int64, values: int64> is not read"),
+        (pa.DictionaryArray.from_arrays([0], pa.array(["x"], pa.string_view())),
+         "dictionary<values=string_view, indices=int64, ordered=0> is not read"),
         (pa.StructArray.from_arrays([pa.array([1]), pa.array([1])], ["b", "b"]),
          "struct<b: int64, b: int64> has two fields of one name"),
     ],
@@ -297,10 +312,12 @@ def test_two_columns_of_one_name_are_broken():
 
 
 def test_times_that_no_calendar_has_are_text_in_json():
-    item = pa.array([{"at": 2**62}], pa.struct([("at", pa.timestamp("s"))]))
+    item = pa.array([{"at": 2**62}, {"at": 5}], pa.struct([("at", pa.timestamp("s"))]))
     columns, rejects = decoded([stream(batch(a=item))], {"a": pa.string()}, json={"a"})
     assert rejects == []
     assert str(2**62) in columns["a"][0]
+    alone = decoded([stream(batch(a=item.slice(1)))], {"a": pa.string()}, json={"a"})
+    assert alone[0]["a"] == columns["a"][1:] == ['{"at": "1970-01-01 00:00:05"}']
 
 
 def test_damage_anywhere_is_no_exception():
