@@ -134,7 +134,7 @@ class KafkaError(HeadraceError):
         )
 
     @classmethod
-    def stalled(cls, partition: str, position: int, end: int) -> KafkaError:
+    def stalled(cls, partition: str, position: str, end: str) -> KafkaError:
         """Name a partition of which no records come, although there are some."""
         return cls(
             f"{partition}: no records come from {position} on, although the log ends at {end}; "

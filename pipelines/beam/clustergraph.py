@@ -59,13 +59,12 @@ class ClusterJob:
 def build_cluster_graph(pipeline: beam.Pipeline, job: ClusterJob) -> None:
     """Add the steps of a job to a pipeline."""
     inputs = job.inputs
-    names = tuple(log.name for log in inputs.logs)
     folders = folders_beside(inputs.join)
     readers = 1 if inputs.config.kafka is None else inputs.config.kafka.readers
     steps = Steps(
         groups_of(inputs, job.starts, readers),
         ReadGroups(inputs, job.growing, job.name),
-        JoinShards(inputs.join, names, job.name, retried=job.retried),
+        JoinShards(inputs.join, inputs.origins, job.name, retried=job.retried),
         TrainEpochs(job.train, job.name, job.retried, job.models_every_s),
         WriteEpochs(SAMPLES, job.files[SAMPLES]),
         {name: WriteEpochs(name, job.files[folder]) for name, folder in folders.items()},

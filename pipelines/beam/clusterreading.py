@@ -254,7 +254,7 @@ class ReadGroups(beam.DoFn):
                 if not rows:
                     until = min(until, time.monotonic() + _BUSY_S)
                 yield from _stamped(block)
-                rows += max(block.end - block.begin, 1)
+                rows += max(block.records, 1)
                 size += sum(of.batch.nbytes for of in block.envelopes if of.batch is not None)
             if rows >= _MOST_ROWS or size >= _MOST_BYTES or time.monotonic() >= until:
                 break
@@ -308,8 +308,9 @@ def _stalled(source: SourceReader, end: int | None) -> None:
     if end is None:
         _LOG.warning("%s: no records, and brokers do not answer", name)
         return
+    numbering = source.plan.numbering
     _LOG.warning(
-        "%s: no records come from %d on, although the log ends at %d (a transaction may be open); "
-        "connecting again", name, source.read_until, end,
+        "%s: no records come from %s on, although the log ends at %s (a transaction may be open); "
+        "connecting again", name, numbering.text(source.read_until), numbering.text(end),
     )  # fmt: skip
     source.pause()

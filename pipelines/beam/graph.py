@@ -86,10 +86,9 @@ def run_graph(
     """
     whole = PipelineOptions([IN_PROCESS, "--no_save_main_session", *options])
     pipeline = beam.Pipeline(options=whole)
-    names = tuple(log.name for log in inputs.logs)
     letters = WriteBatches(run, LETTERS)
     steps = Steps(
-        [first_block], ReadLogs(run), JoinShards(inputs.join, names, run.name, run=run),
+        [first_block], ReadLogs(run), JoinShards(inputs.join, inputs.origins, run.name, run=run),
         TrainEpochs(job, run.name), WriteSamples(run, SAMPLES),
         {name: WriteBatches(run, of) for name, of in folders_beside(inputs.join).items()},
         letters, KeepResult(run),

@@ -22,6 +22,7 @@ from headrace.pipelines.beam.durable import (
 from headrace.pipelines.beam.run import JOIN, Run
 from headrace.pipelines.run.spill import CACHE_BYTES
 from headrace.pipelines.sources.letters import buried_letters
+from headrace.pipelines.sources.numbering import Origin
 from headrace.schemas.records.envelope import EventEnvelope
 
 DEAD = "dead"
@@ -35,7 +36,7 @@ class JoinShards(beam.DoFn):
     plan
         Plan of the join.
     sources
-        Name of each source, for dead letters.
+        What each source is, for dead letters.
     job
         Name of the job.
     cache_bytes
@@ -50,7 +51,7 @@ class JoinShards(beam.DoFn):
     def __init__(
         self,
         plan: JoinPlan,
-        sources: tuple[str, ...],
+        sources: tuple[Origin, ...],
         job: str,
         cache_bytes: int = CACHE_BYTES,
         run: Run | None = None,

@@ -11,7 +11,7 @@ from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import Growing
 from headrace.pipelines.training.state import TRAINING_LAYOUT
 
-_LAYOUT = 4
+_LAYOUT = 5
 """Version of a checkpoint's own files."""
 
 

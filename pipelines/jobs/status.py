@@ -25,6 +25,7 @@ from headrace.schemas.records.events import EARLIEST, FOREVER, NEVER
 if TYPE_CHECKING:  # reading a status takes no Beam
     from headrace.pipelines.beam.run import Run
     from headrace.pipelines.jobs.livecheckpoints import LiveCheckpoints
+    from headrace.pipelines.sources.plans import StreamPlan
 
 _EVERY_S = 1.0
 _ENDS_EVERY_S = 2.0
@@ -42,7 +43,8 @@ class SourceStatus:
         Its name, and that of its stream.
     position, end, lag
         The position of the next record, where the log ends, and how many positions are in
-        between; the latter None if nobody has said.
+        between; the latter None if nobody has said. Where messages have several records, they
+        count messages: the one of which the next record is, and that one as waiting.
     records, rejected
         How many records were read, and how many of them are invalid.
     event_time, progress
@@ -80,7 +82,8 @@ class Status:
         How many events were read since the run began, how many a second in the last ten
         seconds, and how many samples left since the process began.
     lag
-        How many records are waiting in all logs together; None if nobody has said.
+        How many records are waiting in all logs together, or messages where they have several;
+        None if nobody has said.
     clock, held_back_by
         The event time up to which all sources have been read, and the source furthest behind.
     checkpoint
@@ -115,7 +118,7 @@ class StatusKeeper:
     growing
         Its logs.
     streams
-        The names of streams, by number.
+        The streams, by number.
     watch
         Called with every status.
     """
@@ -126,7 +129,7 @@ class StatusKeeper:
         run: Run,
         checkpoints: LiveCheckpoints,
         growing: Growing,
-        streams: tuple[str, ...],
+        streams: tuple[StreamPlan, ...],
         watch: Callable[[Status], None],
     ) -> None:
         self.place, self.run, self.checkpoints = place, run, checkpoints
@@ -195,13 +198,15 @@ class StatusKeeper:
 
     def _source(self, number: int, state: SourceState) -> SourceStatus:
         partition = self.growing.partitions[number]
-        end = None if self.ends is None else self.ends[number]
+        stream = self.streams[partition.stream]
+        position = stream.numbering.message(state.position)
+        end = None if self.ends is None else stream.numbering.message(self.ends[number])
         return SourceStatus(
             partition.name,
-            self.streams[partition.stream],
-            state.position,
+            stream.name,
+            position,
             end,
-            None if end is None else max(end - state.position, 0),
+            None if end is None else max(end - position, 0),
             state.records,
             state.rejected,
             _text(state.greatest),

@@ -152,8 +152,7 @@ def stream(
             growing.verify, inputs.join.release_delay, stopping, announce,
         )  # fmt: skip
         with contextlib.ExitStack() as stack:
-            streams = tuple(plan.name for plan in inputs.streams)
-            keeper = StatusKeeper(place, run, checkpoints, growing, streams, watch)
+            keeper = StatusKeeper(place, run, checkpoints, growing, inputs.streams, watch)
             stack.enter_context(keeper.keeping())
             stack.enter_context(run.closing())
             ended_before = blocks.ended
@@ -261,9 +260,10 @@ def _stalled(announce: Callable[[str], None], source: SourceReader, end: int | N
     if end is None:
         announce(f"{name}: no records, and brokers do not answer")
         return
+    numbering = source.plan.numbering
     announce(
-        f"{name}: no records come from {source.read_until} on, although the log ends at {end} "
-        "(a transaction may be open); connecting again"
+        f"{name}: no records come from {numbering.text(source.read_until)} on, although the log "
+        f"ends at {numbering.text(end)} (a transaction may be open); connecting again"
     )
     source.pause()
 

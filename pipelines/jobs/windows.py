@@ -127,7 +127,7 @@ def measure_windows(
                     _observe(batch, delays)
             name = inputs.streams[block.stream].name
             progress[name] = max(progress[name], block.state.progress)
-            events += block.end - block.begin
+            events += block.records
             watch(events)
         spill.close()
     # The end of the log as in a replay, which does not close every window as this join does.
@@ -170,7 +170,7 @@ def _only_keys(config: Config, longest: int) -> Config:
 def _row_bytes(inputs: Inputs, scratch: str) -> float:
     """Return how many bytes an impression takes in the journal, judging by the first ones."""
     for block in read_blocks(inputs, 10_000, scratch):
-        if block.stream == IMPRESSIONS and block.end - block.begin > 1:
+        if block.stream == IMPRESSIONS and block.records > 1:
             sent = [e for e in block.envelopes if e.batch is not None]
             rows = sum(envelope.batch.num_rows for envelope in sent if envelope.batch is not None)
             if rows:

@@ -24,7 +24,7 @@ class GrowingTopic:
     log
         The partition as it was found.
     end
-        Offset at which it ends; None for never.
+        Position at which it ends; None for never.
     """
 
     log: TopicLog
@@ -80,16 +80,18 @@ class LiveTopics:
         return {name: [topic, *schema] for name, (topic, _, *schema) in found}
 
     def starts(self) -> list[int]:
-        """Return the offsets at which a run begins."""
+        """Return the positions at which a run begins."""
         found = self.brokers.first_offsets(self.cluster, self.start)
-        places = [at.log.place for at in self.partitions]
-        return [found[place.topic][place.partition] for place in places]
+        logs = [at.log for at in self.partitions]
+        return [log.position(found[log.place.topic][log.place.partition]) for log in logs]
 
     def ends(self, numbers: Collection[int]) -> Mapping[int, int] | None:
         """Return where partitions end now; None if brokers do not answer."""
         asked = [at for at in self.partitions if at.number in numbers]
         found = self.brokers.ends(at.log.place for at in asked)
-        return None if found is None else {at.number: found[at.log.place] for at in asked}
+        if found is None:
+            return None
+        return {at.number: at.log.position(found[at.log.place]) for at in asked}
 
     def verify(self) -> bool:
         """Make sure that the topics are those that were found; see `TopicWatch.verify`."""

@@ -13,16 +13,15 @@ import pyarrow as pa
 
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.pipelines.kafka.clients import connect
-from headrace.pipelines.kafka.fetching import Client, Messages, Place
+from headrace.pipelines.kafka.fetching import Client, Place
 from headrace.pipelines.kafka.registry import Registry
 from headrace.pipelines.kafka.topics import Brokers, Cluster
-from headrace.pipelines.kafka.values import ValueDecoder, ValueFormat, value_format
+from headrace.pipelines.kafka.values import ValueFormat, value_format
 from headrace.pipelines.sources.heads import Head, columns_hint
 from headrace.pipelines.sources.inputs import Inputs, assemble
 from headrace.pipelines.sources.source import Chunk
 from headrace.schemas.config.models import Config, StreamConfig
 from headrace.schemas.errors import ConfigError, KafkaError
-from headrace.schemas.records.decoding import Records
 from headrace.schemas.records.notation import Notation
 from headrace.schemas.types import carried_type, parse_type, readable, type_name
 
@@ -86,7 +85,7 @@ class TopicLog:
     place
         The partition.
     start, end
-        Offsets of the first record and after the last, which are its positions too.
+        Positions of the first record and after the last.
     schema, notation
         The columns to read, and how their values are written.
     connection
@@ -116,6 +115,10 @@ class TopicLog:
         """Its name in dead letters."""
         return str(self.place)
 
+    def position(self, offset: int) -> int:
+        """Return the position of the first record of the message at an offset."""
+        return self.values.numbering.first(offset)
+
     def identity(self) -> tuple[str, list[Any]]:
         """Return its name in its cluster; the topic's id, where it is read from, its schema.
 
@@ -134,46 +137,50 @@ class TopicLog:
         KafkaError
             If they cannot be read, or do not come.
         """
-        offset = max(skip, self.start)
-        if offset >= self.end:
+        position = max(skip, self.start)
+        if position >= self.end:
             return
         waited = 0
-        for chunk in self.read(rows, offset, self.end, _WAIT_MS):
+        for chunk in self.read(rows, position, self.end, _WAIT_MS):
             waited = waited + 1 if chunk is None else 0
             if chunk is not None:
-                offset = chunk.end
+                position = chunk.end
                 yield chunk
             elif waited > _PATIENCE:
-                raise KafkaError.stalled(self.name, offset, self.end)
+                numbering = self.values.numbering
+                where, end = numbering.text(position), numbering.text(self.end)
+                raise KafkaError.stalled(self.name, where, end)
         # A topic may have been created again under its name, and go on where it was.
         self.connection.verify(self.place.topic)
 
-    def read(self, rows: int, offset: int, end: int | None, wait_ms: int) -> Iterator[Chunk | None]:
-        """Read records from an offset on, to `end` or for ever; None where none come in time."""
+    def read(
+        self, rows: int, position: int, end: int | None, wait_ms: int
+    ) -> Iterator[Chunk | None]:
+        """Read records from a position on, to `end` or for ever; None where none come in time."""
         decoder = self.values.decoder(self.schema, self.notation)
-        fetcher = self.connection.client.open(self.place, offset)
+        numbering, rows = self.values.numbering, min(rows, _ROWS)
+        fetcher = self.connection.client.open(self.place, numbering.message(position))
         try:
-            while end is None or offset < end:
-                messages = fetcher.fetch(min(rows, _ROWS), _BYTES, wait_ms)
-                begin, offset = offset, messages.next_offset
+            while end is None or position < end:
+                messages = fetcher.fetch(rows, _BYTES, wait_ms)
+                until = numbering.first(messages.next_offset)
                 if end is not None:
-                    offset = min(offset, end)
-                if offset > begin:
-                    yield Chunk(begin, offset, _decoded(decoder, messages, offset))
-                else:
+                    until = min(until, end)
+                if until <= position:
                     yield None
+                    continue
+                firsts = numbering.first(messages.offsets)
+                count = int(firsts.searchsorted(until))
+                values = messages.values.slice(0, count)
+                for part in decoder.parts(values, firsts[:count], position, until, rows):
+                    yield Chunk(position, part.end, part.records)
+                    position = part.end
         finally:
             fetcher.close()
 
 
-def _decoded(decoder: ValueDecoder, messages: Messages, end: int) -> Records:
-    """Decode the messages before an offset."""
-    count = int(messages.offsets.searchsorted(end))
-    return decoder.decode(messages.values.slice(0, count), messages.offsets[:count])
-
-
 class TopicHead(Head):
-    """The columns of a topic: of JSON all are declared, others are in a schema.
+    """The columns of a topic: those that are declared, or those of a schema.
 
     Parameters
     ----------
@@ -196,7 +203,7 @@ class TopicHead(Head):
         self.connection = connection
         kafka = connection.brokers.kafka
         self.values = value_format(file, key, stream, kafka, registry)
-        self.format = self.values.name
+        self.format, self.numbering = self.values.name, self.values.numbering
         super().__init__(file, key, stream)
 
     def _inspect(self) -> tuple[dict[str, pa.DataType], set[str]]:
@@ -219,10 +226,11 @@ class TopicHead(Head):
         """Return the partitions, in order of their numbers."""
         assert self.stream.topic is not None
         partitions = sorted(self.connection.cluster.topics[self.stream.topic].items())
+        position = self.numbering.first
         return [
             TopicLog(
-                first + at, stream, Place(self.stream.topic, number), begin, end, schema, notation,
-                self.connection, self.values,
+                first + at, stream, Place(self.stream.topic, number), position(begin),
+                position(end), schema, notation, self.connection, self.values,
             )
             for at, (number, (begin, end)) in enumerate(partitions)
         ]  # fmt: skip

@@ -14,7 +14,7 @@ from headrace.pipelines.kafka.partitioning import key_hashes
 from headrace.pipelines.kafka.tails import Position
 from headrace.pipelines.sinks.sink import Mark
 from headrace.schemas.errors import KafkaError
-from headrace.schemas.records.events import EMIT, FOREVER, PLACE, without_reserved
+from headrace.schemas.records.events import EMIT, FOREVER, LETTER_ORDER, without_reserved
 
 _SLICE_ROWS = 8192
 """Rows that are made messages at a time."""
@@ -238,7 +238,8 @@ class LetterTopic(RowTopic):
     def commit(self) -> Mark:
         """Return the letters that were not written yet, those since the last mark by place."""
         if self.new:
-            new, self.new = pa.concat_tables(self.new).sort_by(PLACE), []
+            order = [(name, "ascending") for name in LETTER_ORDER]
+            new, self.new = pa.concat_tables(self.new).sort_by(order), []
             self.held = pa.concat_tables([self.held, new])
         return Mark(super().commit().committed, self.held)
 

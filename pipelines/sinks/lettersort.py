@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from headrace.pipelines.sinks.parquet import LETTER_FILE_ROWS, ParquetFolder
 from headrace.pipelines.sources.sorting import sort_rows
-from headrace.schemas.records.events import DEAD_LETTER_SCHEMA, PLACE, without_reserved
+from headrace.schemas.records.events import DEAD_LETTER_SCHEMA, LETTER_ORDER, without_reserved
 
 DEAD_LETTERS = "dead_letters"
 
@@ -34,7 +34,7 @@ def sort_letters(written: Path, ordered: Path, memory_bytes: int) -> dict[str, d
         ``bytes``, ``sha256`` and ``rows`` of each file, by its path in the result.
     """
     files = ParquetFolder(ordered, DEAD_LETTER_SCHEMA, ("record",), LETTER_FILE_ROWS)
-    for batch in sort_rows(_read(written), (PLACE,), memory_bytes, str(written.parent)):
+    for batch in sort_rows(_read(written), LETTER_ORDER, memory_bytes, str(written.parent)):
         files.append(pa.Table.from_batches([without_reserved(batch)]))
     files.close()
     return {f"{ordered.name}/{part}": noted for part, noted in files.inventory.items()}

@@ -14,7 +14,7 @@ from headrace.pipelines.sinks.hours import NOT_THE_RUN, HourFolder, name_of, num
 from headrace.pipelines.sinks.parquet import LETTER_FILE_ROWS
 from headrace.pipelines.sinks.sink import Mark
 from headrace.schemas.errors import CheckpointError, OutputError
-from headrace.schemas.records.events import FOREVER, NEVER, PLACE
+from headrace.schemas.records.events import FOREVER, LETTER_ORDER, NEVER, PLACE
 
 PENDING = ".pending"
 """Folder of files that become visible when the mark that names them is confirmed."""
@@ -114,7 +114,7 @@ class LetterFolder:
     def _write(self) -> None:
         if not self.number and (shown := self._shown_after(0, 0)):
             raise OutputError(shown, "is there before this run has written any", NOT_THE_RUN)
-        rows = pa.concat_tables(self.held).sort_by(PLACE)
+        rows = pa.concat_tables(self.held).sort_by([(name, "ascending") for name in LETTER_ORDER])
         path = self.folder / name_of(self.named, self.number)
         with aside(path) as hidden:
             hidden.write_bytes(self.files.encode(rows.select(self.files.schema.names)))

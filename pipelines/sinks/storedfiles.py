@@ -19,7 +19,7 @@ from headrace.pipelines.sinks.epochs import runs_of
 from headrace.pipelines.sinks.hours import SCHEMA, coded_columns, encode, name_of, path_in_hour
 from headrace.pipelines.sinks.lettersort import DEAD_LETTERS
 from headrace.pipelines.sources.letters import place_of_letter
-from headrace.schemas.records.events import DEAD_LETTER_SCHEMA, EMIT, PLACE
+from headrace.schemas.records.events import DEAD_LETTER_SCHEMA, EMIT, LETTER_ORDER, PLACE
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def write_letters(store: Store, letters: pa.RecordBatch, time: int) -> None:
     time
         The time in the name, microseconds.
     """
-    rows = pa.Table.from_batches([letters]).sort_by(PLACE)
+    rows = pa.Table.from_batches([letters]).sort_by([(name, "ascending") for name in LETTER_ORDER])
     source, position = place_of_letter(rows.column(PLACE)[0].as_py())
     data = encode(rows.select(DEAD_LETTER_SCHEMA.names), coded_columns(rows.schema, ("record",)))
     digest = hashlib.sha256(data).hexdigest()[:8]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from headrace.pipelines.sources.numbering import BY_RECORD, Numbering
 from headrace.pipelines.sources.source import Log
 from headrace.schemas.config.models import StreamConfig
 from headrace.schemas.errors import ConfigError
@@ -35,6 +36,8 @@ class Head(ABC):
     ----------
     format
         How records are written.
+    numbering
+        How positions number records.
     columns
         The types of all columns by name, those inside of others too.
     own
@@ -54,6 +57,7 @@ class Head(ABC):
     """
 
     format: str
+    numbering: Numbering = BY_RECORD
 
     def __init__(self, file: str, key: str, stream: StreamConfig) -> None:
         self.file, self.key, self.stream = file, key, stream

@@ -26,6 +26,7 @@ from headrace.pipelines.sources.checks import (
 from headrace.pipelines.sources.fileheads import FileHead
 from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.heads import Head
+from headrace.pipelines.sources.numbering import Origin
 from headrace.pipelines.sources.plans import StreamPlan, join_plan, stream_plans, train_plan
 from headrace.pipelines.sources.source import Log
 from headrace.pipelines.sources.uses import carried_columns, impression_uses
@@ -63,6 +64,11 @@ class Inputs:
     def warnings(self) -> tuple[str, ...]:
         """What can be read but is probably a mistake, a sentence each."""
         return tuple(warning for head in self.heads for warning in head.warnings)
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """What the logs are to dead letters, by number."""
+        return tuple(Origin(log.name, self.streams[log.stream].numbering) for log in self.logs)
 
     def replanned(self, config: Config) -> Inputs:
         """Return another job on the same logs, whose streams have no other columns or places."""

@@ -142,7 +142,7 @@ class LiveMerge:
                 continue
             before = source.progress
             block = source.next(self.rows)
-            if block.end - block.begin < self.rows:
+            if block.records < self.rows:
                 self.rested[source.number] = now + _GATHERED_S
             if block.end > block.begin:
                 self.quiet.pop(source.number, None)

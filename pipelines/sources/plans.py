@@ -14,6 +14,7 @@ from headrace.learners.features import Features, MultiValued
 from headrace.learners.learning import LearnerPlan, TrainPlan
 from headrace.learners.registry import Algorithms
 from headrace.pipelines.sources.heads import Head
+from headrace.pipelines.sources.numbering import Numbering
 from headrace.pipelines.sources.source import Log
 from headrace.schemas.config.models import (
     ActionConfig,
@@ -46,6 +47,8 @@ class StreamPlan:
         How values are written, and what becomes of those that do not fit their column.
     complete_until
         Event time until which its log is declared complete, microseconds; None if unset.
+    numbering
+        How positions number its records.
     """
 
     number: int
@@ -55,6 +58,7 @@ class StreamPlan:
     sorts: bool
     notation: Notation
     complete_until: int | None
+    numbering: Numbering
 
     @property
     def most_progress(self) -> int:
@@ -91,6 +95,7 @@ def stream_plans(
             StreamPlan(
                 number, name, table, events, stream.order == "sort",
                 _notation(stream, events, heads[number]), stream.complete_until,
+                heads[number].numbering,
             )
         )  # fmt: skip
     return tuple(plans)

@@ -37,9 +37,11 @@ class _Beginning:
 
     def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
         """Read them, always in the same parts: where they end must not depend on `rows`."""
+        records = 0
         for chunk in self.whole.chunks(_HEAD_ROWS):
             yield chunk
-            if chunk.end >= self.start + _HEAD_ROWS:
+            records += len(chunk.records)
+            if records >= _HEAD_ROWS:
                 return
 
 
@@ -170,7 +172,7 @@ def _of_chunk(chunk: Chunk, builder: EventBuilder) -> Preview:
     for reject in events.rejects:
         examples.setdefault(reject.reason.value, f"{reject.detail}: {reject.record[:_SHOWN]}")
     return Preview(
-        chunk.end - chunk.begin,
+        len(chunk.records),
         dict(Counter(reject.reason.value for reject in events.rejects)),
         examples,
         int(time.min()) if time.size else None,

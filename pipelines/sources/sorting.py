@@ -30,7 +30,7 @@ def sort_rows(
         Rows of one schema.
     by
         Integer columns to sort by; no two rows may be equal in all of them. Rows that
-        are equal in the first are in memory together.
+        are equal in the first, which has no null, are in memory together.
     memory_bytes
         Beyond this, sorted runs are written to disk and merged from there.
     scratch
@@ -66,7 +66,7 @@ def sort_rows(
 
 def _sorted(batches: list[pa.RecordBatch], by: tuple[str, ...]) -> pa.RecordBatch:
     whole = pa.concat_batches(batches)
-    order = np.lexsort([whole.column(name).to_numpy() for name in reversed(by)])
+    order = np.lexsort([whole.column(name).fill_null(-1).to_numpy() for name in reversed(by)])
     return whole.take(pa.array(order))
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.letters import rejected_letters
+from headrace.pipelines.sources.numbering import Origin
 from headrace.pipelines.sources.sorting import BY_TIME, sort_rows
 from headrace.pipelines.sources.source import Block, Partition, SourceState
 from headrace.schemas.records.badvalues import BadValues, Counts, counted
@@ -402,7 +403,8 @@ class SourceReader:
         positions = [position for piece in pieces for position in piece.reject_positions]
         if not rejects:
             return None
-        return rejected_letters(self.partition, self.plan.name, rejects, positions)
+        origin = Origin(self.partition.name, self.plan.numbering)
+        return rejected_letters(self.number, origin, self.plan.name, rejects, positions)
 
 
 def partition(events: pa.RecordBatch, shards: int) -> list[pa.RecordBatch | None]:

@@ -169,7 +169,7 @@ class StreamConfig(Model):
 
     path: Names = Field(default=(), min_length=1, repr=False)
     topic: TopicName | None = None
-    value: Literal["json", "avro", "protobuf"] = "json"
+    value: Literal["json", "avro", "protobuf", "arrow"] = "json"
     # Pydantic has a method of this name.
     schema_file: str | None = Field(default=None, min_length=1, alias="schema")
     message: str | None = None

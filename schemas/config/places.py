@@ -60,7 +60,7 @@ def conflicts_of_places(
 
 def has_header(stream: StreamConfig, kafka: KafkaConfig) -> bool:
     """Return whether values have a header: unless it is set, if there is a registry."""
-    if stream.value == "json":
+    if stream.value in ("json", "arrow"):
         return False
     default = "none" if kafka.registry is None else "confluent"
     return (stream.header or default) == "confluent"
@@ -69,7 +69,7 @@ def has_header(stream: StreamConfig, kafka: KafkaConfig) -> bool:
 def _conflicts_of_value(name: str, stream: StreamConfig, kafka: KafkaConfig) -> Iterator[Conflict]:
     of = stream.value
     needless = {"json": ("schema_file", "message", "header", "subject"), "avro": ("message",),
-                "protobuf": ("subject",)}  # fmt: skip
+                "protobuf": ("subject",), "arrow": ("message", "header", "subject")}  # fmt: skip
     for attribute in needless[of]:
         if attribute in stream.model_fields_set:
             fact = f'has no meaning with value = "{of}"'
@@ -95,7 +95,8 @@ def _conflicts_of_topic(name: str, stream: StreamConfig) -> Iterator[Conflict]:
     for key in _OF_FILES:
         if key in stream.model_fields_set:
             yield f"{name}.{key}", "has no meaning with topic", getattr(stream, key), "leave it out"
-    if stream.value != "json":
+    schemaless = stream.value == "arrow" and stream.schema_file is None
+    if stream.value != "json" and not schemaless:
         return  # its schema has the columns
     # A topic may be empty, or have had other records before: it has no head to infer types from.
     action_id = getattr(stream, "id", None)

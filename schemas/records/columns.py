@@ -75,9 +75,24 @@ def _as_json(column: pa.Array) -> pa.Array:
         return column.cast(pa.string())
     texts = (
         None if value is None else json.dumps(value, default=str, ensure_ascii=False)
-        for value in column.to_pylist()
+        for value in _listed(column)
     )
     return pa.array(texts, pa.string())
+
+
+def _listed(column: pa.Array) -> list[Any]:
+    """Return the values as Python has them, as text where it does not, as a year beyond 9999."""
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):
+        return [_python_value(column, row) for row in range(len(column))]
+
+
+def _python_value(column: pa.Array, row: int) -> Any:
+    try:
+        return column[row].as_py()
+    except (OverflowError, ValueError):
+        return value_at(column, row)
 
 
 def _converted(
@@ -97,7 +112,7 @@ def _converted(
     try:
         return column.cast(kind, safe=not rounded), None
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        fitted = [fit(_decoded(value), kind, notation) for value in column.to_pylist()]
+        fitted = [fit(_decoded(value), kind, notation) for value in _listed(column)]
     return pa.array([value for value, _ in fitted], kind), np.array(
         [not fits for _, fits in fitted]
     )

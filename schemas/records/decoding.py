@@ -51,6 +51,10 @@ class Records:
     rejects: list[Reject] = field(default_factory=list)
     bad: list[BadValues] = field(default_factory=list)
 
+    def __len__(self) -> int:
+        """Return how many records there are, valid and rejected."""
+        return self.batch.num_rows + len(self.rejects)
+
     def beside(self, others: Records) -> Records:
         """Return these records and others of the same part and columns, in order of numbers."""
         batch, numbers = self.batch, np.concatenate([self.numbers, others.numbers])

@@ -37,7 +37,8 @@ ACTION_TIME = "__action_time"
 ACTION_SOURCE, ACTION_OFFSET = "__action_source", "__action_offset"
 """Source of that action: its number, int32, and the action's position in it, int64."""
 PLACE = "__place"
-"""Place of a dead letter's record: number of the source times 2^43, and position, int64."""
+"""Place of a dead letter's record: number of the source times 2^43, and position, int64.
+Records of one message have one place, and are told apart by their row."""
 RATE = "__rate"
 """The negative rate of the sample's stratum, float64."""
 
@@ -94,12 +95,16 @@ DEAD_LETTER_SCHEMA = pa.schema(
         ("stream", pa.string()),
         ("source", pa.string()),
         ("offset", pa.int64()),
+        ("row", pa.int64()),
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("record", pa.string()),
     ]
 )
 
+
+LETTER_ORDER = (PLACE, "row")
+"""The order of dead letters; total, because a record has one place."""
 
 ACTION_ORDER = (EMIT, KEY0, KEY1, ACTION_TIME, ACTION_SOURCE, ACTION_OFFSET)
 """The order of joined actions and of corrections; total, because an action has one place."""

@@ -57,8 +57,7 @@ def run_directly(
     run: Run, inputs: Inputs, job: TrainJob, first_block: int = 0, options: tuple[str, ...] = ()
 ) -> None:
     """Do what ``headrace.pipelines.beam.graph.run_graph`` does, without Beam."""
-    names = tuple(log.name for log in inputs.logs)
-    read, join = ReadLogs(run), JoinShards(inputs.join, names, run.name, run=run)
+    read, join = ReadLogs(run), JoinShards(inputs.join, inputs.origins, run.name, run=run)
     train = TrainEpochs(job, run.name)
     cells: dict[Any, list[Any]] = {}
 

@@ -54,7 +54,7 @@ def opened(out, epoch=10 * SECOND, group_rows=4, every_s=0.0):
     return EpochFolder(files, epoch, Completion(out, every_s), "samples")
 
 
-LETTERS = pa.schema([("source", pa.string()), ("reason", pa.string())])
+LETTERS = pa.schema([("source", pa.string()), ("row", pa.int64()), ("reason", pa.string())])
 
 
 def letters_opened(out, file_rows=3):
@@ -65,8 +65,9 @@ def letters_opened(out, file_rows=3):
 
 def letters_at(*places):
     sources = [f"s{place}" for place in places]
-    reasons = ["late"] * len(places)
-    return pa.table({"source": sources, "reason": reasons, PLACE: pa.array(places, pa.int64())})
+    columns = [sources, [None] * len(places), ["late"] * len(places), places]
+    schema = LETTERS.append(pa.field(PLACE, pa.int64()))
+    return pa.table(dict(zip(schema.names, columns, strict=True)), schema)
 
 
 def tree(folder):

@@ -112,7 +112,8 @@ def test_dead_letters_are_named_by_what_is_in_them(tmp_path):
 
     def letters(*positions):
         columns = {name: ["x"] * len(positions) for name in schema.names}
-        columns |= {"offset": list(positions), PLACE: [2 * 2**43 + at for at in positions]}
+        columns |= {"offset": list(positions), "row": [None] * len(positions)}
+        columns[PLACE] = [2 * 2**43 + at for at in positions]
         return pa.RecordBatch.from_pydict(columns, schema)
 
     for batch in (letters(7, 5), letters(5, 7), letters(5, 8)):

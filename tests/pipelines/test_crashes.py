@@ -123,8 +123,7 @@ def run_job(job, folder, faults, seed=0, handover=Inline, reach=0):
     """
     inputs, elements = job
     random, scope = Random(seed), uuid.uuid4().hex
-    names = tuple(log.name for log in inputs.logs)
-    join = Step(lambda: JoinShards(inputs.join, names, scope), len(BAG_NAMES))
+    join = Step(lambda: JoinShards(inputs.join, inputs.origins, scope), len(BAG_NAMES))
     for bundle in bundles(elements, random):
         random.choice(faults)(join, bundle, random)
     spec = replace(

@@ -104,7 +104,8 @@ def test_values_that_may_be_secret_are_shown_nowhere(tmp_path):
         ('topic = "impressions"', 'topic = "impressions"\norder = "sort"', "impressions.order: has "
          "no meaning with topic (got 'sort'); leave it out"),
         ('topic = "impressions"', 'topic = "impressions"\nvalue = "bson"', "impressions.value: "
-         "input should be 'json', 'avro' or 'protobuf' (got 'bson'); use one of these values"),
+         "input should be 'json', 'avro', 'protobuf' or 'arrow' (got 'bson'); use one of these "
+         "values"),
         ('topic = "impressions"', 'topic = "impressions"\nvalue = "avro"', "impressions.schema: is "
          "missing; name a file, or add [kafka.registry]"),
         ('topic = "impressions"', 'topic = "impressions"\nvalue = "protobuf"', "impressions."
@@ -120,6 +121,18 @@ def test_values_that_may_be_secret_are_shown_nowhere(tmp_path):
         ('topic = "impressions"', 'topic = "impressions"\nvalue = "avro"\nschema = "a.avsc"\n'
          'subject = "s"', "impressions.subject: has no meaning without a registry (got 's'); "
          "leave it out"),
+        ('topic = "impressions"', 'topic = "impressions"\nvalue = "arrow"\nheader = "none"',
+         "impressions.header: has no meaning with value = \"arrow\" (got 'none'); leave it out, or "
+         "set value"),
+        ('topic = "impressions"', 'topic = "impressions"\nvalue = "arrow"\nsubject = "s"',
+         "impressions.subject: has no meaning with value = \"arrow\" (got 's'); leave it out, or "
+         "set value"),
+        ('topic = "impressions"', 'topic = "impressions"\nvalue = "arrow"\nmessage = "a.B"',
+         "impressions.message: has no meaning with value = \"arrow\" (got 'a.B'); leave it out, or "
+         "set value"),
+        ('topic = "impressions"', 'topic = "impressions"\nvalue = "arrow"\ncolumns = ["price"]',
+         "impressions.columns: is a column without a type (got 'price'); add it to "
+         'impressions.types, such as "price" = "string"'),
         ("fetch.wait.max.ms = 20", 'registry.url = "http://me:secret@a:8081"', "kafka.registry."
          "url: is no address (got 'http://a:8081'); write such as \"https://registry:8081\", user "
          "and password beside it"),

@@ -20,12 +20,13 @@ from headrace.pipelines.run.prism import prism
 from headrace.pipelines.run.signing import read_signed
 from headrace.schemas.config.kafka import KafkaConfig
 from headrace.schemas.errors import ConfigError, RunnerError
+from tests.pipelines.kafka.test_arrow_topics import as_arrow
 from tests.pipelines.kafka.test_stream import live_config, models_of, rows
 from tests.pipelines.kafka.test_topiclogs import ROOT, as_topics, logs, toml
 
 __all__ = ["logs"]
 
-ORDER = [("source", "ascending"), ("offset", "ascending")]
+ORDER = [("source", "ascending"), ("offset", "ascending"), ("row", "ascending")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,6 +83,15 @@ def test_until_the_end_prism_gives_what_a_replay_gives(
     assert found["samples"].num_rows > 1_000
     finished = read_signed(tmp_path / "live" / ".headrace" / "finished.json")
     assert finished["totals"]["samples"] == found["samples"].num_rows
+
+
+def test_messages_of_many_rows_are_read_there_too(broker, tmp_path, logs):
+    """A block ends inside of a message, and the next one begins at the next row."""
+    tables = live_config(broker, as_arrow(broker, logs["dirty"], 5_000), {"snapshot": "1s"})
+    tables["replay"] = {"batch_rows": 500}
+    replayed = headrace.replay(tables, tmp_path / "replay")
+    assert stream_on("prism", tables, tmp_path / "live", until_end=True)
+    assert check_equal(tmp_path / "live", replayed)["dead"].num_rows > 3
 
 
 def test_secrets_are_not_a_part_of_the_graph(monkeypatch):

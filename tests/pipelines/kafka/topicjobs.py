@@ -27,7 +27,7 @@ from headrace.schemas.config.kafka import KafkaConfig
 from headrace.schemas.records.events import EMIT, FOREVER, PLACE
 
 SCHEMA = pa.schema([("key", pa.string()), ("x", pa.int64()), (EMIT, pa.int64())])
-LETTERS = pa.schema([("x", pa.int64()), (PLACE, pa.int64())])
+LETTERS = pa.schema([("x", pa.int64()), ("row", pa.int64()), (PLACE, pa.int64())])
 EPOCH = 10
 NEVER_S = 3600.0
 """Transactions that end when a test says so."""
@@ -41,7 +41,7 @@ def rows_of(begin, end):
 
 
 def letters_of(*numbers):
-    return pa.table({"x": numbers, PLACE: numbers}, LETTERS)
+    return pa.table({"x": numbers, "row": [None] * len(numbers), PLACE: numbers}, LETTERS)
 
 
 def sink_of(kind, delivery):
