@@ -46,6 +46,8 @@ class LearnerPlan:
         The labels that `filter` asks for.
     weight
         A column by whose values samples weigh more or less, besides what sampling demands.
+    offset
+        A column that is added to the log-odds of what is learned and predicted.
     """
 
     label: str
@@ -57,6 +59,7 @@ class LearnerPlan:
     filter: Predicate | None = None
     among: tuple[str, ...] = ()
     weight: str | None = None
+    offset: str | None = None
 
     def tells(self, samples: pa.RecordBatch, emission: Mode) -> Bools:
         """Return which samples are for this learner to learn, shape (n,).
@@ -160,8 +163,8 @@ class LearningStep:
     clipped
         Values of numeric features that were clipped so far, by learner and column.
     refused
-        Samples so far that were not learned because they have no weight, or one below zero,
-        by learner.
+        Samples so far that were not learned because they have no weight or offset, or a
+        weight below zero, by learner.
     settled
         The learners as they were at the last impression of the log, once more is learned
         that is not like what was learned before; until then None.
@@ -195,7 +198,7 @@ class LearningStep:
         rows = {}
         for name, plan in self.plan.learners.items():
             tells = [plan.tells(part, self.plan.emission) for part in epoch.parts]
-            rows[name] = self._weighted(name, epoch, admitted[np.concatenate(tells)[admitted]])
+            rows[name] = self._whole(name, epoch, admitted[np.concatenate(tells)[admitted]])
         if not admitted.size:
             return Learned(epoch, rows, dict.fromkeys(self.learners, np.empty(0)))
         margins = {}
@@ -207,14 +210,16 @@ class LearningStep:
             )
             rates, weights = epoch.column(RATE), epoch.column("weight")
             for name in names:
-                own = rows[name]
+                own, plan = rows[name], self.plan.learners[name]
                 rate, weight = rates[own], weights[own]
-                if (column := self.plan.learners[name].weight) is not None:
-                    weight = weight * epoch.column(column)[own].astype(np.float64)
-                logit = self.plan.correction == "logit"
-                offset = -np.log(rate) if logit else np.zeros(own.size)
-                label = epoch.column(self.plan.learners[name].label)[own].astype(np.float64)
-                margin = self.learners[name].learn(features, own, label, weight, offset)
+                if plan.weight is not None:
+                    weight = weight * _numbers(epoch, plan.weight)[own]
+                given = np.zeros(own.size)
+                if plan.offset is not None:
+                    given = _numbers(epoch, plan.offset)[own]
+                offset = given - np.log(rate) if self.plan.correction == "logit" else given
+                label = epoch.column(plan.label)[own].astype(np.float64)
+                margin = given + self.learners[name].learn(features, own, label, weight, offset)
                 if not np.isfinite(margin).all():
                     since = np.datetime64(int(epoch.column(EMIT)[own[0]]) // 1_000_000, "s")
                     raise self.diverged(name, f"after the samples from {since} UTC on")
@@ -225,13 +230,13 @@ class LearningStep:
                 margins[name] = margin
         return Learned(epoch, rows, margins)
 
-    def _weighted(self, name: str, epoch: Epoch, rows: Int64s) -> Int64s:
-        """Return the rows with a weight, and count the others."""
-        column = self.plan.learners[name].weight
-        if column is None:
-            return rows
-        weight = epoch.column(column)[rows].astype(np.float64)
-        good = np.isfinite(weight) & (weight >= 0)
+    def _whole(self, name: str, epoch: Epoch, rows: Int64s) -> Int64s:
+        """Return the rows that have the learner's weight and offset, and count the others."""
+        plan, good = self.plan.learners[name], np.ones(rows.size, np.bool_)
+        for column, least in ((plan.weight, 0.0), (plan.offset, -np.inf)):
+            if column is not None:
+                values = _numbers(epoch, column)[rows]
+                good &= np.isfinite(values) & (values >= least)
         self.refused[name] += int(rows.size - np.count_nonzero(good))
         return rows[good]
 
@@ -251,6 +256,12 @@ class LearningStep:
         sound, *finite = np.isfinite(self.learners[name].predict(alone))
         columns = [column for column, fine in zip(index, finite, strict=True) if not fine]
         return LearningError.diverged(name, when, columns if sound else ())
+
+
+def _numbers(epoch: Epoch, column: str) -> Floats:
+    """Return a numeric column of all parts as float64, NaN for null, shape (n,)."""
+    numbers = [part.column(column).cast(pa.float64(), safe=False) for part in epoch.parts]
+    return np.concatenate([part.to_numpy(zero_copy_only=False) for part in numbers])
 
 
 def tells_of(labels: Sequence[str], samples: pa.RecordBatch, emission: Mode) -> Bools:

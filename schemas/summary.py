@@ -173,7 +173,8 @@ class LearnerSummary(Figures):
     clipped
         How many values of numeric features were clipped to ±1e9, by column.
     refused
-        How many samples were not learned because the learner's weight is missing or below zero.
+        How many samples were not learned because the learner's weight is missing or below zero,
+        or its offset missing.
     windows
         Figures by window of event time, in order.
     model

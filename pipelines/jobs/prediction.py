@@ -65,7 +65,9 @@ class Model:
         if sampling.correction == "recalibrate":
             self.recalibrated = sampling_plan(sampling)
         needed = self.recalibrated.columns if self.recalibrated is not None else ()
-        self.columns: tuple[str, ...] = tuple(dict.fromkeys((*features.columns, *needed)))
+        self.offset: str | None = table.get("offset")
+        given = () if self.offset is None else (self.offset,)
+        self.columns: tuple[str, ...] = tuple(dict.fromkeys((*features.columns, *needed, *given)))
 
     def predict_proba(self, table: Any) -> npt.NDArray[np.float64]:
         """Predict for the whole log, corrected for the negatives that sampling dropped.
@@ -78,7 +80,8 @@ class Model:
         Returns
         -------
         array
-            Probability that the label of each row is true, float64, shape (n,).
+            Probability that the label of each row is true, float64, shape (n,); NaN where the
+            learner's offset is missing.
 
         Raises
         ------
@@ -87,6 +90,9 @@ class Model:
         """
         batch = self._batch(table)
         margin = self.learner.predict(self.encoder.encode(batch))
+        if self.offset is not None:
+            given = batch.column(self.offset).cast(pa.float64(), safe=False)
+            margin = margin + given.to_numpy(zero_copy_only=False)
         if self.recalibrated is not None:
             # As progressive predictions are, see `headrace.learners.learning`.
             margin = margin + np.log(self.recalibrated.strata(batch).rates)

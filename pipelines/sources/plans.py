@@ -192,5 +192,6 @@ def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
             condition,
             tuple(column for column in among if column in config.actions),
             learner.weight,
+            learner.offset,
         )
     return TrainPlan(learners, config.sampling.correction, config.join.emission)

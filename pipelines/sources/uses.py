@@ -46,8 +46,9 @@ def impression_uses(config: Config) -> list[Use]:
         if learner.filter is not None:
             uses += [Use(f"{table}.filter", name) for name in Predicate(learner.filter).columns
                      if name not in config.actions]  # fmt: skip
-        if learner.weight is not None:
-            uses.append(Use(f"{table}.weight", learner.weight, numeric=True))
+        for key, column in (("weight", learner.weight), ("offset", learner.offset)):
+            if column is not None:
+                uses.append(Use(f"{table}.{key}", column, numeric=True))
     if config.sampling.negative_rate.column is not None:
         key, column = "sampling.negative_rate.column", config.sampling.negative_rate.column
         uses.append(Use(key, column, text=True))

@@ -81,7 +81,7 @@ class Finished:
     clipped
         Values of numeric features that were clipped, by learner and column.
     refused
-        Samples that were not learned for want of a weight, by learner.
+        Samples that were not learned for want of a weight or an offset, by learner.
     """
 
     manifests: dict[str, dict[str, Any]]

@@ -355,6 +355,7 @@ class LearnerConfig(Model):
     epoch: Duration = 10 * SECOND
     filter: str | None = None
     weight: str | None = None
+    offset: str | None = None
     features: FeaturesConfig = FeaturesConfig()
     parameters: SerializeAsAny[Model]
 

@@ -355,6 +355,7 @@ def test_a_learner_learns_what_its_filter_lets_through_by_its_weights(again):
             "all": learner(),
             "some": replace(learner(), filter=Predicate("price > 2 and buy"), among=("buy",)),
             "heavy": replace(learner(), weight="price"),
+            "shifted": replace(learner(), offset="price"),
         },
         "weight",
     )
@@ -367,20 +368,29 @@ def test_a_learner_learns_what_its_filter_lets_through_by_its_weights(again):
         SampleEnvelope(0, 1, 1, FOREVER, batches=[samples.slice(4)]),
     ]
     trainer, rows = Trainer(1, 4, train), {name: [] for name in train.learners}
+    margins = {name: [] for name in train.learners}
     for number, envelope in enumerate(sent):
         if number == again:
             trainer = loaded(trainer, train)
         for done in trainer.receive(envelope).samples:
             for name, own in done.rows.items():
+                margins[name].append(done.margins[name])
                 rows[name] += ordered(done, EMIT)[np.searchsorted(done.epoch.order, own)].tolist()
-    assert rows == {"all": [*range(8)], "some": [1, 4, 7], "heavy": [0, 1, 5, 6, 7]}
-    assert trainer.step.refused == {"all": 0, "some": 0, "heavy": 3}
-    for name, weight in (("some", np.ones(3)), ("heavy", np.array([1.0, 3.0, 4.0, 0.0, 5.0]))):
+    assert rows == {"all": [*range(8)], "some": [1, 4, 7], "heavy": [0, 1, 5, 6, 7],
+                    "shifted": [0, 1, 3, 5, 6, 7]}  # fmt: skip
+    assert trainer.step.refused == {"all": 0, "some": 0, "heavy": 3, "shifted": 2}
+    shift = np.array([1.0, 3.0, -1.0, 4.0, 0.0, 5.0])
+    for name, weight, offset in (
+        ("some", np.ones(3), np.zeros(3)),
+        ("heavy", np.array([1.0, 3.0, 4.0, 0.0, 5.0]), np.zeros(5)),
+        ("shifted", np.ones(6), shift),
+    ):
         alone, own = train.learners[name].make(), np.array(rows[name])
         encoded = FeatureEncoder(train.learners[name].features, 8).encode(samples)
         label = samples.column("click").to_numpy(zero_copy_only=False)[own] * 1.0
-        alone.learn(encoded, own, label, weight, np.zeros(own.size))
+        margin = offset + alone.learn(encoded, own, label, weight, offset)
         assert trainer.learners[name].zn.tobytes() == alone.zn.tobytes()
+        assert np.concatenate(margins[name]).tolist() == margin.tolist()
 
 
 @pytest.mark.parametrize(("bought", "learned"), [(False, [0, 1, 2, 3]), (True, [0, 1, 2])])
