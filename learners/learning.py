@@ -19,7 +19,7 @@ from headrace.learners.registry import Algorithm
 from headrace.schemas.config.models import Model
 from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.errors import LearningError
-from headrace.schemas.records.events import EMIT, RATE
+from headrace.schemas.records.events import EMIT, FOREVER, RATE
 from headrace.schemas.records.hashing import Bools, Int64s
 
 Mode = Literal["window", "immediate", "elapsed", "window_and_immediate"]
@@ -193,15 +193,17 @@ class LearningStep:
             If a learner predicts what is not finite.
         """
         admitted = self.guard.admit(epoch)
-        if epoch.drained and not self.plan.drains and self.settled is None:
-            self.settled = copy.deepcopy(self.learners)
         rows = {}
         for name, plan in self.plan.learners.items():
             tells = [plan.tells(part, self.plan.emission) for part in epoch.parts]
             rows[name] = self._whole(name, epoch, admitted[np.concatenate(tells)[admitted]])
+        emit, drain = epoch.column(EMIT), FOREVER if epoch.drain is None else epoch.drain
+        settles = not self.plan.drains and self.settled is None and bool(emit.max() >= drain)
         if not admitted.size:
+            if settles:
+                self.settled = copy.deepcopy(self.learners)
             return Learned(epoch, rows, dict.fromkeys(self.learners, np.empty(0)))
-        margins = {}
+        margins, settled = {}, {}
         for encoder, names in self.encodings:
             columns = list(encoder.features.columns)
             # Encoding comes first: it takes the most memory, and an epoch may be long.
@@ -219,15 +221,29 @@ class LearningStep:
                     given = _numbers(epoch, plan.offset)[own]
                 offset = given - np.log(rate) if self.plan.correction == "logit" else given
                 label = epoch.column(plan.label)[own].astype(np.float64)
-                margin = given + self.learners[name].learn(features, own, label, weight, offset)
+                learner = self.learners[name]
+                # Rows are in order of emit time: the drain is the last of them.
+                cut = int(np.searchsorted(emit[own], drain)) if settles else own.size
+                here = slice(0, cut)
+                margin = learner.learn(features, own[here], label[here], weight[here], offset[here])
+                if settles:
+                    settled[name] = copy.deepcopy(learner)
+                    rest = slice(cut, None)
+                    more = learner.learn(
+                        features, own[rest], label[rest], weight[rest], offset[rest]
+                    )
+                    margin = np.concatenate([margin, more])
+                margin = margin + given
                 if not np.isfinite(margin).all():
-                    since = np.datetime64(int(epoch.column(EMIT)[own[0]]) // 1_000_000, "s")
+                    since = np.datetime64(int(emit[own[0]]) // 1_000_000, "s")
                     raise self.diverged(name, f"after the samples from {since} UTC on")
                 self.clipped[name].update(features.clipped)
                 if self.plan.correction == "recalibrate":
                     # q = p / (p + (1 - p) / rate) is a shift of the log-odds by log(rate).
                     margin = margin + np.log(rate)
                 margins[name] = margin
+        if settles:
+            self.settled = settled
         return Learned(epoch, rows, margins)
 
     def _whole(self, name: str, epoch: Epoch, rows: Int64s) -> Int64s:

@@ -43,13 +43,14 @@ class Epoch:
         The samples in order of receipt; at least one part.
     order
         Canonical order of the rows of all parts together, int64, shape (n,).
-    drained
-        Whether these are samples that were emitted after the last impression of the log.
+    drain
+        Emit time from which on samples were emitted after the last impression of the log,
+        microseconds; None if that is not known yet.
     """
 
     parts: list[pa.RecordBatch]
     order: Int64s
-    drained: bool = False
+    drain: int | None = None
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return a column of all parts, not put in order, shape (n,)."""
@@ -80,16 +81,15 @@ class Ordered:
         Whether it had been received before; then it changed nothing.
     in_turn
         The envelopes whose turn has come: with it those that had come early.
-    epochs
-        The samples that they completed: those before the last impression of the log, and
-        those after it, if there are any.
+    epoch
+        The samples that they completed, None without any.
     beside
         The rows beside the samples that they completed, by their name.
     """
 
     repeated: bool = False
     in_turn: list[SampleEnvelope] = field(default_factory=list)
-    epochs: list[Epoch] = field(default_factory=list)
+    epoch: Epoch | None = None
     beside: dict[str, pa.RecordBatch] = field(default_factory=dict)
 
 
@@ -160,19 +160,14 @@ class EpochOrder:
                 ready, self.beside[name] = _split(batches, bound)
                 if ready:
                     beside[name] = _in_action_order(ready)
-        epochs = []
+        epoch = None
         if (bound := _floor(complete, self.epoch)) > self.released:
             self.released = bound
             ready, self.waiting = _split(self.waiting, bound)
             # Until all shards know the last impression the clock is not past it.
-            known = NEVER not in self.last
-            ready, after = _split(ready, max(self.last) + 1) if known else (ready, [])
-            epochs = [
-                Epoch(parts, canonical_order(parts), drained)
-                for parts, drained in ((ready, False), (after, True))
-                if parts
-            ]
-        return Ordered(in_turn=in_turn, epochs=epochs, beside=beside)
+            drain = None if NEVER in self.last else max(self.last) + 1
+            epoch = Epoch(ready, canonical_order(ready), drain) if ready else None
+        return Ordered(in_turn=in_turn, epoch=epoch, beside=beside)
 
     def unreleased(self) -> SampleEnvelope:
         """Return the rows that wait for their epoch to be complete, as one envelope."""

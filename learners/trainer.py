@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from headrace.learners.handover import Handover, Inline, Learn
@@ -24,6 +25,7 @@ from headrace.learners.ordering import EpochOrder
 from headrace.learners.snapshot import load_snapshot, save_snapshot
 from headrace.schemas.errors import SnapshotError
 from headrace.schemas.records.envelope import SampleEnvelope
+from headrace.schemas.records.events import EMIT
 
 _SETTLED = ".settled"
 """Folder of the learners to serve with, if more was learned since; no learner has this name."""
@@ -104,11 +106,13 @@ class Trainer:
         for due in ordered.in_turn:
             self.ledger.note(due)
         samples = []
-        for epoch in ordered.epochs:
+        if (epoch := ordered.epoch) is not None:
             self.ledger.samples += epoch.order.size
-            if self.step.plan.drains or not epoch.drained:
-                self.ledger.published = self.ledger.samples
-            samples += self.handover.put(epoch)
+            published = epoch.order.size
+            if epoch.drain is not None and not self.step.plan.drains:
+                published = int(np.count_nonzero(epoch.column(EMIT) < epoch.drain))
+            self.ledger.published += published
+            samples = self.handover.put(epoch)
         return Received(samples=samples, beside=ordered.beside)
 
     def flush(self) -> list[Learned]:

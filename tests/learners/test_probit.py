@@ -267,7 +267,7 @@ def test_nothing_is_learned_of_a_row_with_what_is_not_a_number(place):
          "use at most 1000000.0"),
         ("alpha = 0.1",
          "learner.alpha: unknown key (got 0.1); use one of algorithm, beta, bits, epoch, "
-         "features, label, prior_variance"),
+         "features, filter, label, offset, prior_variance, weight"),
     ],
     ids=["no variance", "too much noise", "a parameter of another algorithm"],
 )  # fmt: skip
