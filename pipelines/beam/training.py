@@ -87,7 +87,7 @@ class TrainEpochs(beam.DoFn):
         for name, rows in received.beside.items():
             self._note(name, rows.column(EMIT).to_numpy())
             yield beam.pvalue.TaggedOutput(name, rows)
-        if state.ended:
+        if state.ended and not received.repeated:
             yield from self._noted(state.flush())
             yield beam.pvalue.TaggedOutput(FINISHED, state.finish())
 
