@@ -195,8 +195,10 @@ class LearningStep:
         admitted = self.guard.admit(epoch)
         rows = {}
         for name, plan in self.plan.learners.items():
-            tells = [plan.tells(part, self.plan.emission) for part in epoch.parts]
-            rows[name] = self._whole(name, epoch, admitted[np.concatenate(tells)[admitted]])
+            parts = [plan.tells(part, self.plan.emission) for part in epoch.parts]
+            tells = np.concatenate(parts)
+            own = admitted if tells.all() else admitted[tells[admitted]]
+            rows[name] = self._whole(name, epoch, own)
         emit, drain = epoch.column(EMIT), FOREVER if epoch.drain is None else epoch.drain
         settles = not self.plan.drains and self.settled is None and bool(emit.max() >= drain)
         if not admitted.size:
@@ -248,7 +250,10 @@ class LearningStep:
 
     def _whole(self, name: str, epoch: Epoch, rows: Int64s) -> Int64s:
         """Return the rows that have the learner's weight and offset, and count the others."""
-        plan, good = self.plan.learners[name], np.ones(rows.size, np.bool_)
+        plan = self.plan.learners[name]
+        if plan.weight is None and plan.offset is None:
+            return rows
+        good = np.ones(rows.size, np.bool_)
         for column, least in ((plan.weight, 0.0), (plan.offset, -np.inf)):
             if column is not None:
                 values = _numbers(epoch, column)[rows]

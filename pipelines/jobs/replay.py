@@ -79,6 +79,7 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
                 "outputs": True,
                 "join": {"shards"},
                 "learner": True,
+                "features": True,  # learners have them
             },
         ),
         "schema_fingerprint": schema_fingerprint(sample_schema(inputs.join, types)),

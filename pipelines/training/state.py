@@ -247,11 +247,14 @@ def _observations(learned: Learned, job: TrainJob) -> dict[str, Observation]:
     time = epoch.column("event_time").astype("datetime64[us]").astype(np.int64)
     weight = 1.0 / epoch.column("sampling_rate")
     found = {}
+    taken: dict[int, dict[str, pa.Array]] = {}  # of learners with the same rows once
     for name, margin in learned.margins.items():
         own = learned.rows[name]
         if own.size:
-            rows = whole.take(pa.array(own))
-            slices = {slice_: rows.column(slice_).combine_chunks() for slice_ in job.slices}
+            if id(own) not in taken:
+                rows = whole.take(pa.array(own))
+                taken[id(own)] = {by: rows.column(by).combine_chunks() for by in job.slices}
+            slices = taken[id(own)]
             label = epoch.column(job.plan.learners[name].label)[own].astype(np.float64)
             found[name] = Observation(time[own], label, weight[own], margin, slices)
     return found
