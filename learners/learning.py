@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from headrace.learners.features import FeatureEncoder, FeatureRows, Features
 from headrace.learners.learner import Floats, Learner
-from headrace.learners.ordering import Epoch
+from headrace.learners.ordering import Epoch, has_trigger
 from headrace.learners.registry import Algorithm
 from headrace.schemas.config.models import Model
 from headrace.schemas.config.predicates import Predicate
@@ -291,7 +291,7 @@ def tells_of(labels: Sequence[str], samples: pa.RecordBatch, emission: Mode) -> 
     One that leaves again for an action of another stream does not; nor one that leaves again
     because others are negative, but not the first of these labels.
     """
-    if "trigger" not in samples.schema.names:
+    if not has_trigger(samples.schema):
         return np.ones(samples.num_rows, np.bool_)
     trigger = samples.column("trigger").dictionary_decode()
     tells = pc.or_(pc.is_null(trigger), pc.is_in(trigger, value_set=pa.array(labels)))

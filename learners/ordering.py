@@ -219,7 +219,7 @@ def canonical_order(parts: list[pa.RecordBatch]) -> Int64s:
     tied[:-1] |= equal
     if tied.any():
         rows = order[tied]
-        names = ["trigger"] if "trigger" in parts[0].schema.names else []
+        names = ["trigger"] if has_trigger(parts[0].schema) else []
         codes = [_codes(parts, name)[rows] for name in (*names, "emission")]
         trigger, emission = codes[:-1], codes[-1]
         columns = [_column(parts, name)[rows] for name in (KEY1, KEY0)]
@@ -232,6 +232,14 @@ def canonical_order(parts: list[pa.RecordBatch]) -> Int64s:
 
 def _column(parts: list[pa.RecordBatch], name: str) -> npt.NDArray[Any]:
     return np.concatenate([part.column(name).to_numpy(zero_copy_only=False) for part in parts])
+
+
+def has_trigger(samples: pa.Schema) -> bool:
+    """Return whether samples say for which stream they leave.
+
+    A column of the impressions may have this name where none does; it is never a dictionary.
+    """
+    return "trigger" in samples.names and pa.types.is_dictionary(samples.field("trigger").type)
 
 
 def _codes(parts: list[pa.RecordBatch], name: str) -> npt.NDArray[Any]:

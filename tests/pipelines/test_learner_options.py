@@ -94,6 +94,26 @@ def test_an_offset_is_part_of_predictions_and_weights_count(log):
     np.testing.assert_allclose(with_shift - without, shown["shift"].to_numpy(), atol=1e-9)
 
 
+def test_impressions_may_have_a_column_that_is_called_trigger(log):
+    """Where samples have none; it says nothing of what is learned, nor of the order."""
+    folder, _, _ = log
+    config = tables(folder, plain={"label": "click"})
+    plain = headrace.replay(config, folder / "plain").summary
+    shown = pq.read_table(folder / "shown.parquet")
+    twice = [START + n // 2 * SECOND for n in range(N)]  # ties are ordered
+    for name in ("plain", "named"):
+        column = pa.array(["swipe", "click"] * (N // 2))
+        table = shown.set_column(1, "time", pa.array(twice))
+        table = table.append_column("trigger", column) if name == "named" else table
+        pq.write_table(table, folder / "shown.parquet")
+        found = headrace.replay(config, folder / f"ties-{name}").summary
+        assert found.learners["plain"].samples == plain.learners["plain"].samples == N
+        digest = found.learners["plain"].model.sha256
+        if name == "plain":
+            expected = digest
+    assert digest == expected
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
