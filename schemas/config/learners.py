@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from headrace.schemas.config.hints import name_hint
 from headrace.schemas.config.models import LearnerConfig
 from headrace.schemas.errors import ConfigError
 
@@ -60,7 +59,8 @@ def _like(
         return table
     other, key = table["like"], f"learners.{name}.like"
     if not isinstance(other, str) or other not in learners:
-        raise ConfigError(file, key, "no learner has this name", other, _hint(other, learners))
+        hint = name_hint(str(other), learners)
+        raise ConfigError(file, key, "no learner has this name", other, hint)
     if other in (*above, name):
         fact, hint = "learners are like each other in a circle", "write out the keys of one"
         raise ConfigError(file, key, fact, other, hint)
@@ -81,13 +81,7 @@ def _with_features(
     name = table["features"]
     if name not in groups:
         fact = "no group of features has this name"
-        raise ConfigError(file, f"{key}.features", fact, name, _hint(name, groups))
+        hint = name_hint(name, groups) or "there is none"
+        raise ConfigError(file, f"{key}.features", fact, name, hint)
     used.add(name)
     return {**table, "features": groups[name]}
-
-
-def _hint(name: Any, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(name), known, n=1)
-    if close:
-        return f"did you mean {close[0]}?"
-    return f"use one of {', '.join(sorted(known))}" if known else "there is none"

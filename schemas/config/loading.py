@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from headrace.schemas.config.hints import name_hint
 from headrace.schemas.config.learners import with_learners_resolved
 from headrace.schemas.config.models import Config, LearnerConfig, Model
 from headrace.schemas.errors import ConfigError
@@ -82,7 +82,7 @@ def _first_error(
     value = detail["input"] if not isinstance(detail["input"], dict) else None
     kind = detail["type"]
     if kind == "extra_forbidden":
-        hint = _key_hint(str(detail["loc"][-1]), _allowed_keys(detail["loc"], tree, algorithms))
+        hint = name_hint(str(detail["loc"][-1]), _allowed_keys(detail["loc"], tree, algorithms))
         return ConfigError(file, key, "unknown key", value, hint)
     if kind == "missing":
         return ConfigError(file, key, "is missing", hint="add this key")
@@ -123,13 +123,6 @@ def _gathered(location: tuple[int | str, ...]) -> int | None:
     if location[:2] in (("learner", "parameters"), ("kafka", "properties")):
         return 1
     return 2 if location[:1] == ("learners",) and location[2:3] == ("parameters",) else None
-
-
-def _key_hint(key: str, allowed: list[str]) -> str:
-    near = difflib.get_close_matches(key, allowed, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
-    return "use one of " + ", ".join(sorted(allowed)) if allowed else ""
 
 
 def _allowed_keys(
