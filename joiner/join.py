@@ -26,6 +26,7 @@ from headrace.joiner.samples.labels import Labels, label
 from headrace.joiner.samples.output import JoinOutput
 from headrace.joiner.samples.rows import labelled
 from headrace.joiner.samples.sampled import emit_held, emit_settled
+from headrace.joiner.samples.served import emit_mature, emit_served
 from headrace.joiner.state.actions import PendingActions
 from headrace.joiner.state.groups import HeldRows
 from headrace.joiner.state.hashqueue import HashQueue, SettlingSlice, sort_by_time
@@ -36,6 +37,8 @@ from headrace.joiner.tally import Tally
 from headrace.schemas.records.envelope import (
     CORRECTIONS,
     JOINED,
+    MATURE,
+    SERVED,
     EventEnvelope,
     SampleEnvelope,
 )
@@ -108,8 +111,8 @@ class ShardJoin:
         """Make the envelope for the trainer, or None if it would tell nothing new."""
         tally = self.tally
         beside = {f"{JOINED}{stream}": batches for stream, batches in output.joined.items()}
-        if output.corrections:
-            beside[CORRECTIONS] = output.corrections
+        others = {CORRECTIONS: output.corrections, SERVED: output.served, MATURE: output.mature}
+        beside |= {name: batches for name, batches in others.items() if batches}
         # Some rows leave only when the clock is past their time, not at it.
         told = FOREVER if all(tally.ended) else tally.clock - 1
         epoch = told // self.plan.epoch
@@ -179,6 +182,8 @@ class ShardJoin:
         batch = sort_by_time(self._without_late(source, batch, output))
         if batch.num_rows:
             self._add_impressions(source, max(envelope.begin, expected), batch, journal)
+            if self.plan.served.share:
+                emit_served(self.plan, source, batch, output)
 
     def _without_late(
         self, source: int, batch: pa.RecordBatch, output: JoinOutput
@@ -271,6 +276,8 @@ class ShardJoin:
         labels = label(survivors.size, matches.select(~late), self.actions, len(plan.actions))
         output.bury_actions(Outcome.DUPLICATE, self.actions, labels.duplicates)
         self._bury_late(matches.entry[late], output)
+        if plan.served.share:
+            emit_mature(plan, rows, survivors, labels, self.actions, output)
         if plan.retention:
             self._retain(rows, survivors, journal)
         if plan.sampling.by_group:

@@ -99,6 +99,18 @@ class FeatureRows:
     clipped: Mapping[str, int] = field(default_factory=dict)
     lists: tuple[Int64s, ...] = ()
 
+    def followed_by(self, other: FeatureRows) -> FeatureRows:
+        """Return these rows and then others of the same encoder; `clipped` is of both together."""
+        ends = [self.starts, other.starts[1:] + self.starts[-1]]
+        names = {*self.clipped, *other.clipped}
+        return FeatureRows(
+            np.concatenate(ends),
+            np.concatenate([self.indices, other.indices]),
+            np.concatenate([self.values, other.values]),
+            {name: self.clipped.get(name, 0) + other.clipped.get(name, 0) for name in names},
+            tuple(map(np.concatenate, zip(self.lists, other.lists, strict=True))),
+        )
+
     def fields(self) -> npt.NDArray[np.uint16]:
         """Return which column or cross each feature is of, uint16, shape (starts[n],).
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from headrace.learners.features import FeatureEncoder, FeatureRows, Features
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch, has_trigger
 from headrace.learners.registry import Algorithm
+from headrace.learners.serving import Scored, Serving
 from headrace.schemas.config.models import Model
 from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.errors import LearningError
@@ -69,6 +70,12 @@ class LearnerPlan:
         tells = tells_of((self.label, *self.among), samples, emission)
         return tells if self.filter is None else tells & self.filter.evaluate(samples)
 
+    def scores(self, settled: pa.RecordBatch) -> Bools:
+        """Return which impressions with final labels its predictions are scored on, shape (n,)."""
+        if self.filter is None:
+            return np.ones(settled.num_rows, np.bool_)
+        return self.filter.evaluate(settled)
+
     def make(self) -> Learner:
         """Make a learner that has not learned anything."""
         return self.kind.learner(self.parameters, self.bits)
@@ -115,11 +122,14 @@ class Learned:
     margins
         By learner, the progressive log-odds of its rows, corrected for sampling; each
         float64, shape (m,).
+    scored
+        Impressions that settled, with what was predicted when they were known; None without any.
     """
 
     epoch: Epoch
     rows: dict[str, Int64s]
     margins: dict[str, Floats]
+    scored: Scored | None = None
 
 
 class Guard(Protocol):
@@ -146,6 +156,40 @@ class AdmitAll:
         return epoch.order
 
 
+@dataclass(frozen=True)
+class _Turns:
+    """What a learner does with the rows of an epoch, one after the other; all of shape (m,).
+
+    Parameters
+    ----------
+    order
+        The rows.
+    learned
+        Which are learned; the others are only predicted, and weigh 0.
+    label, weight, offset
+        See `headrace.learners.learner.Learner.learn`.
+    shift
+        What is added to the log-odds that it returns: the offset that was given, and what
+        corrects for sampling.
+    """
+
+    order: Int64s
+    learned: Bools
+    label: Floats
+    weight: Floats
+    offset: Floats
+    shift: Floats
+
+    def __len__(self) -> int:
+        return self.order.size
+
+    def take(self, learner: Learner, features: FeatureRows, some: slice) -> Floats:
+        """Take some of the turns; return the log-odds that were predicted, not shifted."""
+        return learner.learn(
+            features, self.order[some], self.label[some], self.weight[some], self.offset[some]
+        )
+
+
 class LearningStep:
     """Makes the learners, and has each of them learn all samples in the same order.
 
@@ -155,6 +199,8 @@ class LearningStep:
         The learners.
     guard
         Decides which samples they learn.
+    epoch
+        Length of an epoch, microseconds.
 
     Attributes
     ----------
@@ -165,18 +211,26 @@ class LearningStep:
     refused
         Samples so far that were not learned because they have no weight or offset, or a
         weight below zero, by learner.
+    learned, mature
+        Samples that were learned so far, and those whose label could not change any more, by
+        learner.
+    serving
+        Predictions of impressions that have not settled yet.
     settled
         The learners as they were at the last impression of the log, once more is learned
         that is not like what was learned before; until then None.
     """
 
-    def __init__(self, plan: TrainPlan, guard: Guard) -> None:
+    def __init__(self, plan: TrainPlan, guard: Guard, epoch: int) -> None:
         self.plan = plan
         self.guard = guard
         self.learners = {name: learner.make() for name, learner in plan.learners.items()}
         self.clipped: dict[str, Counter[str]] = {name: Counter() for name in plan.learners}
         self.refused = dict.fromkeys(plan.learners, 0)
         self.encodings = _encodings(plan)
+        self.learned = dict.fromkeys(plan.learners, 0)
+        self.mature = dict.fromkeys(plan.learners, 0)
+        self.serving = Serving(tuple(plan.learners), epoch)
         self.settled: dict[str, Learner] | None = None
 
     @property
@@ -187,66 +241,92 @@ class LearningStep:
     def learn(self, epoch: Epoch) -> Learned:
         """Predict, then learn, the rows of an epoch that the guard admits.
 
+        Among them impressions are predicted as they become known, without being learned.
+
         Raises
         ------
         LearningError
             If a learner predicts what is not finite.
         """
-        admitted = self.guard.admit(epoch)
-        rows = {}
-        for name, plan in self.plan.learners.items():
-            parts = [plan.tells(part, self.plan.emission) for part in epoch.parts]
-            tells = np.concatenate(parts)
-            own = admitted if tells.all() else admitted[tells[admitted]]
-            rows[name] = self._whole(name, epoch, own)
-        emit, drain = epoch.column(EMIT), FOREVER if epoch.drain is None else epoch.drain
+        if not epoch.parts and epoch.served is None:
+            return Learned(epoch, {}, {}, self._score(epoch))
+        admitted = self.guard.admit(epoch) if epoch.parts else epoch.order
+        drain = FOREVER if epoch.drain is None else epoch.drain
+        emit = _whole_column(epoch, EMIT)
         settles = not self.plan.drains and self.settled is None and bool(emit.max() >= drain)
-        if not admitted.size:
-            if settles:
-                self.settled = copy.deepcopy(self.learners)
-            return Learned(epoch, rows, dict.fromkeys(self.learners, np.empty(0)))
-        margins, settled = {}, {}
+        settled: dict[str, Learner] = {}
+        rows, margins, served = {}, {}, {}
         for encoder, names in self.encodings:
-            columns = list(encoder.features.columns)
             # Encoding comes first: it takes the most memory, and an epoch may be long.
-            features = encoder.encode(
-                pa.concat_batches([part.select(columns) for part in epoch.parts])
-            )
-            rates, weights = epoch.column(RATE), epoch.column("weight")
+            features = _encode(encoder, epoch)
             for name in names:
-                own, plan = rows[name], self.plan.learners[name]
-                rate, weight = rates[own], weights[own]
-                if plan.weight is not None:
-                    weight = weight * _numbers(epoch, plan.weight)[own]
-                given = np.zeros(own.size)
-                if plan.offset is not None:
-                    given = _numbers(epoch, plan.offset)[own]
-                offset = given - np.log(rate) if self.plan.correction == "logit" else given
-                label = epoch.column(plan.label)[own].astype(np.float64)
-                learner = self.learners[name]
-                # Rows are in order of emit time: the drain is the last of them.
-                cut = int(np.searchsorted(emit[own], drain)) if settles else own.size
-                here = slice(0, cut)
-                margin = learner.learn(features, own[here], label[here], weight[here], offset[here])
+                own, learner = self._own(name, epoch, admitted), self.learners[name]
+                turns = self._turns(name, epoch, own, emit)
+                # Turns are in order of emit time: the drain is the last of them.
+                cut = int(np.searchsorted(emit[turns.order], drain)) if settles else len(turns)
+                margin = turns.take(learner, features, slice(0, cut))
                 if settles:
                     settled[name] = copy.deepcopy(learner)
-                    rest = slice(cut, None)
-                    more = learner.learn(
-                        features, own[rest], label[rest], weight[rest], offset[rest]
-                    )
-                    margin = np.concatenate([margin, more])
-                margin = margin + given
+                    after = turns.take(learner, features, slice(cut, None))
+                    margin = np.concatenate([margin, after])
                 if not np.isfinite(margin).all():
-                    since = np.datetime64(int(emit[own[0]]) // 1_000_000, "s")
+                    since = np.datetime64(int(emit[turns.order[0]]) // 1_000_000, "s")
                     raise self.diverged(name, f"after the samples from {since} UTC on")
-                self.clipped[name].update(features.clipped)
-                if self.plan.correction == "recalibrate":
-                    # q = p / (p + (1 - p) / rate) is a shift of the log-odds by log(rate).
-                    margin = margin + np.log(rate)
-                margins[name] = margin
+                if not self.learned[name]:
+                    # What has learned nothing yet does not serve.
+                    margin[~np.logical_or.accumulate(turns.learned)] = np.nan
+                margin = margin + turns.shift
+                rows[name], margins[name] = own, margin[turns.learned]
+                served[name] = margin[~turns.learned]
+                self._count(name, epoch, own, features)
         if settles:
             self.settled = settled
-        return Learned(epoch, rows, margins)
+        if epoch.served is not None:
+            self.serving.hold(epoch.served, served)
+        return Learned(epoch, rows, margins, self._score(epoch))
+
+    def _score(self, epoch: Epoch) -> Scored | None:
+        return None if epoch.mature is None else self.serving.score(epoch.mature)
+
+    def _own(self, name: str, epoch: Epoch, admitted: Int64s) -> Int64s:
+        """Return the rows that a learner learns, in order; those of no use to it are counted."""
+        plan = self.plan.learners[name]
+        if not epoch.parts:
+            return admitted
+        tells = np.concatenate([plan.tells(part, self.plan.emission) for part in epoch.parts])
+        return self._whole(name, epoch, admitted if tells.all() else admitted[tells[admitted]])
+
+    def _turns(self, name: str, epoch: Epoch, own: Int64s, emit: Int64s) -> _Turns:
+        """Return what a learner does with an epoch: own rows are learned, others predicted."""
+        plan, correction = self.plan.learners[name], self.plan.correction
+        samples = epoch.order.size
+        # One that is known just when a sample is learned is predicted before.
+        others = np.arange(samples, emit.size)
+        order = np.insert(own, np.searchsorted(emit[own], emit[others]), others)
+        learned = order < samples
+        label, weight = np.zeros(order.size), np.zeros(order.size)
+        given = np.zeros(order.size)
+        if plan.offset is not None:
+            given = _whole_column(epoch, plan.offset)[order]
+        rate = np.log(_whole_column(epoch, RATE)[order])
+        if own.size:
+            label[learned] = epoch.column(plan.label)[own]
+            weight[learned] = epoch.column("weight")[own]
+            if plan.weight is not None:
+                weight[learned] *= _numbers(epoch, plan.weight)[own]
+        offset = np.where(learned, given, 0.0)
+        if correction == "logit":
+            offset = offset - rate
+        # q = p / (p + (1 - p) / rate) is a shift of the log-odds by log(rate).
+        shift = given + rate if correction == "recalibrate" else given
+        return _Turns(order, learned, label, weight, offset, shift)
+
+    def _count(self, name: str, epoch: Epoch, own: Int64s, features: FeatureRows) -> None:
+        self.clipped[name].update(features.clipped)
+        self.learned[name] += own.size
+        if own.size:
+            mature = epoch.column(f"{self.plan.learners[name].label}_mature")[own]
+            self.mature[name] += int(np.count_nonzero(mature))
 
     def _whole(self, name: str, epoch: Epoch, rows: Int64s) -> Int64s:
         """Return the rows that have the learner's weight and offset, and count the others."""
@@ -279,10 +359,38 @@ class LearningStep:
         return LearningError.diverged(name, when, columns if sound else ())
 
 
+def _encode(encoder: FeatureEncoder, epoch: Epoch) -> FeatureRows:
+    """Encode samples, then impressions that became known."""
+    columns = list(encoder.features.columns)
+    parts = [part.select(columns) for part in epoch.parts]
+    features = encoder.encode(pa.concat_batches(parts)) if parts else None
+    if epoch.served is None:
+        assert features is not None
+        return features
+    served = encoder.encode(epoch.served.select(columns))
+    # Of a value that is clipped in a sample it is said; here it would be said again.
+    served = replace(served, clipped={})
+    return served if features is None else features.followed_by(served)
+
+
 def _numbers(epoch: Epoch, column: str) -> Floats:
-    """Return a numeric column of all parts as float64, NaN for null, shape (n,)."""
-    numbers = [part.column(column).cast(pa.float64(), safe=False) for part in epoch.parts]
-    return np.concatenate([part.to_numpy(zero_copy_only=False) for part in numbers])
+    """Return a numeric column of the samples as float64, NaN for null, shape (n,)."""
+    return np.concatenate([_as_numbers(part, column) for part in epoch.parts])
+
+
+def _whole_column(epoch: Epoch, column: str) -> Any:
+    """Return a column of samples, then of impressions that became known, NaN for null."""
+    parts = epoch.parts if epoch.served is None else [*epoch.parts, epoch.served]
+    if column != EMIT:
+        return np.concatenate([_as_numbers(part, column) for part in parts])
+    return np.concatenate([part.column(column).to_numpy() for part in parts])
+
+
+def _as_numbers(rows: pa.RecordBatch, column: str) -> Floats:
+    numbers: Floats = (
+        rows.column(column).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    )
+    return numbers
 
 
 def tells_of(labels: Sequence[str], samples: pa.RecordBatch, emission: Mode) -> Bools:

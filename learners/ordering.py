@@ -20,17 +20,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.schemas.records.envelope import SampleEnvelope
+from headrace.schemas.records.envelope import MATURE, SERVED, SampleEnvelope
 from headrace.schemas.records.events import (
     ACTION_ORDER,
     EMIT,
     FOREVER,
     KEY0,
     KEY1,
+    MATURE_ORDER,
     NEVER,
+    SERVED_ORDER,
     without_reserved,
 )
 from headrace.schemas.records.hashing import Int64s
+
+_WITH_SAMPLES = {SERVED: SERVED_ORDER, MATURE: MATURE_ORDER}
+"""Order of the rows beside the samples that are released with them, in the same epochs."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +45,22 @@ class Epoch:
     Parameters
     ----------
     parts
-        The samples in order of receipt; at least one part.
+        The samples in order of receipt; no part if there is none.
     order
         Canonical order of the rows of all parts together, int64, shape (n,).
     drain
         Emit time from which on samples were emitted after the last impression of the log,
         microseconds; None if that is not known yet.
+    served, mature
+        Impressions that became known in the epoch and are to be predicted, and final labels by
+        which earlier ones are scored, each in its order; None without any.
     """
 
     parts: list[pa.RecordBatch]
     order: Int64s
     drain: int | None = None
+    served: pa.RecordBatch | None = None
+    mature: pa.RecordBatch | None = None
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return a column of all parts, not put in order, shape (n,)."""
@@ -157,16 +167,23 @@ class EpochOrder:
         if (bound := _floor(complete, self.step)) > self.stepped:
             self.stepped = bound
             for name, batches in self.beside.items():
+                if name in _WITH_SAMPLES:
+                    continue
                 ready, self.beside[name] = _split(batches, bound)
                 if ready:
-                    beside[name] = _in_action_order(ready)
+                    beside[name] = _put_in_order(ready, ACTION_ORDER)
         epoch = None
         if (bound := _floor(complete, self.epoch)) > self.released:
             self.released = bound
             ready, self.waiting = _split(self.waiting, bound)
             # Until all shards know the last impression the clock is not past it.
             drain = None if NEVER in self.last else max(self.last) + 1
-            epoch = Epoch(ready, canonical_order(ready), drain) if ready else None
+            others: dict[str, pa.RecordBatch | None] = {}
+            for name, order in _WITH_SAMPLES.items():
+                with_them, self.beside[name] = _split(self.beside.get(name, []), bound)
+                others[name] = _put_in_order(with_them, order) if with_them else None
+            if ready or any(rows is not None for rows in others.values()):
+                epoch = Epoch(ready, canonical_order(ready), drain, **others)
         return Ordered(in_turn=in_turn, epoch=epoch, beside=beside)
 
     def unreleased(self) -> SampleEnvelope:
@@ -209,6 +226,8 @@ def canonical_order(parts: list[pa.RecordBatch]) -> Int64s:
     samples are equal in all of these: the kept impressions of a key differ in event time, and
     each leaves at most once for an emit time, emission and trigger.
     """
+    if not parts:
+        return np.empty(0, np.int64)
     emit = _column(parts, EMIT)
     # Parts are sorted by emit time, so a stable sort merges them; ties are sorted separately.
     order = np.argsort(emit, kind="stable")
@@ -262,7 +281,7 @@ def _split(
     return ready, rest
 
 
-def _in_action_order(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+def _put_in_order(parts: list[pa.RecordBatch], by: tuple[str, ...]) -> pa.RecordBatch:
     rows = pa.concat_batches(parts)
-    order = np.lexsort([rows.column(name).to_numpy() for name in reversed(ACTION_ORDER)])
+    order = np.lexsort([rows.column(name).to_numpy() for name in reversed(by)])
     return rows.take(pa.array(order))

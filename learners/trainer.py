@@ -29,6 +29,8 @@ from headrace.schemas.records.events import EMIT
 
 _SETTLED = ".settled"
 """Folder of the learners to serve with, if more was learned since; no learner has this name."""
+_SERVED = ".served"
+"""Folder of the predictions that wait for their impressions to settle."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Trainer:
         step: int | None = None,
     ) -> None:
         self.order = EpochOrder(shards, epoch, step)
-        self.step = LearningStep(plan, AdmitAll() if guard is None else guard)
+        self.step = LearningStep(plan, AdmitAll() if guard is None else guard, epoch)
         self.handover = handover(self.step.learn)
         self.ledger = Ledger(shards)
 
@@ -109,7 +111,7 @@ class Trainer:
         if (epoch := ordered.epoch) is not None:
             self.ledger.samples += epoch.order.size
             published = epoch.order.size
-            if epoch.drain is not None and not self.step.plan.drains:
+            if epoch.parts and epoch.drain is not None and not self.step.plan.drains:
                 published = int(np.count_nonzero(epoch.column(EMIT) < epoch.drain))
             self.ledger.published += published
             samples = self.handover.put(epoch)
@@ -146,19 +148,24 @@ class Trainer:
         self._save(self.learners, folder, about)
         if self.step.settled is not None:
             self._save(self.step.settled, folder / _SETTLED, about)
+        self.step.serving.save(folder / _SERVED)
         clipped = {name: dict(counts) for name, counts in self.step.clipped.items()}
         return {
             "order": self.order.export(), "ledger": self.ledger.export(), "clipped": clipped,
             "settled": self.step.settled is not None, "refused": self.step.refused,
+            "learned": self.step.learned, "mature": self.step.mature,
         }  # fmt: skip
 
     def load(self, folder: Path, state: dict[str, Any], unlearned: SampleEnvelope) -> None:
         """Replace the state by what `save` wrote and returned, and `unlearned` returned then."""
         self.order.restore(state["order"], unlearned)
         self.ledger.restore(state["ledger"])
+        self.step.serving.load(folder / _SERVED)
         for name, plan in self.step.plan.learners.items():
             self.step.clipped[name].update(state["clipped"][name])
             self.step.refused[name] = state["refused"][name]
+            self.step.learned[name] = state["learned"][name]
+            self.step.mature[name] = state["mature"][name]
             algorithms = {plan.algorithm: plan.kind}
             self.step.learners[name], _ = load_snapshot(folder / name, algorithms)
             if state["settled"]:

@@ -37,6 +37,7 @@ NULL = "(null)"
 STATISTICS_SCHEMA = pa.schema(
     [
         ("learner", pa.string()),
+        ("predicted", pa.string()),
         ("window", pa.timestamp("us", "UTC")),
         ("slice", pa.string()),
         ("value", pa.string()),
@@ -45,8 +46,9 @@ STATISTICS_SCHEMA = pa.schema(
         *((name, pa.float64()) for name in SUMS[2:]),
     ]
 )
-"""Sums as rows: of a window, which begins at its time, all samples if `slice` is null, or those
-with a value of a column. Rows of one window may be added up."""
+"""Sums as rows: of what a learner predicted just before it ``learned`` a sample, or as a server
+would have ``served`` an impression; of a window, which begins at its time, all samples if
+`slice` is null, or those with a value of a column. Rows of one window may be added up."""
 
 _CLIP = 1e-15
 
@@ -190,15 +192,15 @@ class Statistics:
                 totals[value] = totals.get(value, np.zeros(len(SUMS))) + self.sums[row]
         return totals
 
-    def take_before(self, time: int, learner: str) -> pa.Table:
+    def take_before(self, time: int, learner: str, predicted: str) -> pa.Table:
         """Take out the sums of the windows that end at `time` or before, as rows.
 
         Parameters
         ----------
         time
             Microseconds.
-        learner
-            The learner's name, for the rows.
+        learner, predicted
+            The learner's name and ``learned`` or ``served``, for the rows.
 
         Returns
         -------
@@ -220,6 +222,7 @@ class Statistics:
         return pa.Table.from_arrays(
             [
                 pa.array([learner] * len(taken)),
+                pa.array([predicted] * len(taken)),
                 pa.array(starts, pa.int64()).cast(pa.timestamp("us", "UTC")),
                 *names,
                 *counts,

@@ -159,6 +159,32 @@ class PublishedModel(Part):
     figures: dict[str, int]
 
 
+class ServedFigures(Figures):
+    """Figures of predictions as a server would have made them; null where undefined.
+
+    Impressions were predicted when they were known, with the model of that time, and scored
+    with their final labels. Each weighs 1; none is left out by negative sampling.
+
+    Parameters
+    ----------
+    samples
+        How many impressions were scored.
+    share
+        Share of the keys that they were chosen from, ``monitor.served_share``.
+    waiting
+        Impressions that were predicted and have not settled, with copies among them.
+    auc
+        See ``docs/glossary.md``.
+    windows
+        Figures by window of event time, in order.
+    """
+
+    share: float
+    waiting: int
+    auc: float | None
+    windows: tuple[WindowFigures, ...]
+
+
 class LearnerSummary(Figures):
     """The results of one learner.
 
@@ -175,8 +201,12 @@ class LearnerSummary(Figures):
     refused
         How many samples were not learned because the learner's weight is missing or below zero,
         or its offset missing.
+    mature_share
+        Share of these samples whose label could not change any more.
     windows
         Figures by window of event time, in order.
+    served
+        Figures as a server's; null if ``monitor.served_share`` is 0.
     model
         The model as published.
     """
@@ -187,7 +217,9 @@ class LearnerSummary(Figures):
     running_rate_log_loss: float | None
     clipped: dict[str, int]
     refused: int
+    mature_share: float
     windows: tuple[WindowFigures, ...]
+    served: ServedFigures | None
     model: PublishedModel
 
 

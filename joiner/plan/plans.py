@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from headrace.joiner.plan.emission import EmissionPlan
 from headrace.joiner.plan.sampling import SamplingPlan
+from headrace.joiner.plan.served import ServedPlan
 from headrace.schemas.config import delays
 
 
@@ -55,6 +56,8 @@ class JoinPlan:
         When samples leave.
     joined
         Whether each action leaves with its impression as soon as both are known.
+    served
+        Which impressions are predicted when known, and scored when settled.
     starts
         The position of the first record of each source, 0 for those that are not named.
     """
@@ -74,6 +77,7 @@ class JoinPlan:
     emission: EmissionPlan = field(default_factory=EmissionPlan)
     joined: bool = False
     starts: Mapping[int, int] = field(default_factory=dict)
+    served: ServedPlan = field(default_factory=ServedPlan)
     shown: int = 1
 
     @property

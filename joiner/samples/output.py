@@ -29,6 +29,8 @@ class JoinOutput:
     ----------
     samples, corrections
         As `headrace.joiner.samples.rows` builds them, in each batch in order of emit time.
+    served, mature
+        Impressions to be predicted now that they are known, and final labels to score that by.
     joined
         Joined actions by number of the action stream.
     dead
@@ -44,6 +46,8 @@ class JoinOutput:
     samples: list[pa.RecordBatch] = field(default_factory=list)
     joined: dict[int, list[pa.RecordBatch]] = field(default_factory=dict)
     corrections: list[pa.RecordBatch] = field(default_factory=list)
+    served: list[pa.RecordBatch] = field(default_factory=list)
+    mature: list[pa.RecordBatch] = field(default_factory=list)
     dead: list[DeadRows] = field(default_factory=list)
     settled: dict[int, int] = field(default_factory=dict)
     dropped: int = 0

@@ -92,13 +92,8 @@ def _section(name: str, learner: dict[str, Any], statistics: Statistics) -> dict
         "name": name,
         "algorithm": learner["algorithm"],
         "label": learner["label"],
-        "tiles": [
-            ("samples", _count(learner["samples"])),
-            ("log loss", _number(learner["log_loss"])),
-            ("normalised entropy", _number(learner["normalized_entropy"])),
-            ("AUC", _number(learner["auc"])),
-            ("calibration", _number(learner["calibration"])),
-        ],
+        "figures_of": _figures_of(learner),
+        "served_share": learner["served"] and f"{learner['served']['share']:.3g}",
         "charts": [chart(statistics) for chart in (rate_chart, entropy_chart, reliability_chart)]
         if watched
         else [],
@@ -110,6 +105,18 @@ def _section(name: str, learner: dict[str, Any], statistics: Statistics) -> dict
             f"{_count(n)} {figure.replace('_', ' ')}" for figure, n in model["figures"].items()
         ],
     }
+
+
+def _figures_of(learner: dict[str, Any]) -> list[list[str]]:
+    """Return the rows that compare predictions just before learning with those of a server."""
+    names = ("log_loss", "normalized_entropy", "auc", "calibration")
+    rows = [("just before learning", learner, f"{learner['mature_share']:.2%}")]
+    if (served := learner["served"]) is not None:
+        rows.append(("when known, as served", served, "100.00%"))
+    return [
+        [when, _count(of["samples"]), mature, *(_number(of[name]) for name in names)]
+        for when, of, mature in rows
+    ]
 
 
 @dataclass(frozen=True)

@@ -175,14 +175,15 @@ def _learners_table(learners: dict[str, dict[str, Any]]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("model's sha256", no_wrap=True)
     for name, learner in learners.items():
-        figures = ("log_loss", "normalized_entropy", "auc", "calibration")
-        table.add_row(
-            name,
-            f"{learner['samples']:,}",
-            *(_number(learner[figure]) for figure in figures),
-            learner["model"]["sha256"][:16],
-        )
+        table.add_row(name, *_figures(learner), learner["model"]["sha256"][:16])
+        if learner["served"] is not None:
+            table.add_row("  served", *_figures(learner["served"]), "")
     return table
+
+
+def _figures(of: dict[str, Any]) -> list[str]:
+    figures = ("log_loss", "normalized_entropy", "auc", "calibration")
+    return [f"{of['samples']:,}", *(_number(of[figure]) for figure in figures)]
 
 
 @contextmanager

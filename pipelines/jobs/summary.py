@@ -94,6 +94,8 @@ def summarize(
                 **learner_summary(finished.statistics[name]),
                 "clipped": dict(sorted(finished.clipped[name].items())),
                 "refused": finished.refused[name],
+                "mature_share": finished.mature[name],
+                "served": _served(inputs, finished, name),
                 "model": {
                     "path": f"model/{name}/{finished.snapshot}",
                     "samples": finished.manifests[name]["samples"],
@@ -128,6 +130,16 @@ def learner_summary(statistics: Statistics) -> dict[str, Any]:
         "running_rate_log_loss": float(statistics.baseline[2] / statistics.baseline[0]),
         "windows": [{"start": _iso(start), **ratios(sums)} for start, sums in statistics.windows()],
     }
+
+
+def _served(inputs: Inputs, finished: Finished, name: str) -> dict[str, Any] | None:
+    """Return the figures of a learner's predictions when impressions were known."""
+    share = inputs.join.served.share
+    if not share:
+        return None
+    figures = learner_summary(finished.served[name])
+    del figures["running_rate_log_loss"]
+    return {**figures, "share": share, "waiting": finished.open}
 
 
 def _iso(microseconds: int) -> str:

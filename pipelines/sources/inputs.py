@@ -172,9 +172,9 @@ def assemble(config: Config, heads: Sequence[Head], algorithms: Algorithms) -> I
     for stream, head in zip(streams, heads, strict=True):
         schema = head.read_schema(stream.events, numeric if stream.number == IMPRESSIONS else set())
         logs += head.logs(len(logs), stream.number, schema, stream.notation)
-    join = join_plan(config, heads, carried, logs)
+    train = train_plan(config, algorithms)
+    join = join_plan(config, heads, carried, logs, train)
     check_sample_names(file, join)
     check_sampling(file, join.sampling, logs[0].schema)
-    train = train_plan(config, algorithms)
     check_filters(config, train, sample_schema(join, logs[0].schema))
     return Inputs(config, streams, tuple(logs), join, train, tuple(heads), algorithms)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from headrace.joiner.plan.emission import EmissionPlan
 from headrace.joiner.plan.plans import ActionPlan, JoinPlan
 from headrace.joiner.plan.sampling import SamplingPlan
+from headrace.joiner.plan.served import ServedPlan
 from headrace.learners.features import Features, MultiValued
 from headrace.learners.learning import LearnerPlan, TrainPlan
 from headrace.learners.registry import Algorithms
@@ -115,6 +116,7 @@ def join_plan(
     heads: Sequence[Head],
     carried: tuple[str, ...],
     logs: Sequence[Log],
+    train: TrainPlan,
 ) -> JoinPlan:
     """Plan the join.
 
@@ -128,6 +130,8 @@ def join_plan(
         Impression columns that are carried in addition to key and time.
     logs
         All logs, by number.
+    train
+        The learners that learn from what is joined.
     """
     actions = []
     for (name, action), head in zip(config.actions.items(), heads[1:], strict=True):
@@ -152,6 +156,21 @@ def join_plan(
         joined=config.join.joined,
         starts={log.number: log.start for log in logs if log.start},
         shown=sum(log.stream == IMPRESSIONS for log in logs),
+        served=_served_plan(config, train),
+    )
+
+
+def _served_plan(config: Config, train: TrainPlan) -> ServedPlan:
+    learners = train.learners.values()
+    offsets = (learner.offset for learner in learners if learner.offset is not None)
+    columns = [name for learner in learners for name in learner.features.columns]
+    labelled = [learner.label for learner in learners]
+    labelled += [name for learner in learners if learner.filter for name in learner.filter.columns]
+    return ServedPlan(
+        config.monitor.served_share if learners else 0.0,
+        tuple(dict.fromkeys([*columns, *offsets])),
+        tuple(dict.fromkeys([*labelled, *config.monitor.slices])),
+        config.sampling.seed,
     )
 
 

@@ -82,6 +82,13 @@ class Finished:
         Values of numeric features that were clipped, by learner and column.
     refused
         Samples that were not learned for want of a weight or an offset, by learner.
+    mature
+        Share of the learned samples whose label could not change any more, by learner.
+    served
+        Statistics by learner of what was predicted when impressions were known, with their
+        final labels; each impression weighs 1.
+    open
+        Impressions that were predicted when known, and have not settled.
     """
 
     manifests: dict[str, dict[str, Any]]
@@ -90,3 +97,6 @@ class Finished:
     totals: Totals
     clipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
+    mature: Mapping[str, float] = field(default_factory=dict)
+    served: Mapping[str, Statistics] = field(default_factory=dict)
+    open: int = 0

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.learners.learning import Learned
+from headrace.learners.serving import Scored
 from headrace.learners.trainer import Received, Trainer
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Observation, Statistics
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
-from headrace.schemas.records.events import EMIT
+from headrace.schemas.records.events import EMIT, TIME
 
-TRAINING_LAYOUT = 7
+TRAINING_LAYOUT = 8
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
 _PREFIX = "snapshot-"
@@ -46,6 +48,7 @@ class TrainingState:
             job.shards, job.epoch, job.plan, handover=job.handover, step=job.step
         )
         self.statistics = {name: Statistics(job.window, job.slices) for name in job.plan.learners}
+        self.served = {name: Statistics(job.window, job.slices) for name in job.plan.learners}
         self.snapshot: str | None = None
         self.journaled = 0
 
@@ -57,19 +60,22 @@ class TrainingState:
     def receive(self, envelope: SampleEnvelope) -> Received:
         """Receive an envelope; learn the epochs that it completes, and add up their statistics."""
         received = self.trainer.receive(envelope)
-        self._observe(received.samples)
-        return received
+        return replace(received, samples=self._observe(received.samples))
 
     def flush(self) -> list[Learned]:
         """Learn all complete epochs and add up their statistics; return those not yet returned."""
-        samples = self.trainer.flush()
-        self._observe(samples)
-        return samples
+        return self._observe(self.trainer.flush())
 
-    def _observe(self, samples: list[Learned]) -> None:
-        for learned in samples:
-            for name, observation in _observations(learned, self.job).items():
-                self.statistics[name].observe(observation)
+    def _observe(self, epochs: list[Learned]) -> list[Learned]:
+        """Add up the statistics of epochs; return those that have samples."""
+        for learned in epochs:
+            if learned.epoch.parts:
+                for name, observation in _observations(learned, self.job).items():
+                    self.statistics[name].observe(observation)
+            if learned.scored is not None:
+                for name, observation in _served(learned.scored, self.job).items():
+                    self.served[name].observe(observation)
+        return [learned for learned in epochs if learned.epoch.parts]
 
     def take_statistics(self, delay: int) -> pa.Table:
         """Take out the statistics of windows of which no sample comes any more.
@@ -85,7 +91,11 @@ class TrainingState:
             In `STATISTICS_SCHEMA` with `EMIT`, at which a window was complete; in order of that.
         """
         until = self.trainer.order.released - delay
-        parts = [sums.take_before(until, name) for name, sums in self.statistics.items()]
+        parts = [
+            sums.take_before(until, name, predicted)
+            for predicted, statistics in (("learned", self.statistics), ("served", self.served))
+            for name, sums in statistics.items()
+        ]
         rows = pa.concat_tables([STATISTICS_SCHEMA.empty_table(), *parts])
         emit = pc.add(rows.column("window").cast(pa.int64()), self.job.window + delay)
         # Stable: the order of learners and slices stays.
@@ -171,6 +181,7 @@ class TrainingState:
             "layout": TRAINING_LAYOUT,
             "trainer": self.trainer.save(partial / _MODELS, self.job.about),
             "statistics": {name: sums.export() for name, sums in self.statistics.items()},
+            "served": {name: sums.export() for name, sums in self.served.items()},
         }
         (partial / _STATE).write_text(json.dumps(state), encoding="utf-8")
         if folder.exists():
@@ -190,6 +201,7 @@ class TrainingState:
         self.trainer.load(folder / _MODELS, state["trainer"], unlearned)
         for name, statistics in self.statistics.items():
             statistics.restore(state["statistics"][name])
+            self.served[name].restore(state["served"][name])
 
     @property
     def snapshot_name(self) -> str:
@@ -221,7 +233,9 @@ class TrainingState:
         manifests = self.write_models()
         step = self.trainer.step
         return Finished(
-            manifests, snapshot, self.statistics, totals, step.clipped, step.refused
+            manifests, snapshot, self.statistics, totals, step.clipped, step.refused,
+            {name: step.mature[name] / max(of, 1) for name, of in step.learned.items()},
+            self.served, step.serving.open,
         )  # fmt: skip
 
 
@@ -257,4 +271,20 @@ def _observations(learned: Learned, job: TrainJob) -> dict[str, Observation]:
             slices = taken[id(own)]
             label = epoch.column(job.plan.learners[name].label)[own].astype(np.float64)
             found[name] = Observation(time[own], label, weight[own], margin, slices)
+    return found
+
+
+def _served(scored: Scored, job: TrainJob) -> dict[str, Observation]:
+    """Return impressions that settled as observations of what was predicted when known."""
+    rows = scored.rows
+    time = rows.column(TIME).to_numpy()
+    found = {}
+    for name, margin in scored.margins.items():
+        plan = job.plan.learners[name]
+        own = np.flatnonzero(np.isfinite(margin) & plan.scores(rows))
+        if own.size:
+            chosen = rows.take(pa.array(own))
+            label = chosen.column(plan.label).cast(pa.float64()).to_numpy()
+            slices = {by: chosen.column(by) for by in job.slices}
+            found[name] = Observation(time[own], label, np.ones(own.size), margin[own], slices)
     return found

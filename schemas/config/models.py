@@ -420,6 +420,7 @@ class MonitorConfig(Model):
     slices: Columns = ()
     window: Duration = HOUR
     near_misses: bool = False
+    served_share: float = Field(default=0.1, ge=0, le=1)
 
     @field_validator("window")
     @classmethod

@@ -28,6 +28,10 @@ JOINED, CORRECTIONS = "joined", "corrections"
 """Names of the rows that leave a join beside its samples, in order of emit time. `JOINED` is
 followed by the number of the action stream."""
 
+SERVED, MATURE = "served", "mature"
+"""Names of the rows beside the samples that only the trainer uses: impressions to be predicted
+when they are known, and the final labels by which that is scored."""
+
 
 @dataclass(frozen=True, slots=True)
 class EventEnvelope:
@@ -130,8 +134,8 @@ class SampleEnvelope:
     batches
         The samples, in each batch in order of emit time.
     beside
-        Rows that leave beside the samples, by `JOINED` and a number, or `CORRECTIONS`; in
-        each batch in order of emit time.
+        Rows that leave beside the samples, by `JOINED` and a number, `CORRECTIONS`, `SERVED` or
+        `MATURE`; in each batch in order of emit time.
     """
 
     shard: int

@@ -24,6 +24,8 @@ REPEATED = "__repeated"
 microseconds; only until an event's pass is chosen."""
 FLOORED = "__floored"
 """Whether a part of a microsecond was cut off the event time, bool; as long as the former."""
+SOURCE = "__source"
+"""Number of the row's source, int32; only of impressions that are predicted when known."""
 KEY0, KEY1 = "__key0", "__key1"
 """The two halves of the join key's digest, uint64."""
 GROUP0, GROUP1 = "__group0", "__group1"
@@ -108,6 +110,12 @@ LETTER_ORDER = (PLACE, "row")
 
 ACTION_ORDER = (EMIT, KEY0, KEY1, ACTION_TIME, ACTION_SOURCE, ACTION_OFFSET)
 """The order of joined actions and of corrections; total, because an action has one place."""
+
+SERVED_ORDER = (EMIT, KEY0, KEY1, TIME, SOURCE, OFFSET)
+"""The order of impressions that are predicted when known; total, for a record has one place."""
+
+MATURE_ORDER = (EMIT, KEY0, KEY1, TIME)
+"""The order of final labels; total, because no two kept impressions have one key and event time."""
 
 
 def without_reserved(batch: pa.RecordBatch) -> pa.RecordBatch:

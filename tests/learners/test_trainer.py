@@ -40,6 +40,7 @@ def batch(rows):
         {
             "device": [f"d{row[1] % 3}" for row in rows],
             "click": [row[4] for row in rows],
+            "click_mature": [row[4] for row in rows],
             "emission": pa.DictionaryArray.from_arrays(emission, pa.array(EMISSIONS)),
             "event_time": pa.array([row[3] for row in rows], pa.timestamp("us", "UTC")),
             "weight": [1.0 for _ in rows],
@@ -334,6 +335,7 @@ def test_a_learner_learns_what_tells_of_its_label(emission, clicks, buys):
     triggers = pa.array([None, "click", "buy", None, None]).dictionary_encode()
     samples = batch(rows).append_column("trigger", triggers)
     samples = samples.append_column("buy", pa.array([False, False, True, False, False]))
+    samples = samples.append_column("buy_mature", pa.array([True] * 5))
     learners = {"c": learner(), "b": replace(learner(), label="buy")}
     trainer = Trainer(1, 10, TrainPlan(learners, "weight", emission))
     (done,) = trainer.receive(SampleEnvelope(0, 1, 0, FOREVER, batches=[samples])).samples
@@ -401,6 +403,7 @@ def test_conversions_among_clicks_are_learned_when_the_click_comes(bought, learn
     triggers = pa.array(["click", "buy", "click", None, "like", None]).dictionary_encode()
     samples = samples.append_column("trigger", triggers)
     samples = samples.append_column("buy", pa.array([False, True, True, bought, False, False]))
+    samples = samples.append_column("buy_mature", pa.array([True] * 6))
     conversions = replace(learner(), label="buy", filter=Predicate("click"), among=("click",))
     train = TrainPlan({"buy": conversions}, "weight", "window_and_immediate")
     (done,) = (
@@ -481,7 +484,9 @@ def test_every_correction_but_none_is_calibrated_after_downsampling(correction, 
             rows.append((i, i, bool(label)))
             weights.append(1.0 if label or correction != "weight" else 10.0)
     samples = batch([(emit, 0, 0, emit, label) for emit, _, label in rows])
-    samples = samples.set_column(4, "weight", pa.array(weights))
+    samples = samples.set_column(
+        samples.schema.get_field_index("weight"), "weight", pa.array(weights)
+    )
     kind = ALGORITHMS[algorithm]
     learning = replace(learner(), algorithm=algorithm, kind=kind, parameters=kind.parameters())
     trainer = Trainer(1, 10, TrainPlan({"click": learning}, correction))

@@ -1,0 +1,56 @@
+"""Impressions that leave when they are known, to be predicted, and when settled, to be scored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from headrace.joiner.plan.plans import JoinPlan
+from headrace.joiner.plan.rules import known_times
+from headrace.joiner.samples.labels import Labels
+from headrace.joiner.samples.output import JoinOutput
+from headrace.joiner.samples.rows import labelled
+from headrace.joiner.state.actions import PendingActions
+from headrace.joiner.state.settling import SettlingRows
+from headrace.schemas.records.events import EMIT, KEY0, KEY1, OFFSET, RATE, SOURCE, TIME
+from headrace.schemas.records.hashing import Int64s
+
+
+def emit_served(plan: JoinPlan, source: int, batch: pa.RecordBatch, output: JoinOutput) -> None:
+    """Emit those of a source's new impressions that are of the sample, as they become known.
+
+    Copies of a key are among them: which is kept shows when they settle.
+    """
+    chosen = np.flatnonzero(plan.served.chosen(batch.column(KEY0).to_numpy()))
+    if chosen.size == 0:
+        return
+    known = known_times(batch)[chosen]
+    order = np.argsort(known, kind="stable")
+    rows = batch.take(pa.array(chosen[order]))
+    columns = {name: rows.column(name) for name in (*plan.served.columns, KEY0, KEY1, TIME, OFFSET)}
+    columns[EMIT] = pa.array(known[order])
+    columns[SOURCE] = pa.array(np.full(chosen.size, source, np.int32))
+    columns[RATE] = pa.array(plan.sampling.strata(rows).rates)
+    output.served.append(pa.RecordBatch.from_pydict(columns))
+
+
+def emit_mature(
+    plan: JoinPlan,
+    rows: SettlingRows,
+    survivors: Int64s,
+    labels: Labels,
+    actions: PendingActions,
+    output: JoinOutput,
+) -> None:
+    """Emit the final labels of impressions that settled, of those that are of the sample."""
+    chosen = np.flatnonzero(plan.served.chosen(rows.impressions.key0[survivors]))
+    if chosen.size == 0:
+        return
+    batch = pa.concat_batches(rows.take(survivors[chosen]))
+    time = batch.column(TIME).to_numpy()
+    final = np.full(chosen.size, plan.settle_delay)
+    sample = labelled(plan, batch, labels.select(chosen), actions, "window", final)
+    columns = {name: sample.column(name) for name in plan.served.labelled}
+    columns |= {name: batch.column(name) for name in (KEY0, KEY1, TIME)}
+    columns[EMIT] = pa.array(time + plan.settle_delay)
+    output.mature.append(pa.RecordBatch.from_pydict(columns))
