@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo live test test-slow check format bench bench-join bench-kafka bench-live \
+.PHONY: help setup demo live test test-slow check format bench bench-join bench-learn bench-kafka bench-live \
 	bench-windows chaos soak floors clean-kernels clean
 
 help: ## list the targets
@@ -48,6 +48,9 @@ bench: $(READY) ## compare speed and memory of a whole replay with its rivals
 
 bench-join: $(READY) ## compare the join alone with an offline left join
 	$(BIN)/python -m benchmarks.join
+
+bench-learn: $(READY) ## compare the learners alone with Vowpal Wabbit and river
+	$(BIN)/python -m benchmarks.learn
 
 bench-kafka: $(READY) ## measure the clients that read topics of Kafka (needs Java and Maven)
 	$(BIN)/python -m benchmarks.kafka

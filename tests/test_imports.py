@@ -20,7 +20,7 @@ OWN = {
 THIRD_PARTY = {
     "schemas": {"numpy", "pyarrow", "numba", "pydantic", "msgspec", "fastavro", "google"},
     "joiner": {"numpy", "pyarrow", "numba"},
-    "learners": {"narwhals", "numpy", "pyarrow", "numba", "pydantic", "river"},
+    "learners": {"llvmlite", "narwhals", "numpy", "pyarrow", "numba", "pydantic", "river"},
     "monitoring": {
         "numpy", "pyarrow", "numba", "river", "prometheus_client", "jinja2", "vl_convert",
     },
@@ -51,7 +51,7 @@ import all of them; of these modules the folders may import those in `BELOW`."""
 BELOW = {
     "schemas": {"errors", "types"},
     "joiner": set(),
-    "learners": {"features"},
+    "learners": {"features", "prefetch"},
     "monitoring": {"delays", "diagnosis", "ending", "ratios", "statistics"},
     "pipelines": set(),
 }

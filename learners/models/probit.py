@@ -20,6 +20,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from headrace.learners.features import FeatureRows
+from headrace.learners.prefetch import AHEAD, prefetch
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
 
@@ -109,8 +110,10 @@ def _widest(starts):
 def _learn(beliefs, starts, indices, values, order, label, importance, offset, beta, margins):
     variances = np.empty(_widest(starts), np.float32)
     for at in range(order.size):
+        if at + AHEAD < order.size:
+            prefetch(beliefs, starts, indices, order[at + AHEAD])
         i = order[at]
-        begin, end = starts[i], starts[i + 1]
+        begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         mean, variance = _score(beliefs, begin, end, indices, values, variances)
         total = beta * beta + variance
         deviation = math.sqrt(total)
@@ -145,8 +148,11 @@ def _learn(beliefs, starts, indices, values, order, label, importance, offset, b
 @nb.njit(cache=True, nogil=True)
 def _predict(beliefs, starts, indices, values, beta, margins, deviations):
     variances = np.empty(_widest(starts), np.float32)
-    for i in range(starts.size - 1):
-        mean, variance = _score(beliefs, starts[i], starts[i + 1], indices, values, variances)
+    for i in range(margins.size):
+        if i + AHEAD < margins.size:
+            prefetch(beliefs, starts, indices, i + AHEAD)
+        begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
+        mean, variance = _score(beliefs, begin, end, indices, values, variances)
         margins[i] = log_odds(mean / math.sqrt(beta * beta + variance))
         deviations[i] = math.sqrt(variance)
 

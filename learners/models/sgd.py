@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import Field, ValidationInfo, field_validator
 
 from headrace.learners.features import FeatureRows
+from headrace.learners.prefetch import AHEAD, prefetch
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
 
@@ -82,8 +83,10 @@ def _learn(
     margins,
 ):  # fmt: skip
     for at in range(order.size):
+        if at + AHEAD < order.size:
+            prefetch(table, starts, indices, order[at + AHEAD])
         i = order[at]
-        begin, end = starts[i], starts[i + 1]
+        begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         margin = _margin(table, begin, end, indices, values)
         p = 1.0 / (1.0 + np.exp(-(margin + offset[at])))
         gradient = (p - label[at]) * importance[at]
@@ -115,8 +118,11 @@ def _learn(
 
 @nb.njit(cache=True, nogil=True)
 def _predict(table, starts, indices, values, margins):
-    for i in range(starts.size - 1):
-        margins[i] = _margin(table, starts[i], starts[i + 1], indices, values)
+    for i in range(margins.size):
+        if i + AHEAD < margins.size:
+            prefetch(table, starts, indices, i + AHEAD)
+        begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
+        margins[i] = _margin(table, begin, end, indices, values)
 
 
 class SgdModel:
