@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from headrace.learners.discount import NONE
 from headrace.learners.features import FeatureRows
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
@@ -52,6 +53,7 @@ class Learner(Protocol):
         label: Floats,
         importance: Floats,
         offset: Floats,
+        discount: Floats = NONE,
     ) -> Floats:
         """Predict, then learn, row after row.
 
@@ -64,6 +66,10 @@ class Learner(Protocol):
         label, importance, offset
             Label in [0, 1], weight of the row, and what is added to the log-odds in
             training only; each float64, shape (m,), in visiting order.
+        discount
+            Float64, shape (m,): where the label is 0, the row weighs
+            ``1 / (1 + exp(margin + discount))`` times as much, with the log-odds from before
+            learning it. Of shape (0,) for no discount.
 
         Returns
         -------

@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.learners.delays import corrected, discount_of, positive_weight, true_share
 from headrace.learners.features import FeatureEncoder, FeatureRows, Features
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch, has_trigger
 from headrace.learners.registry import Algorithm
 from headrace.learners.serving import Scored, Serving
-from headrace.schemas.config.models import Model
+from headrace.schemas.config.models import Delay, Model
 from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.errors import LearningError
 from headrace.schemas.records.events import EMIT, FOREVER, RATE
@@ -49,6 +50,8 @@ class LearnerPlan:
         A column by whose values samples weigh more or less, besides what sampling demands.
     offset
         A column that is added to the log-odds of what is learned and predicted.
+    delay
+        The correction for delayed actions, see `headrace.learners.delays`.
     """
 
     label: str
@@ -61,6 +64,7 @@ class LearnerPlan:
     among: tuple[str, ...] = ()
     weight: str | None = None
     offset: str | None = None
+    delay: Delay | None = None
 
     def tells(self, samples: pa.RecordBatch, emission: Mode) -> Bools:
         """Return which samples are for this learner to learn, shape (n,).
@@ -171,6 +175,8 @@ class _Turns:
     shift
         What is added to the log-odds that it returns: the offset that was given, and what
         corrects for sampling.
+    discount
+        See `headrace.learners.learner.Learner.learn`; shape (0,) for none.
     """
 
     order: Int64s
@@ -179,15 +185,17 @@ class _Turns:
     weight: Floats
     offset: Floats
     shift: Floats
+    discount: Floats
 
     def __len__(self) -> int:
         return self.order.size
 
     def take(self, learner: Learner, features: FeatureRows, some: slice) -> Floats:
         """Take some of the turns; return the log-odds that were predicted, not shifted."""
-        return learner.learn(
-            features, self.order[some], self.label[some], self.weight[some], self.offset[some]
-        )
+        rows = self.order[some], self.label[some], self.weight[some], self.offset[some]
+        if not self.discount.size:  # which not every learner need know of
+            return learner.learn(features, *rows)
+        return learner.learn(features, *rows, self.discount[some])
 
 
 class LearningStep:
@@ -211,6 +219,9 @@ class LearningStep:
     refused
         Samples so far that were not learned because they have no weight or offset, or a
         weight below zero, by learner.
+    later
+        For each learner corrected by ``es-dfm``, another that tells later positives from first
+        negatives.
     learned, mature
         Samples that were learned so far, and those whose label could not change any more, by
         learner.
@@ -228,6 +239,10 @@ class LearningStep:
         self.clipped: dict[str, Counter[str]] = {name: Counter() for name in plan.learners}
         self.refused = dict.fromkeys(plan.learners, 0)
         self.encodings = _encodings(plan)
+        self.later = {
+            name: learner.make() for name, learner in plan.learners.items()
+            if learner.delay == "es-dfm"
+        }  # fmt: skip
         self.learned = dict.fromkeys(plan.learners, 0)
         self.mature = dict.fromkeys(plan.learners, 0)
         self.serving = Serving(tuple(plan.learners), epoch)
@@ -262,6 +277,8 @@ class LearningStep:
             for name in names:
                 own, learner = self._own(name, epoch, admitted), self.learners[name]
                 turns = self._turns(name, epoch, own, emit)
+                if name in self.later:
+                    turns = self._without_false_negatives(name, epoch, turns, features)
                 # Turns are in order of emit time: the drain is the last of them.
                 cut = int(np.searchsorted(emit[turns.order], drain)) if settles else len(turns)
                 margin = turns.take(learner, features, slice(0, cut))
@@ -275,7 +292,7 @@ class LearningStep:
                 if not self.learned[name]:
                     # What has learned nothing yet does not serve.
                     margin[~np.logical_or.accumulate(turns.learned)] = np.nan
-                margin = margin + turns.shift
+                margin = corrected(self.plan.learners[name].delay, margin + turns.shift)
                 rows[name], margins[name] = own, margin[turns.learned]
                 served[name] = margin[~turns.learned]
                 self._count(name, epoch, own, features)
@@ -314,12 +331,32 @@ class LearningStep:
             weight[learned] = epoch.column("weight")[own]
             if plan.weight is not None:
                 weight[learned] *= _numbers(epoch, plan.weight)[own]
+            weight[label > 0] *= positive_weight(plan.delay)
         offset = np.where(learned, given, 0.0)
         if correction == "logit":
             offset = offset - rate
         # q = p / (p + (1 - p) / rate) is a shift of the log-odds by log(rate).
         shift = given + rate if correction == "recalibrate" else given
-        return _Turns(order, learned, label, weight, offset, shift)
+        discount = discount_of(plan.delay, np.where(learned, shift, 0.0))
+        return _Turns(order, learned, label, weight, offset, shift, discount)
+
+    def _without_false_negatives(
+        self, name: str, epoch: Epoch, turns: _Turns, features: FeatureRows
+    ) -> _Turns:
+        """Let another learner tell later positives from first negatives, and weigh by that."""
+        if not turns.learned.any():
+            return turns
+        label = self.plan.learners[name].label
+        own = turns.order[turns.learned]
+        came = [pc.equal(part.column("trigger").dictionary_decode(), label) for part in epoch.parts]
+        later = pc.fill_null(pa.chunked_array(came), False).to_numpy()[own]
+        # One that is positive at first was never a negative.
+        weight = turns.weight.copy()
+        weight[turns.learned] *= (turns.label[turns.learned] == 0) | later
+        told = replace(turns, weight=weight)
+        margin = told.take(self.later[name], features, slice(None)) + turns.shift
+        share = np.where(turns.learned & (turns.label == 0), true_share(margin), 1.0)
+        return replace(turns, weight=turns.weight * share)
 
     def _count(self, name: str, epoch: Epoch, own: Int64s, features: FeatureRows) -> None:
         self.clipped[name].update(features.clipped)

@@ -29,6 +29,8 @@ from headrace.schemas.records.events import EMIT
 
 _SETTLED = ".settled"
 """Folder of the learners to serve with, if more was learned since; no learner has this name."""
+_LATER = ".later"
+"""Folder of the learners that tell later positives from first negatives."""
 _SERVED = ".served"
 """Folder of the predictions that wait for their impressions to settle."""
 
@@ -149,6 +151,7 @@ class Trainer:
         if self.step.settled is not None:
             self._save(self.step.settled, folder / _SETTLED, about)
         self.step.serving.save(folder / _SERVED)
+        self._save(self.step.later, folder / _LATER, about)
         clipped = {name: dict(counts) for name, counts in self.step.clipped.items()}
         return {
             "order": self.order.export(), "ledger": self.ledger.export(), "clipped": clipped,
@@ -168,6 +171,8 @@ class Trainer:
             self.step.mature[name] = state["mature"][name]
             algorithms = {plan.algorithm: plan.kind}
             self.step.learners[name], _ = load_snapshot(folder / name, algorithms)
+            if name in self.step.later:
+                self.step.later[name], _ = load_snapshot(folder / _LATER / name, algorithms)
             if state["settled"]:
                 settled, _ = load_snapshot(folder / _SETTLED / name, algorithms)
                 self.step.settled = {**(self.step.settled or {}), name: settled}

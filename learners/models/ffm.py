@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s, fmix64
@@ -83,7 +84,7 @@ def _step(value, squares, g, alpha):
 
 @nb.njit(cache=True, nogil=True)
 def _learn(
-    weights, factors, starts, indices, values, fields, order, label, importance, offset,
+    weights, factors, starts, indices, values, fields, order, label, importance, offset, discount,
     alpha, l2, margins,
 ):  # fmt: skip
     count, mask = factors.shape[1] // 2, np.uint64(len(factors) - 1)
@@ -91,13 +92,14 @@ def _learn(
         begin, end = starts[order[at]], starts[order[at] + 1]
         margin, scale = _margin(weights, factors, count, mask, begin, end, indices, values, fields)
         p = 1.0 / (1.0 + np.exp(-(margin + offset[at])))
-        gradient = (p - label[at]) * importance[at]
+        weight = weight_of(at, label, importance, discount, margin)
+        gradient = (p - label[at]) * weight
         if not (np.isfinite(margin) and np.isfinite(gradient)):
             # To go on would spread it: as yet only the coordinates at fault are not finite.
             margins[at:] = np.nan
             return
         margins[at] = margin
-        if importance[at] == 0:
+        if weight == 0:
             continue
         for a in range(begin, end):
             xa = np.float64(values[a]) if values.size else 1.0
@@ -167,12 +169,14 @@ class FfmModel:
         label: Floats,
         importance: Floats,
         offset: Floats,
+        discount: Floats = NONE,
     ) -> Floats:
         """Predict, then learn, row after row; see `headrace.learners.learner.Learner.learn`."""
         margins = np.empty(order.size)
         _learn(
             self.weights, self.factors, rows.starts, rows.indices, rows.values, rows.fields(),
-            order, label, importance, offset, self.parameters.alpha, self.parameters.l2, margins,
+            order, label, importance, offset, discount, self.parameters.alpha, self.parameters.l2,
+            margins,
         )  # fmt: skip
         return margins
 

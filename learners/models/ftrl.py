@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, Field
 
+from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
 from headrace.learners.prefetch import AHEAD, prefetch
 from headrace.schemas.config.models import Model
@@ -84,7 +85,9 @@ def _room(starts):
 
 # What divides is never 0: without numba's tests for it the loops are a tenth faster.
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _learn(zn, starts, indices, values, order, label, importance, offset, parameters, margins):
+def _learn(
+    zn, starts, indices, values, order, label, importance, offset, discount, parameters, margins
+):
     alpha, beta, l1, l2 = parameters[0], parameters[1], parameters[2], parameters[3]
     known = _room(starts)
     for at in range(order.size):
@@ -99,7 +102,8 @@ def _learn(zn, starts, indices, values, order, label, importance, offset, parame
             margins[at:] = np.nan
             return
         p = 1.0 / (1.0 + np.exp(-(margin + offset[at])))
-        gradient = np.float32((p - label[at]) * importance[at])
+        weight = weight_of(at, label, importance, discount, margin)
+        gradient = np.float32((p - label[at]) * weight)
         for k in range(begin, end):
             j = indices[k]
             g = gradient * values[k] if values.size else gradient
@@ -162,12 +166,13 @@ class FtrlModel:
         label: Floats,
         importance: Floats,
         offset: Floats,
+        discount: Floats = NONE,
     ) -> Floats:
         """Predict, then learn, row after row; see `headrace.learners.learner.Learner.learn`."""
         margins = np.empty(order.size)
         _learn(
             self.zn, rows.starts, rows.indices, rows.values, order, label, importance, offset,
-            self.parameters.as_array(), margins,
+            discount, self.parameters.as_array(), margins,
         )  # fmt: skip
         return margins
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
 from headrace.learners.prefetch import AHEAD, prefetch
 from headrace.schemas.config.models import Model
@@ -107,7 +108,9 @@ def _widest(starts):
 
 
 @nb.njit(cache=True, nogil=True)
-def _learn(beliefs, starts, indices, values, order, label, importance, offset, beta, margins):
+def _learn(
+    beliefs, starts, indices, values, order, label, importance, offset, discount, beta, margins
+):
     variances = np.empty(_widest(starts), np.float32)
     for at in range(order.size):
         if at + AHEAD < order.size:
@@ -119,7 +122,7 @@ def _learn(beliefs, starts, indices, values, order, label, importance, offset, b
         deviation = math.sqrt(total)
         t = mean / deviation
         margin = log_odds(t)
-        y, s = label[at], importance[at]
+        y, s = label[at], weight_of(at, label, importance, discount, margin)
         if not np.isfinite(margin + offset[at] + y + s):
             # To go on would spread it to all coordinates of the row.
             margins[at:] = np.nan
@@ -195,6 +198,7 @@ class ProbitModel:
         label: Floats,
         importance: Floats,
         offset: Floats,
+        discount: Floats = NONE,
     ) -> Floats:
         """Predict, then learn, row after row; see `headrace.learners.learner.Learner.learn`.
 
@@ -204,7 +208,7 @@ class ProbitModel:
         margins = np.empty(order.size)
         _learn(
             self.beliefs, rows.starts, rows.indices, rows.values, order, label, importance, offset,
-            self.parameters.beta, margins,
+            discount, self.parameters.beta, margins,
         )  # fmt: skip
         return margins
 

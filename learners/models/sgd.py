@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationInfo, field_validator
 
+from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
 from headrace.learners.prefetch import AHEAD, prefetch
 from headrace.schemas.config.models import Model
@@ -79,8 +80,8 @@ def _margin(table, begin, end, indices, values):
 
 @nb.njit(cache=True, nogil=True)
 def _learn(
-    table, rows, starts, indices, values, order, label, importance, offset, scheme, alpha, beta,
-    margins,
+    table, rows, starts, indices, values, order, label, importance, offset, discount, scheme,
+    alpha, beta, margins,
 ):  # fmt: skip
     for at in range(order.size):
         if at + AHEAD < order.size:
@@ -89,13 +90,14 @@ def _learn(
         begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         margin = _margin(table, begin, end, indices, values)
         p = 1.0 / (1.0 + np.exp(-(margin + offset[at])))
-        gradient = (p - label[at]) * importance[at]
+        weight = weight_of(at, label, importance, discount, margin)
+        gradient = (p - label[at]) * weight
         if not (np.isfinite(margin) and np.isfinite(gradient)):
             # To go on would spread it: as yet only the coordinates at fault are not finite.
             margins[at:] = np.nan
             return
         margins[at] = margin
-        if importance[at] == 0:
+        if weight == 0:
             continue
         rate = alpha
         if scheme == _GLOBAL:
@@ -168,13 +170,14 @@ class SgdModel:
         label: Floats,
         importance: Floats,
         offset: Floats,
+        discount: Floats = NONE,
     ) -> Floats:
         """Predict, then learn, row after row; see `headrace.learners.learner.Learner.learn`."""
         margins = np.empty(order.size)
         parameters = self.parameters
         _learn(
             self.table, self.rows, rows.starts, rows.indices, rows.values, order, label, importance,
-            offset, _SCHEMES[parameters.rate], parameters.alpha, parameters.beta, margins,
+            offset, discount, _SCHEMES[parameters.rate], parameters.alpha, parameters.beta, margins,
         )  # fmt: skip
         return margins
 

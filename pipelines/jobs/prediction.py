@@ -14,13 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.joiner.plan.sampling import SamplingPlan
+from headrace.learners.delays import corrected
 from headrace.learners.features import FeatureEncoder
 from headrace.learners.learner import Learner, probability
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.learners.snapshot import load_snapshot
 from headrace.pipelines.run.remote import Address, place_of
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
-from headrace.schemas.config.models import FeaturesConfig, SamplingConfig
+from headrace.schemas.config.models import Delay, FeaturesConfig, SamplingConfig
 from headrace.schemas.errors import SnapshotError, TableError
 from headrace.schemas.types import (
     JSON,
@@ -66,6 +67,7 @@ class Model:
             self.recalibrated = sampling_plan(sampling)
         needed = self.recalibrated.columns if self.recalibrated is not None else ()
         self.offset: str | None = table.get("offset")
+        self.delay: Delay | None = table.get("delay")
         given = () if self.offset is None else (self.offset,)
         self.columns: tuple[str, ...] = tuple(dict.fromkeys((*features.columns, *needed, *given)))
 
@@ -96,7 +98,7 @@ class Model:
         if self.recalibrated is not None:
             # As progressive predictions are, see `headrace.learners.learning`.
             margin = margin + np.log(self.recalibrated.strata(batch).rates)
-        return probability(margin)
+        return probability(corrected(self.delay, margin))
 
     def _batch(self, table: Any) -> pa.RecordBatch:
         if isinstance(table, pa.RecordBatch):

@@ -212,5 +212,6 @@ def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
             tuple(column for column in among if column in config.actions),
             learner.weight,
             learner.offset,
+            learner.delay,
         )
     return TrainPlan(learners, config.sampling.correction, config.join.emission)

@@ -340,6 +340,14 @@ class FeaturesConfig(Model):
         return crosses
 
 
+Delay = Literal["fnw", "fnc", "es-dfm", "defer"]
+
+DELAYS: dict[Delay, str] = {
+    "fnw": "immediate", "fnc": "immediate", "es-dfm": "elapsed", "defer": "window_and_immediate",
+}  # fmt: skip
+"""The correction for delayed actions, and the emission that it undoes."""
+
+
 class LearnerConfig(Model):
     """A learner: the keys that all learners have, and the parameters of its algorithm.
 
@@ -356,6 +364,7 @@ class LearnerConfig(Model):
     filter: str | None = None
     weight: str | None = None
     offset: str | None = None
+    delay: Delay | None = None
     features: FeaturesConfig = FeaturesConfig()
     parameters: SerializeAsAny[Model]
 
@@ -450,6 +459,10 @@ class LiveConfig(Model):
     max_skew: Duration = MINUTE
     checkpoint: Duration = 10 * SECOND
     snapshot: Duration = MINUTE
+
+
+def _delays_for(emission: str) -> str:
+    return " or ".join(delay for delay, undone in DELAYS.items() if undone == emission)
 
 
 class Config(Model):
@@ -589,6 +602,14 @@ class Config(Model):
                     f"[actions.{learner.label}]"
                     if self.actions
                     else f"add [actions.{learner.label}]",
+                )
+            if learner.delay is not None and self.join.emission != DELAYS[learner.delay]:
+                yield (
+                    f"{self.learner_table(name)}.delay",
+                    f'does not fit join.emission = "{self.join.emission}"',
+                    learner.delay,
+                    f'it undoes "{DELAYS[learner.delay]}"; for yours use '
+                    + (_delays_for(self.join.emission) or "none: its labels are final"),
                 )
             if learner.filter is not None and learner.label in Predicate(learner.filter).columns:
                 yield (
