@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.learners.delays import corrected, discount_of, positive_weight, true_share
+from headrace.learners.discount import NONE
 from headrace.learners.features import FeatureEncoder, FeatureRows, Features
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch, has_trigger
@@ -192,10 +193,10 @@ class _Turns:
 
     def take(self, learner: Learner, features: FeatureRows, some: slice) -> Floats:
         """Take some of the turns; return the log-odds that were predicted, not shifted."""
-        rows = self.order[some], self.label[some], self.weight[some], self.offset[some]
-        if not self.discount.size:  # which not every learner need know of
-            return learner.learn(features, *rows)
-        return learner.learn(features, *rows, self.discount[some])
+        return learner.learn(
+            features, self.order[some], self.label[some], self.weight[some], self.offset[some],
+            self.discount[some] if self.discount.size else NONE,
+        )  # fmt: skip
 
 
 class LearningStep:
@@ -287,7 +288,9 @@ class LearningStep:
                     after = turns.take(learner, features, slice(cut, None))
                     margin = np.concatenate([margin, after])
                 if not np.isfinite(margin).all():
-                    since = np.datetime64(int(emit[turns.order[0]]) // 1_000_000, "s")
+                    since = np.datetime64(
+                        int(emit[(own if own.size else turns.order)[0]]) // 1_000_000, "s"
+                    )
                     raise self.diverged(name, f"after the samples from {since} UTC on")
                 if not self.learned[name]:
                     # What has learned nothing yet does not serve.

@@ -299,6 +299,27 @@ _EFFECTS: dict[str, Callable[[Learner, list[Lesson]], None]] = {
 }
 
 
+def a_discount_weighs_negatives_by_their_predictions(subject: Subject) -> None:
+    """As a weight that is computed from the prediction just before; also in parts."""
+    whole, parts, other = subject.make(), subject.make(), subject.make()
+    taught, discount = lesson(19), np.random.default_rng(19).normal(0, 1, ROWS)
+    learned = taught.rows, taught.order, taught.label, taught.importance, taught.offset
+    whole.learn(*learned, discount)
+    for at in range(ROWS):
+        row, by = taught.cut(at, at + 1), discount[at : at + 1]
+        rest = row.order, row.label, row.importance, row.offset
+        parts.learn(row.rows, *rest, by)
+        share = 1 / (1 + np.exp(other.predict(row.rows)[row.order] + by))
+        row.weighing(float((row.importance * np.where(row.label == 0, share, 1)).item())).taught(
+            other
+        )
+    assert state(parts) == state(whole)
+    _assert_equal(other, whole)
+    without = subject.make()
+    taught.taught(without)
+    assert state(without) != state(whole)
+
+
 def the_label_raises_the_margin(subject: Subject) -> None:
     """After many positives a prediction is higher than after many negatives."""
     margins = []
@@ -328,5 +349,6 @@ CHECKS: list[Callable[[Subject], None]] = [
     figures_are_counts,
     a_weight_of_zero_changes_nothing,
     a_weight_has_its_declared_effect,
+    a_discount_weighs_negatives_by_their_predictions,
     the_label_raises_the_margin,
 ]

@@ -35,14 +35,15 @@ class Plain:
         self.w = np.zeros(1 << bits)
         self.state_bytes = self.w.nbytes
 
-    def learn(self, rows, order, label, importance, offset):
+    def learn(self, rows, order, label, importance, offset, discount=()):
         margins = np.empty(order.size)
         for at, row in enumerate(order):
             index, value, margins[at] = self._margin(rows, row)
             p = 1 / (1 + np.exp(-(margins[at] + offset[at])))
-            np.add.at(
-                self.w, index, self.parameters.rate * importance[at] * (label[at] - p) * value
-            )
+            weight = importance[at]
+            if len(discount) and label[at] == 0:
+                weight /= 1 + np.exp(margins[at] + discount[at])
+            np.add.at(self.w, index, self.parameters.rate * weight * (label[at] - p) * value)
         return margins
 
     def predict(self, rows):
@@ -113,8 +114,8 @@ class Hoarder(Plain):
 class Deaf(Plain):
     """Ignores weights."""
 
-    def learn(self, rows, order, label, importance, offset):
-        return super().learn(rows, order, label, np.ones(order.size), offset)
+    def learn(self, rows, order, label, importance, offset, discount=()):
+        return super().learn(rows, order, label, np.ones(order.size), offset, discount)
 
 
 class Repetitive(Plain):
@@ -135,9 +136,23 @@ class Proportional(Plain):
         (Forgetful, {"learning_continues_from_a_snapshot_bit_for_bit",
                      "restoring_replaces_the_whole_state"}),
         (Curious, {"predict_is_pure", "a_weight_of_zero_changes_nothing"}),
-        (Batchwise, {"cuts_change_nothing", "learning_continues_from_a_snapshot_bit_for_bit"}),
+        (
+            Batchwise,
+            {
+                "cuts_change_nothing",
+                "learning_continues_from_a_snapshot_bit_for_bit",
+                "a_discount_weighs_negatives_by_their_predictions",
+            },
+        ),
         (Hoarder, {"memory_is_bounded"}),
-        (Deaf, {"a_weight_of_zero_changes_nothing", "a_weight_has_its_declared_effect"}),
+        (
+            Deaf,
+            {
+                "a_weight_of_zero_changes_nothing",
+                "a_weight_has_its_declared_effect",
+                "a_discount_weighs_negatives_by_their_predictions",
+            },
+        ),
         (Repetitive, {"a_weight_has_its_declared_effect"}),
         (Proportional, {"a_weight_has_its_declared_effect"}),
     ],
@@ -254,7 +269,7 @@ def test_a_model_does_not_depend_on_other_learners(config, tmp_path):
          "learners.slow.rate: input should be greater than 0 (got 0.0); "
          "use a value above 0, for a rate at most 1"),
         ("rate = 0.01", "alpha = 0.1",
-         "learners.slow.alpha: unknown key (got 0.1); use one of algorithm, bits, epoch, "
+         "learners.slow.alpha: unknown key (got 0.1); use one of algorithm, bits, delay, epoch, "
          "features, filter, label, offset, rate, weight"),
         ("rate = 0.01", "rates = 0.1",
          "learners.slow.rates: unknown key (got 0.1); did you mean rate?"),

@@ -86,7 +86,7 @@ def test_several_learners_each_have_a_table(tmp_path):
     assert config.epoch == 3 * SECOND
     written = config.model_dump(mode="json")["learners"]["b"]
     assert list(written) == [
-        "label", "algorithm", "bits", "epoch", "filter", "weight", "offset", "features",
+        "label", "algorithm", "bits", "epoch", "filter", "weight", "offset", "delay", "features",
         "alpha", "beta", "l1", "l2",
     ]  # fmt: skip
     assert load(tmp_path, GOOD[: GOOD.index("[learner]")]).epoch == 10 * SECOND
@@ -107,7 +107,7 @@ def test_several_learners_each_have_a_table(tmp_path):
          "use a value above 0, for a rate at most 1"),
         ("alpha = 0.5", "parameters = 0.5",
          "learners.b.parameters: unknown key (got 0.5); use one of algorithm, alpha, beta, bits, "
-         "epoch, features, filter, l1, l2, label, offset, weight"),
+         "delay, epoch, features, filter, l1, l2, label, offset, weight"),
         ("alpha = 0.5", 'algorithm = "adagrad"\neta = 1',
          "learners.b.algorithm: there is no learner of this name (got 'adagrad'); "
          "use one of ffm, ftrl, probit, sgd"),
