@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.joiner.plan.sampling import SamplingPlan
-from headrace.learners.features import FeatureEncoder
+from headrace.learners.features import FeatureEncoder, FeatureRows
 from headrace.learners.learner import Learner, probability
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.learners.snapshot import load_snapshot
-from headrace.pipelines.run.remote import Address, place_of
+from headrace.pipelines.run.remote import Address, first_line, place_of
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
 from headrace.schemas.config.models import FeaturesConfig, SamplingConfig
 from headrace.schemas.errors import SnapshotError, TableError
@@ -29,6 +30,35 @@ from headrace.schemas.types import (
     parse_type,
     type_name,
 )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Rows as a model takes them, and what it predicts of them.
+
+    Parameters
+    ----------
+    batch
+        The model's columns, of the types that they have in the log, n rows.
+    features
+        Their features.
+    offset, shift
+        What is added to the learner's log-odds: the offset, and the correction for sampling;
+        each float64, shape (n,), or None if the model has none.
+    margin
+        The log-odds of the predictions, float64, shape (n,).
+    """
+
+    batch: pa.RecordBatch
+    features: FeatureRows
+    offset: npt.NDArray[np.float64] | None
+    shift: npt.NDArray[np.float64] | None
+    margin: npt.NDArray[np.float64]
+
+    @property
+    def p(self) -> npt.NDArray[np.float64]:
+        """The probabilities, as `Model.predict_proba` returns them, float64, shape (n,)."""
+        return probability(self.margin)
 
 
 class Model:
@@ -88,15 +118,46 @@ class Model:
         TableError
             If a column is missing, or not of the type that it has in the log.
         """
+        return self.prepare(table).p
+
+    def prepare(self, table: Any) -> Prediction:
+        """Predict like `predict_proba`, and keep what the predictions were made from."""
         batch = self._batch(table)
-        margin = self.learner.predict(self.encoder.encode(batch))
-        if self.offset is not None:
-            given = batch.column(self.offset).cast(pa.float64(), safe=False)
-            margin = margin + given.to_numpy(zero_copy_only=False)
-        if self.recalibrated is not None:
+        features = self.encoder.encode(batch)
+        offset, shift = self._offset(batch), self._shift(batch)
+        margin = self.learner.predict(features)
+        for part in (offset, shift):
+            margin = margin if part is None else margin + part
+        return Prediction(batch, features, offset, shift, margin)
+
+    def uncertainty(self, prediction: Prediction) -> npt.NDArray[np.float64] | None:
+        """Return how uncertain the learner is of each row, (n,); None if it cannot tell."""
+        tell = getattr(self.learner, "uncertainty", None)
+        return None if tell is None else tell(prediction.features)
+
+    def _offset(self, batch: pa.RecordBatch) -> npt.NDArray[np.float64] | None:
+        if self.offset is None:
+            return None
+        column = batch.column(self.offset)
+        if not (is_number(column.type) or pa.types.is_null(column.type)):
+            raise TableError(
+                f"column {self.offset} must be a number, as it is the learner's offset (got "
+                f"{column.type}); convert it"
+            )
+        offset: npt.NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(
+            zero_copy_only=False
+        )
+        return offset
+
+    def _shift(self, batch: pa.RecordBatch) -> npt.NDArray[np.float64] | None:
+        if self.recalibrated is None:
+            return None
+        try:
             # As progressive predictions are, see `headrace.learners.learning`.
-            margin = margin + np.log(self.recalibrated.strata(batch).rates)
-        return probability(margin)
+            shift: npt.NDArray[np.float64] = np.log(self.recalibrated.strata(batch).rates)
+        except ValueError as error:
+            raise TableError(f"the sampling rate of rows is not known: {error}") from error
+        return shift
 
     def _batch(self, table: Any) -> pa.RecordBatch:
         if isinstance(table, pa.RecordBatch):
@@ -178,7 +239,14 @@ def load_model(path: str | Path | Address, algorithms: Algorithms = ALGORITHMS) 
             )
         (folder,) = found
     learner, manifest = load_snapshot(folder, algorithms)
-    return Model(learner, manifest)
+    try:
+        return Model(learner, manifest)
+    except (KeyError, TypeError, ValueError) as error:
+        # The checksum does not cover the description of the run.
+        raise SnapshotError(
+            f"{folder}: manifest.json does not say from which columns the model was learned "
+            f"({first_line(error)}); use an older snapshot"
+        ) from error
 
 
 def _fetched(place: Address, algorithms: Algorithms) -> Model:

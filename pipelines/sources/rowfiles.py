@@ -1,0 +1,117 @@
+"""Files of rows for a model: read as the log was read from which it was learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from headrace.pipelines.sources.fileheads import FileHead
+from headrace.pipelines.sources.files import LogFile
+from headrace.schemas.config.models import ImpressionsConfig
+from headrace.schemas.errors import ConfigError, TableError
+from headrace.schemas.records.notation import Notation
+from headrace.schemas.types import JSON, parse_type, readable
+
+_AS_WRITTEN = (
+    "key", "time", "delimiter", "quote", "types", "decimal", "thousands", "bad_values",
+    "null_values",
+)  # fmt: skip
+"""Settings of the log that say how values are written, and which columns a record needs."""
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What a model needs of rows.
+
+    Parameters
+    ----------
+    columns
+        The columns, and the types that they have in its log; None where that is not known.
+    log
+        The table ``[impressions]`` of the log's configuration.
+    """
+
+    columns: Mapping[str, pa.DataType | None]
+    log: Mapping[str, Any]
+
+    @property
+    def stream(self) -> ImpressionsConfig:
+        """How the log's values are written; of no file."""
+        return ImpressionsConfig.model_validate(
+            {name: self.log[name] for name in _AS_WRITTEN if name in self.log}
+        )
+
+    def notation(self, columns: Mapping[str, Any], json: frozenset[str] = frozenset()) -> Notation:
+        """Return how values are written, and what becomes of those that do not fit.
+
+        As in the log, a value that does not fit is null, unless it is of key or event time.
+        """
+        stream = self.stream
+        strict = {*stream.key, stream.time.column}
+        lenient = frozenset(columns) - strict if stream.bad_values == "null" else frozenset()
+        return Notation(lenient, stream.null_values, stream.decimal, stream.thousands, json)
+
+
+class RowsHead(FileHead):
+    """Files, format and columns of rows, which need not have all that a log has.
+
+    Parameters
+    ----------
+    pattern
+        A path, a glob or a URI.
+    form
+        ``parquet``, ``csv`` or ``jsonl``; None goes by the name.
+    needed
+        What the model needs.
+
+    Raises
+    ------
+    ConfigError
+        If files or their columns cannot be determined.
+    TableError
+        If a column is missing that the model needs.
+    """
+
+    def __init__(self, pattern: str, form: str | None, needed: Needed) -> None:
+        self.needed = needed
+        stream = needed.stream.model_copy(update={"path": (pattern,), "format": form})
+        super().__init__("", "", stream)
+        for name in needed.columns:
+            if name in self.clashes:
+                raise self.clashes[name]
+            if name not in self.columns:
+                raise TableError.among(name, self.own, needed.columns)
+
+    def files_with_rows(self) -> list[LogFile]:
+        """Return the files in order of path, with all columns that they have by themselves."""
+        inside = [name for name in self.needed.columns if name not in self.own]
+        schema = pa.schema([(name, self.columns[name]) for name in (*self.own, *inside)])
+        return self.logs(0, 0, schema, self.needed.notation(self.columns, self.json))
+
+    def error(self, key: str, fact: str, value: object = None, hint: str = "") -> ConfigError:
+        """Return an error about the files: there is no table to name a key of."""
+        (pattern,) = self.stream.path
+        if hint.startswith("set format"):
+            hint = "give --format parquet, csv or jsonl"
+        return ConfigError(pattern, "", fact, None if value == pattern else value, hint)
+
+    def _declared(self, found: dict[str, pa.DataType]) -> dict[str, pa.DataType]:
+        if not found:
+            (pattern,) = self.stream.path
+            raise self.error("path", "has no rows from which its columns could be known", pattern)
+        types = {
+            name: parse_type(kind) for name, kind in self.stream.types.items() if name in found
+        }
+        if self.format != "parquet":  # text, or what JSON lets one guess
+            for name, kind in self.needed.columns.items():
+                # What is an object here was one there: both are its text.
+                if name in found and kind is not None and found[name] != JSON:
+                    types.setdefault(name, kind)
+        for name, kind in types.items():
+            if not readable(found[name], kind):
+                fact = f"column {name} is {found[name]}, and must be {kind}, as in the log"
+                raise self.error("path", fact, hint="convert it")
+        return {**found, **types}
