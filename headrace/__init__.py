@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from headrace.pipelines.app.live import stream as stream
     from headrace.pipelines.app.producing import Produced as Produced
     from headrace.pipelines.app.producing import generate_to_kafka as generate_to_kafka
+    from headrace.pipelines.app.scoring import Scored as Scored
+    from headrace.pipelines.app.scoring import score as score
     from headrace.pipelines.jobs.prediction import Model as Model
     from headrace.pipelines.jobs.prediction import load_model as load_model
     from headrace.pipelines.jobs.validation import Validation as Validation
@@ -51,6 +53,7 @@ _WHERE = {
     "Model": "pipelines.jobs.prediction",
     "Produced": "pipelines.app.producing",
     "ReplayResult": "pipelines.app.api",
+    "Scored": "pipelines.app.scoring",
     "Summary": "schemas.summary",
     "Validation": "pipelines.jobs.validation",
     "generate": "pipelines.app.api",
@@ -60,6 +63,7 @@ _WHERE = {
     "load_model": "pipelines.jobs.prediction",
     "load_result": "pipelines.app.api",
     "replay": "pipelines.app.api",
+    "score": "pipelines.app.scoring",
     "stream": "pipelines.app.live",
     "study_windows": "pipelines.app.api",
     "validate": "pipelines.app.api",
@@ -80,6 +84,7 @@ __all__ = [
     "Model",
     "Produced",
     "ReplayResult",
+    "Scored",
     "Summary",
     "Validation",
     "generate",
@@ -89,6 +94,7 @@ __all__ = [
     "load_model",
     "load_result",
     "replay",
+    "score",
     "stream",
     "study_windows",
     "validate",

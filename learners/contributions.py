@@ -82,9 +82,7 @@ def _pairs(
     """
     widths = np.diff(rows.starts)
     fields = rows.fields().astype(np.int64)
-    squares = (
-        np.square(rows.values, dtype=np.float64) if rows.values.size else np.ones(fields.size)
-    )
+    squares = np.square(rows.values, dtype=np.float64) if rows.values.size else np.ones(fields.size)
     ends = np.cumsum(widths * (widths - 1) // 2)
     begin = 0
     while begin < widths.size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,10 +144,9 @@ def _number_names(name: str, column: pa.Array, form: NumericForm) -> pa.Array:
     values = numbers.to_numpy(zero_copy_only=False)
     names, which = [name], np.zeros(values.size, np.int64)
     if isinstance(form, tuple):
-        edges = [f"{edge:.12g}" for edge in form]
-        inner = zip(edges[:-1], edges[1:], strict=True)
-        names = [f"{name} < {edges[0]}", *(f"{name} in [{low}, {high})" for low, high in inner),
-                 f"{name} >= {edges[-1]}"]  # fmt: skip
+        edges = [repr(edge).removesuffix(".0") for edge in form]
+        inner = [f"{name} in [{low}, {high})" for low, high in itertools.pairwise(edges)]
+        names = [f"{name} < {edges[0]}", *inner, f"{name} >= {edges[-1]}"]
         which = np.searchsorted(np.asarray(form), values, side="right")
     names.append(f"{name} is null")  # as is what is not finite
     return pa.array(names).take(pa.array(np.where(np.isfinite(values), which, len(names) - 1)))

@@ -21,6 +21,7 @@ from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.learners.snapshot import load_snapshot
 from headrace.pipelines.run.remote import Address, first_line, place_of
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
+from headrace.pipelines.sources.rowfiles import Needed
 from headrace.schemas.config.models import FeaturesConfig, SamplingConfig
 from headrace.schemas.errors import SnapshotError, TableError
 from headrace.schemas.types import (
@@ -42,8 +43,10 @@ class Prediction:
         The model's columns, of the types that they have in the log, n rows.
     features
         Their features.
+    own
+        The learner's own log-odds, float64, shape (n,).
     offset, shift
-        What is added to the learner's log-odds: the offset, and the correction for sampling;
+        What is added to them: the offset, and the correction for sampling;
         each float64, shape (n,), or None if the model has none.
     margin
         The log-odds of the predictions, float64, shape (n,).
@@ -51,6 +54,7 @@ class Prediction:
 
     batch: pa.RecordBatch
     features: FeatureRows
+    own: npt.NDArray[np.float64]
     offset: npt.NDArray[np.float64] | None
     shift: npt.NDArray[np.float64] | None
     margin: npt.NDArray[np.float64]
@@ -99,6 +103,15 @@ class Model:
         given = () if self.offset is None else (self.offset,)
         self.columns: tuple[str, ...] = tuple(dict.fromkeys((*features.columns, *needed, *given)))
 
+    @property
+    def needed(self) -> Needed:
+        """What it needs of files of rows, for `headrace.pipelines.sources.rowfiles`."""
+        types = {name: _written_type(self.manifest["columns"].get(name, ""))
+                 for name in self.columns}  # fmt: skip
+        if self.offset is not None:
+            types[self.offset] = types[self.offset] or pa.float64()
+        return Needed(types, self.manifest["config"]["impressions"])
+
     def predict_proba(self, table: Any) -> npt.NDArray[np.float64]:
         """Predict for the whole log, corrected for the negatives that sampling dropped.
 
@@ -125,15 +138,24 @@ class Model:
         batch = self._batch(table)
         features = self.encoder.encode(batch)
         offset, shift = self._offset(batch), self._shift(batch)
-        margin = self.learner.predict(features)
+        own = margin = self.learner.predict(features)
         for part in (offset, shift):
             margin = margin if part is None else margin + part
-        return Prediction(batch, features, offset, shift, margin)
+        return Prediction(batch, features, own, offset, shift, margin)
+
+    @property
+    def tells_uncertainty(self) -> bool:
+        """Whether the learner tells how uncertain it is of a row."""
+        return hasattr(self.learner, "uncertainty")
 
     def uncertainty(self, prediction: Prediction) -> npt.NDArray[np.float64] | None:
-        """Return how uncertain the learner is of each row, (n,); None if it cannot tell."""
-        tell = getattr(self.learner, "uncertainty", None)
-        return None if tell is None else tell(prediction.features)
+        """Return how uncertain the learner is of each row, (n,); None if it does not tell."""
+        if not self.tells_uncertainty:
+            return None
+        uncertainty: npt.NDArray[np.float64] = self.learner.uncertainty(  # type: ignore[attr-defined]
+            prediction.features
+        )
+        return uncertainty
 
     def _offset(self, batch: pa.RecordBatch) -> npt.NDArray[np.float64] | None:
         if self.offset is None:
@@ -210,6 +232,15 @@ def _type(name: str) -> pa.DataType | None:
     return None
 
 
+def _written_type(name: str) -> pa.DataType | None:
+    """Return the type of a table that text is read as; None if text is never read as such."""
+    kind = _type(name)
+    with contextlib.suppress(ValueError):
+        parse_type(name)
+        return kind
+    return kind if kind is not None and is_number(kind) else None
+
+
 def load_model(path: str | Path | Address, algorithms: Algorithms = ALGORITHMS) -> Model:
     """Read a model that a replay published.
 
@@ -226,18 +257,10 @@ def load_model(path: str | Path | Address, algorithms: Algorithms = ALGORITHMS) 
     SnapshotError
         If there is no model, or more than one; if it is damaged or of an unknown version.
     """
-    folder = place_of(path)
-    if isinstance(folder, Address):
-        return _fetched(folder, algorithms)
-    if not (folder / "manifest.json").exists():
-        found = sorted(inner.parent for inner in folder.glob("**/manifest.json"))
-        if len(found) != 1:
-            names = ", ".join(str(inner.relative_to(folder)) for inner in found)
-            raise SnapshotError(
-                f"{folder}: expected one model (got {names or 'none'}); "
-                "name the folder of one, such as result/model/click"
-            )
-        (folder,) = found
+    place = place_of(path)
+    if isinstance(place, Address):
+        return _fetched(place, algorithms)
+    folder = model_folder(place)
     learner, manifest = load_snapshot(folder, algorithms)
     try:
         return Model(learner, manifest)
@@ -247,6 +270,26 @@ def load_model(path: str | Path | Address, algorithms: Algorithms = ALGORITHMS) 
             f"{folder}: manifest.json does not say from which columns the model was learned "
             f"({first_line(error)}); use an older snapshot"
         ) from error
+
+
+def model_folder(folder: Path) -> Path:
+    """Return the folder of the one model in a folder of this machine.
+
+    Raises
+    ------
+    SnapshotError
+        If there is none, or more than one.
+    """
+    if (folder / "manifest.json").exists():
+        return folder
+    found = sorted(inner.parent for inner in folder.glob("**/manifest.json"))
+    if len(found) != 1:
+        names = ", ".join(str(inner.relative_to(folder)) for inner in found)
+        raise SnapshotError(
+            f"{folder}: expected one model (got {names or 'none'}); "
+            "name the folder of one, such as result/model/click"
+        )
+    return found[0]
 
 
 def _fetched(place: Address, algorithms: Algorithms) -> Model:

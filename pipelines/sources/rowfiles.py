@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from headrace.pipelines.sources.fileheads import FileHead
 from headrace.pipelines.sources.files import LogFile
 from headrace.schemas.config.models import ImpressionsConfig
 from headrace.schemas.errors import ConfigError, TableError
+from headrace.schemas.records.decoding import Lines, Records
+from headrace.schemas.records.jsonhead import infer_columns
+from headrace.schemas.records.jsonlines import JsonDecoder
 from headrace.schemas.records.notation import Notation
-from headrace.schemas.types import JSON, parse_type, readable
+from headrace.schemas.types import JSON, carried_type, parse_type, readable
 
 _AS_WRITTEN = (
     "key", "time", "delimiter", "quote", "types", "decimal", "thousands", "bad_values",
     "null_values",
 )  # fmt: skip
 """Settings of the log that say how values are written, and which columns a record needs."""
+
+
+_ROWS, _SHOWN = 1 << 12, 80
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,9 @@ class Needed:
             {name: self.log[name] for name in _AS_WRITTEN if name in self.log}
         )
 
-    def notation(self, columns: Mapping[str, Any], json: frozenset[str] = frozenset()) -> Notation:
+    def notation(
+        self, columns: Mapping[str, Any], as_json: frozenset[str] = frozenset()
+    ) -> Notation:
         """Return how values are written, and what becomes of those that do not fit.
 
         As in the log, a value that does not fit is null, unless it is of key or event time.
@@ -52,7 +62,7 @@ class Needed:
         stream = self.stream
         strict = {*stream.key, stream.time.column}
         lenient = frozenset(columns) - strict if stream.bad_values == "null" else frozenset()
-        return Notation(lenient, stream.null_values, stream.decimal, stream.thousands, json)
+        return Notation(lenient, stream.null_values, stream.decimal, stream.thousands, as_json)
 
 
 class RowsHead(FileHead):
@@ -115,3 +125,76 @@ class RowsHead(FileHead):
                 fact = f"column {name} is {found[name]}, and must be {kind}, as in the log"
                 raise self.error("path", fact, hint="convert it")
         return {**found, **types}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row, and which of its values do not fit their column and count as null."""
+
+    batch: pa.RecordBatch
+    unfit: tuple[str, ...]
+
+
+def row_at(pattern: str, number: int, form: str | None, needed: Needed) -> Row:
+    """Return one row of a file.
+
+    Parameters
+    ----------
+    pattern, form, needed
+        See `RowsHead`.
+    number
+        Which row, counted from 0 as in dead letters; of several files from the first on.
+
+    Raises
+    ------
+    TableError
+        If there is no such row, or it cannot be read.
+    """
+    head, before = RowsHead(pattern, form, needed), 0
+    for file in head.files_with_rows():
+        wanted, end = number - before, 0
+        for chunk in file.chunks(_ROWS):
+            end = chunk.end
+            if chunk.begin <= wanted < end:
+                return _row(chunk.records, wanted, f"{pattern}:{number}")
+        before += end
+    raise TableError(f"{pattern}: has no row {number} (got {before:,} rows, counted from 0)")
+
+
+def row_of_json(text: str, needed: Needed) -> Row:
+    """Return a JSON object as a row.
+
+    Raises
+    ------
+    TableError
+        If it is no object, or has no value of a column, not even null.
+    """
+    found = infer_columns([text.encode()])
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise TableError(f"the row is not a JSON object (got {text[:_SHOWN]})")
+    kinds: dict[str, pa.DataType] = {}
+    for name, kind in needed.columns.items():
+        if name not in given and name.partition(".")[0] not in given:
+            raise TableError(
+                f"no column {name} in the row (got {', '.join(given)}); write null if it has none"
+            )
+        inferred = found.all.get(name, pa.null())
+        kinds[name] = kind if kind is not None and inferred != JSON else carried_type(inferred)
+    json_columns = frozenset(name for name, kind in kinds.items() if kind == JSON)
+    schema = pa.schema([(name, pa.string() if name in json_columns or pa.types.is_null(kind)
+                         else kind) for name, kind in kinds.items()])  # fmt: skip
+    decoder = JsonDecoder(schema, needed.notation(kinds, json_columns))
+    return _row(decoder.decode(Lines(0, [text.encode()])), 0, "the row")
+
+
+def _row(records: Records, number: int, where: str) -> Row:
+    for reject in records.rejects:
+        if reject.number == number:
+            raise TableError(f"{where}: {reject.detail or reject.reason.value}; correct it")
+    (at,) = np.flatnonzero(records.numbers == number)
+    unfit = tuple(f"{bad.column} is {bad.cause}" for bad in records.bad if number in bad.numbers)
+    return Row(records.batch.slice(int(at), 1), unfit)

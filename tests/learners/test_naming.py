@@ -47,9 +47,7 @@ def table(found):
 
 @given(rows)
 def test_a_name_stands_for_a_hash(found):
-    """There is one for each feature; two of one column have equal names if they have equal hashes.
-
-    Columns that differ have names that differ."""
+    """There is one for each feature, and names differ where hashes do."""
     batch = table(found)
     encoded = FeatureEncoder(FEATURES, 30).encode(batch)
     names = feature_names(FEATURES, batch).to_pylist()
@@ -144,7 +142,8 @@ def test_weights_are_those_of_the_arrays(name):
     """Of all coordinates that were learned, and of no others."""
     learner, encoded = learned(name)
     arrays = learner.export()
-    indices, weights = (np.concatenate(part) for part in zip(*touched_weights(learner), strict=True))
+    parts = zip(*touched_weights(learner), strict=True)
+    indices, weights = (np.concatenate(part) for part in parts)
     np.testing.assert_array_equal(indices, arrays["index"])
     if name == "ftrl":
         expected = learner.weights()[indices]
