@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from headrace.pipelines.app.scoring import score as score
     from headrace.pipelines.jobs.prediction import Model as Model
     from headrace.pipelines.jobs.prediction import load_model as load_model
+    from headrace.pipelines.jobs.serving import Scorer as Scorer
+    from headrace.pipelines.jobs.serving import Serving as Serving
     from headrace.pipelines.jobs.validation import Validation as Validation
     from headrace.pipelines.jobs.windows import Measured as Measured
     from headrace.schemas.config.models import Config as Config
@@ -54,6 +56,8 @@ _WHERE = {
     "Produced": "pipelines.app.producing",
     "ReplayResult": "pipelines.app.api",
     "Scored": "pipelines.app.scoring",
+    "Scorer": "pipelines.jobs.serving",
+    "Serving": "pipelines.jobs.serving",
     "Summary": "schemas.summary",
     "Validation": "pipelines.jobs.validation",
     "generate": "pipelines.app.api",
@@ -85,6 +89,8 @@ __all__ = [
     "Produced",
     "ReplayResult",
     "Scored",
+    "Scorer",
+    "Serving",
     "Summary",
     "Validation",
     "generate",
