@@ -41,6 +41,7 @@ setup(
     ],
     extras_require={
         "kafka": KAFKA,
+        "sklearn": ["scikit-learn>=1.6"],
         "test": [
             *KAFKA,
             "check-jsonschema>=0.30",
@@ -55,7 +56,7 @@ setup(
             "pytest-xdist>=3.6",
             "python-snappy>=0.7",
             "PyYAML>=6",
-            "scikit-learn>=1.5",
+            "scikit-learn>=1.6",
             "vowpalwabbit>=9.11,<9.12",
             "zstandard>=0.22",
         ],

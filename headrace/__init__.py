@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from headrace.learners.registry import ALGORITHMS as ALGORITHMS
     from headrace.learners.registry import Algorithm as Algorithm
     from headrace.learners.river import FTRLProximalClassifier as FTRLProximalClassifier
+    from headrace.learners.sklearn import FTRLClassifier as FTRLClassifier
     from headrace.pipelines.app.api import ReplayResult as ReplayResult
     from headrace.pipelines.app.api import generate as generate
     from headrace.pipelines.app.api import load_config as load_config
@@ -47,6 +48,7 @@ _WHERE = {
     "ArgumentError": "schemas.errors",
     "Config": "schemas.config.models",
     "ConfigError": "schemas.errors",
+    "FTRLClassifier": "learners.sklearn",
     "FTRLProximalClassifier": "learners.river",
     "FolderError": "schemas.errors",
     "HeadraceError": "schemas.errors",
@@ -80,6 +82,7 @@ __all__ = [
     "ArgumentError",
     "Config",
     "ConfigError",
+    "FTRLClassifier",
     "FTRLProximalClassifier",
     "FolderError",
     "HeadraceError",
@@ -111,7 +114,14 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'headrace' has no attribute {name!r}")
-    return getattr(import_module(f"headrace.{_WHERE[name]}"), name)
+    try:
+        return getattr(import_module(f"headrace.{_WHERE[name]}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "sklearn":
+            raise
+        raise ImportError(
+            f"headrace.{name} needs scikit-learn: pip install 'headrace[sklearn]'"
+        ) from error
 
 
 def __dir__() -> list[str]:
