@@ -56,10 +56,7 @@ def feature_names(features: Features, batch: pa.RecordBatch) -> pa.Array:
     """
     rows = batch.num_rows
     separators = {multi.column: multi.separator for multi in features.multi_valued}
-    of_lists = [
-        columns for columns in features.crosses
-        if any(name in separators or _is_list(batch.column(name).type) for name in columns)
-    ]  # fmt: skip
+    of_lists = _crosses_of_lists(features, batch.schema)
     parts = [_one_each(pa.repeat(pa.scalar(INTERCEPT), rows))]
     for name in features.categorical:
         parts.append(_one_each(_named(name, _values(batch.column(name)))))
@@ -72,6 +69,23 @@ def feature_names(features: Features, batch: pa.RecordBatch) -> pa.Array:
         parts.append(_Texts(_named(multi.column, items.texts), items.counts))
     parts += [_crossed(batch, columns, separators) for columns in of_lists]
     return _interleaved(parts, rows)
+
+
+def field_names(features: Features, schema: pa.Schema) -> list[str]:
+    """Return which column or cross each number of `FeatureRows.fields` stands for."""
+    of_lists = _crosses_of_lists(features, schema)
+    crosses = ["*".join(columns) for columns in features.crosses if columns not in of_lists]
+    lists = [multi.column for multi in features.multi_valued]
+    lists += ["*".join(columns) for columns in of_lists]
+    return [INTERCEPT, *features.categorical, *crosses, *features.numeric, *lists]
+
+
+def _crosses_of_lists(features: Features, schema: pa.Schema) -> list[tuple[str, ...]]:
+    separators = {multi.column for multi in features.multi_valued}
+    return [
+        columns for columns in features.crosses
+        if any(name in separators or _is_list(schema.field(name).type) for name in columns)
+    ]  # fmt: skip
 
 
 def _interleaved(parts: list[_Texts], rows: int) -> pa.Array:

@@ -289,6 +289,22 @@ def _add_models(commands: Any) -> None:
     explain.add_argument("--format", choices=formats, help="of FILE, if its name does not show it")
     explain.add_argument("--json", action="store_true", help="as JSON")
 
+    export = commands.add_parser(
+        "export",
+        help="write rows for Vowpal Wabbit, or a model for ONNX",
+        description="Write rows as text of Vowpal Wabbit, with the features that a model learns "
+        "of them; or a linear model as a graph of ONNX.",
+    )
+    export.add_argument("model", metavar="MODEL", help=model)
+    what = export.add_mutually_exclusive_group(required=True)
+    what.add_argument("--vw", metavar="FILE", help="text of Vowpal Wabbit; may end in .gz or .zst")
+    what.add_argument("--onnx", metavar="FILE", help="graph of ONNX, of ftrl and sgd")
+    export.add_argument(
+        "--values", metavar="ROWS",
+        help="with --vw: a file, a glob or a URI of rows (the samples of the model's result)",
+    )  # fmt: skip
+    export.add_argument("--format", choices=formats, help="of ROWS, if names do not show it")
+
 
 def _positive(text: str) -> int:
     number = int(text)

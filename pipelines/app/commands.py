@@ -16,7 +16,7 @@ from headrace.pipelines.app import api
 from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.run.disk import writing
 from headrace.pipelines.run.interrupts import Stopping, stopped_by_signals
-from headrace.pipelines.run.remote import place_of
+from headrace.pipelines.run.remote import Address, place_of
 from headrace.pipelines.run.seal import SUMMARY
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.schemas.config.durations import format_duration
@@ -210,13 +210,12 @@ def score(options: argparse.Namespace) -> int:
 def weights(options: argparse.Namespace) -> int:
     """Print the largest weights of a model."""
     from headrace.pipelines.app.modeltables import weights_table
-    from headrace.pipelines.jobs.prediction import load_model, model_folder
-    from headrace.pipelines.jobs.weighing import rows_of, samples_beside, weigh
+    from headrace.pipelines.jobs.prediction import load_model
+    from headrace.pipelines.jobs.weighing import rows_of, weigh
 
-    place, values = place_of(options.model), options.values
+    place = place_of(options.model)
     model = load_model(place)
-    if values is None and isinstance(place, Path):
-        values = samples_beside(model_folder(place))
+    values = options.values or _samples_of(place)
     rows = () if values is None else rows_of(model, values, options.format)
     found = weigh(model, rows, options.top, options.like)
     if options.json:
@@ -224,6 +223,36 @@ def weights(options: argparse.Namespace) -> int:
     else:
         weights_table(found, values)
     return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write rows for Vowpal Wabbit, or a model for ONNX."""
+    from headrace.pipelines.app.exporting import export_onnx, export_vowpal
+    from headrace.pipelines.jobs.prediction import load_model
+
+    place = place_of(options.model)
+    model = load_model(place)
+    if options.onnx is not None:
+        export_onnx(model, options.onnx)
+        print(f"{options.onnx}: learner {model.name} with {model.learner.bits} bits")
+        return 0
+    values = options.values or _samples_of(place)
+    if values is None:
+        hint = "name them with --values"
+        raise FolderError(str(place), "has no samples beside it", hint)
+    written = export_vowpal(model, values, options.vw, form=options.format)
+    for sentence in written.findings:
+        print(f"headrace: {sentence}", file=sys.stderr)
+    print(f"{written.lines:,} of {written.rows:,} rows written: {options.vw}")
+    return 0
+
+
+def _samples_of(place: Path | Address) -> str | None:
+    """Return the samples of the result that has a model, if it is of this machine."""
+    from headrace.pipelines.jobs.prediction import model_folder
+    from headrace.pipelines.jobs.weighing import samples_beside
+
+    return samples_beside(model_folder(place)) if isinstance(place, Path) else None
 
 
 def explain(options: argparse.Namespace) -> int:

@@ -15,12 +15,11 @@ import pyarrow.parquet as pq
 from headrace.pipelines.kafka.jsonrows import json_rows
 from headrace.pipelines.run.disk import aside
 from headrace.pipelines.run.remote import Address
+from headrace.pipelines.sources.textfiles import COMPRESSIONS
 from headrace.schemas.errors import FolderError
 
 Write = Callable[[pa.RecordBatch], None]
 """Writes rows at the end of a file."""
-
-_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
 @contextmanager
@@ -44,15 +43,27 @@ def written_table(place: Path | Address, schema: pa.Schema) -> Iterator[Write]:
     OutputError
         If the file cannot be written.
     """
-    _, compression, opened = _form(Path(place.name))
+    compression, opened = _form(Path(place.name))
+    with written_file(place) as path, opened(path, schema, compression) as write:
+        yield write
+
+
+@contextmanager
+def written_file(place: Path | Address) -> Iterator[Path]:
+    """Yield a path to write a file at, which gets its place when the block has ended.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
     if isinstance(place, Path):
-        with aside(place) as hidden, opened(hidden, schema, compression) as write:
-            yield write
+        with aside(place) as hidden:
+            yield hidden
         return
     with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
-        path = Path(scratch, "table")
-        with aside(path) as hidden, opened(hidden, schema, compression) as write:
-            yield write
+        path = Path(scratch, "file")
+        yield path
         with path.open("rb") as file:
             place.write(file)
 
@@ -66,21 +77,30 @@ def check_table(place: Path | Address) -> None:
         Naming the file.
     """
     _form(Path(place.name))
+    check_new(place)
+
+
+def check_new(place: Path | Address) -> None:
+    """Refuse a file that is there already, as `check_table` does."""
     if (place.size() is not None) if isinstance(place, Address) else place.exists():
         raise FolderError(str(place), "is there already", "name another file, or delete it")
+
+
+def compression_of(path: Path) -> str | None:
+    """Return how a text file is compressed, by the ending of its name."""
+    return COMPRESSIONS.get(path.suffix.lower())
 
 
 _Opened = Callable[[Path, pa.Schema, str | None], AbstractContextManager[Write]]
 
 
-def _form(path: Path) -> tuple[str, str | None, _Opened]:
-    suffixes = path.suffixes
-    compression = _COMPRESSIONS.get(suffixes[-1].lower()) if suffixes else None
+def _form(path: Path) -> tuple[str | None, _Opened]:
+    suffixes, compression = path.suffixes, compression_of(path)
     name = "".join(suffixes[-2:-1] if compression else suffixes[-1:]).lower()
     if name not in _WRITERS or (compression and name == ".parquet"):
         hint = "name it .parquet, .csv or .jsonl; .gz or .zst may follow the last two"
         raise FolderError(str(path), "has a name that does not show its format", hint)
-    return name, compression, _WRITERS[name]
+    return compression, _WRITERS[name]
 
 
 @contextmanager

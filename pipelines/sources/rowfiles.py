@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,13 @@ class Needed:
         The columns, and the types that they have in its log; None where that is not known.
     log
         The table ``[impressions]`` of the log's configuration.
+    also
+        Columns that are of use if they are there, and the types to read them as.
     """
 
     columns: Mapping[str, pa.DataType | None]
     log: Mapping[str, Any]
+    also: Mapping[str, pa.DataType] = field(default_factory=dict)
 
     @property
     def stream(self) -> ImpressionsConfig:
@@ -115,6 +118,7 @@ class RowsHead(FileHead):
         types = {
             name: parse_type(kind) for name, kind in self.stream.types.items() if name in found
         }
+        types |= {name: kind for name, kind in self.needed.also.items() if name in found}
         if self.format != "parquet":  # text, or what JSON lets one guess
             for name, kind in self.needed.columns.items():
                 # What is an object here was one there: both are its text.

@@ -356,3 +356,82 @@ def test_two_names_of_one_coordinate_are_both_shown(result, tmp_path, capsys):
     (shared,) = [one for one in found["largest"] if one["index"] == wanted]
     assert {f"site={site}", f"site=s{twin}"} <= {*shared["names"]}
     assert found["shared"] >= 1
+
+
+def exported(capsys, *command):
+    assert main(["export", *map(str, command)]) == 0
+    return capsys.readouterr()
+
+
+def test_samples_are_written_for_vowpal_wabbit(result, tmp_path, capsys):
+    """With their labels and what they count for, from the result beside the model."""
+    samples = result.samples.to_table()
+    printed = exported(capsys, result.models["sgd"], "--vw", tmp_path / "a.vw")
+    count = samples.num_rows
+    assert printed.out == f"{count} of {count} rows written: {tmp_path / 'a.vw'}\n"
+    lines = (tmp_path / "a.vw").read_text().splitlines()
+    assert len(lines) == count
+    heads = [line.partition("|")[0] for line in lines]
+    assert heads == [f"{'1' if click else '-1'} 1 " for click in samples["click"].to_pylist()]
+    printed = exported(capsys, result.models["shifted"], "--vw", tmp_path / "b.vw.gz")
+    lines = gzip.decompress((tmp_path / "b.vw.gz").read_bytes()).decode().splitlines()
+    shift = samples["shift"].to_pylist()
+    assert len(lines) == count - shift.count(None)
+    assert {float(line.split()[2]) for line in lines} == set(shift) - {None}
+    assert main(["export", str(result.models["sgd"]), "--vw", str(tmp_path / "a.vw")]) == 2
+
+
+def test_rows_of_a_log_are_written_without_what_they_lack(result, tmp_path, capsys):
+    """Labels in text are read as such; rows that cannot be learned are told."""
+    rows = [{**row, "click": click, "weight": weight} for row, click, weight in zip(
+        shown(4).to_pylist(), ("true", "0", "perhaps", "1"), (2, 0.5, 1, -1), strict=True
+    )]  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{\n")
+    command = ("--values", tmp_path / "rows.jsonl", "--vw", tmp_path / "out.vw")
+    printed = exported(capsys, result.models["ftrl"], *command)
+    assert [line.partition("|")[0] for line in (tmp_path / "out.vw").read_text().splitlines()] == [
+        "1 2 ", "-1 0.5 ", "",
+    ]  # fmt: skip
+    assert printed.out == f"3 of 5 rows written: {tmp_path / 'out.vw'}\n"
+    assert printed.err.splitlines() == [
+        "headrace: 1 of 5 rows cannot be read, and are left out",
+        "headrace: 1 of 5 rows lack a weight or an offset, or have a weight below zero, and are "
+        "left out",
+    ]
+    plain = shown(2)
+    pq.write_table(plain, tmp_path / "plain.parquet")
+    command = ("--values", tmp_path / "plain.parquet", "--vw", tmp_path / "plain.vw")
+    exported(capsys, result.models["ftrl"], *command)
+    assert all(line.startswith("|site ") for line in (tmp_path / "plain.vw").open())
+
+
+def test_a_linear_model_is_written_for_onnx(result, tmp_path, capsys):
+    """What is none is refused."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    exported(capsys, result.models["ftrl"], "--onnx", tmp_path / "model.onnx")
+    model = headrace.load_model(result.models["ftrl"])
+    prediction = model.prepare(shown())
+    features = prediction.features
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    margin, p = session.run(
+        ["margin", "p"],
+        {"starts": features.starts, "indices": features.indices.astype(np.int64),
+         "values": features.values, "shift": prediction.shift},
+    )  # fmt: skip
+    np.testing.assert_array_equal(margin, prediction.margin)
+    np.testing.assert_allclose(p, prediction.p, rtol=1e-14)
+    assert session.get_modelmeta().custom_metadata_map["learner"] == "ftrl"
+    assert main(["export", str(result.models["ffm"]), "--onnx", str(tmp_path / "no.onnx")]) == 1
+    assert capsys.readouterr().err == (
+        "headrace: learner is not linear (got 'ffm'); ONNX is written of ftrl and sgd\n"
+    )
+    assert not (tmp_path / "no.onnx").exists()
+
+
+def test_without_onnx_the_error_says_what_to_install(result, tmp_path, capsys, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert main(["export", str(result.models["sgd"]), "--onnx", str(tmp_path / "no.onnx")]) == 1
+    assert "needs onnx, which is not installed" in capsys.readouterr().err
