@@ -184,7 +184,11 @@ class Model:
     def _batch(self, table: Any) -> pa.RecordBatch:
         if isinstance(table, pa.RecordBatch):
             table = pa.Table.from_batches([table])
-        frame = nw.from_native(table, eager_only=True)
+        try:
+            frame = nw.from_native(table, eager_only=True)
+        except TypeError as error:
+            kind = type(table).__name__
+            raise TableError(f"expected a table of Arrow, pandas or polars (got {kind})") from error
         missing = [name for name in self.columns if name not in frame.columns]
         if missing:
             raise TableError.among(missing[0], frame.columns, self.columns)

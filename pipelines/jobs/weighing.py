@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,11 +95,15 @@ def weigh(model: Model, rows: Iterable[pa.RecordBatch], top: int, like: str = ""
     # Of equal magnitudes the lower index comes first.
     largest = places[np.lexsort((places, -np.abs(weight[places])))][:top]
     magnitude = np.abs(weight)
+    begins = np.cumsum(counts) - counts
+    texts = names.column("name").combine_chunks()
     return Weights(
         tuple(
-            Weight(int(index[at]), float(weight[at]), tuple(sorted(
-                names.column("name").filter(pa.array(place == at)).to_pylist()
-            )))
+            Weight(
+                int(index[at]),
+                float(weight[at]),
+                tuple(texts.slice(begins[at], counts[at]).to_pylist()),
+            )
             for at in largest
         ),
         index.size,
@@ -106,11 +111,11 @@ def weigh(model: Model, rows: Iterable[pa.RecordBatch], top: int, like: str = ""
         int(np.count_nonzero(counts == 0)),
         float(magnitude[counts == 0].sum()),
         int(np.count_nonzero(counts > 1)),
-    )  # fmt: skip
+    )
 
 
 def _names(model: Model, rows: Iterable[pa.RecordBatch], index: npt.NDArray[np.uint32]) -> pa.Table:
-    """Return each name once with the place of its index among those that were learned."""
+    """Return each name once with the place of its index among those that were learned, sorted."""
     schema = pa.schema([("place", pa.int64()), ("name", pa.string())])
     known, news, fresh = schema.empty_table(), [], 0
     for batch in rows:
@@ -126,7 +131,8 @@ def _names(model: Model, rows: Iterable[pa.RecordBatch], index: npt.NDArray[np.u
         # Not at every batch: it takes all that are known in hand.
         if fresh > known.num_rows:
             known, news, fresh = _distinct(pa.concat_tables([known, *news])), [], 0
-    return _distinct(pa.concat_tables([known, *news])).combine_chunks()
+    found = _distinct(pa.concat_tables([known, *news]))
+    return found.sort_by([("place", "ascending"), ("name", "ascending")])
 
 
 def _distinct(table: pa.Table) -> pa.Table:
@@ -149,7 +155,6 @@ def rows_of(model: Model, pattern: str, form: str | None = None) -> Iterator[pa.
 
 def samples_beside(folder: Path) -> str | None:
     """Return the samples of the result that has a model, as a pattern; None without any."""
-    if len(folder.absolute().parents) < 3:
-        return None
-    samples = glob.escape(str(folder.absolute().parents[2] / "samples")) + "/**/*.parquet"
-    return samples if glob.glob(samples, recursive=True) else None
+    samples = Path(os.path.normpath(folder / "../../.."), "samples")
+    pattern = f"{glob.escape(str(samples))}/**/*.parquet"
+    return pattern if glob.glob(pattern, recursive=True) else None
