@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from headrace.learners.registry import ALGORITHMS as ALGORITHMS
     from headrace.learners.registry import Algorithm as Algorithm
     from headrace.learners.river import FTRLProximalClassifier as FTRLProximalClassifier
+    from headrace.learners.sklearn import FTRLClassifier as FTRLClassifier
     from headrace.pipelines.app.api import ReplayResult as ReplayResult
     from headrace.pipelines.app.api import generate as generate
     from headrace.pipelines.app.api import load_config as load_config
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
     from headrace.pipelines.app.live import stream as stream
     from headrace.pipelines.app.producing import Produced as Produced
     from headrace.pipelines.app.producing import generate_to_kafka as generate_to_kafka
+    from headrace.pipelines.app.scoring import Scored as Scored
+    from headrace.pipelines.app.scoring import score as score
     from headrace.pipelines.jobs.prediction import Model as Model
     from headrace.pipelines.jobs.prediction import load_model as load_model
+    from headrace.pipelines.jobs.serving import Scorer as Scorer
+    from headrace.pipelines.jobs.serving import Serving as Serving
     from headrace.pipelines.jobs.validation import Validation as Validation
     from headrace.pipelines.jobs.windows import Measured as Measured
     from headrace.schemas.config.models import Config as Config
@@ -43,6 +48,7 @@ _WHERE = {
     "ArgumentError": "schemas.errors",
     "Config": "schemas.config.models",
     "ConfigError": "schemas.errors",
+    "FTRLClassifier": "learners.sklearn",
     "FTRLProximalClassifier": "learners.river",
     "FolderError": "schemas.errors",
     "HeadraceError": "schemas.errors",
@@ -51,6 +57,9 @@ _WHERE = {
     "Model": "pipelines.jobs.prediction",
     "Produced": "pipelines.app.producing",
     "ReplayResult": "pipelines.app.api",
+    "Scored": "pipelines.app.scoring",
+    "Scorer": "pipelines.jobs.serving",
+    "Serving": "pipelines.jobs.serving",
     "Summary": "schemas.summary",
     "Validation": "pipelines.jobs.validation",
     "generate": "pipelines.app.api",
@@ -60,6 +69,7 @@ _WHERE = {
     "load_model": "pipelines.jobs.prediction",
     "load_result": "pipelines.app.api",
     "replay": "pipelines.app.api",
+    "score": "pipelines.app.scoring",
     "stream": "pipelines.app.live",
     "study_windows": "pipelines.app.api",
     "validate": "pipelines.app.api",
@@ -72,6 +82,7 @@ __all__ = [
     "ArgumentError",
     "Config",
     "ConfigError",
+    "FTRLClassifier",
     "FTRLProximalClassifier",
     "FolderError",
     "HeadraceError",
@@ -80,6 +91,9 @@ __all__ = [
     "Model",
     "Produced",
     "ReplayResult",
+    "Scored",
+    "Scorer",
+    "Serving",
     "Summary",
     "Validation",
     "generate",
@@ -89,6 +103,7 @@ __all__ = [
     "load_model",
     "load_result",
     "replay",
+    "score",
     "stream",
     "study_windows",
     "validate",
@@ -99,7 +114,14 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'headrace' has no attribute {name!r}")
-    return getattr(import_module(f"headrace.{_WHERE[name]}"), name)
+    try:
+        return getattr(import_module(f"headrace.{_WHERE[name]}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "sklearn":
+            raise
+        raise ImportError(
+            f"headrace.{name} needs scikit-learn: pip install 'headrace[sklearn]'"
+        ) from error
 
 
 def __dir__() -> list[str]:

@@ -8,23 +8,20 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 from river import base
 
-from headrace.learners.features import FeatureRows
 from headrace.learners.learner import probability
 from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
-from headrace.schemas.records.hashing import hash_bytes
+from headrace.learners.tables import TableEncoder
 
 
 class FTRLProximalClassifier(base.MiniBatchClassifier):
     """Logistic regression by FTRL-Proximal over hashed features.
 
     A number is a feature with that value; of text, booleans or anything else each
-    value is a feature of its own; None and NaN are left out. A constant feature
-    carries the intercept. Learning a table gives the same bits as learning its rows
-    one by one.
+    value is a feature of its own; None and numbers that are not finite are left out, and
+    those beyond ±1e9 are clipped to it. A constant feature carries the intercept. Learning a
+    table gives the same bits as learning its rows one by one.
 
     Parameters
     ----------
@@ -60,6 +57,7 @@ class FTRLProximalClassifier(base.MiniBatchClassifier):
         self.l1 = l1
         self.l2 = l2
         self.bits = bits
+        self._encoder = TableEncoder(bits)
         self._model = FtrlModel(FtrlParameters(alpha=alpha, beta=beta, l1=l1, l2=l2), bits)
 
     @classmethod
@@ -83,7 +81,7 @@ class FTRLProximalClassifier(base.MiniBatchClassifier):
             Weight of the gradient.
         """
         self._model.learn(
-            self._encode(x),
+            self._encoder.encode_one(x),
             np.zeros(1, np.int64),
             np.array([float(bool(y))]),
             np.array([float(w)]),
@@ -92,7 +90,7 @@ class FTRLProximalClassifier(base.MiniBatchClassifier):
 
     def predict_proba_one(self, x: dict[Any, Any]) -> dict[Any, float]:
         """Return the probabilities of false and true."""
-        p = float(probability(self._model.predict(self._encode(x)))[0])
+        p = float(probability(self._model.predict(self._encoder.encode_one(x)))[0])
         return {False: 1.0 - p, True: p}
 
     def learn_many(self, X: Any, y: Any, w: Any = None) -> None:  # noqa: N803
@@ -107,7 +105,7 @@ class FTRLProximalClassifier(base.MiniBatchClassifier):
         w
             Weights of the gradients, shape (n,); None is 1 for all.
         """
-        rows = self._encode_table(X)
+        rows = self._encoder.encode(X)
         count = rows.starts.size - 1
         label = np.asarray(y).astype(bool).astype(np.float64)
         weight = np.ones(count) if w is None else np.asarray(w, np.float64)
@@ -137,48 +135,4 @@ class FTRLProximalClassifier(base.MiniBatchClassifier):
         return nw.new_series("label", likely, backend=table.implementation).to_native()
 
     def _probability(self, table: Any) -> npt.NDArray[np.float64]:
-        return probability(self._model.predict(self._encode_table(table)))
-
-    def _index(self, text: str) -> int:
-        return int(hash_bytes(text.encode())[0]) & ((1 << self.bits) - 1)
-
-    def _feature(self, name: Any, value: Any) -> tuple[int, float]:
-        """Return index and value of a feature; the value NaN marks one to leave out."""
-        if value is None:
-            return 0, np.nan
-        if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-            return self._index(f"{name}"), float(value)
-        return self._index(f"{name}={value}"), 1.0
-
-    def _encode(self, x: dict[Any, Any]) -> FeatureRows:
-        found = [self._feature(name, value) for name, value in x.items()]
-        found = [(index, value) for index, value in found if not np.isnan(value)]
-        indices = np.array([self._index("intercept"), *(index for index, _ in found)], np.uint32)
-        values = np.array([1.0, *(value for _, value in found)], np.float32)
-        return FeatureRows(np.array([0, indices.size], np.int64), indices, values)
-
-    def _encode_table(self, native: Any) -> FeatureRows:
-        table = nw.from_native(native, eager_only=True)
-        indices = np.full((len(table), 1 + table.shape[1]), self._index("intercept"), np.uint32)
-        values = np.ones(indices.shape, np.float64)
-        for at, name in enumerate(table.columns, start=1):
-            column = table.get_column(name).to_arrow()
-            indices[:, at], values[:, at] = self._encode_column(name, column)
-        there = ~np.isnan(values)
-        starts = np.zeros(len(table) + 1, np.int64)
-        np.cumsum(there.sum(axis=1), out=starts[1:])
-        return FeatureRows(starts, indices[there], values[there].astype(np.float32))
-
-    def _encode_column(self, name: str, column: pa.Array) -> tuple[Any, npt.NDArray[np.float64]]:
-        kind = column.type
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-            number = pc.cast(column, pa.float64(), safe=False)
-            return self._index(name), pc.fill_null(number, np.nan).to_numpy(zero_copy_only=False)
-        if not pa.types.is_dictionary(kind):
-            column = column.dictionary_encode()
-        # Each distinct value once, then one entry for missing values.
-        distinct = column.dictionary.to_pylist()
-        found = [*(self._feature(name, value) for value in distinct), (0, np.nan)]
-        index, value = (np.array(part) for part in zip(*found, strict=True))
-        code = pc.fill_null(column.indices.cast(pa.int64()), len(distinct)).to_numpy()
-        return index[code], value[code]
+        return probability(self._model.predict(self._encoder.encode(table)))

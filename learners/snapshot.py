@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.learners.learner import Arrays, Learner
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.schemas.errors import SnapshotError
+from headrace.schemas.types import is_number
 
 FORMAT_VERSION = 2
 _ARRAYS = "arrays.arrow"
@@ -99,25 +101,20 @@ def load_snapshot(
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SnapshotError(f"{folder}: holds no readable {_MANIFEST} ({error})") from error
+    if not isinstance(manifest, dict):
+        raise SnapshotError(f"{folder}: holds no readable {_MANIFEST} (not a JSON object)")
     if manifest.get("format") != FORMAT_VERSION:
         raise SnapshotError(
             f"{folder}: expected format {FORMAT_VERSION} (got {manifest.get('format')!r}); "
             "load it with the version of Headrace that wrote it"
         )
-    name = manifest.get("algorithm")
+    name: Any = manifest.get("algorithm")
     if name not in algorithms:
         raise SnapshotError(
             f"{folder}: expected an algorithm of {sorted(algorithms)} (got {name!r}); "
             "load it with a registry that has this algorithm"
         )
-    try:
-        with pa.ipc.open_file(str(folder / _ARRAYS)) as reader:
-            row = reader.read_all().combine_chunks()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise SnapshotError(f"{folder}: {_ARRAYS} is not readable ({error})") from error
-    if row.num_rows != 1 or not all(pa.types.is_large_list(kind) for kind in row.schema.types):
-        raise SnapshotError(f"{folder}: {_ARRAYS} is not readable (not one row of lists)")
-    arrays = {name: row.column(name).chunk(0).values.to_numpy() for name in row.column_names}
+    arrays = _read_arrays(folder)
     what = {key: manifest.get(key) for key in ("algorithm", "version", "bits", "parameters")}
     found = _digest(what, arrays)
     if found != manifest.get("sha256"):
@@ -137,6 +134,31 @@ def load_snapshot(
     _refuse_not_finite(folder, arrays, "use an older snapshot")
     learner.restore(arrays)
     return learner, manifest
+
+
+def _read_arrays(folder: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with pa.ipc.open_file(str(folder / _ARRAYS)) as reader:
+            row = reader.read_all()
+        # Or damaged offsets would be followed to wherever they point.
+        row.validate(full=True)
+    # Damaged lengths may ask for more memory than there is.
+    except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
+        why = " ".join(str(error).split())
+        raise SnapshotError(f"{folder}: {_ARRAYS} is not readable ({why})") from error
+    lists = [column.chunk(0) for column in row.columns if column.num_chunks == 1]
+    if row.num_rows != 1 or len(lists) != row.num_columns or not all(map(_is_array, lists)):
+        raise SnapshotError(f"{folder}: {_ARRAYS} is not readable (not one row of lists)")
+    return {name: one.values.to_numpy() for name, one in zip(row.column_names, lists, strict=True)}
+
+
+def _is_array(one: pa.Array) -> bool:
+    """Return whether an array of one row is what `_as_row` makes."""
+    return (
+        pa.types.is_large_list(one.type)
+        and one.null_count == one.values.null_count == 0
+        and is_number(one.type.value_type)
+    )
 
 
 def schema_fingerprint(schema: pa.Schema) -> str:

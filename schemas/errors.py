@@ -92,8 +92,9 @@ class UnreadableInputError(HeadraceError):
     @classmethod
     def at(cls, source: str, offset: int, cause: BaseException) -> UnreadableInputError:
         """Name the file and the last record that could be read."""
+        why = " ".join(str(cause).split())  # Arrow's may have several lines
         return cls(
-            f"{source}: unreadable after record {offset} ({cause}); "
+            f"{source}: unreadable after record {offset} ({why}); "
             "the file is truncated or corrupt: restore it and run the same command again"
         )
 

@@ -45,7 +45,7 @@ def test_every_public_name_exists_and_is_documented():
         assert public.__doc__ or name.isupper(), name
     functions = [name for name in headrace.__all__ if name.islower()]
     assert len(functions) >= 8
-    for name in (*functions, "FTRLProximalClassifier"):
+    for name in (*functions, "FTRLClassifier", "FTRLProximalClassifier", "Scorer"):
         assert name in PAGE, name
     assert set(dir(headrace)) == set(headrace.__all__)
 

@@ -20,7 +20,9 @@ OWN = {
 THIRD_PARTY = {
     "schemas": {"numpy", "pyarrow", "numba", "pydantic", "msgspec", "fastavro", "google"},
     "joiner": {"numpy", "pyarrow", "numba"},
-    "learners": {"llvmlite", "narwhals", "numpy", "pyarrow", "numba", "pydantic", "river"},
+    "learners": {
+        "llvmlite", "narwhals", "numpy", "pyarrow", "numba", "onnx", "pydantic", "river", "sklearn",
+    },
     "monitoring": {
         "numpy", "pyarrow", "numba", "river", "prometheus_client", "jinja2", "vl_convert",
     },

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 
     from headrace.pipelines.jobs.windows import Measured
 
-_MOST_INVALID = 0.2
+MOST_INVALID = 0.2
+"""More of a stream than this share is too much."""
 
 Configuration = Config | Mapping[str, Any] | str | Path
 """A configuration: one that was read before, its tables, or the name of its file."""
@@ -131,7 +132,7 @@ class ReplayResult:
         found = []
         for stream, records in self.summary.input.items():
             invalid = self.summary.outcomes[stream]["invalid"]
-            if invalid > _MOST_INVALID * records:
+            if invalid > MOST_INVALID * records:
                 share = f"{invalid:,} of {records:,} records ({invalid / records:.0%})"
                 found.append(f"{share} of {stream} are invalid: look into {self.out}/dead_letters")
         return found

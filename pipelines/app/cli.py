@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 DONE, FAILED, MISUSED = 0, 1, 2
 
@@ -186,6 +186,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     windows.add_argument("--out", metavar="DIR", help="write windows.html and windows.json there")
 
+    _add_models(commands)
+
     generate = commands.add_parser(
         "generate",
         help="generate a traffic log with known click probabilities, or live traffic",
@@ -232,6 +234,76 @@ def _parser() -> argparse.ArgumentParser:
         "doubled-clicks, dead-clicks, skew, idle, burst",
     )  # fmt: skip
     return parser
+
+
+def _add_models(commands: Any) -> None:
+    """Add the commands that use a model outside of a run."""
+    model = "folder of a model, such as result/model/click, or a URI"
+    formats = ("parquet", "csv", "jsonl")
+
+    score = commands.add_parser(
+        "score",
+        help="predict the rows of files by a model",
+        description="Predict the rows of files, read as the log was that the model was learned "
+        "from, and write them with p, margin and, if the learner tells it, uncertainty.",
+    )
+    score.add_argument("model", metavar="MODEL", help=model)
+    score.add_argument("rows", metavar="ROWS", help="a file, a glob or a URI")
+    score.add_argument(
+        "--out", required=True, metavar="FILE",
+        help="file to write: .parquet, .csv or .jsonl, of text also with .gz or .zst",
+    )  # fmt: skip
+    score.add_argument(
+        "--explain", type=_positive, nargs="?", const=5, default=0, metavar="N",
+        help="add a column why: the N features that move the margin most (5)",
+    )  # fmt: skip
+    score.add_argument("--format", choices=formats, help="of ROWS, if names do not show it")
+    score.add_argument(
+        "--allow-invalid", action="store_true",
+        help="exit with 0 even if more than a fifth of the rows is invalid",
+    )  # fmt: skip
+
+    weights = commands.add_parser(
+        "weights",
+        help="show the largest weights of a model, with names",
+        description="Show the largest weights of a model. A model has hashes in place of names: "
+        "these come from the samples of its result, or from other rows.",
+    )
+    weights.add_argument("model", metavar="MODEL", help=model)
+    weights.add_argument("--top", type=_positive, default=50, metavar="N", help="how many (50)")
+    weights.add_argument("--like", metavar="TEXT", default="", help="of names that have this text")
+    weights.add_argument(
+        "--values", metavar="ROWS",
+        help="a file, a glob or a URI of rows from which names are taken",
+    )  # fmt: skip
+    weights.add_argument("--format", choices=formats, help="of ROWS, if names do not show it")
+    weights.add_argument("--json", action="store_true", help="as JSON")
+
+    explain = commands.add_parser(
+        "explain",
+        help="show what each feature adds to a prediction",
+        description="Show what each feature adds to the prediction of a row.",
+    )
+    explain.add_argument("folder", metavar="MODEL", help=model)
+    explain.add_argument("what", metavar="ROW", help="a JSON object, or FILE:N, counted from 0")
+    explain.add_argument("--format", choices=formats, help="of FILE, if its name does not show it")
+    explain.add_argument("--json", action="store_true", help="as JSON")
+
+    export = commands.add_parser(
+        "export",
+        help="write rows for Vowpal Wabbit, or a model for ONNX",
+        description="Write rows as text of Vowpal Wabbit, with the features that a model learns "
+        "of them; or a linear model as a graph of ONNX.",
+    )
+    export.add_argument("model", metavar="MODEL", help=model)
+    what = export.add_mutually_exclusive_group(required=True)
+    what.add_argument("--vw", metavar="FILE", help="text of Vowpal Wabbit; may end in .gz or .zst")
+    what.add_argument("--onnx", metavar="FILE", help="graph of ONNX, of ftrl and sgd")
+    export.add_argument(
+        "--values", metavar="ROWS",
+        help="with --vw: a file, a glob or a URI of rows (the samples of the model's result)",
+    )  # fmt: skip
+    export.add_argument("--format", choices=formats, help="of ROWS, if names do not show it")
 
 
 def _positive(text: str) -> int:

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from headrace.pipelines.app import api
 from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.run.disk import writing
 from headrace.pipelines.run.interrupts import Stopping, stopped_by_signals
-from headrace.pipelines.run.remote import place_of
+from headrace.pipelines.run.remote import Address, place_of
+from headrace.pipelines.run.seal import SUMMARY
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.schemas.config.durations import format_duration
 from headrace.schemas.config.models import Config
-from headrace.schemas.errors import ArgumentError
+from headrace.schemas.errors import ArgumentError, FolderError
 
 
 def _load(options: argparse.Namespace) -> Inputs:
@@ -189,6 +191,98 @@ def windows(options: argparse.Namespace) -> int:
             (folder / "windows.json").write_text(text, encoding="utf-8")
             (folder / "windows.html").write_text(render_windows(pages), encoding="utf-8")
         print(f"page      {out / 'windows.html'}")
+    return 0
+
+
+def score(options: argparse.Namespace) -> int:
+    """Predict the rows of files; return 3 if more than a fifth of them is invalid."""
+    from headrace.pipelines.app.scoring import score as score_rows
+
+    scored = score_rows(
+        options.model, options.rows, options.out, explain=options.explain, form=options.format
+    )
+    for sentence in scored.findings:
+        print(f"headrace: {sentence}", file=sys.stderr)
+    print(f"{scored.scored:,} of {scored.rows:,} rows scored: {scored.out}")
+    return 3 if scored.mostly_invalid and not options.allow_invalid else 0
+
+
+def weights(options: argparse.Namespace) -> int:
+    """Print the largest weights of a model."""
+    from headrace.pipelines.app.modeltables import weights_table
+    from headrace.pipelines.jobs.prediction import load_model
+    from headrace.pipelines.jobs.weighing import rows_of, weigh
+
+    place = place_of(options.model)
+    model = load_model(place)
+    values = options.values or _samples_of(place)
+    rows = () if values is None else rows_of(model, values, options.format)
+    found = weigh(model, rows, options.top, options.like)
+    if options.json:
+        print(json.dumps(asdict(found), indent=1))
+    else:
+        weights_table(found, values)
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write rows for Vowpal Wabbit, or a model for ONNX."""
+    from headrace.pipelines.app.exporting import export_onnx, export_vowpal
+    from headrace.pipelines.jobs.prediction import load_model
+
+    place = place_of(options.model)
+    model = load_model(place)
+    if options.onnx is not None:
+        export_onnx(model, options.onnx)
+        print(f"{options.onnx}: learner {model.name} with {model.learner.bits} bits")
+        return 0
+    values = options.values or _samples_of(place)
+    if values is None:
+        hint = "name them with --values"
+        raise FolderError(str(place), "has no samples beside it", hint)
+    written = export_vowpal(model, values, options.vw, form=options.format)
+    for sentence in written.findings:
+        print(f"headrace: {sentence}", file=sys.stderr)
+    print(f"{written.lines:,} of {written.rows:,} rows written: {options.vw}")
+    return 0
+
+
+def _samples_of(place: Path | Address) -> str | None:
+    """Return the samples of the result that has a model, if it is of this machine."""
+    from headrace.pipelines.jobs.prediction import model_folder
+    from headrace.pipelines.jobs.weighing import samples_beside
+
+    return samples_beside(model_folder(place)) if isinstance(place, Path) else None
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Print what each feature adds to the prediction of a row."""
+    from headrace.pipelines.app.modeltables import explanation_table
+    from headrace.pipelines.jobs.explaining import explain as explain_row
+    from headrace.pipelines.jobs.prediction import load_model
+    from headrace.pipelines.sources.rowfiles import row_at, row_of_json
+
+    place = place_of(options.folder)
+    if isinstance(place, Path) and (place / SUMMARY).exists():
+        hint = "to explain a prediction name the folder of a model, such as model/click in it"
+        raise FolderError(place, "is a result", hint)
+    model = load_model(place)
+    name, _, number = options.what.rpartition(":")
+    if options.what.lstrip().startswith("{"):
+        row = row_of_json(options.what, model.needed)
+    elif name and number.isdecimal():
+        row = row_at(name, int(number), options.format, model.needed)
+    else:
+        fact = f"expected a row, a JSON object or FILE:N (got {options.what!r})"
+        print(f"headrace explain: {fact}", file=sys.stderr)
+        return 2
+    for unfit in row.unfit:
+        print(f"headrace: {unfit}, and counts as null", file=sys.stderr)
+    found = explain_row(model, row.batch)
+    if options.json:
+        print(json.dumps(asdict(found), indent=1))
+    else:
+        explanation_table(found)
     return 0
 
 

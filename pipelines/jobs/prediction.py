@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import pyarrow as pa
 
 from headrace.joiner.plan.sampling import SamplingPlan
 from headrace.learners.delays import corrected
-from headrace.learners.features import FeatureEncoder
+from headrace.learners.features import FeatureEncoder, FeatureRows
 from headrace.learners.learner import Learner, probability
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.learners.snapshot import load_snapshot
-from headrace.pipelines.run.remote import Address, place_of
+from headrace.pipelines.run.remote import Address, first_line, place_of
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
+from headrace.pipelines.sources.rowfiles import Needed
 from headrace.schemas.config.models import Delay, FeaturesConfig, SamplingConfig
 from headrace.schemas.errors import SnapshotError, TableError
 from headrace.schemas.types import (
@@ -30,6 +32,39 @@ from headrace.schemas.types import (
     parse_type,
     type_name,
 )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Rows as a model takes them, and what it predicts of them.
+
+    Parameters
+    ----------
+    batch
+        The model's columns, of the types that they have in the log, n rows.
+    features
+        Their features.
+    own
+        The learner's own log-odds, float64, shape (n,).
+    offset, shift, delay
+        What is added to them: the offset, the correction for sampling, and that for delayed
+        actions; each float64, shape (n,), or None if the model has none.
+    margin
+        The log-odds of the predictions, float64, shape (n,).
+    """
+
+    batch: pa.RecordBatch
+    features: FeatureRows
+    own: npt.NDArray[np.float64]
+    offset: npt.NDArray[np.float64] | None
+    shift: npt.NDArray[np.float64] | None
+    delay: npt.NDArray[np.float64] | None
+    margin: npt.NDArray[np.float64]
+
+    @property
+    def p(self) -> npt.NDArray[np.float64]:
+        """The probabilities, as `Model.predict_proba` returns them, float64, shape (n,)."""
+        return probability(self.margin)
 
 
 class Model:
@@ -71,6 +106,15 @@ class Model:
         given = () if self.offset is None else (self.offset,)
         self.columns: tuple[str, ...] = tuple(dict.fromkeys((*features.columns, *needed, *given)))
 
+    @property
+    def needed(self) -> Needed:
+        """What it needs of files of rows, for `headrace.pipelines.sources.rowfiles`."""
+        types = {name: _written_type(self.manifest["columns"].get(name, ""))
+                 for name in self.columns}  # fmt: skip
+        if self.offset is not None:
+            types[self.offset] = types[self.offset] or pa.float64()
+        return Needed(types, self.manifest["config"]["impressions"])
+
     def predict_proba(self, table: Any) -> npt.NDArray[np.float64]:
         """Predict for the whole log, corrected for the negatives that sampling dropped.
 
@@ -90,20 +134,66 @@ class Model:
         TableError
             If a column is missing, or not of the type that it has in the log.
         """
+        return self.prepare(table).p
+
+    def prepare(self, table: Any) -> Prediction:
+        """Predict like `predict_proba`, and keep what the predictions were made from."""
         batch = self._batch(table)
-        margin = self.learner.predict(self.encoder.encode(batch))
-        if self.offset is not None:
-            given = batch.column(self.offset).cast(pa.float64(), safe=False)
-            margin = margin + given.to_numpy(zero_copy_only=False)
-        if self.recalibrated is not None:
+        features = self.encoder.encode(batch)
+        offset, shift = self._offset(batch), self._shift(batch)
+        own = margin = self.learner.predict(features)
+        for part in (offset, shift):
+            margin = margin if part is None else margin + part
+        final = corrected(self.delay, margin)
+        delay = None if final is margin else final - margin
+        return Prediction(batch, features, own, offset, shift, delay, final)
+
+    @property
+    def tells_uncertainty(self) -> bool:
+        """Whether the learner tells how uncertain it is of a row."""
+        return hasattr(self.learner, "uncertainty")
+
+    def uncertainty(self, prediction: Prediction) -> npt.NDArray[np.float64] | None:
+        """Return how uncertain the learner is of each row, (n,); None if it does not tell."""
+        if not self.tells_uncertainty:
+            return None
+        uncertainty: npt.NDArray[np.float64] = self.learner.uncertainty(  # type: ignore[attr-defined]
+            prediction.features
+        )
+        return uncertainty
+
+    def _offset(self, batch: pa.RecordBatch) -> npt.NDArray[np.float64] | None:
+        if self.offset is None:
+            return None
+        column = batch.column(self.offset)
+        if not (is_number(column.type) or pa.types.is_null(column.type)):
+            raise TableError(
+                f"column {self.offset} must be a number, as it is the learner's offset (got "
+                f"{column.type}); convert it"
+            )
+        offset: npt.NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(
+            zero_copy_only=False
+        )
+        return offset
+
+    def _shift(self, batch: pa.RecordBatch) -> npt.NDArray[np.float64] | None:
+        if self.recalibrated is None:
+            return None
+        try:
             # As progressive predictions are, see `headrace.learners.learning`.
-            margin = margin + np.log(self.recalibrated.strata(batch).rates)
-        return probability(corrected(self.delay, margin))
+            shift: npt.NDArray[np.float64] = np.log(self.recalibrated.strata(batch).rates)
+        except ValueError as error:
+            raise TableError(f"the sampling rate of rows is not known: {error}") from error
+        return shift
 
     def _batch(self, table: Any) -> pa.RecordBatch:
         if isinstance(table, pa.RecordBatch):
             table = pa.Table.from_batches([table])
-        frame = nw.from_native(table, eager_only=True)
+        try:
+            frame = nw.from_native(table, eager_only=True)
+        except TypeError as error:
+            kind = type(table).__name__
+            raise TableError(f"expected a table of Arrow, pandas or polars (got {kind})") from error
         missing = [name for name in self.columns if name not in frame.columns]
         if missing:
             raise TableError.among(missing[0], frame.columns, self.columns)
@@ -151,6 +241,15 @@ def _type(name: str) -> pa.DataType | None:
     return None
 
 
+def _written_type(name: str) -> pa.DataType | None:
+    """Return the type of a table that text is read as; None if text is never read as such."""
+    kind = _type(name)
+    with contextlib.suppress(ValueError):
+        parse_type(name)
+        return kind
+    return kind if kind is not None and is_number(kind) else None
+
+
 def load_model(path: str | Path | Address, algorithms: Algorithms = ALGORITHMS) -> Model:
     """Read a model that a replay published.
 
@@ -167,20 +266,39 @@ def load_model(path: str | Path | Address, algorithms: Algorithms = ALGORITHMS) 
     SnapshotError
         If there is no model, or more than one; if it is damaged or of an unknown version.
     """
-    folder = place_of(path)
-    if isinstance(folder, Address):
-        return _fetched(folder, algorithms)
-    if not (folder / "manifest.json").exists():
-        found = sorted(inner.parent for inner in folder.glob("**/manifest.json"))
-        if len(found) != 1:
-            names = ", ".join(str(inner.relative_to(folder)) for inner in found)
-            raise SnapshotError(
-                f"{folder}: expected one model (got {names or 'none'}); "
-                "name the folder of one, such as result/model/click"
-            )
-        (folder,) = found
+    place = place_of(path)
+    if isinstance(place, Address):
+        return _fetched(place, algorithms)
+    folder = model_folder(place)
     learner, manifest = load_snapshot(folder, algorithms)
-    return Model(learner, manifest)
+    try:
+        return Model(learner, manifest)
+    except (KeyError, TypeError, ValueError) as error:
+        # The checksum does not cover the description of the run.
+        raise SnapshotError(
+            f"{folder}: manifest.json does not say from which columns the model was learned "
+            f"({first_line(error)}); use an older snapshot"
+        ) from error
+
+
+def model_folder(folder: Path) -> Path:
+    """Return the folder of the one model in a folder of this machine.
+
+    Raises
+    ------
+    SnapshotError
+        If there is none, or more than one.
+    """
+    if (folder / "manifest.json").exists():
+        return folder
+    found = sorted(inner.parent for inner in folder.glob("**/manifest.json"))
+    if len(found) != 1:
+        names = ", ".join(str(inner.relative_to(folder)) for inner in found)
+        raise SnapshotError(
+            f"{folder}: expected one model (got {names or 'none'}); "
+            "name the folder of one, such as result/model/click"
+        )
+    return found[0]
 
 
 def _fetched(place: Address, algorithms: Algorithms) -> Model:

@@ -67,6 +67,8 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
     """Return the training step of a run, which writes models to `folder`."""
     config, monitor = inputs.config, inputs.config.monitor
     types = inputs.schema_of(IMPRESSIONS)
+    # Of these columns a prediction takes the rate that it is corrected for.
+    corrected = inputs.join.sampling.columns if config.sampling.correction == "recalibrate" else ()
     # Without settings that change no result, so that equal models have equal manifests; a
     # learner in the short form is named like the others.
     named = config.model_copy(update={"learner": None, "learners": config.named_learners})
@@ -86,7 +88,7 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
         "columns": {
             name: type_name(types.field(name).type)
             for learner in inputs.train.learners.values()
-            for name in learner.features.columns
+            for name in (*learner.features.columns, *corrected)
         },
         "sources": [log.name for log in inputs.logs],
     }

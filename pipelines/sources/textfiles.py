@@ -13,7 +13,8 @@ from headrace.pipelines.sources.locations import Location
 from headrace.schemas.records.decoding import Lines
 
 _CHUNK = 4 << 20
-_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+"""How text files are compressed, by the ending of their names."""
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def _opened(file: Location) -> Iterator[pa.NativeFile]:
     with file.open() as source:
         # Decompressing asks for 64 kB at a time: too little for a request each.
         buffered = source if file.local else pa.BufferedInputStream(source, _CHUNK)
-        with pa.input_stream(buffered, compression=_COMPRESSIONS.get(suffix)) as stream:
+        with pa.input_stream(buffered, compression=COMPRESSIONS.get(suffix)) as stream:
             yield stream
 
 

@@ -123,3 +123,27 @@ def test_a_snapshot_gets_its_name_only_when_complete(tmp_path, model):
     save_snapshot(tmp_path / "s", "ftrl", model, {"n": 2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s"]
     assert load_snapshot(tmp_path / "s")[1]["n"] == 2
+
+
+def test_no_damaged_byte_is_taken_for_a_model(tmp_path, model):
+    """Whichever it is: the snapshot is refused in one line, or is the same model."""
+    folder = tmp_path / "s"
+    small = FtrlModel(FtrlParameters(), bits=4)
+    small.restore({name: array[:0] for name, array in model.export().items()})
+    small.zn[3] = 0.5, 2.0
+    save_snapshot(folder, "ftrl", small, {})
+    whole = (folder / "arrays.arrow").read_bytes()
+    refused = []
+    for at in range(len(whole)):
+        for flip in (0x01, 0x80, 0xFF):
+            damaged = bytearray(whole)
+            damaged[at] ^= flip
+            (folder / "arrays.arrow").write_bytes(damaged)
+            try:
+                found, _ = load_snapshot(folder)
+            except SnapshotError as error:
+                refused.append(str(error))
+            else:
+                assert np.array_equal(found.zn, small.zn)
+    assert len(refused) > len(whole)
+    assert not any("\n" in said for said in refused)

@@ -11,6 +11,7 @@ import pytest
 
 import headrace
 from headrace.pipelines.app.cli import main
+from headrace.pipelines.jobs.explaining import explain
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
@@ -109,6 +110,19 @@ def test_a_correction_recovers_the_true_rate(log, tmp_path, emission, delay, cor
     assert served == pytest.approx(1.0, abs=0.01)
     assert model.mean() == pytest.approx(1.0, abs=0.03)
     assert np.abs(model - 1).max() < 0.1
+
+
+def test_an_explanation_adds_up_with_the_correction_for_delay(log, tmp_path):
+    """That of ``fnc`` is of the prediction, not of the weights."""
+    replay(log, tmp_path / "out", "immediate", "fnc")
+    model = headrace.load_model(tmp_path / "out" / "model")
+    site = pa.table({"site": [3]})
+    found = explain(model, site)
+    assert found.p == model.predict_proba(site)[0]
+    terms = {term.name: term.contribution for term in found.terms}
+    odds = np.exp(found.margin - terms["correction for delay"])
+    assert found.p == pytest.approx(odds, rel=1e-9)  # p = b / (1 - b)
+    assert sum(terms.values()) == pytest.approx(found.margin)
 
 
 @pytest.mark.parametrize(
