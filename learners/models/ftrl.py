@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import AfterValidator, Field
 
 from headrace.learners.features import FeatureRows
-from headrace.learners.prefetch import AHEAD, prefetch
+from headrace.learners.prefetch import AHEAD, prefetch_row
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
 
@@ -89,7 +89,7 @@ def _learn(zn, starts, indices, values, order, label, importance, offset, parame
     known = _room(starts)
     for at in range(order.size):
         if at + AHEAD < order.size:
-            prefetch(zn, starts, indices, order[at + AHEAD])
+            prefetch_row(zn, starts, indices, order[at + AHEAD])
         i = order[at]
         begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         margin = _margin(zn, begin, end, indices, values, known, alpha, beta, l1, l2)
@@ -118,7 +118,7 @@ def _predict(zn, starts, indices, values, parameters, margins):
     known = _room(starts)
     for i in range(margins.size):
         if i + AHEAD < margins.size:
-            prefetch(zn, starts, indices, i + AHEAD)
+            prefetch_row(zn, starts, indices, i + AHEAD)
         begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         margins[i] = _margin(zn, begin, end, indices, values, known, alpha, beta, l1, l2)
 

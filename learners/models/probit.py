@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from headrace.learners.features import FeatureRows
-from headrace.learners.prefetch import AHEAD, prefetch
+from headrace.learners.prefetch import AHEAD, prefetch_row
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
 
@@ -111,7 +111,7 @@ def _learn(beliefs, starts, indices, values, order, label, importance, offset, b
     variances = np.empty(_widest(starts), np.float32)
     for at in range(order.size):
         if at + AHEAD < order.size:
-            prefetch(beliefs, starts, indices, order[at + AHEAD])
+            prefetch_row(beliefs, starts, indices, order[at + AHEAD])
         i = order[at]
         begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         mean, variance = _score(beliefs, begin, end, indices, values, variances)
@@ -150,7 +150,7 @@ def _predict(beliefs, starts, indices, values, beta, margins, deviations):
     variances = np.empty(_widest(starts), np.float32)
     for i in range(margins.size):
         if i + AHEAD < margins.size:
-            prefetch(beliefs, starts, indices, i + AHEAD)
+            prefetch_row(beliefs, starts, indices, i + AHEAD)
         begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         mean, variance = _score(beliefs, begin, end, indices, values, variances)
         margins[i] = log_odds(mean / math.sqrt(beta * beta + variance))

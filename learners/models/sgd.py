@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import Field, ValidationInfo, field_validator
 
 from headrace.learners.features import FeatureRows
-from headrace.learners.prefetch import AHEAD, prefetch
+from headrace.learners.prefetch import AHEAD, prefetch_row
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
 
@@ -84,7 +84,7 @@ def _learn(
 ):  # fmt: skip
     for at in range(order.size):
         if at + AHEAD < order.size:
-            prefetch(table, starts, indices, order[at + AHEAD])
+            prefetch_row(table, starts, indices, order[at + AHEAD])
         i = order[at]
         begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         margin = _margin(table, begin, end, indices, values)
@@ -120,7 +120,7 @@ def _learn(
 def _predict(table, starts, indices, values, margins):
     for i in range(margins.size):
         if i + AHEAD < margins.size:
-            prefetch(table, starts, indices, i + AHEAD)
+            prefetch_row(table, starts, indices, i + AHEAD)
         begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         margins[i] = _margin(table, begin, end, indices, values)
 
