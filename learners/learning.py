@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.learners.exact import ExactTable
 from headrace.learners.features import FeatureEncoder, FeatureRows, Features
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch, has_trigger
@@ -48,6 +49,8 @@ class LearnerPlan:
         A column by whose values samples weigh more or less, besides what sampling demands.
     offset
         A column that is added to the log-odds of what is learned and predicted.
+    table
+        The exact table of its features; then `bits` is 64. None for a hashed one.
     """
 
     label: str
@@ -60,6 +63,7 @@ class LearnerPlan:
     among: tuple[str, ...] = ()
     weight: str | None = None
     offset: str | None = None
+    table: ExactTable | None = None
 
     def tells(self, samples: pa.RecordBatch, emission: Mode) -> Bools:
         """Return which samples are for this learner to learn, shape (n,).
@@ -71,7 +75,7 @@ class LearnerPlan:
 
     def make(self) -> Learner:
         """Make a learner that has not learned anything."""
-        return self.kind.learner(self.parameters, self.bits)
+        return self.kind.make(self.parameters, self.bits, self.table)
 
 
 @dataclass(frozen=True)
@@ -209,8 +213,9 @@ class LearningStep:
         for encoder, names in self.encodings:
             columns = list(encoder.features.columns)
             # Encoding comes first: it takes the most memory, and an epoch may be long.
-            features = encoder.encode(
-                pa.concat_batches([part.select(columns) for part in epoch.parts])
+            features = replace(
+                encoder.encode(pa.concat_batches([part.select(columns) for part in epoch.parts])),
+                times=emit,
             )
             rates, weights = epoch.column(RATE), epoch.column("weight")
             for name in names:
@@ -268,10 +273,11 @@ class LearningStep:
         intercept either, it is not for their numbers.
         """
         plan = self.plan.learners[name]
-        intercept, index = FeatureEncoder(plan.features, plan.bits).coordinates()
+        encoder = FeatureEncoder(plan.features, plan.bits)
+        intercept, index = encoder.coordinates()
         alone = FeatureRows(
             np.arange(len(index) + 2, dtype=np.int64),
-            np.array([intercept, *index.values()], np.uint32),
+            np.array([intercept, *index.values()], encoder.dtype),
             np.ones(len(index) + 1, np.float32),
         )
         sound, *finite = np.isfinite(self.learners[name].predict(alone))

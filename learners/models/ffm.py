@@ -56,8 +56,28 @@ def _fill(factors):
 
 
 @nb.njit(inline="always")
-def _run(index, slots):
-    """Return the slot of a feature's factors for field 0; those for other fields follow."""
+def _first_of(code, field, k, count):
+    """Return where a factor begins that a feature of a table without collisions has."""
+    return _first(fmix64(np.uint64(code) * _GOLDEN + np.uint64(field)), k, count)
+
+
+@nb.njit(cache=True, nogil=True)
+def _fill_runs(factors, codes, begin, end, since):
+    """Fill the runs of coordinates of a table without collisions, from a field on."""
+    for index in range(begin, end):
+        for field in range(since, factors.shape[1]):
+            for k in range(factors.shape[2]):
+                factors[index, field, k] = _first_of(codes[index], field, k, factors.shape[2])
+
+
+@nb.njit(inline="always")
+def _run(index, slots, stride):
+    """Return the slot of a feature's factors for field 0; those for other fields follow.
+
+    `stride` is how many each coordinate has to itself, 0 if features share the table.
+    """
+    if stride:
+        return np.int64(index) * stride
     return np.int64(fmix64(np.uint64(index) * _GOLDEN) & np.uint64(slots - 1))
 
 
@@ -77,6 +97,13 @@ def _add(factors, at, size, x, sums):
         for e in range(here):
             out[e] += x * run[e]
         done, at = done + here, 0
+
+
+@nb.njit(inline="always")
+def _add_first(code, since, count, x, sums):
+    """Do the same with a run as it begins, except for the factors before one of them."""
+    for e in range(since, sums.size):
+        sums[e] += x * _first_of(code, e // count, e % count, count)
 
 
 @nb.njit(inline="always")
@@ -120,18 +147,20 @@ def _room(starts, fields, count):
 
 
 @nb.njit(inline="always")
-def _ask_ahead(factors, squares, slots, count, begin, end, indices, fields):
+def _ask_ahead(factors, squares, slots, stride, count, begin, end, indices, fields):
     """Ask for the runs of a row that comes soon."""
     size = (np.int64(fields[end - 1]) + 1) * count if end > begin else 0
     for a in range(begin, end):
-        at = _run(indices[a], slots) * count
+        at = _run(indices[a], slots, stride) * count
         for e in range(at, min(at + size, factors.size), LINE // 4):
             prefetch(factors, e)
             prefetch(squares, e)
 
 
 @nb.njit(inline="always")
-def _margin(weights, factors, lanes, begin, end, indices, values, fields, room):
+def _margin(
+    weights, factors, lanes, stride, begin, end, indices, codes, values, fields, room
+):  # fmt: skip
     """Return the log-odds, and how many fields the row has."""
     runs, share, sums, across, products, _, present = room
     count, slots = len(lanes), factors.size // len(lanes)
@@ -147,11 +176,18 @@ def _margin(weights, factors, lanes, begin, end, indices, values, fields, room):
     present[:width] = 0
     for a in range(begin, end):
         x = np.float64(values[a]) if values.size else 1.0
-        at, field = _run(indices[a], slots) * count, np.int64(fields[a])
+        at, field = _run(indices[a], slots, stride) * count, np.int64(fields[a])
         runs[a - begin] = at
         share[a - begin] = x / length if square > 0 else 0.0
         present[field] += 1
-        _add(factors, at, size, share[a - begin], sums[field * size : (field + 1) * size])
+        out = sums[field * size : (field + 1) * size]
+        if stride:
+            # A feature that is not known has no factors yet, nor has any for a new field.
+            there = min(size, stride * count) if indices[a] > 0 else 0
+            _add(factors, at, there, share[a - begin], out)
+            _add_first(codes[a], there, count, share[a - begin], out)
+        else:
+            _add(factors, at, size, share[a - begin], out)
     for f in range(width):
         for g in range(width):
             to = across[f * size + g * count : f * size + (g + 1) * count]
@@ -174,8 +210,11 @@ def _margin(weights, factors, lanes, begin, end, indices, values, fields, room):
     for a in range(begin, end):
         if present[fields[a]] > 1:
             for k in range(count):
-                itself = share[a - begin] * _own(factors, runs[a - begin], fields[a], count, k)
-                pairs -= np.float64(itself) * itself
+                if stride and (indices[a] == 0 or fields[a] >= stride):
+                    own = _first_of(codes[a], fields[a], k, count)
+                else:
+                    own = _own(factors, runs[a - begin], fields[a], count, k)
+                pairs -= np.float64(share[a - begin] * own) ** 2
     return margin + 0.5 * pairs, width
 
 
@@ -194,8 +233,8 @@ def _step(value, squares, g, alpha):
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _learn(
-    weights, factors, squares, lanes, starts, indices, values, fields, order, label, importance,
-    offset, alpha, l2, margins,
+    weights, factors, squares, lanes, stride, starts, indices, codes, values, fields, order, label,
+    importance, offset, alpha, l2, margins,
 ):  # fmt: skip
     count, slots = len(lanes), factors.size // len(lanes)
     room = _room(starts, fields, count)
@@ -203,9 +242,13 @@ def _learn(
     for at in range(order.size):
         if at + 1 < order.size:
             i = order[at + 1]
-            _ask_ahead(factors, squares, slots, count, starts[i], starts[i + 1], indices, fields)
+            _ask_ahead(
+                factors, squares, slots, stride, count, starts[i], starts[i + 1], indices, fields
+            )
         begin, end = starts[order[at]], starts[order[at] + 1]
-        margin, width = _margin(weights, factors, lanes, begin, end, indices, values, fields, room)
+        margin, width = _margin(
+            weights, factors, lanes, stride, begin, end, indices, codes, values, fields, room
+        )
         p = 1.0 / (1.0 + np.exp(-(margin + offset[at])))
         gradient = (p - label[at]) * importance[at]
         if not (np.isfinite(margin) and np.isfinite(gradient)):
@@ -240,11 +283,12 @@ def _learn(
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _predict(weights, factors, lanes, starts, indices, values, fields, margins):
+def _predict(weights, factors, lanes, stride, starts, indices, codes, values, fields, margins):
     room = _room(starts, fields, len(lanes))
     for i in range(margins.size):
+        begin, end = starts[i], starts[i + 1]
         margins[i], _ = _margin(
-            weights, factors, lanes, starts[i], starts[i + 1], indices, values, fields, room
+            weights, factors, lanes, stride, begin, end, indices, codes, values, fields, room
         )
 
 
@@ -266,7 +310,12 @@ class FfmModel:
         Weight and sum of squared gradients of each coordinate, float32, shape (2^bits, 2).
     factors, factor_squares
         The factors of each slot, and the sum of squared gradients of each factor; float32,
-        shape (2^bits, factors).
+        shape (2^bits, factors). In a model for an exact table each coordinate has slots of its
+        own, shape (2^bits, fields so far, factors).
+    codes
+        The codes of coordinates, for an exact table; uint64, shape (2^bits,), else (0,).
+    begun
+        The first coordinate that has no code yet.
     """
 
     version: ClassVar[int] = 2
@@ -276,12 +325,29 @@ class FfmModel:
         self.parameters = parameters
         self.bits = bits
         self.weights = np.zeros((1 << bits, 2), np.float32)
-        self.factors, self.factor_squares = self._first_factors()
+        self.codes = np.empty(0, np.uint64)
+        self.begun = 0
+        self.factors = np.empty((1 << bits, parameters.factors), np.float32)
+        self.factors = self._first_factors()
+        self.factor_squares = np.zeros_like(self.factors)
+
+    @classmethod
+    def growing(cls, parameters: FfmParameters, bits: int) -> FfmModel:
+        """Make a model for an exact table, in which no factors of two features collide."""
+        model = cls(parameters, 1)
+        model.bits = bits
+        model.weights = np.zeros((1 << bits, 2), np.float32)
+        model.codes = np.zeros(1 << bits, np.uint64)
+        model.begun = 1
+        model.factors = np.zeros((1 << bits, 1, parameters.factors), np.float32)
+        model.factor_squares = np.zeros_like(model.factors)
+        return model
 
     @property
     def state_bytes(self) -> int:
-        """Eight bytes a coordinate, and eight for each factor of a slot."""
-        return self.weights.nbytes + self.factors.nbytes + self.factor_squares.nbytes
+        """Eight bytes a coordinate, and eight for each factor of a slot; codes, if it has them."""
+        factors = self.factors.nbytes + self.factor_squares.nbytes
+        return self.weights.nbytes + factors + self.codes.nbytes
 
     def learn(
         self,
@@ -293,10 +359,13 @@ class FfmModel:
     ) -> Floats:
         """Predict, then learn, row after row; see `headrace.learners.learner.Learner.learn`."""
         margins = np.empty(order.size)
+        fields, codes = rows.fields(), self._codes_of(rows)
+        if self.codes.size:
+            self._begin(rows.indices, codes, 1 + int(fields.max(initial=0)))
         _learn(
             self.weights, self.factors.reshape(-1), self.factor_squares.reshape(-1), self._lanes(),
-            rows.starts, rows.indices, rows.values, rows.fields(), order, label, importance, offset,
-            self.parameters.alpha, self.parameters.l2, margins,
+            self._stride, rows.starts, rows.indices, codes, rows.values, fields, order, label,
+            importance, offset, self.parameters.alpha, self.parameters.l2, margins,
         )  # fmt: skip
         return margins
 
@@ -304,8 +373,8 @@ class FfmModel:
         """Return the log-odds of each row without learning it, float64, shape (n,)."""
         margins = np.empty(rows.starts.size - 1)
         _predict(
-            self.weights, self.factors.reshape(-1), self._lanes(), rows.starts, rows.indices,
-            rows.values, rows.fields(), margins,
+            self.weights, self.factors.reshape(-1), self._lanes(), self._stride, rows.starts,
+            rows.indices, self._codes_of(rows), rows.values, rows.fields(), margins,
         )  # fmt: skip
         return margins
 
@@ -314,42 +383,99 @@ class FfmModel:
 
         That is ``index`` (uint32), ``weight`` and ``squares`` (float32) of coordinates; and
         ``slot`` (uint32), ``factors`` and ``factor_squares`` (float32, as many values for
-        each slot as there are factors) of slots.
+        each slot as there are factors) of slots. In an exact table the slot of a coordinate for
+        a field is their numbers together, ``coordinate << 16 | field`` (uint64).
         """
         index, slot = self._touched()
+        place: npt.NDArray[Any] = slot.astype(np.uint32)
+        if self.codes.size:
+            coordinate, field = np.divmod(slot.astype(np.uint64), np.uint64(self._stride))
+            place = coordinate << np.uint64(16) | field
+        count = self.parameters.factors
         return {
             "index": index.astype(np.uint32),
             "weight": self.weights[index, 0],
             "squares": self.weights[index, 1],
-            "slot": slot.astype(np.uint32),
-            "factors": self.factors[slot].ravel(),
-            "factor_squares": self.factor_squares[slot].ravel(),
+            "slot": place,
+            "factors": self.factors.reshape(-1, count)[slot].ravel(),
+            "factor_squares": self.factor_squares.reshape(-1, count)[slot].ravel(),
         }
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Replace the state by what `export` returned; all else is as in the beginning."""
+        kind = FfmModel.growing if self.codes.size else FfmModel
+        model, slot = kind(self.parameters, self.bits), arrays["slot"].astype(np.int64)
+        if self.codes.size:
+            coordinates = np.arange(1, 1 + arrays["code"].size)
+            model._begin(coordinates, arrays["code"], 1 + int((slot & 0xFFFF).max(initial=0)))
+            slot = (slot >> 16) * model._stride + (slot & 0xFFFF)
+        model.weights[arrays["index"], 0] = arrays["weight"]
+        model.weights[arrays["index"], 1] = arrays["squares"]
         count = self.parameters.factors
-        self.weights = np.zeros((1 << self.bits, 2), np.float32)
-        self.weights[arrays["index"], 0] = arrays["weight"]
-        self.weights[arrays["index"], 1] = arrays["squares"]
-        self.factors, self.factor_squares = self._first_factors()
-        self.factors[arrays["slot"]] = arrays["factors"].reshape(-1, count)
-        self.factor_squares[arrays["slot"]] = arrays["factor_squares"].reshape(-1, count)
+        model.factors.reshape(-1, count)[slot] = arrays["factors"].reshape(-1, count)
+        squares = arrays["factor_squares"].reshape(-1, count)
+        model.factor_squares.reshape(-1, count)[slot] = squares
+        self.__dict__.update(model.__dict__)
+
+    def rearranged(self, kept: Int64s, bits: int) -> FfmModel:
+        """Return a model with other coordinates, for an exact table.
+
+        See `headrace.learners.exact.GrowingLearner.rearranged`.
+        """
+        model = FfmModel.growing(self.parameters, bits)
+        model.codes[: kept.size] = self.codes[kept]
+        model.begun = kept.size
+        model.weights[: kept.size] = self.weights[kept]
+        model.factors = np.zeros((1 << bits, *self.factors.shape[1:]), np.float32)
+        model.factor_squares = np.zeros_like(model.factors)
+        model.factors[: kept.size] = self.factors[kept]
+        model.factor_squares[: kept.size] = self.factor_squares[kept]
+        return model
 
     def figures(self) -> dict[str, int]:
         """Count touched coordinates and slots."""
         index, slot = self._touched()
         return {"coordinates": index.size, "slots": slot.size}
 
+    @property
+    def _stride(self) -> int:
+        return self.factors.shape[1] if self.codes.size else 0
+
     def _lanes(self) -> tuple[int, ...]:
         # Kernels take the number of factors from a type: it is a constant for their compiler.
         return (0,) * self.parameters.factors
 
-    def _first_factors(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        factors = np.empty((1 << self.bits, self.parameters.factors), np.float32)
-        _fill(factors)
-        return factors, np.zeros_like(factors)
+    def _codes_of(self, rows: FeatureRows) -> npt.NDArray[Any]:
+        """Return the code of each feature; without an exact table nothing depends on it."""
+        if rows.source is None:
+            return rows.indices
+        source, places = rows.source
+        return source.indices[places]
+
+    def _begin(self, indices: npt.NDArray[Any], codes: npt.NDArray[Any], fields: int) -> None:
+        """Set up coordinates that are new, and the factors of all for fields that are."""
+        stride = self._stride
+        if fields > stride:
+            for name in ("factors", "factor_squares"):
+                old = getattr(self, name)
+                wider = np.zeros((old.shape[0], fields, old.shape[2]), np.float32)
+                wider[:, :stride] = old
+                setattr(self, name, wider)
+            _fill_runs(self.factors, self.codes, 1, self.begun, stride)
+        new = indices >= self.begun
+        self.codes[indices[new]] = codes[new]
+        end = 1 + int(indices.max(initial=self.begun - 1))
+        _fill_runs(self.factors, self.codes, self.begun, end, 0)
+        self.begun = end
+
+    def _first_factors(self) -> npt.NDArray[np.float32]:
+        first = np.zeros_like(self.factors)
+        if self.codes.size:
+            _fill_runs(first, self.codes, 1, self.begun, 0)
+        else:
+            _fill(first)
+        return first
 
     def _touched(self) -> tuple[Int64s, Int64s]:
-        changed = (self.factors != self._first_factors()[0]) | (self.factor_squares != 0)
-        return np.flatnonzero(self.weights.any(axis=1)), np.flatnonzero(changed.any(axis=1))
+        changed = (self.factors != self._first_factors()) | (self.factor_squares != 0)
+        return np.flatnonzero(self.weights.any(axis=1)), np.flatnonzero(changed.any(axis=-1))

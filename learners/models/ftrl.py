@@ -190,6 +190,15 @@ class FtrlModel:
         self.zn[arrays["index"], 0] = arrays["z"]
         self.zn[arrays["index"], 1] = arrays["n"]
 
+    def rearranged(self, kept: Int64s, bits: int) -> FtrlModel:
+        """Return a model with other coordinates, for an exact table.
+
+        See `headrace.learners.exact.GrowingLearner.rearranged`.
+        """
+        model = FtrlModel(self.parameters, bits)
+        model.zn[: kept.size] = self.zn[kept]
+        return model
+
     def figures(self) -> dict[str, int]:
         """Count touched coordinates, and weights that are not zero."""
         z = self.zn[self._touched(), 0]

@@ -234,6 +234,15 @@ class ProbitModel:
         self.beliefs[arrays["index"], 0] = arrays["mean"]
         self.beliefs[arrays["index"], 1] = arrays["variance"]
 
+    def rearranged(self, kept: Int64s, bits: int) -> ProbitModel:
+        """Return a model with other coordinates, for an exact table.
+
+        See `headrace.learners.exact.GrowingLearner.rearranged`.
+        """
+        model = ProbitModel(self.parameters, bits)
+        model.beliefs[: kept.size] = self.beliefs[kept]
+        return model
+
     def figures(self) -> dict[str, int]:
         """Count touched coordinates."""
         return {"coordinates": self._touched().size}

@@ -207,6 +207,16 @@ class SgdModel:
         elif self.parameters.rate == "global":
             self.rows = arrays["rows"].copy()
 
+    def rearranged(self, kept: Int64s, bits: int) -> SgdModel:
+        """Return a model with other coordinates, for an exact table.
+
+        See `headrace.learners.exact.GrowingLearner.rearranged`.
+        """
+        model = SgdModel(self.parameters, bits)
+        model.table[: kept.size] = self.table[kept]
+        model.rows = self.rows.copy()
+        return model
+
     def figures(self) -> dict[str, int]:
         """Count touched coordinates."""
         return {"coordinates": self._touched().size}
