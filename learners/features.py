@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numba as nb
 import numpy as np
@@ -83,7 +83,7 @@ class FeatureRows:
     starts
         Row ``i`` has the features ``starts[i]:starts[i + 1]``; int64, shape (n + 1,).
     indices
-        Indices below ``2^bits``, uint32, shape (starts[n],).
+        Indices below ``2^bits``, uint32, shape (starts[n],); with more than 32 bits uint64.
     values
         Values, float32, shape (starts[n],), or shape (0,) if all are 1.
     clipped
@@ -91,13 +91,21 @@ class FeatureRows:
     lists
         Of each column, or cross, that has any number of features in a row, how many each
         row has, int64, shape (n,). They are the last of the row, in this order.
+    times
+        When each row is learned, microseconds, int64, shape (n,); shape (0,) if nothing
+        depends on it.
+    source
+        The rows that these were taken from, and the place of each feature in them; None for
+        rows that were not taken from others.
     """
 
     starts: Int64s
-    indices: npt.NDArray[np.uint32]
+    indices: npt.NDArray[np.unsignedinteger[Any]]
     values: npt.NDArray[np.float32]
     clipped: Mapping[str, int] = field(default_factory=dict)
     lists: tuple[Int64s, ...] = ()
+    times: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
+    source: tuple[FeatureRows, Int64s] | None = None
 
     def followed_by(self, other: FeatureRows) -> FeatureRows:
         """Return these rows and then others of the same encoder; `clipped` is of both together."""
@@ -117,6 +125,9 @@ class FeatureRows:
         They are numbered in the order in which a row has their features: the intercept
         is 0. Of rows that were not encoded each feature has the number of its place.
         """
+        if self.source is not None:
+            rows, places = self.source
+            return rows.fields()[places]
         fields = np.empty(self.indices.size, np.uint16)
         lists = np.array(self.lists, np.int64).reshape(len(self.lists), self.starts.size - 1)
         _number(self.starts, lists, fields)
@@ -140,7 +151,7 @@ def _number(starts, lists, fields):
 @nb.njit(cache=True, nogil=True)
 def _put(hashes, seed, mask, starts, place, out):
     for i in range(hashes.size):
-        out[starts[i] + place] = np.uint32(fmix64(hashes[i] ^ seed) & mask)
+        out[starts[i] + place] = fmix64(hashes[i] ^ seed) & mask
 
 
 @nb.njit(cache=True, nogil=True)
@@ -148,9 +159,9 @@ def _put_lists(hashes, offsets, missing, seed, mask, places, out):
     for i in range(places.size):
         at = places[i]
         if missing[i]:
-            out[at] = np.uint32(fmix64(_NULL ^ seed) & mask)
+            out[at] = fmix64(_NULL ^ seed) & mask
         for j in range(offsets[i], offsets[i + 1]):
-            out[at] = np.uint32(fmix64(hashes[j - offsets[0]] ^ seed) & mask)
+            out[at] = fmix64(hashes[j - offsets[0]] ^ seed) & mask
             at += 1
 
 
@@ -205,7 +216,7 @@ class FeatureEncoder:
     features
         The columns that become features, and how.
     bits
-        Indices are below ``2^bits``.
+        Indices are below ``2^bits``; with 64 they are the codes of an exact table.
 
     Examples
     --------
@@ -218,6 +229,7 @@ class FeatureEncoder:
     def __init__(self, features: Features, bits: int) -> None:
         self.features = features
         self.mask = np.uint64((1 << bits) - 1)
+        self.dtype: type[np.unsignedinteger[Any]] = np.uint32 if bits <= 32 else np.uint64
         self.separators = {multi.column: multi.separator for multi in features.multi_valued}
         self.valued = any(isinstance(form, str) for form in features.numeric.values())
 
@@ -263,10 +275,10 @@ class FeatureEncoder:
             widths += items.counts
         starts = np.zeros(rows + 1, np.int64)
         np.cumsum(widths, out=starts[1:])
-        out = np.empty(starts[-1], np.uint32)
+        out = np.empty(starts[-1], self.dtype)
         values = np.ones(starts[-1] if self.valued else 0, np.float32)
 
-        out[starts[:-1]] = np.uint32(_name_hash("intercept") & self.mask)
+        out[starts[:-1]] = _name_hash("intercept") & self.mask
         place = 1
         for name in features.categorical:
             _put(hashed(name), _name_hash(f"categorical:{name}"), self.mask, starts, place, out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,18 +21,24 @@ class Learner(Protocol):
     """A model of the log-odds of a label, and how it learns.
 
     It is made from its parameters and ``bits``: its state may grow with ``2^bits``,
-    but not with the number of rows. Its state and its predictions are a function of
+    but not with the number of rows (with an exact table it grows with that of features,
+    `headrace.learners.exact`). Its state and its predictions are a function of
     parameters, ``bits`` and the rows it learned, in order; how rows are split over
     calls changes no bit. ``tests/learners/conformance.py`` checks all of this contract.
     """
 
-    version: ClassVar[int]
-    """Version of its arrays. Raised when older arrays would be misread."""
+    @property
+    def version(self) -> int:
+        """Version of its arrays. Raised when older arrays would be misread."""
 
-    weight: ClassVar[Literal["gradient", "repetition", "likelihood"]]
-    """Effect of a row's weight w: it multiplies the gradient of the row's loss, or the row
-    counts as w consecutive rows, or its likelihood is raised to the power w, which moves a
-    posterior by less than w times. A row of weight 0 changes nothing."""
+    @property
+    def weight(self) -> Literal["gradient", "repetition", "likelihood"]:
+        """Effect of a row's weight w.
+
+        It multiplies the gradient of the row's loss, or the row counts as w consecutive rows,
+        or its likelihood is raised to the power w, which moves a posterior by less than w
+        times. A row of weight 0 changes nothing.
+        """
 
     @property
     def parameters(self) -> Model:
@@ -44,7 +50,10 @@ class Learner(Protocol):
 
     @property
     def state_bytes(self) -> int:
-        """The most bytes that its arrays take in memory; depends on parameters and bits alone."""
+        """The most bytes that its arrays take in memory.
+
+        It depends on parameters and bits alone; with an exact table it is what they take now.
+        """
 
     def learn(
         self,

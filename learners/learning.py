@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from headrace.learners.delays import corrected, discount_of, positive_weight, true_share
 from headrace.learners.discount import NONE
+from headrace.learners.exact import ExactTable
 from headrace.learners.features import FeatureEncoder, FeatureRows, Features
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch, has_trigger
@@ -53,6 +54,8 @@ class LearnerPlan:
         A column that is added to the log-odds of what is learned and predicted.
     delay
         The correction for delayed actions, see `headrace.learners.delays`.
+    table
+        The exact table of its features; then `bits` is 64. None for a hashed one.
     """
 
     label: str
@@ -66,6 +69,7 @@ class LearnerPlan:
     weight: str | None = None
     offset: str | None = None
     delay: Delay | None = None
+    table: ExactTable | None = None
 
     def tells(self, samples: pa.RecordBatch, emission: Mode) -> Bools:
         """Return which samples are for this learner to learn, shape (n,).
@@ -83,7 +87,7 @@ class LearnerPlan:
 
     def make(self) -> Learner:
         """Make a learner that has not learned anything."""
-        return self.kind.learner(self.parameters, self.bits)
+        return self.kind.make(self.parameters, self.bits, self.table)
 
 
 @dataclass(frozen=True)
@@ -274,7 +278,7 @@ class LearningStep:
         rows, margins, served = {}, {}, {}
         for encoder, names in self.encodings:
             # Encoding comes first: it takes the most memory, and an epoch may be long.
-            features = _encode(encoder, epoch)
+            features = replace(_encode(encoder, epoch), times=emit)
             for name in names:
                 own, learner = self._own(name, epoch, admitted), self.learners[name]
                 turns = self._turns(name, epoch, own, emit)
@@ -388,10 +392,11 @@ class LearningStep:
         intercept either, it is not for their numbers.
         """
         plan = self.plan.learners[name]
-        intercept, index = FeatureEncoder(plan.features, plan.bits).coordinates()
+        encoder = FeatureEncoder(plan.features, plan.bits)
+        intercept, index = encoder.coordinates()
         alone = FeatureRows(
             np.arange(len(index) + 2, dtype=np.int64),
-            np.array([intercept, *index.values()], np.uint32),
+            np.array([intercept, *index.values()], encoder.dtype),
             np.ones(len(index) + 1, np.float32),
         )
         sound, *finite = np.isfinite(self.learners[name].predict(alone))

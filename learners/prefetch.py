@@ -15,20 +15,23 @@ from numba.extending import intrinsic
 AHEAD = 4
 """How many rows ahead of one that is visited to ask for; from 2 on it makes little difference."""
 
+LINE = 64
+"""Bytes of a line of the cache."""
+
 
 @intrinsic
-def _prefetch(_, table, row):
+def prefetch(_, table, row):
     """Ask for the line of the cache in which ``table[row]`` begins; this has no other effect.
 
-    `table` has two dimensions and C order; `row` is not counted from the end.
+    `table` is an array of C order; `row` is not counted from the end.
     """
 
     def generate(context, builder, signature, arguments):
         kind, _ = signature.args
         array = context.make_array(kind)(context, builder, arguments[0])
         at = context.cast(builder, arguments[1], signature.args[1], types.intp)
-        first = context.get_constant(types.intp, 0)
-        begin = cgutils.get_item_pointer(context, builder, kind, array, [at, first])
+        within = [context.get_constant(types.intp, 0)] * (kind.ndim - 1)
+        begin = cgutils.get_item_pointer(context, builder, kind, array, [at, *within])
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         load = builder.module.declare_intrinsic(
             "llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, *[number] * 3])
@@ -41,8 +44,8 @@ def _prefetch(_, table, row):
 
 
 @nb.njit(inline="always")
-def prefetch(table, starts, indices, row):
+def prefetch_row(table, starts, indices, row):
     """Ask for the coordinates of all features of a row."""
     # Without a sign, as numba asks of all other numbers whether they count from the end.
     for k in range(np.uint64(starts[row]), np.uint64(starts[row + 1])):
-        _prefetch(table, indices[k])
+        prefetch(table, indices[k])

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from headrace.learners import exact
+from headrace.learners.exact import ExactLearner, ExactTable
 from headrace.learners.learner import Arrays, Learner
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.schemas.errors import SnapshotError
@@ -46,8 +49,8 @@ def save_snapshot(
     Returns
     -------
     dict
-        The manifest. Its ``sha256`` covers algorithm, version, bits, parameters and
-        arrays, but neither compression nor `about`.
+        The manifest. Its ``sha256`` covers algorithm, version, bits, parameters, the table
+        if it is exact, and arrays, but neither compression nor `about`.
 
     Raises
     ------
@@ -64,6 +67,8 @@ def save_snapshot(
         "bits": learner.bits,
         "parameters": learner.parameters.model_dump(mode="json"),
     }
+    if isinstance(learner, ExactLearner):
+        what["table"] = {"version": exact.VERSION, **asdict(learner.plan)}
     manifest = {
         "format": FORMAT_VERSION,
         **what,
@@ -116,6 +121,8 @@ def load_snapshot(
         )
     arrays = _read_arrays(folder)
     what = {key: manifest.get(key) for key in ("algorithm", "version", "bits", "parameters")}
+    if "table" in manifest:
+        what["table"] = manifest["table"]
     found = _digest(what, arrays)
     if found != manifest.get("sha256"):
         raise SnapshotError(
@@ -123,8 +130,16 @@ def load_snapshot(
             "use an older snapshot"
         )
     algorithm = algorithms[name]
-    learner = algorithm.learner(
-        algorithm.parameters.model_validate(manifest["parameters"]), manifest["bits"]
+    table: dict[str, Any] = dict(what.get("table") or {})
+    if table.pop("version", exact.VERSION) != exact.VERSION:
+        raise SnapshotError(
+            f"{folder}: has an exact table of another version than {exact.VERSION}; "
+            "load it with the version of Headrace that wrote it"
+        )
+    learner = algorithm.make(
+        algorithm.parameters.model_validate(manifest["parameters"]),
+        manifest["bits"],
+        ExactTable(**table) if table else None,
     )
     if learner.version != manifest["version"]:
         raise SnapshotError(

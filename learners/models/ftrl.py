@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field
 
 from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
-from headrace.learners.prefetch import AHEAD, prefetch
+from headrace.learners.prefetch import AHEAD, prefetch_row
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
 
@@ -92,7 +92,7 @@ def _learn(
     known = _room(starts)
     for at in range(order.size):
         if at + AHEAD < order.size:
-            prefetch(zn, starts, indices, order[at + AHEAD])
+            prefetch_row(zn, starts, indices, order[at + AHEAD])
         i = order[at]
         begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         margin = _margin(zn, begin, end, indices, values, known, alpha, beta, l1, l2)
@@ -122,7 +122,7 @@ def _predict(zn, starts, indices, values, parameters, margins):
     known = _room(starts)
     for i in range(margins.size):
         if i + AHEAD < margins.size:
-            prefetch(zn, starts, indices, i + AHEAD)
+            prefetch_row(zn, starts, indices, i + AHEAD)
         begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         margins[i] = _margin(zn, begin, end, indices, values, known, alpha, beta, l1, l2)
 
@@ -194,6 +194,15 @@ class FtrlModel:
         self.zn = np.zeros((1 << self.bits, 2), np.float32)
         self.zn[arrays["index"], 0] = arrays["z"]
         self.zn[arrays["index"], 1] = arrays["n"]
+
+    def rearranged(self, kept: Int64s, bits: int) -> FtrlModel:
+        """Return a model with other coordinates, for an exact table.
+
+        See `headrace.learners.exact.GrowingLearner.rearranged`.
+        """
+        model = FtrlModel(self.parameters, bits)
+        model.zn[: kept.size] = self.zn[kept]
+        return model
 
     def figures(self) -> dict[str, int]:
         """Count touched coordinates, and weights that are not zero."""

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
-from headrace.learners.prefetch import AHEAD, prefetch
+from headrace.learners.prefetch import AHEAD, prefetch_row
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
 
@@ -114,7 +114,7 @@ def _learn(
     variances = np.empty(_widest(starts), np.float32)
     for at in range(order.size):
         if at + AHEAD < order.size:
-            prefetch(beliefs, starts, indices, order[at + AHEAD])
+            prefetch_row(beliefs, starts, indices, order[at + AHEAD])
         i = order[at]
         begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         mean, variance = _score(beliefs, begin, end, indices, values, variances)
@@ -153,7 +153,7 @@ def _predict(beliefs, starts, indices, values, beta, margins, deviations):
     variances = np.empty(_widest(starts), np.float32)
     for i in range(margins.size):
         if i + AHEAD < margins.size:
-            prefetch(beliefs, starts, indices, i + AHEAD)
+            prefetch_row(beliefs, starts, indices, i + AHEAD)
         begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         mean, variance = _score(beliefs, begin, end, indices, values, variances)
         margins[i] = log_odds(mean / math.sqrt(beta * beta + variance))
@@ -237,6 +237,15 @@ class ProbitModel:
         self.beliefs = self._prior()
         self.beliefs[arrays["index"], 0] = arrays["mean"]
         self.beliefs[arrays["index"], 1] = arrays["variance"]
+
+    def rearranged(self, kept: Int64s, bits: int) -> ProbitModel:
+        """Return a model with other coordinates, for an exact table.
+
+        See `headrace.learners.exact.GrowingLearner.rearranged`.
+        """
+        model = ProbitModel(self.parameters, bits)
+        model.beliefs[: kept.size] = self.beliefs[kept]
+        return model
 
     def figures(self) -> dict[str, int]:
         """Count touched coordinates."""

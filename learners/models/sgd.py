@@ -18,7 +18,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
-from headrace.learners.prefetch import AHEAD, prefetch
+from headrace.learners.prefetch import AHEAD, prefetch_row
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
 
@@ -85,7 +85,7 @@ def _learn(
 ):  # fmt: skip
     for at in range(order.size):
         if at + AHEAD < order.size:
-            prefetch(table, starts, indices, order[at + AHEAD])
+            prefetch_row(table, starts, indices, order[at + AHEAD])
         i = order[at]
         begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         margin = _margin(table, begin, end, indices, values)
@@ -122,7 +122,7 @@ def _learn(
 def _predict(table, starts, indices, values, margins):
     for i in range(margins.size):
         if i + AHEAD < margins.size:
-            prefetch(table, starts, indices, i + AHEAD)
+            prefetch_row(table, starts, indices, i + AHEAD)
         begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
         margins[i] = _margin(table, begin, end, indices, values)
 
@@ -209,6 +209,16 @@ class SgdModel:
             self.table[arrays["index"], 1] = arrays[_PAST[self.parameters.rate]]
         elif self.parameters.rate == "global":
             self.rows = arrays["rows"].copy()
+
+    def rearranged(self, kept: Int64s, bits: int) -> SgdModel:
+        """Return a model with other coordinates, for an exact table.
+
+        See `headrace.learners.exact.GrowingLearner.rearranged`.
+        """
+        model = SgdModel(self.parameters, bits)
+        model.table[: kept.size] = self.table[kept]
+        model.rows = self.rows.copy()
+        return model
 
     def figures(self) -> dict[str, int]:
         """Count touched coordinates."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.learners.exact import ExactTable
 from headrace.learners.features import FeatureRows
 from headrace.learners.learner import Learner
 from headrace.learners.registry import Algorithm
@@ -37,15 +38,19 @@ class Subject:
         An instance of ``algorithm.parameters``.
     scratch
         A folder to write to.
+    table
+        An exact table for it, None for a hashed one.
     """
 
     name: str
     algorithm: Algorithm
     parameters: Model
     scratch: Path
+    table: ExactTable | None = None
 
     def make(self) -> Learner:
-        return self.algorithm.learner(self.parameters, BITS)
+        bits = BITS if self.table is None else 64
+        return self.algorithm.make(self.parameters, bits, self.table)
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,10 @@ class Lesson:
 
 
 def lesson(seed: int, rows: int = ROWS, bits: int = BITS, valued: bool = True) -> Lesson:
-    """Make rows of one to six features, some of them repeated, to be visited in random order."""
+    """Make rows of one to six features, some of them repeated, to be visited in random order.
+
+    Their times rise in that order, by a microsecond on average.
+    """
     random = np.random.default_rng(seed)
     widths = random.integers(1, 7, rows)
     starts = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
@@ -87,8 +95,11 @@ def lesson(seed: int, rows: int = ROWS, bits: int = BITS, valued: bool = True) -
     order = random.permutation(rows).astype(np.int64)
     label = (random.random(rows) < 0.3).astype(np.float64)
     importance = random.choice([1.0, 1.0, 0.25, 3.0], rows)
-    return Lesson(FeatureRows(starts, indices, values), order, label, importance,
-                  random.choice([0.0, 0.0, 1.5], rows))  # fmt: skip
+    offset = random.choice([0.0, 0.0, 1.5], rows)
+    times = np.empty(rows, np.int64)
+    times[order] = np.cumsum(random.integers(0, 3, rows))
+    return Lesson(FeatureRows(starts, indices, values, times=times), order, label, importance,
+                  offset)  # fmt: skip
 
 
 def state(learner: Learner) -> dict[str, Any]:
@@ -215,13 +226,18 @@ def learner_and_parameters_pickle(subject: Subject) -> None:
 
 
 def memory_is_bounded(subject: Subject) -> None:
-    """State takes no more than `state_bytes`, however much is learned."""
-    learner = subject.make()
+    """State takes no more than `state_bytes`, however much is learned.
+
+    An exact table grows with its features, of which there are 1,024 here.
+    """
+    learner, sizes = subject.make(), []
     for seed in range(30):
         lesson(seed, rows=1_000).taught(learner)
-    # A pickle has the whole object, and some hundred bytes of names.
-    assert len(pickle.dumps(learner)) <= learner.state_bytes + 4_096
-    assert learner.state_bytes == subject.make().state_bytes
+        sizes.append(learner.state_bytes)
+        # A pickle has the whole object, and some hundred bytes of names.
+        assert len(pickle.dumps(learner)) <= learner.state_bytes + 4_096
+    assert len(set(sizes[10:])) == 1
+    assert subject.table is not None or set(sizes) == {subject.make().state_bytes}
 
 
 def figures_are_counts(subject: Subject) -> None:
@@ -249,6 +265,8 @@ def a_weight_has_its_declared_effect(subject: Subject) -> None:
     """It is a factor of the gradient, or a number of repetitions, or a power of the likelihood."""
     learner = subject.make()
     lesson(16).taught(learner)
+    # Twice, so that a table admits every feature.
+    lesson(17).taught(learner)
     lesson(17).taught(learner)
     _EFFECTS[learner.weight](learner, [lesson(17).cut(at, at + 1) for at in range(20)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.learners.exact import ExactTable
 from headrace.learners.registry import ALGORITHMS
 from tests.learners.conformance import CHECKS, Subject
 
@@ -39,3 +40,19 @@ def test_every_registered_learner_passes(name, given, check, tmp_path):
     """Each check for each learner, with its defaults and with other parameters."""
     algorithm = ALGORITHMS[name]
     check(Subject(name, algorithm, algorithm.parameters(**given), tmp_path))
+
+
+TABLES = {
+    "exact": ExactTable(),
+    "exact, admitted at the second occurrence": ExactTable(admit=2),
+    "exact, that expires": ExactTable(expire=60),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_registered_learner_passes_with_an_exact_table(name, table, check, tmp_path):
+    """Each check for each learner: growing, admitting and forgetting show in no bit."""
+    algorithm = ALGORITHMS[name]
+    check(Subject(name, algorithm, algorithm.parameters(), tmp_path, TABLES[table]))

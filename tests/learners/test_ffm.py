@@ -9,19 +9,21 @@ from headrace.learners.learner import probability
 from headrace.learners.models.ffm import FfmModel, FfmParameters
 from headrace.learners.models.sgd import SgdModel, SgdParameters
 from headrace.schemas.records.hashing import fmix64
-from tests.learners.conformance import lesson
+from tests.learners.conformance import Lesson, lesson
 from tests.learners.logistic import ONES, Samples, taught
 
 
 def slot(index, field, bits):
     golden = 0x9E3779B97F4A7C15
-    return int(fmix64(np.uint64((index * golden + field) % 2**64))) % (1 << bits)
+    return (int(fmix64(np.uint64(index * golden % 2**64))) + field) % (1 << bits)
 
 
 def paper(parameters, given, bits):
-    """Learn in float64 by equations 4 to 7 of Juan et al.; return the progressive log-odds."""
-    count = parameters.factors
-    factors = FfmModel(parameters, bits).factors[:, :count].astype(float)
+    """Learn in float64 by equations 4 to 7 of Juan et al.; return the progressive log-odds.
+
+    Gradients are those before the row, each slot's the sum over the pairs that it is in.
+    """
+    factors = FfmModel(parameters, bits).factors.astype(float)
     weights = np.zeros(1 << bits)
     factor_squares, squares = np.zeros_like(factors), np.zeros_like(weights)
     fields = given.rows.fields()
@@ -33,26 +35,25 @@ def paper(parameters, given, bits):
 
     for at, row in enumerate(given.order):
         here = range(given.rows.starts[row], given.rows.starts[row + 1])
-        x = {k: float(given.rows.values[k]) for k in here}
+        x = {k: float(given.rows.values[k]) if given.rows.values.size else 1.0 for k in here}
         index = {k: int(given.rows.indices[k]) for k in here}
         scale = 1 / sum(value * value for value in x.values())
-        pairs = [
-            (a, b, slot(index[a], int(fields[b]), bits), slot(index[b], int(fields[a]), bits))
-            for a in here for b in here if a < b
-        ]  # fmt: skip
-        margins.append(
-            sum(weights[index[k]] * x[k] for k in here)
-            + scale * sum(factors[i] @ factors[j] * x[a] * x[b] for a, b, i, j in pairs)
-        )
+
+        def of(a, b, index=index):
+            return slot(index[a], int(fields[b]), bits)
+
+        pairs = {(a, b): factors[of(b, a)].copy() * x[a] * x[b]
+                 for a in here for b in here if a != b}  # fmt: skip
+        effects = [factors[of(a, b)] @ partner for (a, b), partner in pairs.items()]
+        margins.append(sum(weights[index[k]] * x[k] for k in here) + scale * sum(effects) / 2)
         p = 1 / (1 + np.exp(-(margins[-1] + given.offset[at])))
         kappa = (p - given.label[at]) * given.importance[at]
-        for k in here:
-            step(weights, squares, index[k], parameters.l2 * weights[index[k]] + kappa * x[k])
-        for a, b, i, j in pairs:
-            both = kappa * scale * x[a] * x[b]
-            one, other = factors[i].copy(), factors[j].copy()
-            step(factors, factor_squares, i, parameters.l2 * one + both * other)
-            step(factors, factor_squares, j, parameters.l2 * other + both * one)
+        for a in here:
+            step(weights, squares, index[a], parameters.l2 * weights[index[a]] + kappa * x[a])
+            for field in dict.fromkeys(int(fields[b]) for b in here if b != a):
+                pull = sum(pairs[a, b] for b in here if b != a and fields[b] == field)
+                i = slot(index[a], field, bits)
+                step(factors, factor_squares, i, parameters.l2 * factors[i] + kappa * scale * pull)
     return np.array(margins)
 
 
@@ -66,6 +67,20 @@ def test_progressive_log_odds_are_those_of_the_paper(parameters):
     given = lesson(1, rows=1_500, bits=8)
     margins = given.taught(FfmModel(parameters, 8))
     assert np.abs(margins - paper(parameters, given, 8)).max() < 1e-4
+    assert np.abs(margins).max() > 1
+
+
+def test_a_list_of_any_length_is_one_field():
+    """Also of none; its items have effects with each other."""
+    random = np.random.default_rng(5)
+    lists = [random.choice(list("pqrstu"), random.integers(0, 4)).tolist() for _ in range(600)]
+    columns = {"a": random.choice(list("xyz"), 600), "t": pa.array(lists, pa.list_(pa.string()))}
+    features = Features(categorical=("a",), multi_valued=(MultiValued("t"),), crosses=(("a", "t"),))
+    rows = FeatureEncoder(features, 12).encode(pa.RecordBatch.from_pydict(columns))
+    label = np.array([float("p" in items and len(items) > 1) for items in lists])
+    given = Lesson(rows, np.arange(600), label, np.ones(600), np.zeros(600))
+    margins = given.taught(FfmModel(FfmParameters(), 12))
+    assert np.abs(margins - paper(FfmParameters(), given, 12)).max() < 1e-4
     assert np.abs(margins).max() > 1
 
 
@@ -106,8 +121,8 @@ def test_effects_of_pairs_are_learned():
 def test_every_slot_begins_at_a_place_of_its_own():
     """Around 0, within half over the root of their number, alike in each model."""
     parameters = FfmParameters(factors=16)
-    first = FfmModel(parameters, 12).factors[:, :16]
-    assert (first == FfmModel(parameters, 12).factors[:, :16]).all()
+    first = FfmModel(parameters, 12).factors
+    assert (first == FfmModel(parameters, 12).factors).all()
     assert np.abs(first).max() <= 0.125
     assert abs(first.mean()) < 0.001
     assert first.std() == pytest.approx(0.125 / np.sqrt(3), rel=0.01)
