@@ -124,7 +124,7 @@ def test_a_pair_adds_the_product_of_its_factors():
     fields = encoded.fields()
 
     def factors(feature, field):
-        place = slot(encoded.indices[feature], int(field), 12)
+        place = slot(int(encoded.indices[feature]), int(field), 12)
         return learner.factors[place].astype(np.float64)
 
     for row, a, b, effect in zip(parts.row, parts.first, parts.second, parts.pairs, strict=True):
