@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -268,4 +269,30 @@ def test_a_scorer_follows_a_live_run(tmp_path, monkeypatch):
     scorer, snapshots = seen[0]
     assert len(set(snapshots)) > 3
     assert snapshots == sorted(snapshots)
+    scorer.refresh()  # the last one is written at the end
     assert scorer.snapshot == max(folder.glob("snapshot-*")).name
+
+
+def test_what_vanishes_while_a_folder_is_listed_is_no_failure(tmp_path, monkeypatch):
+    """Such as snapshots that a run removes; what may not be read is one."""
+    name = publish(tmp_path, 3)
+    scorer = headrace.Scorer(tmp_path)
+    newest = publish(tmp_path, 9)
+    listed = os.listdir
+
+    def vanishing(folder):
+        if folder != tmp_path:
+            raise FileNotFoundError(2, "gone")
+        return [*listed(folder), "snapshot-000000000000099", ".snapshot-000000000000001"]
+
+    monkeypatch.setattr(os, "listdir", vanishing)
+    assert scorer.refresh()
+    assert (scorer.snapshot, scorer.skipped) == (newest, {})
+
+    def denied(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", denied)
+    with pytest.raises(SnapshotError, match=r"cannot be read \(Permission denied\)"):
+        scorer.refresh()
+    assert scorer.snapshot != name
