@@ -52,8 +52,8 @@ def explanation_table(found: Explanation) -> None:
         weight = "" if term.weight is None else f"{term.weight:+.6f}"
         value = "" if term.value is None else f"{term.value:g}"
         table.add_row(f"{term.contribution:+.6f}", weight, value, Text(term.name))
-    if found.rounding:
-        table.add_row(f"{found.rounding:+.1e}", "", "", "rounding")
+    if found.rest:
+        table.add_row(f"{found.rest:+.1e}", "", "", "(rest)")
     console.print(table)
     uncertain = "" if found.uncertainty is None else f", uncertainty {found.uncertainty:.6f}"
     console.print(f"margin {found.margin:+.6f}, p {found.p:.6f}{uncertain}")

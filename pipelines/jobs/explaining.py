@@ -46,9 +46,9 @@ class Explanation:
     ----------
     terms
         The parts: features in their order, pairs of them, offset, correction for sampling.
-    rounding
-        What the sum of the parts lacks to the margin, since a learner rounds in its own order;
-        0 of FTRL and SGD.
+    rest
+        What the sum of the parts lacks to the margin: what rounding leaves, since a learner adds
+        in its own order, or 0. A learner from elsewhere may be no sum over features at all.
     margin, p
         The prediction as log-odds and as a probability.
     uncertainty
@@ -56,7 +56,7 @@ class Explanation:
     """
 
     terms: tuple[Term, ...]
-    rounding: float
+    rest: float
     margin: float
     p: float
     uncertainty: float | None
@@ -99,10 +99,10 @@ def explain(model: Model, table: Any) -> Explanation:
         if more is not None:
             terms.append(Term(name, None, None, float(more[0])))
     margin = float(prediction.margin[0])
-    rounding = margin - sum(term.contribution for term in terms)
+    rest = margin - sum(term.contribution for term in terms)
     uncertainty = model.uncertainty(prediction)
     return Explanation(
-        tuple(terms), rounding, margin, float(prediction.p[0]),
+        tuple(terms), rest, margin, float(prediction.p[0]),
         None if uncertainty is None else float(uncertainty[0]),
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections.abc import Mapping
@@ -19,8 +20,6 @@ from headrace.pipelines.run.remote import Address, place_of
 from headrace.schemas.errors import HeadraceError, SnapshotError
 
 _SNAPSHOT = re.compile(r"snapshot-\d+")
-_BELOW = ("snapshot-*", "*/snapshot-*", "model/*/snapshot-*")
-"""Where snapshots of a learner are in its folder, in that of all models, in that of a run."""
 
 
 class Serving(NamedTuple):
@@ -129,7 +128,7 @@ class Scorer:
         Raises
         ------
         SnapshotError
-            If the folder has snapshots of several learners.
+            If the folder has snapshots of several learners, or may not be read.
         FolderError
             If it is elsewhere and cannot be reached.
         """
@@ -141,7 +140,7 @@ class Scorer:
                     break
                 try:
                     model = load_model(place, self._algorithms)
-                except (SnapshotError, FileNotFoundError) as error:
+                except (SnapshotError, OSError) as error:
                     if place.exists():  # else the run has removed it
                         skipped[name] = str(error)
                     continue
@@ -213,9 +212,22 @@ def _local(place: Path) -> dict[str, Path | Address]:
     """Return snapshots by their paths below a folder; the folder itself if it is one."""
     if (place / "manifest.json").exists():
         return {place.absolute().name: place}
-    found = (path for pattern in _BELOW for path in place.glob(pattern))
-    return {path.relative_to(place).as_posix(): path for path in found
-            if _is_snapshot(path.relative_to(place).as_posix())}  # fmt: skip
+    parents = [Path(), *(Path(name) for name in _names(place))]
+    parents += [Path("model", name) for name in _names(place / "model")]
+    paths = (parent / name for parent in parents for name in _names(place / parent))
+    return {path.as_posix(): place / path for path in paths if _is_snapshot(path.as_posix())}
+
+
+def _names(folder: Path) -> list[str]:
+    """Return what is in a folder: nothing if it is none, or was removed just now."""
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise SnapshotError(
+            f"{folder}: cannot be read ({error.strerror}); choose a folder that you may read"
+        ) from error
 
 
 def _remote(place: Address) -> dict[str, Path | Address]:
@@ -226,7 +238,10 @@ def _remote(place: Address) -> dict[str, Path | Address]:
 
 
 def _is_snapshot(below: str) -> bool:
-    """Return whether a path is one of `_BELOW`; what is hidden is being written or removed."""
+    """Return whether a path leads to a snapshot from a learner's folder, all models' or a run's.
+
+    What is hidden is being written or removed.
+    """
     *above, name = PurePosixPath(below).parts
     if any(part.startswith(".") for part in above) or not _SNAPSHOT.fullmatch(name):
         return False

@@ -242,8 +242,8 @@ def test_an_explanation_adds_up_to_the_prediction(result, tmp_path, capsys, name
     total = 0.0
     for term in said["terms"]:
         total += term["contribution"]
-    assert total + said["rounding"] == said["margin"]
-    assert abs(said["rounding"]) < (1e-14 if name in ("probit", "ffm") else 1e-300)
+    assert total + said["rest"] == said["margin"]
+    assert abs(said["rest"]) < (1e-14 if name in ("probit", "ffm") else 1e-300)
     names = [term["name"] for term in said["terms"]]
     assert names[:3] == ["intercept", "site=b,c", "n=3"] or names[1].startswith("site=")
     assert ("offset" in names) == (name == "shifted")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,12 @@ from headrace.learners.features import FeatureEncoder, Features
 from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
 from headrace.learners.snapshot import save_snapshot
 from headrace.pipelines.app.cli import main
+from headrace.pipelines.jobs import stream
+from headrace.pipelines.jobs.livecheckpoints import Models
 from headrace.schemas.errors import SnapshotError
+from tests.pipelines.direct import run_directly
+from tests.pipelines.growing import run_stream
+from tests.pipelines.test_stream import written
 
 ROWS = pa.table({"site": ["a", "b", "c", "d"] * 50})
 ABOUT = {
@@ -233,3 +240,59 @@ def test_scores_may_lie_in_a_store(tmp_path, store):
     assert lines[0] == '"site","p","margin"'
     assert lines[1].startswith(f'"a",{p[0]!r},'.replace("np.float64(", "").replace(")", ""))
     assert main(command) == 2
+
+
+def test_a_scorer_follows_a_live_run(tmp_path, monkeypatch):
+    """It has each model as soon as the run has written it, and the last one in the end."""
+    random = Random(16)
+    config = written(tmp_path, random)
+    monkeypatch.setattr(stream, "run_graph", run_directly)
+    name = next(iter(config.named_learners))
+    folder, seen = tmp_path / "out" / "model" / name, []
+    write = Models.write
+
+    def followed(models, state):
+        write(models, state)
+        if not seen:
+            seen.append((headrace.Scorer(folder), []))
+        scorer, snapshots = seen[0]
+        scorer.refresh()
+        assert scorer.skipped == {}
+        newest = max(folder.glob("snapshot-*"))
+        loaded = headrace.load_model(newest)
+        assert scorer.snapshot == newest.name
+        assert scorer.model.manifest["sha256"] == loaded.manifest["sha256"]
+        snapshots.append(scorer.snapshot)
+
+    monkeypatch.setattr(Models, "write", followed)
+    run_stream(config, tmp_path / "out", threading.Event(), random, ())
+    scorer, snapshots = seen[0]
+    assert len(set(snapshots)) > 3
+    assert snapshots == sorted(snapshots)
+    scorer.refresh()  # the last one is written at the end
+    assert scorer.snapshot == max(folder.glob("snapshot-*")).name
+
+
+def test_what_vanishes_while_a_folder_is_listed_is_no_failure(tmp_path, monkeypatch):
+    """Such as snapshots that a run removes; what may not be read is one."""
+    name = publish(tmp_path, 3)
+    scorer = headrace.Scorer(tmp_path)
+    newest = publish(tmp_path, 9)
+    listed = os.listdir
+
+    def vanishing(folder):
+        if folder != tmp_path:
+            raise FileNotFoundError(2, "gone")
+        return [*listed(folder), "snapshot-000000000000099", ".snapshot-000000000000001"]
+
+    monkeypatch.setattr(os, "listdir", vanishing)
+    assert scorer.refresh()
+    assert (scorer.snapshot, scorer.skipped) == (newest, {})
+
+    def denied(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", denied)
+    with pytest.raises(SnapshotError, match=r"cannot be read \(Permission denied\)"):
+        scorer.refresh()
+    assert scorer.snapshot != name
