@@ -133,10 +133,11 @@ def load_snapshot(
             "use an older snapshot"
         )
     algorithm = algorithms[name]
-    table = dict(what.get("table", {}))
-    if table.pop("version", exact.VERSION) != exact.VERSION:
+    table = dict(manifest.get("table", {}))
+    version = table.pop("version", exact.VERSION)
+    if version != exact.VERSION:
         raise SnapshotError(
-            f"{folder}: has an exact table of another version than {exact.VERSION}; "
+            f"{folder}: expected version {exact.VERSION} of its exact table (got {version}); "
             "load it with the version of Headrace that wrote it"
         )
     learner = algorithm.make(

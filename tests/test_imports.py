@@ -51,7 +51,7 @@ import all of them; of these modules the folders may import those in `BELOW`."""
 BELOW = {
     "schemas": {"errors", "types"},
     "joiner": set(),
-    "learners": {"features", "prefetch"},
+    "learners": {"features", "learner", "prefetch"},
     "monitoring": {"delays", "diagnosis", "ending", "ratios", "statistics"},
     "pipelines": set(),
 }

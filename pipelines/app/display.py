@@ -387,9 +387,10 @@ def describe(inputs: Inputs, validation: Validation) -> None:
             len(features.categorical) + len(features.multi_valued)
             + len(features.numeric) + len(features.crosses)
         )  # fmt: skip
+        table = "an exact table" if learner.table else f"2^{learner.bits} coordinates"
         console.print(
             f"[bold]learner {name}[/bold]: {learner.algorithm} on {learner.label}, {count} "
-            f"features in 2^{learner.bits} coordinates"
+            f"features in {table}"
         )
     for warning in validation.warnings:
         console.print(f"[yellow]attention[/yellow] {warning}")

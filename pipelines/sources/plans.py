@@ -10,6 +10,7 @@ import pyarrow as pa
 from headrace.joiner.plan.emission import EmissionPlan
 from headrace.joiner.plan.plans import ActionPlan, JoinPlan
 from headrace.joiner.plan.sampling import SamplingPlan
+from headrace.learners.exact import CODE_BITS, ExactTable
 from headrace.learners.features import Features, MultiValued
 from headrace.learners.learning import LearnerPlan, TrainPlan
 from headrace.learners.registry import Algorithms
@@ -182,10 +183,11 @@ def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
     for name, learner in config.named_learners.items():
         condition = None if learner.filter is None else Predicate(learner.filter)
         among = () if condition is None else condition.columns
+        table = ExactTable(learner.admit, learner.expire) if learner.table == "exact" else None
         learners[name] = LearnerPlan(
             learner.label,
             features_plan(learner.features),
-            learner.bits,
+            CODE_BITS if table is not None else learner.bits,
             learner.algorithm,
             algorithms[learner.algorithm],
             learner.parameters,
@@ -193,5 +195,6 @@ def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
             tuple(column for column in among if column in config.actions),
             learner.weight,
             learner.offset,
+            table,
         )
     return TrainPlan(learners, config.sampling.correction, config.join.emission)

@@ -356,6 +356,9 @@ class LearnerConfig(Model):
     filter: str | None = None
     weight: str | None = None
     offset: str | None = None
+    table: Literal["hashed", "exact"] = "hashed"
+    admit: int = Field(default=1, ge=1, le=1_000_000)
+    expire: Duration | None = None
     features: FeaturesConfig = FeaturesConfig()
     parameters: SerializeAsAny[Model]
 
@@ -393,6 +396,21 @@ class LearnerConfig(Model):
             return Model()  # the error is reported for the algorithm
         model: type[Model] = (info.context or {})[info.data["algorithm"]]
         return model.model_validate(parameters, context=info.context)
+
+    @field_validator("admit", "expire")
+    @classmethod
+    def _of_exact_table(cls, given: int | None, info: ValidationInfo) -> int | None:
+        default = cls.model_fields[str(info.field_name)].default
+        if info.data.get("table") == "hashed" and given != default:
+            raise ValueError('a hashed table knows no single feature; add table = "exact"')
+        return given
+
+    @field_validator("expire")
+    @classmethod
+    def _some_time(cls, expire: int | None) -> int | None:
+        if expire is not None and expire <= 0:
+            raise ValueError("features expire after more than no time; 30d is usual")
+        return expire
 
     @field_validator("epoch")
     @classmethod

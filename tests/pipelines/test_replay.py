@@ -64,7 +64,9 @@ def test_a_replay_writes_every_output(result):
     assert set(click["windows"][0]) >= {"start", "log_loss", "calibration"}
     assert summary["window_s"] == 1800
     assert set(click["model"]) == {"path", "samples", "sha256", "figures"}
-    assert set(click["model"]["figures"]) == {"coordinates", "nonzero_weights"}
+    assert set(click["model"]["figures"]) == {
+        "coordinates", "nonzero_weights", "features", "colliding"
+    }  # fmt: skip
 
 
 def test_every_record_ends_in_one_outcome(result):
