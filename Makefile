@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo live test test-slow check format bench bench-join bench-learn bench-kafka bench-live \
-	bench-windows chaos soak floors clean-kernels clean
+	bench-windows chaos soak floors papers clean-kernels clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,9 @@ bench-windows: $(READY) ## measure memory with twenty million waiting impression
 
 floors: $(READY) ## measure the learner on real data (DATA=folder of the data sets)
 	$(BIN)/python -m benchmarks.floors $(DATA)
+
+papers: $(READY) ## measure what papers promise (DATA=folder of the data sets, or a generated log)
+	$(BIN)/python -m benchmarks.papers $(DATA)
 
 clean-kernels: ## remove compiled kernels, which do not notice changes in what they inline
 	find schemas joiner learners monitoring pipelines -name '*.nb[ic]' -delete

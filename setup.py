@@ -37,6 +37,7 @@ setup(
         "pydantic>=2.11",
         "rich>=13",
         "river>=0.22",
+        "scipy>=1.12",
         "vl-convert-python>=1.7",
     ],
     extras_require={

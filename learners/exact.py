@@ -30,6 +30,8 @@ VERSION = 1
 CODE_BITS = 64
 
 _FEWEST_BITS = 8
+_ENTRIES_AHEAD = 16
+
 _CODE, _HELD, _SEEN = range(3)
 """Columns of the table: the code; its coordinate times 2^32, and its occurrences up to
 admission, 0 together if there is none; and when it was last seen, if features expire."""
@@ -156,9 +158,29 @@ def _locate(
 @nb.njit(cache=True, nogil=True)
 def _insert(table, entries):
     for i in range(len(entries)):
+        if i + _ENTRIES_AHEAD < len(entries):
+            prefetch(table, entries[i + _ENTRIES_AHEAD, _CODE] & np.uint64(len(table) - 1))
         at = _entry(table, entries[i, _CODE])
         for column in range(table.shape[1]):
             table[at, column] = entries[i, column]
+
+
+@nb.njit(cache=True, nogil=True)
+def _live(table, next_coordinate, time, expire):
+    """Return the entries that have not expired: the admitted ones, by coordinate, and others."""
+    admitted = np.zeros((next_coordinate, table.shape[1]), np.uint64)
+    waiting = np.empty_like(table)
+    others = 0
+    for i in range(len(table)):
+        held = table[i, _HELD]
+        if held == 0 or (expire >= 0 and time - np.int64(table[i, _SEEN]) > expire):
+            continue
+        if held >> _HALF:
+            admitted[held >> _HALF] = table[i]
+        else:
+            waiting[others] = table[i]
+            others += 1
+    return admitted[admitted[:, _HELD] != 0], waiting[:others]
 
 
 class ExactLearner:
@@ -266,12 +288,14 @@ class ExactLearner:
         """Return all features that have not expired, and the arrays of the model.
 
         ``code`` (uint64) has those that are admitted, of coordinate 1, 2 and so on in the arrays
-        of the model, and ``waiting`` (uint64) the others, with their occurrences in
+        of the model, and ``waiting`` (uint64) the others, ascending, with their occurrences in
         ``occurrences`` (uint32). ``last`` (int64, shape (2,)) is the time of the last row, and
         how often a feature started. If features expire, ``seen`` and ``waiting_seen`` (int64)
         say when they were last seen.
         """
         admitted, waiting = self._live(int(self.counts[_NOW]))
+        # Where they are in the table depends on when it was rearranged.
+        waiting = waiting[np.argsort(waiting[:, _CODE])]
         arrays: dict[str, npt.NDArray[Any]] = {
             "code": admitted[:, _CODE].copy(),
             "waiting": waiting[:, _CODE].copy(),
@@ -301,19 +325,26 @@ class ExactLearner:
         self.table = self._filled(entries, 0)
 
     def figures(self) -> dict[str, int]:
-        """Count features: all, admitted, waiting to be, expired; and what the model counts."""
+        """Count features: all, admitted, waiting to be, expired; and what the model counts.
+
+        None depends on when the table was rearranged: `bytes` is what is taken once it is loaded.
+        """
         admitted, waiting = self._live(int(self.counts[_NOW]))
         known, model = len(admitted) + len(waiting), self._rearranged(admitted)
-        # Not what it takes now, which depends on when the table was rearranged last.
         size = self.table.itemsize * self.table.shape[1] << _bits_of_table(known, 0)
+        counted = {name: n for name, n in model.figures().items() if name != "colliding"}
         return {
+            **counted,
             "features": known,
             "admitted": len(admitted),
             "waiting": len(waiting),
             "expired": int(self.counts[_BEGUN]) - known,
             "bytes": model.state_bytes + size + self.counts.nbytes,
-            **model.figures(),
         }
+
+    @property
+    def _expire(self) -> int:
+        return -1 if self.plan.expire is None else self.plan.expire
 
     def _located(
         self, rows: FeatureRows, order: Int64s, importance: Floats, begin: int, counts: Int64s
@@ -323,10 +354,9 @@ class ExactLearner:
         total = int(widths.sum())
         coordinates, places = np.empty(total, np.uint32), np.empty(total, np.int64)
         ends = np.zeros(order.size - begin + 1, np.int64)
-        expire = -1 if self.plan.expire is None else self.plan.expire
         end = _locate(
             self.table, counts, 1 << self.model.bits, _limit(len(self.table)), self.plan.admit,
-            expire, rows.indices, rows.starts, rows.times, order, importance, begin,
+            self._expire, rows.indices, rows.starts, rows.times, order, importance, begin,
             coordinates, places, ends,
         )  # fmt: skip
         starts = ends[: end - begin + 1]
@@ -336,19 +366,8 @@ class ExactLearner:
         return FeatureRows(starts, found, values, source=(rows, places)), end
 
     def _live(self, time: int) -> tuple[UInt64s, UInt64s]:
-        """Return the entries that have not expired at a time.
-
-        Those that are admitted come in the order of their coordinates, the others of codes.
-        """
-        entries = self.table[self.table[:, _HELD] != 0]
-        if self.plan.expire is not None:
-            entries = entries[time - entries[:, _SEEN].astype(np.int64) <= self.plan.expire]
-        coordinates = entries[:, _HELD] >> _HALF
-        admitted, waiting = entries[coordinates > 0], entries[coordinates == 0]
-        return (
-            admitted[np.argsort(coordinates[coordinates > 0])],
-            waiting[np.argsort(waiting[:, _CODE])],
-        )
+        """Return the entries that have not expired at a time, of admitted and waiting features."""
+        return _live(self.table, self.counts[_NEXT], time, self._expire)
 
     def _rearranged(self, admitted: UInt64s, width: int = 0) -> GrowingLearner:
         """Return the model with the coordinates of these entries alone, and room for others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
@@ -103,6 +104,29 @@ class Learner(Protocol):
 
     def figures(self) -> dict[str, int]:
         """Return counts that describe the model's size, for manifest and summary."""
+
+
+def collisions(coordinates: int, bits: int) -> dict[str, int]:
+    """Return figures of a hashed table: how many features it has, and how many of them collide.
+
+    Both are estimated from how many of ``2^bits`` coordinates were touched, by linear counting
+    [1]_: of n features that fall on any of m coordinates alike, ``m (1 - exp(-n / m))`` are
+    touched. If all are, there are at least so many features as would leave half of one.
+
+    References
+    ----------
+    .. [1] Whang et al., A Linear-Time Probabilistic Counting Algorithm for Database
+       Applications, ACM TODS 1990, equation 2.
+
+    Examples
+    --------
+    >>> collisions(632, 10), collisions(1_024, 10)
+    ({'features': 983, 'colliding': 606}, {'features': 7808, 'colliding': 7804})
+    """
+    size = 1 << bits
+    features = round(-size * math.log1p(-min(coordinates, size - 0.5) / size))
+    sharing = -math.expm1(-max(features - 1, 0) / size)
+    return {"features": features, "colliding": round(features * sharing)}
 
 
 def probability(margin: Floats) -> Floats:

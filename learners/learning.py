@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.learners.calibration import CalibrationPlan
 from headrace.learners.delays import corrected, discount_of, positive_weight, true_share
 from headrace.learners.discount import NONE
 from headrace.learners.exact import ExactTable
@@ -54,6 +55,8 @@ class LearnerPlan:
         A column that is added to the log-odds of what is learned and predicted.
     delay
         The correction for delayed actions, see `headrace.learners.delays`.
+    calibration
+        How its predictions are calibrated after training; None for not at all.
     table
         The exact table of its features; then `bits` is 64. None for a hashed one.
     """
@@ -69,6 +72,7 @@ class LearnerPlan:
     weight: str | None = None
     offset: str | None = None
     delay: Delay | None = None
+    calibration: CalibrationPlan | None = None
     table: ExactTable | None = None
 
     def tells(self, samples: pa.RecordBatch, emission: Mode) -> Bools:
@@ -231,7 +235,7 @@ class LearningStep:
         Samples that were learned so far, and those whose label could not change any more, by
         learner.
     serving
-        Predictions of impressions that have not settled yet.
+        Predictions of impressions as they became known, and calibration by those that settled.
     settled
         The learners as they were at the last impression of the log, once more is learned
         that is not like what was learned before; until then None.
@@ -250,7 +254,7 @@ class LearningStep:
         }  # fmt: skip
         self.learned = dict.fromkeys(plan.learners, 0)
         self.mature = dict.fromkeys(plan.learners, 0)
-        self.serving = Serving(tuple(plan.learners), epoch)
+        self.serving = Serving(plan.learners, epoch)
         self.settled: dict[str, Learner] | None = None
 
     @property
@@ -269,7 +273,7 @@ class LearningStep:
             If a learner predicts what is not finite.
         """
         if not epoch.parts and epoch.served is None:
-            return Learned(epoch, {}, {}, self._score(epoch))
+            return Learned(epoch, {}, {}, self.serving.observe(None, {}, epoch.mature))
         admitted = self.guard.admit(epoch) if epoch.parts else epoch.order
         drain = FOREVER if epoch.drain is None else epoch.drain
         emit = _whole_column(epoch, EMIT)
@@ -305,12 +309,8 @@ class LearningStep:
                 self._count(name, epoch, own, features)
         if settles:
             self.settled = settled
-        if epoch.served is not None:
-            self.serving.hold(epoch.served, served)
-        return Learned(epoch, rows, margins, self._score(epoch))
-
-    def _score(self, epoch: Epoch) -> Scored | None:
-        return None if epoch.mature is None else self.serving.score(epoch.mature)
+        scored = self.serving.observe(epoch.served, served, epoch.mature)
+        return Learned(epoch, rows, margins, scored)
 
     def _own(self, name: str, epoch: Epoch, admitted: Int64s) -> Int64s:
         """Return the rows that a learner learns, in order; those of no use to it are counted."""

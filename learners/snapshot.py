@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.learners import exact
+from headrace.learners.calibration import CalibrationMap
 from headrace.learners.exact import ExactLearner, ExactTable
 from headrace.learners.learner import Arrays, Learner
 from headrace.learners.registry import ALGORITHMS, Algorithms
@@ -33,7 +34,11 @@ _MANIFEST = "manifest.json"
 
 
 def save_snapshot(
-    folder: Path, algorithm: str, learner: Learner, about: dict[str, Any]
+    folder: Path,
+    algorithm: str,
+    learner: Learner,
+    about: dict[str, Any],
+    calibration: CalibrationMap | None = None,
 ) -> dict[str, Any]:
     """Write a snapshot under a temporary name, then rename it to `folder`.
 
@@ -43,6 +48,8 @@ def save_snapshot(
         Its final name; a snapshot of this name is replaced.
     algorithm, learner
         Name of the algorithm, and the learner.
+    calibration
+        The map by which its predictions are calibrated.
     about
         More entries of the manifest: configuration, source positions, counts.
 
@@ -69,6 +76,8 @@ def save_snapshot(
     }
     if isinstance(learner, ExactLearner):
         what["table"] = {"version": exact.VERSION, **asdict(learner.plan)}
+    if calibration is not None:
+        what["calibration"] = calibration.as_json()
     manifest = {
         "format": FORMAT_VERSION,
         **what,
@@ -121,8 +130,9 @@ def load_snapshot(
         )
     arrays = _read_arrays(folder)
     what = {key: manifest.get(key) for key in ("algorithm", "version", "bits", "parameters")}
-    if "table" in manifest:
-        what["table"] = manifest["table"]
+    for key in ("table", "calibration"):
+        if key in manifest:
+            what[key] = manifest[key]
     found = _digest(what, arrays)
     if found != manifest.get("sha256"):
         raise SnapshotError(
@@ -130,10 +140,11 @@ def load_snapshot(
             "use an older snapshot"
         )
     algorithm = algorithms[name]
-    table: dict[str, Any] = dict(what.get("table") or {})
-    if table.pop("version", exact.VERSION) != exact.VERSION:
+    table: dict[str, Any] = dict(manifest.get("table") or {})
+    version = table.pop("version", exact.VERSION)
+    if version != exact.VERSION:
         raise SnapshotError(
-            f"{folder}: has an exact table of another version than {exact.VERSION}; "
+            f"{folder}: expected version {exact.VERSION} of its exact table (got {version}); "
             "load it with the version of Headrace that wrote it"
         )
     learner = algorithm.make(

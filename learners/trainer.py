@@ -150,20 +150,22 @@ class Trainer:
         self._save(self.learners, folder, about)
         if self.step.settled is not None:
             self._save(self.step.settled, folder / _SETTLED, about)
-        self.step.serving.save(folder / _SERVED)
+        self.step.serving.held.save(folder / _SERVED)
         self._save(self.step.later, folder / _LATER, about)
         clipped = {name: dict(counts) for name, counts in self.step.clipped.items()}
         return {
             "order": self.order.export(), "ledger": self.ledger.export(), "clipped": clipped,
             "settled": self.step.settled is not None, "refused": self.step.refused,
             "learned": self.step.learned, "mature": self.step.mature,
+            "calibrators": self.step.serving.export(),
         }  # fmt: skip
 
     def load(self, folder: Path, state: dict[str, Any], unlearned: SampleEnvelope) -> None:
         """Replace the state by what `save` wrote and returned, and `unlearned` returned then."""
         self.order.restore(state["order"], unlearned)
         self.ledger.restore(state["ledger"])
-        self.step.serving.load(folder / _SERVED)
+        self.step.serving.held.load(folder / _SERVED)
+        self.step.serving.restore(state["calibrators"])
         for name, plan in self.step.plan.learners.items():
             self.step.clipped[name].update(state["clipped"][name])
             self.step.refused[name] = state["refused"][name]
@@ -207,7 +209,9 @@ class Trainer:
             algorithm = self.step.plan.learners[name].algorithm
             described = {"learner": name, **about, **counted}
             with contextlib.suppress(SnapshotError):  # it is not finite: say so by its columns
-                manifests[name] = save_snapshot(folder_of(name), algorithm, learner, described)
+                manifests[name] = save_snapshot(
+                    folder_of(name), algorithm, learner, described, self.step.serving.map_of(name)
+                )
             if name not in manifests:
                 raise self.step.diverged(name, f"after {samples:,} samples")
         return manifests

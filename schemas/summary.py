@@ -207,6 +207,8 @@ class LearnerSummary(Figures):
         Figures by window of event time, in order.
     served
         Figures as a server's; null if ``monitor.served_share`` is 0.
+    calibrated
+        The same of calibrated predictions; null for a learner without calibration.
     model
         The model as published.
     """
@@ -220,6 +222,7 @@ class LearnerSummary(Figures):
     mature_share: float
     windows: tuple[WindowFigures, ...]
     served: ServedFigures | None
+    calibrated: ServedFigures | None
     model: PublishedModel
 
 

@@ -21,7 +21,7 @@ THIRD_PARTY = {
     "schemas": {"numpy", "pyarrow", "numba", "pydantic", "msgspec", "fastavro", "google"},
     "joiner": {"numpy", "pyarrow", "numba"},
     "learners": {
-        "llvmlite", "narwhals", "numpy", "pyarrow", "numba", "onnx", "pydantic", "river", "sklearn",
+        "llvmlite", "narwhals", "numpy", "pyarrow", "numba", "onnx", "pydantic", "river", "scipy", "sklearn",
     },
     "monitoring": {
         "numpy", "pyarrow", "numba", "river", "prometheus_client", "jinja2", "vl_convert",
@@ -53,7 +53,7 @@ import all of them; of these modules the folders may import those in `BELOW`."""
 BELOW = {
     "schemas": {"errors", "types"},
     "joiner": set(),
-    "learners": {"features", "prefetch"},
+    "learners": {"features", "learner", "prefetch"},
     "monitoring": {"delays", "diagnosis", "ending", "ratios", "statistics"},
     "pipelines": set(),
 }

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
+from headrace.learners.learner import collisions
 from headrace.learners.prefetch import LINE, prefetch
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s, fmix64
@@ -436,9 +437,11 @@ class FfmModel:
         return model
 
     def figures(self) -> dict[str, int]:
-        """Count touched coordinates and slots."""
+        """Count touched coordinates and slots, features, and collisions of coordinates."""
         index, slot = self._touched()
-        return {"coordinates": index.size, "slots": slot.size}
+        return {
+            "coordinates": index.size, "slots": slot.size, **collisions(index.size, self.bits)
+        }  # fmt: skip
 
     @property
     def _stride(self) -> int:

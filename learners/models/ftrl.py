@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field
 
 from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
+from headrace.learners.learner import collisions
 from headrace.learners.prefetch import AHEAD, prefetch_row
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
@@ -205,11 +206,12 @@ class FtrlModel:
         return model
 
     def figures(self) -> dict[str, int]:
-        """Count touched coordinates, and weights that are not zero."""
+        """Count touched coordinates, weights that are not zero, features and collisions."""
         z = self.zn[self._touched(), 0]
         return {
             "coordinates": z.size,
             "nonzero_weights": int(np.count_nonzero(np.abs(z) > np.float32(self.parameters.l1))),
+            **collisions(z.size, self.bits),
         }
 
     def _touched(self) -> Int64s:

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
+from headrace.learners.learner import collisions
 from headrace.learners.prefetch import AHEAD, prefetch_row
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
@@ -248,8 +249,9 @@ class ProbitModel:
         return model
 
     def figures(self) -> dict[str, int]:
-        """Count touched coordinates."""
-        return {"coordinates": self._touched().size}
+        """Count touched coordinates, features and collisions."""
+        touched = self._touched().size
+        return {"coordinates": touched, **collisions(touched, self.bits)}
 
     def _predicted(self, rows: FeatureRows) -> tuple[Floats, Floats]:
         margins, deviations = np.empty((2, rows.starts.size - 1))

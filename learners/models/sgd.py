@@ -18,6 +18,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
+from headrace.learners.learner import collisions
 from headrace.learners.prefetch import AHEAD, prefetch_row
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
@@ -221,8 +222,9 @@ class SgdModel:
         return model
 
     def figures(self) -> dict[str, int]:
-        """Count touched coordinates."""
-        return {"coordinates": self._touched().size}
+        """Count touched coordinates, features and collisions."""
+        touched = self._touched().size
+        return {"coordinates": touched, **collisions(touched, self.bits)}
 
     def _empty(self) -> npt.NDArray[np.float32]:
         return np.zeros((1 << self.bits, 2 if self.parameters.rate in _PAST else 1), np.float32)

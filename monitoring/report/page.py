@@ -113,6 +113,8 @@ def _figures_of(learner: dict[str, Any]) -> list[list[str]]:
     rows = [("just before learning", learner, f"{learner['mature_share']:.2%}")]
     if (served := learner["served"]) is not None:
         rows.append(("when known, as served", served, "100.00%"))
+    if (calibrated := learner["calibrated"]) is not None:
+        rows.append(("as served, calibrated", calibrated, "100.00%"))
     return [
         [when, _count(of["samples"]), mature, *(_number(of[name]) for name in names)]
         for when, of, mature in rows

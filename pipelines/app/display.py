@@ -176,8 +176,9 @@ def _learners_table(learners: dict[str, dict[str, Any]]) -> Table:
     table.add_column("model's sha256", no_wrap=True)
     for name, learner in learners.items():
         table.add_row(name, *_figures(learner), learner["model"]["sha256"][:16])
-        if learner["served"] is not None:
-            table.add_row("  served", *_figures(learner["served"]), "")
+        for predicted in ("served", "calibrated"):
+            if learner[predicted] is not None:
+                table.add_row(f"  {predicted}", *_figures(learner[predicted]), "")
     return table
 
 
@@ -388,9 +389,10 @@ def describe(inputs: Inputs, validation: Validation) -> None:
             len(features.categorical) + len(features.multi_valued)
             + len(features.numeric) + len(features.crosses)
         )  # fmt: skip
+        table = "an exact table" if learner.table else f"2^{learner.bits} coordinates"
         console.print(
             f"[bold]learner {name}[/bold]: {learner.algorithm} on {learner.label}, {count} "
-            f"features in 2^{learner.bits} coordinates"
+            f"features in {table}"
         )
     for warning in validation.warnings:
         console.print(f"[yellow]attention[/yellow] {warning}")

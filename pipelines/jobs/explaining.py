@@ -95,6 +95,7 @@ def explain(model: Model, table: Any) -> Explanation:
         ("offset", prediction.offset),
         ("correction for sampling", prediction.shift),
         ("correction for delay", prediction.delay),
+        ("calibration", prediction.calibration),
     ):
         if more is not None:
             terms.append(Term(name, None, None, float(more[0])))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.joiner.plan.sampling import SamplingPlan
+from headrace.learners.calibration import CalibrationMap
 from headrace.learners.delays import corrected
 from headrace.learners.features import FeatureEncoder, FeatureRows
 from headrace.learners.learner import Learner, probability
@@ -46,9 +47,9 @@ class Prediction:
         Their features.
     own
         The learner's own log-odds, float64, shape (n,).
-    offset, shift, delay
-        What is added to them: the offset, the correction for sampling, and that for delayed
-        actions; each float64, shape (n,), or None if the model has none.
+    offset, shift, delay, calibration
+        What is added to them: the offset, the correction for sampling, that for delayed
+        actions, and the calibration; each float64, shape (n,), or None if the model has none.
     margin
         The log-odds of the predictions, float64, shape (n,).
     """
@@ -59,6 +60,7 @@ class Prediction:
     offset: npt.NDArray[np.float64] | None
     shift: npt.NDArray[np.float64] | None
     delay: npt.NDArray[np.float64] | None
+    calibration: npt.NDArray[np.float64] | None
     margin: npt.NDArray[np.float64]
 
     @property
@@ -103,7 +105,11 @@ class Model:
         needed = self.recalibrated.columns if self.recalibrated is not None else ()
         self.offset: str | None = table.get("offset")
         self.delay: Delay | None = table.get("delay")
-        given = () if self.offset is None else (self.offset,)
+        self.calibration: CalibrationMap | None = None
+        if "calibration" in manifest:
+            self.calibration = CalibrationMap.from_json(manifest["calibration"])
+        by = self.calibration.by if self.calibration is not None else None
+        given = tuple(name for name in (self.offset, by) if name is not None)
         self.columns: tuple[str, ...] = tuple(dict.fromkeys((*features.columns, *needed, *given)))
 
     @property
@@ -144,9 +150,13 @@ class Model:
         own = margin = self.learner.predict(features)
         for part in (offset, shift):
             margin = margin if part is None else margin + part
-        final = corrected(self.delay, margin)
-        delay = None if final is margin else final - margin
-        return Prediction(batch, features, own, offset, shift, delay, final)
+        shifted, margin = margin, corrected(self.delay, margin)
+        delay = None if margin is shifted else margin - shifted
+        calibration = None
+        if self.calibration is not None:
+            calibration = self.calibration.apply(margin, batch) - margin
+            margin = margin + calibration
+        return Prediction(batch, features, own, offset, shift, delay, calibration, margin)
 
     @property
     def tells_uncertainty(self) -> bool:

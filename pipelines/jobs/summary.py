@@ -95,7 +95,8 @@ def summarize(
                 "clipped": dict(sorted(finished.clipped[name].items())),
                 "refused": finished.refused[name],
                 "mature_share": finished.mature[name],
-                "served": _served(inputs, finished, name),
+                "served": _served(inputs, finished, finished.served.get(name)),
+                "calibrated": _served(inputs, finished, finished.calibrated.get(name)),
                 "model": {
                     "path": f"model/{name}/{finished.snapshot}",
                     "samples": finished.manifests[name]["samples"],
@@ -132,12 +133,14 @@ def learner_summary(statistics: Statistics) -> dict[str, Any]:
     }
 
 
-def _served(inputs: Inputs, finished: Finished, name: str) -> dict[str, Any] | None:
+def _served(
+    inputs: Inputs, finished: Finished, statistics: Statistics | None
+) -> dict[str, Any] | None:
     """Return the figures of a learner's predictions when impressions were known."""
     share = inputs.join.served.share
-    if not share:
+    if not share or statistics is None:
         return None
-    figures = learner_summary(finished.served[name])
+    figures = learner_summary(statistics)
     del figures["running_rate_log_loss"]
     return {**figures, "share": share, "waiting": finished.open}
 

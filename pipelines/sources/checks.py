@@ -123,6 +123,21 @@ def check_filters(config: Config, train: TrainPlan, samples: pa.Schema) -> None:
             raise ConfigError(config.file, key, fact, learner.filter.text, hint) from error
 
 
+def check_tables(config: Config, train: TrainPlan) -> None:
+    """Check that the algorithms of learners can have the tables that they are to have.
+
+    Raises
+    ------
+    ConfigError
+        If one cannot.
+    """
+    for name, learner in train.learners.items():
+        if learner.table is not None and learner.kind.growing is None:
+            key = f"{config.learner_table(name)}.table"
+            fact = f"{learner.algorithm} can have no such table"
+            raise ConfigError(config.file, key, fact, "exact", 'use "hashed"')
+
+
 def _check_rate(file: str, column: str, value: str, kind: pa.DataType) -> None:
     """Check that a value that has a rate is written as the column's values are as text."""
     key = "sampling.negative_rate.values"

@@ -21,6 +21,7 @@ from headrace.pipelines.sources.checks import (
     check_filters,
     check_sample_names,
     check_sampling,
+    check_tables,
     check_uses,
 )
 from headrace.pipelines.sources.fileheads import FileHead
@@ -176,5 +177,6 @@ def assemble(config: Config, heads: Sequence[Head], algorithms: Algorithms) -> I
     join = join_plan(config, heads, carried, logs, train)
     check_sample_names(file, join)
     check_sampling(file, join.sampling, logs[0].schema)
+    check_tables(config, train)
     check_filters(config, train, sample_schema(join, logs[0].schema))
     return Inputs(config, streams, tuple(logs), join, train, tuple(heads), algorithms)

@@ -11,6 +11,8 @@ from headrace.joiner.plan.emission import EmissionPlan
 from headrace.joiner.plan.plans import ActionPlan, JoinPlan
 from headrace.joiner.plan.sampling import SamplingPlan
 from headrace.joiner.plan.served import ServedPlan
+from headrace.learners.calibration import CalibrationPlan
+from headrace.learners.exact import CODE_BITS, ExactTable
 from headrace.learners.features import Features, MultiValued
 from headrace.learners.learning import LearnerPlan, TrainPlan
 from headrace.learners.registry import Algorithms
@@ -19,6 +21,7 @@ from headrace.pipelines.sources.numbering import Numbering
 from headrace.pipelines.sources.source import Log
 from headrace.schemas.config.models import (
     ActionConfig,
+    CalibrationConfig,
     Config,
     FeaturesConfig,
     SamplingConfig,
@@ -160,16 +163,23 @@ def join_plan(
     )
 
 
+def _calibration_plan(config: CalibrationConfig | None) -> CalibrationPlan | None:
+    if config is None:
+        return None
+    return CalibrationPlan(config.kind, config.by, config.half_life)
+
+
 def _served_plan(config: Config, train: TrainPlan) -> ServedPlan:
     learners = train.learners.values()
-    offsets = (learner.offset for learner in learners if learner.offset is not None)
+    offsets = [learner.offset for learner in learners if learner.offset is not None]
+    by = [of.by for learner in learners if (of := learner.calibration) and of.by is not None]
     columns = [name for learner in learners for name in learner.features.columns]
     labelled = [learner.label for learner in learners]
     labelled += [name for learner in learners if learner.filter for name in learner.filter.columns]
     return ServedPlan(
         config.monitor.served_share if learners else 0.0,
-        tuple(dict.fromkeys([*columns, *offsets])),
-        tuple(dict.fromkeys([*labelled, *config.monitor.slices])),
+        tuple(dict.fromkeys([*columns, *offsets, *by])),
+        tuple(dict.fromkeys([*labelled, *by, *config.monitor.slices])),
         config.sampling.seed,
     )
 
@@ -201,10 +211,11 @@ def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
     for name, learner in config.named_learners.items():
         condition = None if learner.filter is None else Predicate(learner.filter)
         among = () if condition is None else condition.columns
+        table = ExactTable(learner.admit, learner.expire) if learner.table == "exact" else None
         learners[name] = LearnerPlan(
             learner.label,
             features_plan(learner.features),
-            learner.bits,
+            CODE_BITS if table is not None else learner.bits,
             learner.algorithm,
             algorithms[learner.algorithm],
             learner.parameters,
@@ -213,5 +224,7 @@ def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
             learner.weight,
             learner.offset,
             learner.delay,
+            _calibration_plan(learner.calibration),
+            table,
         )
     return TrainPlan(learners, config.sampling.correction, config.join.emission)

@@ -49,6 +49,8 @@ def impression_uses(config: Config) -> list[Use]:
         for key, column in (("weight", learner.weight), ("offset", learner.offset)):
             if column is not None:
                 uses.append(Use(f"{table}.{key}", column, numeric=True))
+        if learner.calibration is not None and learner.calibration.by is not None:
+            uses.append(Use(f"{table}.calibration.by", learner.calibration.by, text=True))
     if config.sampling.negative_rate.column is not None:
         key, column = "sampling.negative_rate.column", config.sampling.negative_rate.column
         uses.append(Use(key, column, text=True))

@@ -87,6 +87,8 @@ class Finished:
     served
         Statistics by learner of what was predicted when impressions were known, with their
         final labels; each impression weighs 1.
+    calibrated
+        The same of calibrated predictions, by learners that have a calibration.
     open
         Impressions that were predicted when known, and have not settled.
     """
@@ -99,4 +101,5 @@ class Finished:
     refused: Mapping[str, int] = field(default_factory=dict)
     mature: Mapping[str, float] = field(default_factory=dict)
     served: Mapping[str, Statistics] = field(default_factory=dict)
+    calibrated: Mapping[str, Statistics] = field(default_factory=dict)
     open: int = 0

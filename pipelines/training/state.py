@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.learners.learner import Floats
 from headrace.learners.learning import Learned
-from headrace.learners.serving import Scored
 from headrace.learners.trainer import Received, Trainer
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Observation, Statistics
 from headrace.pipelines.training.job import Finished, TrainJob
@@ -49,6 +49,11 @@ class TrainingState:
         )
         self.statistics = {name: Statistics(job.window, job.slices) for name in job.plan.learners}
         self.served = {name: Statistics(job.window, job.slices) for name in job.plan.learners}
+        self.calibrated = {
+            name: Statistics(job.window, job.slices)
+            for name, learner in job.plan.learners.items()
+            if learner.calibration is not None
+        }
         self.snapshot: str | None = None
         self.journaled = 0
 
@@ -73,8 +78,13 @@ class TrainingState:
                 for name, observation in _observations(learned, self.job).items():
                     self.statistics[name].observe(observation)
             if learned.scored is not None:
-                for name, observation in _served(learned.scored, self.job).items():
-                    self.served[name].observe(observation)
+                scored = learned.scored
+                for statistics, margins in (
+                    (self.served, scored.margins),
+                    (self.calibrated, scored.calibrated),
+                ):
+                    for name, observation in _served(scored.rows, margins, self.job).items():
+                        statistics[name].observe(observation)
         return [learned for learned in epochs if learned.epoch.parts]
 
     def take_statistics(self, delay: int) -> pa.Table:
@@ -93,7 +103,7 @@ class TrainingState:
         until = self.trainer.order.released - delay
         parts = [
             sums.take_before(until, name, predicted)
-            for predicted, statistics in (("learned", self.statistics), ("served", self.served))
+            for predicted, statistics in self._by_prediction.items()
             for name, sums in statistics.items()
         ]
         rows = pa.concat_tables([STATISTICS_SCHEMA.empty_table(), *parts])
@@ -101,6 +111,12 @@ class TrainingState:
         # Stable: the order of learners and slices stays.
         order = np.argsort(emit.to_numpy(), kind="stable")
         return rows.append_column(EMIT, emit).take(pa.array(order))
+
+    @property
+    def _by_prediction(self) -> dict[str, dict[str, Statistics]]:
+        return {
+            "learned": self.statistics, "served": self.served, "calibrated": self.calibrated,
+        }  # fmt: skip
 
     def meta(self) -> dict[str, Any]:
         """Return the contents of the ``meta`` cell, as JSON types."""
@@ -180,8 +196,10 @@ class TrainingState:
         state = {
             "layout": TRAINING_LAYOUT,
             "trainer": self.trainer.save(partial / _MODELS, self.job.about),
-            "statistics": {name: sums.export() for name, sums in self.statistics.items()},
-            "served": {name: sums.export() for name, sums in self.served.items()},
+            "statistics": {
+                predicted: {name: sums.export() for name, sums in statistics.items()}
+                for predicted, statistics in self._by_prediction.items()
+            },
         }
         (partial / _STATE).write_text(json.dumps(state), encoding="utf-8")
         if folder.exists():
@@ -199,9 +217,9 @@ class TrainingState:
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         _check_layout(state)
         self.trainer.load(folder / _MODELS, state["trainer"], unlearned)
-        for name, statistics in self.statistics.items():
-            statistics.restore(state["statistics"][name])
-            self.served[name].restore(state["served"][name])
+        for predicted, statistics in self._by_prediction.items():
+            for name, sums in statistics.items():
+                sums.restore(state["statistics"][predicted][name])
 
     @property
     def snapshot_name(self) -> str:
@@ -235,7 +253,7 @@ class TrainingState:
         return Finished(
             manifests, snapshot, self.statistics, totals, step.clipped, step.refused,
             {name: step.mature[name] / max(of, 1) for name, of in step.learned.items()},
-            self.served, step.serving.open,
+            self.served, self.calibrated, step.serving.held.waiting,
         )  # fmt: skip
 
 
@@ -274,12 +292,13 @@ def _observations(learned: Learned, job: TrainJob) -> dict[str, Observation]:
     return found
 
 
-def _served(scored: Scored, job: TrainJob) -> dict[str, Observation]:
+def _served(
+    rows: pa.RecordBatch, margins: dict[str, Floats], job: TrainJob
+) -> dict[str, Observation]:
     """Return impressions that settled as observations of what was predicted when known."""
-    rows = scored.rows
     time = rows.column(TIME).to_numpy()
     found = {}
-    for name, margin in scored.margins.items():
+    for name, margin in margins.items():
         plan = job.plan.learners[name]
         own = np.flatnonzero(np.isfinite(margin) & plan.scores(rows))
         if own.size:

@@ -348,6 +348,25 @@ DELAYS: dict[Delay, str] = {
 """The correction for delayed actions, and the emission that it undoes."""
 
 
+def _calibration(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class CalibrationConfig(Model):
+    """How predictions are calibrated after training; a kind alone is short for its table."""
+
+    kind: Literal["sigmoid", "isotonic", "piecewise"]
+    by: str | None = None
+    half_life: Duration = DAY
+
+    @field_validator("half_life")
+    @classmethod
+    def _positive(cls, half_life: int) -> int:
+        if half_life < MINUTE:
+            raise ValueError("must be 1m or longer; 1d is usual")
+        return half_life
+
+
 class LearnerConfig(Model):
     """A learner: the keys that all learners have, and the parameters of its algorithm.
 
@@ -365,6 +384,10 @@ class LearnerConfig(Model):
     weight: str | None = None
     offset: str | None = None
     delay: Delay | None = None
+    calibration: Annotated[CalibrationConfig | None, BeforeValidator(_calibration)] = None
+    table: Literal["hashed", "exact"] = "hashed"
+    admit: int = Field(default=1, ge=1, le=1_000_000)
+    expire: Duration | None = None
     features: FeaturesConfig = FeaturesConfig()
     parameters: SerializeAsAny[Model]
 
@@ -402,6 +425,21 @@ class LearnerConfig(Model):
             return Model()  # the error is reported for the algorithm
         model: type[Model] = (info.context or {})[info.data["algorithm"]]
         return model.model_validate(parameters, context=info.context)
+
+    @field_validator("admit", "expire")
+    @classmethod
+    def _of_exact_table(cls, given: int | None, info: ValidationInfo) -> int | None:
+        default = cls.model_fields[str(info.field_name)].default
+        if info.data.get("table") == "hashed" and given != default:
+            raise ValueError('a hashed table knows no single feature; add table = "exact"')
+        return given
+
+    @field_validator("expire")
+    @classmethod
+    def _some_time(cls, expire: int | None) -> int | None:
+        if expire is not None and expire <= 0:
+            raise ValueError("features expire after more than no time; 30d is usual")
+        return expire
 
     @field_validator("epoch")
     @classmethod
@@ -610,6 +648,13 @@ class Config(Model):
                     learner.delay,
                     f'it undoes "{DELAYS[learner.delay]}"; for yours use '
                     + (_delays_for(self.join.emission) or "none: its labels are final"),
+                )
+            if learner.calibration is not None and not self.monitor.served_share:
+                yield (
+                    f"{self.learner_table(name)}.calibration",
+                    "is fitted to impressions as served, and monitor.served_share is 0",
+                    learner.calibration.kind,
+                    "leave monitor.served_share out, or set it to 0.1",
                 )
             if learner.filter is not None and learner.label in Predicate(learner.filter).columns:
                 yield (

@@ -269,8 +269,9 @@ def test_a_model_does_not_depend_on_other_learners(config, tmp_path):
          "learners.slow.rate: input should be greater than 0 (got 0.0); "
          "use a value above 0, for a rate at most 1"),
         ("rate = 0.01", "alpha = 0.1",
-         "learners.slow.alpha: unknown key (got 0.1); use one of algorithm, bits, delay, epoch, "
-         "features, filter, label, offset, rate, weight"),
+         "learners.slow.alpha: unknown key (got 0.1); use one of admit, algorithm, "
+         "bits, calibration, delay, epoch, expire, features, filter, label, offset, rate, "
+         "table, weight"),
         ("rate = 0.01", "rates = 0.1",
          "learners.slow.rates: unknown key (got 0.1); did you mean rate?"),
     ],
@@ -284,6 +285,17 @@ def test_an_error_in_the_table_of_a_learner_from_elsewhere_is_named(config, old,
     with pytest.raises(ConfigError) as caught:
         load_config(wrong, parameter_models(EXTENDED))
     assert str(caught.value) == f"{wrong}: {message}"
+
+
+def test_a_learner_from_elsewhere_may_be_unable_to_have_an_exact_table(config):
+    """It is refused before anything is read."""
+    text, wrong = config.read_text(), config.with_name("exact.toml")
+    wrong.write_text(text.replace("rate = 0.01", 'rate = 0.01\ntable = "exact"'))
+    with pytest.raises(ConfigError) as caught:
+        resolve(load_config(wrong, parameter_models(EXTENDED)), EXTENDED)
+    assert str(caught.value) == (
+        f"{wrong}: learners.slow.table: plain can have no such table (got 'exact'); use \"hashed\""
+    )
 
 
 def test_its_log_can_be_studied(config):

@@ -266,8 +266,9 @@ def test_nothing_is_learned_of_a_row_with_what_is_not_a_number(place):
          "learner.beta: input should be less than or equal to 1000000 (got 10000000.0); "
          "use at most 1000000.0"),
         ("alpha = 0.1",
-         "learner.alpha: unknown key (got 0.1); use one of algorithm, beta, bits, delay, "
-         "epoch, features, filter, label, offset, prior_variance, weight"),
+         "learner.alpha: unknown key (got 0.1); use one of admit, algorithm, "
+         "beta, bits, calibration, delay, epoch, expire, features, filter, label, offset, "
+         "prior_variance, table, weight"),
     ],
     ids=["no variance", "too much noise", "a parameter of another algorithm"],
 )  # fmt: skip

@@ -4,7 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from headrace.learners.exact import ExactTable
 from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
+from headrace.learners.registry import ALGORITHMS
 from headrace.learners.snapshot import load_snapshot, save_snapshot
 from headrace.schemas.errors import SnapshotError
 from tests.learners.test_ftrl import samples
@@ -80,6 +82,34 @@ def test_a_snapshot_of_another_version_of_the_learner_is_refused(tmp_path, model
     assert str(refused.value) == (
         f"{tmp_path / 's'}: expected version 2 of ftrl (got 1); load it with the version of "
         "Headrace that wrote it"
+    )
+
+
+def test_the_table_is_part_of_a_snapshot(tmp_path):
+    """Another admission is another model; a table of another version is refused."""
+    found = {}
+    for admit in (1, 2):
+        learner = ALGORITHMS["ftrl"].make(FtrlParameters(), 64, ExactTable(admit, expire=5))
+        found[admit] = save_snapshot(tmp_path / str(admit), "ftrl", learner, {})
+        again, _ = load_snapshot(tmp_path / str(admit))
+        assert again.plan == ExactTable(admit, expire=5)
+    assert found[2]["table"] == {"version": 1, "admit": 2, "expire": 5}
+    assert found[1]["sha256"] != found[2]["sha256"]
+    table = {**found[2]["table"], "admit": 3}
+    (tmp_path / "2" / "manifest.json").write_text(json.dumps({**found[2], "table": table}))
+    with pytest.raises(SnapshotError, match="is damaged"):
+        load_snapshot(tmp_path / "2")
+
+
+def test_a_table_of_another_version_is_refused(tmp_path, monkeypatch):
+    learner = ALGORITHMS["ftrl"].make(FtrlParameters(), 64, ExactTable())
+    save_snapshot(tmp_path / "s", "ftrl", learner, {})
+    monkeypatch.setattr("headrace.learners.exact.VERSION", 2)
+    with pytest.raises(SnapshotError) as refused:
+        load_snapshot(tmp_path / "s")
+    assert str(refused.value) == (
+        f"{tmp_path / 's'}: expected version 2 of its exact table (got 1); "
+        "load it with the version of Headrace that wrote it"
     )
 
 

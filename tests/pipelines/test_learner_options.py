@@ -114,6 +114,29 @@ def test_impressions_may_have_a_column_that_is_called_trigger(log):
     assert digest == expected
 
 
+@pytest.mark.parametrize("algorithm", ["ffm", "ftrl", "probit", "sgd"])
+def test_a_model_with_an_exact_table_predicts_what_it_would_learn_next(log, algorithm):
+    """Its figures say which features it has; one that is forgotten, or new, does not count."""
+    folder, _, _ = log
+    shown = pq.read_table(folder / "shown.parquet")
+    site = ["old" if n < N // 2 else f"site{n % 7}" for n in range(N - 1)] + ["once"]
+    pq.write_table(shown.set_column(2, "site", pa.array(site)), folder / "shown.parquet")
+    config = tables(folder, exact={"label": "click", "table": "exact", "algorithm": algorithm,
+                                   "admit": 2, "expire": "20m"})  # fmt: skip
+    result = headrace.replay(config, folder / "out").summary.learners["exact"]
+    figures = result.model.figures
+    assert {name: figures[name] for name in ("features", "admitted", "waiting", "expired")} == {
+        "features": 9, "admitted": 8, "waiting": 1, "expired": 1
+    }  # fmt: skip
+    model = headrace.load_model(folder / "out" / result.model.path)
+    asked = pa.table({"site": ["site1", "old", "new", "once"]})
+    known, old, new, once = model.predict_proba(asked)
+    assert old == new
+    # Of one that would be admitted now, these learners know how little is known of it.
+    assert bool(once != new) is (algorithm in ("ffm", "probit"))
+    assert known != new
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "joined, retained": ("joined = true", 'retention = "5m"'),
     "early": ("joined = true", 'emission = "window_and_immediate"'),
-    "elapsed, two learners": ('emission = "elapsed"', 'retention = "5m"'),
+    "elapsed, three learners": ('emission = "elapsed"', 'retention = "5m"'),
     "groups, no learner": ('group = ["request_id"]', 'group_span = "2m"'),
 }
 
@@ -36,6 +36,8 @@ def write_log(folder, impressions, *lines):
     if any("elapsed" in line for line in lines):
         text = text.replace("[learner", "[learners.first")
         text += '\n[learners.second]\nlabel = "click"\nbits = 8\nfeatures.categorical = ["os"]\n'
+        text += '[learners.third]\nlike = "second"\ntable = "exact"\nadmit = 2\nexpire = "2m"\n'
+        text += 'features.categorical = ["ad", "site"]\n'
     text = text.replace("[join]\n", "[join]\n" + "\n".join(lines) + "\n")
     text += '\n[replay]\nbatch_rows = 50\ncheckpoint = "0s"\n'
     (folder / "headrace.toml").write_text(text)

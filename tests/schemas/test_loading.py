@@ -86,7 +86,9 @@ def test_several_learners_each_have_a_table(tmp_path):
     assert config.epoch == 3 * SECOND
     written = config.model_dump(mode="json")["learners"]["b"]
     assert list(written) == [
-        "label", "algorithm", "bits", "epoch", "filter", "weight", "offset", "delay", "features",
+        "label", "algorithm", "bits", "epoch", "filter", "weight", "offset", "delay",
+        "calibration", "table",
+        "admit", "expire", "features",
         "alpha", "beta", "l1", "l2",
     ]  # fmt: skip
     assert load(tmp_path, GOOD[: GOOD.index("[learner]")]).epoch == 10 * SECOND
@@ -106,11 +108,26 @@ def test_several_learners_each_have_a_table(tmp_path):
          "learners.b.alpha: input should be greater than 0 (got 0.0); "
          "use a value above 0, for a rate at most 1"),
         ("alpha = 0.5", "parameters = 0.5",
-         "learners.b.parameters: unknown key (got 0.5); use one of algorithm, alpha, beta, bits, "
-         "delay, epoch, features, filter, l1, l2, label, offset, weight"),
+         "learners.b.parameters: unknown key (got 0.5); use one of admit, algorithm, alpha, "
+         "beta, bits, calibration, delay, epoch, expire, features, filter, l1, l2, label, offset, "
+         "table, weight"),
         ("alpha = 0.5", 'algorithm = "adagrad"\neta = 1',
          "learners.b.algorithm: there is no learner of this name (got 'adagrad'); "
          "use one of ffm, ftrl, probit, sgd"),
+        ('epoch = "3s"', "admit = 2",
+         "learners.b.admit: a hashed table knows no single feature (got 2); "
+         'add table = "exact"'),
+        ('epoch = "3s"', 'expire = "30d"',
+         "learners.b.expire: a hashed table knows no single feature (got '30d'); "
+         'add table = "exact"'),
+        ('epoch = "3s"', 'table = "exact"\nexpire = "0s"',
+         "learners.b.expire: features expire after more than no time (got '0s'); 30d is usual"),
+        ('epoch = "3s"', 'table = "exact"\nadmit = 0',
+         "learners.b.admit: input should be greater than or equal to 1 (got 0); "
+         "use a greater value"),
+        ('epoch = "3s"', 'table = "exakt"',
+         "learners.b.table: input should be 'hashed' or 'exact' (got 'exakt'); "
+         "use one of these values"),
         ('epoch = "3s"', 'epoch = "0s"',
          "learners.b.epoch: an epoch must be greater than zero (got '0s'); 10s is usual"),
         ('label = "click"\nepoch', 'label = "clik"\nepoch',
@@ -122,7 +139,9 @@ def test_several_learners_each_have_a_table(tmp_path):
          "did you mean categorical?"),
     ],
     ids=["both forms", "a name with a slash", "a misspelt parameter", "a parameter out of range",
-         "an unknown key", "an unknown algorithm", "an epoch of zero", "an unknown label",
+         "an unknown key", "an unknown algorithm", "admission in a hashed table",
+         "expiry in a hashed table", "no time to expire", "admission before the first occurrence",
+         "an unknown table", "an epoch of zero", "an unknown label",
          "no label", "a misspelt kind of feature"],
 )  # fmt: skip
 def test_an_error_in_a_learner_names_its_table(tmp_path, old, new, message):
