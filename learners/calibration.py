@@ -41,7 +41,7 @@ MOST_VALUES = 100
 """So many values of a column have a map of their own, those that come first."""
 
 _BINS, _RANGE = 512, 16.0
-_PIECES = 10
+_PIECES = 20
 _LONGEST = 100_000
 """After so many periods, two years, nothing is left to forget."""
 _COUNT, _POSITIVE, _MARGIN = range(3)
@@ -55,7 +55,7 @@ class CalibrationPlan:
     ----------
     kind
         ``sigmoid``: log-odds become a + b times themselves. ``isotonic``: the rates of bins, made
-        to rise. ``piecewise``: the same of ten groups with equally many of the rarer label.
+        to rise. ``piecewise``: the same of twenty groups with equally many of the rarer label.
     by
         A column each value of which has a map of its own; None for one map.
     half_life
@@ -240,11 +240,12 @@ def _grouped(n: Floats, y: Floats, m: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _add(sums: Floats, margin: Floats, label: Floats) -> None:
+    margin = np.clip(margin, -_RANGE, _RANGE)
     at = ((margin + _RANGE) * (_BINS / (2 * _RANGE))).astype(np.int64)
-    at = np.clip(at, 0, _BINS - 1)
+    at = np.minimum(at, _BINS - 1)
     np.add.at(sums[_COUNT], at, 1.0)
     np.add.at(sums[_POSITIVE], at, label)
-    np.add.at(sums[_MARGIN], at, np.clip(margin, -_RANGE, _RANGE))
+    np.add.at(sums[_MARGIN], at, margin)
 
 
 def _by_value(column: pa.Array) -> list[tuple[str, Any]]:

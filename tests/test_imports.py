@@ -21,7 +21,8 @@ THIRD_PARTY = {
     "schemas": {"numpy", "pyarrow", "numba", "pydantic", "msgspec", "fastavro", "google"},
     "joiner": {"numpy", "pyarrow", "numba"},
     "learners": {
-        "llvmlite", "narwhals", "numpy", "pyarrow", "numba", "onnx", "pydantic", "river", "scipy", "sklearn",
+        "llvmlite", "narwhals", "numpy", "pyarrow", "numba", "onnx", "pydantic", "river", "scipy",
+        "sklearn",
     },
     "monitoring": {
         "numpy", "pyarrow", "numba", "river", "prometheus_client", "jinja2", "vl_convert",

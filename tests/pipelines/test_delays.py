@@ -125,6 +125,28 @@ def test_an_explanation_adds_up_with_the_correction_for_delay(log, tmp_path):
     assert sum(terms.values()) == pytest.approx(found.margin)
 
 
+@pytest.mark.parametrize("kind", ["sigmoid", "isotonic", "piecewise"])
+def test_calibration_mends_what_no_correction_did(log, tmp_path, kind):
+    """As served from the third window on, and in the published model."""
+    text = CONFIG.replace("EMISSION", "immediate").replace("CORRECTION", "weight")
+    text = text.replace("RATE", "0.5").replace(
+        "DELAY", f'calibration = {{ kind = "{kind}", half_life = "20m" }}'
+    )
+    (log / "run.toml").write_text(text)
+    out = tmp_path / "out"
+    assert main(["replay", str(log / "run.toml"), "--out", str(out), "--quiet"]) in (0, 3)
+    learner = json.loads((out / "summary.json").read_text())["learners"]["click"]
+    found = {}
+    for predicted in ("served", "calibrated"):
+        windows = learner[predicted]["windows"][4:]
+        expected = sum(window["calibration"] * window["positives"] for window in windows)
+        found[predicted] = expected / sum(window["positives"] for window in windows)
+    assert found["served"] < 0.85
+    assert found["calibrated"] == pytest.approx(1.0, abs=0.02)
+    p = headrace.load_model(out / "model").predict_proba(pa.table({"site": range(RATES.size)}))
+    assert (p / RATES).mean() == pytest.approx(1.0, abs=0.03)
+
+
 @pytest.mark.parametrize(
     ("emission", "least", "most"),
     [

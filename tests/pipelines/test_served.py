@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace import load_model
 from headrace.learners.features import FeatureEncoder, Features
 from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
 from headrace.pipelines.app.cli import main
+from headrace.schemas.errors import SnapshotError
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
@@ -201,3 +203,38 @@ def test_what_waits_at_the_end_of_an_open_log_is_not_scored(log, tmp_path):
     opened = summary["outcomes"]["impressions"]["open"]
     assert opened > 100
     assert served["waiting"] >= opened
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "isotonic", "piecewise"])
+def test_calibration_depends_on_the_log_alone(log, tmp_path, kind):
+    """Not on shards and blocks; the published model has the map, under its checksum."""
+    folder, _ = log
+    table = f'calibration = {{ kind = "{kind}", by = "site" }}\noffset = "given"'
+    text = CONFIG.replace('offset = "given"', table).replace("EMISSION", "immediate")
+    text = text.replace("CORRECTION", "weight").replace("SHARE", "1").replace("RATE", "1.0")
+    learners, snapshots = [], []
+    for number, (shards, rows) in enumerate([(1, 100_000), (3, 97)]):
+        config = folder / f"{kind}-{number}.toml"
+        more = f"[replay]\nbatch_rows = {rows}\n\n[join]\nshards = {shards}\n"
+        config.write_text(text.replace("[join]\n", more))
+        out = tmp_path / f"out-{number}"
+        assert main(["replay", str(config), "--out", str(out), "--quiet"]) in (0, 3)
+        learners.append(json.loads((out / "summary.json").read_text())["learners"])
+        snapshots.append(load_model(out / "model" / "click"))
+    assert learners[0] == learners[1]
+    click = learners[0]["click"]
+    assert click["calibrated"]["samples"] == click["served"]["samples"]
+    assert click["calibrated"]["log_loss"] != click["served"]["log_loss"]
+    model = snapshots[0]
+    rows = pa.table({"site": [0, 1, 2, 3, 4, 9], "given": [0.5] * 6})
+    before = model.learner.predict(model.encoder.encode(rows.to_batches()[0])) + 0.5
+    maps = model.calibration
+    knots = [maps.of.get(str(site), maps.whole) for site in (0, 1, 2, 3, 4, 9)]
+    expected = [knot.apply(margin) for knot, margin in zip(knots, before, strict=True)]
+    np.testing.assert_allclose(model.predict_proba(rows), 1 / (1 + np.exp(-np.array(expected))))
+    manifest = out / "model" / "click" / click["model"]["path"].split("/")[-1] / "manifest.json"
+    written = json.loads(manifest.read_text())
+    written["calibration"]["whole"][1][0] += 0.1
+    manifest.write_text(json.dumps(written))
+    with pytest.raises(SnapshotError, match="is damaged"):
+        load_model(out / "model" / "click")
