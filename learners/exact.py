@@ -131,10 +131,10 @@ def _locate(
                 if expire >= 0:
                     table[entry, _SEEN] = np.uint64(time)
                 if coordinate == 0:
-                    earlier = begin
+                    earlier = begin if seen > 0 else k
                     while codes[earlier] != codes[k]:
                         earlier += 1
-                    if seen > 0 and earlier < k:
+                    if earlier < k:
                         continue
                     if is_new:
                         table[entry, _CODE] = codes[k]
