@@ -132,10 +132,10 @@ def _locate(
                 if expire >= 0:
                     table[entry, _SEEN] = np.uint64(time)
                 if coordinate == 0:
-                    earlier = begin
+                    earlier = begin if seen > 0 else k
                     while codes[earlier] != codes[k]:
                         earlier += 1
-                    if seen > 0 and earlier < k:
+                    if earlier < k:
                         continue
                     if is_new:
                         table[entry, _CODE] = codes[k]
@@ -369,24 +369,28 @@ class ExactLearner:
         """Return the entries that have not expired at a time, of admitted and waiting features."""
         return _live(self.table, self.counts[_NEXT], time, self._expire)
 
-    def _rearranged(self, admitted: UInt64s, width: int = 0) -> GrowingLearner:
-        """Return the model with the coordinates of these entries alone, and room for others."""
+    def _rearranged(self, admitted: UInt64s, free: int = 0) -> GrowingLearner:
+        """Return the model with the coordinates of these entries alone, and some free ones."""
         kept = np.zeros(1 + len(admitted), np.int64)
         kept[1:] = admitted[:, _HELD] >> _HALF
-        return self.model.rearranged(kept, _bits_of_model(kept.size, width))
+        return self.model.rearranged(kept, _bits_of_model(kept.size, free))
 
     def _make_room(self, time: int, width: int) -> None:
-        """Make room for a row of so many features, by what has expired or by growing."""
+        """Make room for a row of so many features, by what has expired or by growing.
+
+        A half more than there are: what this costs is then a constant for each new feature.
+        """
         admitted, waiting = self._live(time)
-        self.model = self._rearranged(admitted, width)
+        self.model = self._rearranged(admitted, max(width, len(admitted) // 2))
         coordinates = np.arange(1, 1 + len(admitted), dtype=np.uint64)
         admitted[:, _HELD] = coordinates << _HALF | np.uint64(self.plan.admit)
-        self.table = self._filled(np.concatenate([admitted, waiting]), width)
+        entries = np.concatenate([admitted, waiting])
+        self.table = self._filled(entries, max(width, len(entries) // 2))
         self.counts[_NEXT] = 1 + len(admitted)
-        self.counts[_ENTRIES] = len(admitted) + len(waiting)
+        self.counts[_ENTRIES] = len(entries)
 
-    def _filled(self, entries: UInt64s, width: int) -> UInt64s:
-        table = self._empty(_bits_of_table(len(entries), width))
+    def _filled(self, entries: UInt64s, free: int) -> UInt64s:
+        table = self._empty(_bits_of_table(len(entries), free))
         _insert(table, entries)
         return table
 
@@ -402,17 +406,17 @@ def _limit(size: int) -> int:
     return size * 5 // 8
 
 
-def _bits_of_table(count: int, width: int) -> int:
-    """Return the bits of a table of so many entries with room for as many, and for a row."""
+def _bits_of_table(count: int, free: int) -> int:
+    """Return the bits of the smallest table with so many entries and so many free ones."""
     bits = _FEWEST_BITS
-    while max(2 * count, count + width) > _limit(1 << bits):
+    while count + free > _limit(1 << bits):
         bits += 1
     return bits
 
 
-def _bits_of_model(count: int, width: int) -> int:
-    """Return the bits of a model of so many coordinates with room for as many, and for a row."""
+def _bits_of_model(count: int, free: int) -> int:
+    """Return the bits of the smallest model with so many coordinates and so many free ones."""
     bits = _FEWEST_BITS
-    while max(2 * count, count + width) > 1 << bits:
+    while count + free > 1 << bits:
         bits += 1
     return bits

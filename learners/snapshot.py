@@ -147,6 +147,11 @@ def load_snapshot(
             f"{folder}: expected version {exact.VERSION} of its exact table (got {version}); "
             "load it with the version of Headrace that wrote it"
         )
+    if table and algorithm.growing is None:
+        raise SnapshotError(
+            f"{folder}: expected a hashed table of {name} (got an exact one); "
+            "load it with the registry of the run that wrote it"
+        )
     learner = algorithm.make(
         algorithm.parameters.model_validate(manifest["parameters"]),
         manifest["bits"],

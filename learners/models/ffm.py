@@ -365,7 +365,10 @@ class FfmModel:
         margins = np.empty(order.size)
         fields, codes = rows.fields(), self._codes_of(rows)
         if self.codes.size:
-            self._begin(rows.indices, codes, 1 + int(fields.max(initial=0)))
+            learned = np.zeros(rows.starts.size - 1, np.bool_)
+            learned[order[importance != 0]] = True
+            met = fields[np.repeat(learned, np.diff(rows.starts))]
+            self._begin(rows.indices, codes, 1 + int(met.max(initial=0)))
         _learn(
             self.weights, self.factors.reshape(-1), self.factor_squares.reshape(-1), self._lanes(),
             self._stride, rows.starts, rows.indices, codes, rows.values, fields, order, label,
@@ -387,20 +390,19 @@ class FfmModel:
 
         That is ``index`` (uint32), ``weight`` and ``squares`` (float32) of coordinates; and
         ``slot`` (uint32), ``factors`` and ``factor_squares`` (float32, as many values for
-        each slot as there are factors) of slots. In an exact table the slot of a coordinate for
-        a field is their numbers together, ``coordinate << 16 | field`` (uint64).
+        each slot as there are factors) of slots. In an exact table slots are numbered by
+        coordinate, then field, uint64, and ``fields`` (int64, shape (1,)) is how many of them a
+        coordinate has.
         """
         index, slot = self._touched()
-        place: npt.NDArray[Any] = slot.astype(np.uint32)
-        if self.codes.size:
-            coordinate, field = np.divmod(slot.astype(np.uint64), np.uint64(self._stride))
-            place = coordinate << np.uint64(16) | field
         count = self.parameters.factors
+        arrays = {} if not self.codes.size else {"fields": np.array([self._stride])}
         return {
+            **arrays,
             "index": index.astype(np.uint32),
             "weight": self.weights[index, 0],
             "squares": self.weights[index, 1],
-            "slot": place,
+            "slot": slot.astype(np.uint64 if self.codes.size else np.uint32),
             "factors": self.factors.reshape(-1, count)[slot].ravel(),
             "factor_squares": self.factor_squares.reshape(-1, count)[slot].ravel(),
         }
@@ -408,11 +410,10 @@ class FfmModel:
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Replace the state by what `export` returned; all else is as in the beginning."""
         kind = FfmModel.growing if self.codes.size else FfmModel
-        model, slot = kind(self.parameters, self.bits), arrays["slot"].astype(np.int64)
+        model, slot = kind(self.parameters, self.bits), arrays["slot"]
         if self.codes.size:
             coordinates = np.arange(1, 1 + arrays["code"].size)
-            model._begin(coordinates, arrays["code"], 1 + int((slot & 0xFFFF).max(initial=0)))
-            slot = (slot >> 16) * model._stride + (slot & 0xFFFF)
+            model._begin(coordinates, arrays["code"], int(arrays["fields"][0]))
         model.weights[arrays["index"], 0] = arrays["weight"]
         model.weights[arrays["index"], 1] = arrays["squares"]
         count = self.parameters.factors

@@ -12,6 +12,7 @@ from headrace.learners.exact import ExactLearner, ExactTable
 from headrace.learners.features import FeatureEncoder, FeatureRows, Features
 from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
 from headrace.learners.registry import ALGORITHMS
+from headrace.learners.snapshot import load_snapshot, save_snapshot
 from headrace.schemas.records.hashing import fmix64
 from tests.learners.conformance import Lesson, bits_of, lesson, state
 
@@ -203,6 +204,22 @@ def test_numbers_of_any_size_and_none(name):
         margins = learner.learn(rows, np.arange(8), label, np.ones(8), np.zeros(8))
     assert np.isfinite(margins).all()
     assert learner.figures()["features"] == 1 + 8 + 2
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_figures_do_not_depend_on_a_resumption(name, tmp_path):
+    """Nor on rows that weigh nothing, also if they have more fields than any other."""
+    whole, resumed = learner_of(name, expire=200), learner_of(name, expire=200)
+    given = lesson(4, rows=1_000, bits=9)
+    for begin in range(0, 1_000, 100):
+        part = given.cut(begin, begin + 100)
+        part.taught(whole)
+        part.taught(resumed)
+        taught(whole, list(range(20)), importance=0.0)
+        save_snapshot(tmp_path / "s", name, resumed, {})
+        resumed, manifest = load_snapshot(tmp_path / "s")
+        assert manifest["figures"] == whole.figures() == resumed.figures()
+        assert state(resumed) == state(whole)
 
 
 def test_nothing_is_learned_after_a_number_that_is_not_finite():

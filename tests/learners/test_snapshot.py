@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -99,6 +100,14 @@ def test_the_table_is_part_of_a_snapshot(tmp_path):
     (tmp_path / "2" / "manifest.json").write_text(json.dumps({**found[2], "table": table}))
     with pytest.raises(SnapshotError, match="is damaged"):
         load_snapshot(tmp_path / "2")
+
+
+def test_an_exact_table_of_an_algorithm_that_has_none_is_refused(tmp_path):
+    learner = ALGORITHMS["ftrl"].make(FtrlParameters(), 64, ExactTable())
+    save_snapshot(tmp_path / "s", "ftrl", learner, {})
+    algorithms = {"ftrl": dataclasses.replace(ALGORITHMS["ftrl"], growing=None)}
+    with pytest.raises(SnapshotError, match=r"expected a hashed table of ftrl \(got an exact one"):
+        load_snapshot(tmp_path / "s", algorithms)
 
 
 def test_a_table_of_another_version_is_refused(tmp_path, monkeypatch):

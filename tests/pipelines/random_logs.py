@@ -185,6 +185,9 @@ def _options(random: Random, windows: dict[str, int], tidy: bool) -> dict[str, d
         for table in tables:
             options[table] = {"label": random.choice(list(windows)), "bits": 8, "l1": 0.0,
                               "epoch": seconds(1, 10)}  # fmt: skip
+            if random.random() < 0.3:
+                options[table] |= {"table": "exact", "admit": random.randint(1, 3),
+                                   "expire": seconds(5, 300)}  # fmt: skip
             options[f"{table}.features"] = {
                 "categorical": ["device"], "multi_valued": ["tags"],
                 "numeric": {"price": random.choice(("linear", "log"))},
