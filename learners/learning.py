@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -207,6 +209,31 @@ class _Turns:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Lesson:
+    """What came of an epoch for one learner.
+
+    Parameters
+    ----------
+    rows, margins
+        The rows that it learned, in order, and their log-odds, see `Learned`; each of shape (m,).
+    served
+        The log-odds of impressions that became known, float64, shape (k,).
+    settled
+        The learner as it was at the last impression, if that is in the epoch.
+    """
+
+    rows: Int64s
+    margins: Floats
+    served: Floats
+    settled: Learner
+
+
+@lru_cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="learner")
+
+
 class LearningStep:
     """Makes the learners, and has each of them learn all samples in the same order.
 
@@ -234,6 +261,8 @@ class LearningStep:
     learned, mature
         Samples that were learned so far, and those whose label could not change any more, by
         learner.
+    weights
+        Sum of the weights of learned samples, and of their squares, by learner.
     serving
         Predictions of impressions as they became known, and calibration by those that settled.
     settled
@@ -254,6 +283,7 @@ class LearningStep:
         }  # fmt: skip
         self.learned = dict.fromkeys(plan.learners, 0)
         self.mature = dict.fromkeys(plan.learners, 0)
+        self.weights = {name: [0.0, 0.0] for name in plan.learners}
         self.serving = Serving(plan.learners, epoch)
         self.settled: dict[str, Learner] | None = None
 
@@ -278,39 +308,57 @@ class LearningStep:
         drain = FOREVER if epoch.drain is None else epoch.drain
         emit = _whole_column(epoch, EMIT)
         settles = not self.plan.drains and self.settled is None and bool(emit.max() >= drain)
-        settled: dict[str, Learner] = {}
-        rows, margins, served = {}, {}, {}
+        lessons: dict[str, _Lesson] = {}
         for encoder, names in self.encodings:
             # Encoding comes first: it takes the most memory, and an epoch may be long.
             features = replace(_encode(encoder, epoch), times=emit)
-            for name in names:
-                own, learner = self._own(name, epoch, admitted), self.learners[name]
-                turns = self._turns(name, epoch, own, emit)
-                if name in self.later:
-                    turns = self._without_false_negatives(name, epoch, turns, features)
-                # Turns are in order of emit time: the drain is the last of them.
-                cut = int(np.searchsorted(emit[turns.order], drain)) if settles else len(turns)
-                margin = turns.take(learner, features, slice(0, cut))
-                if settles:
-                    settled[name] = copy.deepcopy(learner)
-                    after = turns.take(learner, features, slice(cut, None))
-                    margin = np.concatenate([margin, after])
-                if not np.isfinite(margin).all():
-                    since = np.datetime64(
-                        int(emit[(own if own.size else turns.order)[0]]) // 1_000_000, "s"
-                    )
-                    raise self.diverged(name, f"after the samples from {since} UTC on")
-                if not self.learned[name]:
-                    # What has learned nothing yet does not serve.
-                    margin[~np.logical_or.accumulate(turns.learned)] = np.nan
-                margin = corrected(self.plan.learners[name].delay, margin + turns.shift)
-                rows[name], margins[name] = own, margin[turns.learned]
-                served[name] = margin[~turns.learned]
-                self._count(name, epoch, own, features)
+            until = drain if settles else None
+            learn = partial(self._learn, epoch, admitted, emit, features, until)
+            # Learners share nothing that they change, so threads do not change what they learn.
+            found = _threads().map(learn, names) if len(names) > 1 else map(learn, names)
+            lessons.update(zip(names, found, strict=True))
         if settles:
-            self.settled = settled
-        scored = self.serving.observe(epoch.served, served, epoch.mature)
-        return Learned(epoch, rows, margins, scored)
+            self.settled = {name: lesson.settled for name, lesson in lessons.items()}
+        served = {name: lesson.served for name, lesson in lessons.items()}
+        return Learned(
+            epoch,
+            {name: lesson.rows for name, lesson in lessons.items()},
+            {name: lesson.margins for name, lesson in lessons.items()},
+            self.serving.observe(epoch.served, served, epoch.mature),
+        )
+
+    def _learn(
+        self,
+        epoch: Epoch,
+        admitted: Int64s,
+        emit: Int64s,
+        features: FeatureRows,
+        drain: int | None,
+        name: str,
+    ) -> _Lesson:
+        """Have one learner predict and learn an epoch; keep it as it was at `drain`, if given."""
+        own, learner = self._own(name, epoch, admitted), self.learners[name]
+        turns = self._turns(name, epoch, own, emit)
+        if name in self.later:
+            turns = self._without_false_negatives(name, epoch, turns, features)
+        # Turns are in order of emit time: the drain is the last of them.
+        cut = len(turns) if drain is None else int(np.searchsorted(emit[turns.order], drain))
+        margin = turns.take(learner, features, slice(0, cut))
+        settled = learner
+        if drain is not None:
+            settled = copy.deepcopy(learner)
+            after = turns.take(learner, features, slice(cut, None))
+            margin = np.concatenate([margin, after])
+        if not np.isfinite(margin).all():
+            first = int(emit[(own if own.size else turns.order)[0]])
+            since = np.datetime64(first // 1_000_000, "s")
+            raise self.diverged(name, f"after the samples from {since} UTC on")
+        if not self.learned[name]:
+            # What has learned nothing yet does not serve.
+            margin[~np.logical_or.accumulate(turns.learned)] = np.nan
+        margin = corrected(self.plan.learners[name].delay, margin + turns.shift)
+        self._count(name, epoch, own, turns, features)
+        return _Lesson(own, margin[turns.learned], margin[~turns.learned], settled)
 
     def _own(self, name: str, epoch: Epoch, admitted: Int64s) -> Int64s:
         """Return the rows that a learner learns, in order; those of no use to it are counted."""
@@ -365,10 +413,16 @@ class LearningStep:
         share = np.where(turns.learned & (turns.label == 0), true_share(margin), 1.0)
         return replace(turns, weight=turns.weight * share)
 
-    def _count(self, name: str, epoch: Epoch, own: Int64s, features: FeatureRows) -> None:
+    def _count(
+        self, name: str, epoch: Epoch, own: Int64s, turns: _Turns, features: FeatureRows
+    ) -> None:
         self.clipped[name].update(features.clipped)
         self.learned[name] += own.size
         if own.size:
+            weight, sums = turns.weight[turns.learned], self.weights[name]
+            # One after the other, so that the sums do not depend on where epochs are cut.
+            for power, total in enumerate(sums, start=1):
+                sums[power - 1] = float(np.cumsum(np.append(total, weight**power))[-1])
             mature = epoch.column(f"{self.plan.learners[name].label}_mature")[own]
             self.mature[name] += int(np.count_nonzero(mature))
 

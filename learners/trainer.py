@@ -157,6 +157,7 @@ class Trainer:
             "order": self.order.export(), "ledger": self.ledger.export(), "clipped": clipped,
             "settled": self.step.settled is not None, "refused": self.step.refused,
             "learned": self.step.learned, "mature": self.step.mature,
+            "weights": self.step.weights,
             "calibrators": self.step.serving.export(),
         }  # fmt: skip
 
@@ -171,6 +172,7 @@ class Trainer:
             self.step.refused[name] = state["refused"][name]
             self.step.learned[name] = state["learned"][name]
             self.step.mature[name] = state["mature"][name]
+            self.step.weights[name] = state["weights"][name]
             algorithms = {plan.algorithm: plan.kind}
             self.step.learners[name], _ = load_snapshot(folder / name, algorithms)
             if name in self.step.later:

@@ -203,6 +203,9 @@ class LearnerSummary(Figures):
         or its offset missing.
     mature_share
         Share of these samples whose label could not change any more.
+    effective_samples
+        How many samples of equal weight would say as much: the square of the sum of weights over
+        the sum of their squares (Kish 1965).
     windows
         Figures by window of event time, in order.
     served
@@ -220,6 +223,7 @@ class LearnerSummary(Figures):
     clipped: dict[str, int]
     refused: int
     mature_share: float
+    effective_samples: float
     windows: tuple[WindowFigures, ...]
     served: ServedFigures | None
     calibrated: ServedFigures | None

@@ -95,6 +95,7 @@ def summarize(
                 "clipped": dict(sorted(finished.clipped[name].items())),
                 "refused": finished.refused[name],
                 "mature_share": finished.mature[name],
+                "effective_samples": finished.effective[name],
                 "served": _served(inputs, finished, finished.served.get(name)),
                 "calibrated": _served(inputs, finished, finished.calibrated.get(name)),
                 "model": {

@@ -84,6 +84,8 @@ class Finished:
         Samples that were not learned for want of a weight or an offset, by learner.
     mature
         Share of the learned samples whose label could not change any more, by learner.
+    effective
+        The number of samples of equal weight that would say as much, by learner (Kish 1965).
     served
         Statistics by learner of what was predicted when impressions were known, with their
         final labels; each impression weighs 1.
@@ -100,6 +102,7 @@ class Finished:
     clipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
     mature: Mapping[str, float] = field(default_factory=dict)
+    effective: Mapping[str, float] = field(default_factory=dict)
     served: Mapping[str, Statistics] = field(default_factory=dict)
     calibrated: Mapping[str, Statistics] = field(default_factory=dict)
     open: int = 0

@@ -253,6 +253,7 @@ class TrainingState:
         return Finished(
             manifests, snapshot, self.statistics, totals, step.clipped, step.refused,
             {name: step.mature[name] / max(of, 1) for name, of in step.learned.items()},
+            {name: w**2 / max(squares, 1e-300) for name, (w, squares) in step.weights.items()},
             self.served, self.calibrated, step.serving.held.waiting,
         )  # fmt: skip
 

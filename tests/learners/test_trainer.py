@@ -506,3 +506,24 @@ def test_a_loaded_trainer_remembers_what_was_clipped(tmp_path):
     again = Trainer(1, 10, plan())
     again.load(tmp_path, state, first.unlearned())
     assert again.step.clipped == first.step.clipped == {"click": {"price": 3}}
+
+
+@pytest.mark.parametrize("cut", [1, 7, 100])
+def test_the_effective_sample_size_is_that_of_kish(cut):
+    """To the last bit wherever the samples are cut, and after loading."""
+    random = np.random.default_rng(2)
+    weight = random.choice([1.0, 10.0, 0.3], 100)
+    samples = batch([(10 * n, n, 0, n, n % 3 == 0) for n in range(100)])
+    place = samples.schema.get_field_index("weight")
+    samples = samples.set_column(place, "weight", pa.array(weight))
+    trainer = Trainer(1, 10, plan())
+    for number, begin in enumerate(range(0, 100, cut)):
+        part = samples.slice(begin, cut)
+        end = begin + part.num_rows
+        progress = FOREVER if end == 100 else 10 * end - 1
+        trainer.receive(SampleEnvelope(0, 1, number, progress, batches=[part]))
+        trainer = loaded(trainer)
+    expected = [0.0, 0.0]
+    for w in weight.tolist():
+        expected = [expected[0] + w, expected[1] + w**2]
+    assert trainer.step.weights["click"] == expected
