@@ -115,6 +115,19 @@ class TrainPlan:
     emission: Mode = "window"
 
     @property
+    def references(self) -> dict[str, str]:
+        """With which each learner is compared: the first that predicts the same of the same."""
+        first: dict[tuple[str, str | None], str] = {}
+        found = {}
+        for name, learner in self.learners.items():
+            what = learner.label, None if learner.filter is None else learner.filter.text
+            if what in first:
+                found[name] = first[what]
+            else:
+                first[what] = name
+        return found
+
+    @property
     def drains(self) -> bool:
         """Whether what is learned after the last impression is like what was learned before.
 

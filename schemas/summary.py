@@ -185,6 +185,29 @@ class ServedFigures(Figures):
     windows: tuple[WindowFigures, ...]
 
 
+class Compared(Part):
+    """By how much a learner's log loss, as served, is above that of another on the same rows.
+
+    Parameters
+    ----------
+    reference
+        The other learner: the first that predicts the same of the same.
+    rows
+        Impressions that both were scored on.
+    mean, low, high
+        The difference in nats an impression, and its 95 % interval.
+    windows
+        How many windows of event time the interval is from; null if it is from single rows.
+    """
+
+    reference: str
+    rows: int
+    mean: float
+    low: float
+    high: float
+    windows: int | None
+
+
 class LearnerSummary(Figures):
     """The results of one learner.
 
@@ -196,6 +219,8 @@ class LearnerSummary(Figures):
         See ``docs/glossary.md``.
     running_rate_log_loss
         Log loss of always predicting the rate so far.
+    compared
+        With another learner; null if there is none like it, or nothing was scored.
     clipped
         How many values of numeric features were clipped to ±1e9, by column.
     refused
@@ -220,6 +245,7 @@ class LearnerSummary(Figures):
     algorithm: str
     auc: float | None
     running_rate_log_loss: float | None
+    compared: Compared | None
     clipped: dict[str, int]
     refused: int
     mature_share: float

@@ -97,6 +97,42 @@ def reliability_chart(statistics: Statistics, groups: int = 20) -> str:
     return _svg(spec)
 
 
+def heat_map(cells: list[dict[str, Any]], column: str) -> str:
+    """Draw by how much log losses differ by value of a slice column, as SVG.
+
+    Parameters
+    ----------
+    cells
+        Of each learner and value: ``learner``, ``value``, and ``change``, a share of the other
+        learner's log loss.
+    column
+        Name of the slice column.
+    """
+    most = max(0.001, *(abs(cell["change"]) for cell in cells))
+    order = list(dict.fromkeys(cell["value"] for cell in cells))
+    x = {"field": "learner", "type": "nominal", "title": None,
+         "axis": {"labelAngle": 0, "orient": "top", "labelLimit": 240}}  # fmt: skip
+    y = {"field": "value", "type": "nominal", "title": column, "sort": order}
+    colour = {
+        "field": "change", "type": "quantitative", "title": "log loss",
+        "scale": {"scheme": "blueorange", "domain": [-most, most]},
+        "legend": {"format": "+.1%", "orient": "right", "title": "log loss"},
+    }  # fmt: skip
+    spec = {
+        "title": f"Log loss by {column}, beside another learner: blue is better",
+        "width": {"step": 180},
+        "height": {"step": 20},
+        "data": {"values": cells},
+        "encoding": {"x": x, "y": y},
+        "layer": [
+            {"mark": "rect", "encoding": {"color": colour}},
+            {"mark": {"type": "text", "fontSize": 11},
+             "encoding": {"text": {"field": "change", "format": "+.2%"}}},
+        ],
+    }  # fmt: skip
+    return _svg(spec)
+
+
 def _xy(x: str, y: str, scale: dict[str, Any]) -> dict[str, Any]:
     axis = {"format": "~p", "tickCount": 5}
     return {

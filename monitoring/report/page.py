@@ -16,6 +16,7 @@ from headrace.monitoring.report.charts import (
     coverage_chart,
     delay_chart,
     entropy_chart,
+    heat_map,
     rate_chart,
     reliability_chart,
 )
@@ -77,6 +78,7 @@ def render_report(
             if counts[name]
         ],
         window=format_duration(round(summary["window_s"] * SECOND)),
+        heat_maps=_heat_maps(summary["learners"], statistics),
         learners=[
             _section(name, learner, statistics[name])
             for name, learner in summary["learners"].items()
@@ -93,6 +95,7 @@ def _section(name: str, learner: dict[str, Any], statistics: Statistics) -> dict
         "algorithm": learner["algorithm"],
         "label": learner["label"],
         "figures_of": _figures_of(learner),
+        "compared": _compared(learner),
         "served_share": learner["served"] and f"{learner['served']['share']:.3g}",
         "charts": [chart(statistics) for chart in (rate_chart, entropy_chart, reliability_chart)]
         if watched
@@ -105,6 +108,20 @@ def _section(name: str, learner: dict[str, Any], statistics: Statistics) -> dict
             f"{_count(n)} {figure.replace('_', ' ')}" for figure, n in model["figures"].items()
         ],
     }
+
+
+def _compared(learner: dict[str, Any]) -> str:
+    """Return in words how a learner differs from the one that it is compared with."""
+    if (found := learner["compared"]) is None:
+        return ""
+    share = found["mean"] / (learner["served"]["log_loss"] - found["mean"])
+    surely = found["low"] > 0 or found["high"] < 0
+    worse = "higher" if found["mean"] > 0 else "lower"
+    return (
+        f"Beside {found['reference']}, on the same {_count(found['rows'])} impressions: log loss "
+        f"{abs(share):.2%} {worse} ({found['mean']:+.5f}, 95 % interval {found['low']:+.5f} to "
+        f"{found['high']:+.5f}){'' if surely else ', which may be chance'}."
+    )
 
 
 def _figures_of(learner: dict[str, Any]) -> list[list[str]]:
@@ -186,6 +203,32 @@ def _tiles(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ]
     tiles.append(("negatives dropped", _count(samples["negatives_dropped"])))
     return tiles
+
+
+def _heat_maps(
+    learners: dict[str, dict[str, Any]], statistics: Mapping[str, Statistics]
+) -> list[str]:
+    """Return a chart for each slice column: the log loss of learners beside that of the first.
+
+    Only of learners that are compared with another, and of values with most samples.
+    """
+    charts = []
+    columns = next((found.slices for found in statistics.values()), ())
+    for column in columns:
+        cells = []
+        for name, learner in learners.items():
+            if learner["compared"] is None:
+                continue
+            others = statistics[learner["compared"]["reference"]].totals(column)
+            own = sorted(statistics[name].totals(column).items(), key=lambda of: -of[1][SAMPLES])
+            for value, sums in own[:_SLICE_ROWS]:
+                loss, other = (ratios(of)["log_loss"] for of in (sums, others.get(value, 0 * sums)))
+                if loss and other:
+                    label = f"{name} beside {learner['compared']['reference']}"
+                    cells.append({"value": value, "learner": label, "change": loss / other - 1})
+        if cells:
+            charts.append(heat_map(cells, column))
+    return charts
 
 
 def _slice_rows(statistics: Statistics, name: str) -> list[list[str]]:

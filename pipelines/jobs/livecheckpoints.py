@@ -44,7 +44,7 @@ class Models:
         learners = state.trainer.learners
         if all((self.folder / learner / name).exists() for learner in learners):
             return
-        state.trainer.save_models(lambda learner: self.folder / learner / name, state.job.about)
+        state.save_models(self.folder)
         for learner in learners:
             self._remove_old(self.folder / learner)
 

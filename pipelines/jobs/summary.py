@@ -6,6 +6,7 @@ import platform
 import re
 import resource
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def summarize(
                 "label": learner.label,
                 "algorithm": learner.algorithm,
                 **learner_summary(finished.statistics[name]),
+                "compared": _compared(inputs, finished, name),
                 "clipped": dict(sorted(finished.clipped[name].items())),
                 "refused": finished.refused[name],
                 "mature_share": finished.mature[name],
@@ -132,6 +134,14 @@ def learner_summary(statistics: Statistics) -> dict[str, Any]:
         "running_rate_log_loss": float(statistics.baseline[2] / statistics.baseline[0]),
         "windows": [{"start": _iso(start), **ratios(sums)} for start, sums in statistics.windows()],
     }
+
+
+def _compared(inputs: Inputs, finished: Finished, name: str) -> dict[str, Any] | None:
+    """Return by how much a learner differs from the one it is compared with."""
+    difference = finished.differences.get(name)
+    if difference is None:
+        return None
+    return {"reference": inputs.train.references[name], **asdict(difference)}
 
 
 def _served(

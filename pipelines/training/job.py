@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from headrace.learners.handover import Handover, Inline, Learn
 from headrace.learners.learning import TrainPlan
 from headrace.learners.ledger import Totals
+from headrace.monitoring.comparison import Difference
 from headrace.monitoring.statistics import Statistics
 
 
@@ -93,6 +94,9 @@ class Finished:
         The same of calibrated predictions, by learners that have a calibration.
     open
         Impressions that were predicted when known, and have not settled.
+    differences
+        Of the log loss, as served, from that of the learner that each is compared with
+        (`headrace.learners.learning.TrainPlan.references`).
     """
 
     manifests: dict[str, dict[str, Any]]
@@ -106,3 +110,4 @@ class Finished:
     served: Mapping[str, Statistics] = field(default_factory=dict)
     calibrated: Mapping[str, Statistics] = field(default_factory=dict)
     open: int = 0
+    differences: Mapping[str, Difference | None] = field(default_factory=dict)

@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 
 from headrace.learners.learner import Floats
 from headrace.learners.learning import Learned
+from headrace.learners.serving import Scored
 from headrace.learners.trainer import Received, Trainer
+from headrace.monitoring.comparison import Comparison
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Observation, Statistics
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.errors import StateVersionError
@@ -26,6 +28,9 @@ from headrace.schemas.records.events import EMIT, TIME
 
 TRAINING_LAYOUT = 8
 """Version of the step's ``meta`` cell and of ``state.json``."""
+
+TOGETHER = "models.json"
+"""Name of the file that says which snapshots of all learners belong together."""
 
 _PREFIX = "snapshot-"
 _STATES = ".headrace/training"
@@ -54,6 +59,7 @@ class TrainingState:
             for name, learner in job.plan.learners.items()
             if learner.calibration is not None
         }
+        self.comparisons = {name: Comparison(job.window) for name in job.plan.references}
         self.snapshot: str | None = None
         self.journaled = 0
 
@@ -85,7 +91,19 @@ class TrainingState:
                 ):
                     for name, observation in _served(scored.rows, margins, self.job).items():
                         statistics[name].observe(observation)
+                self._compare(scored)
         return [learned for learned in epochs if learned.epoch.parts]
+
+    def _compare(self, scored: Scored) -> None:
+        """Add the losses of learners beside those of the ones they are compared with."""
+        time = scored.rows.column(TIME).to_numpy()
+        for name, reference in self.job.plan.references.items():
+            plan, margins = self.job.plan.learners[name], scored.margins
+            both = np.isfinite(margins[name]) & np.isfinite(margins[reference])
+            own = np.flatnonzero(both & plan.scores(scored.rows))
+            sign = 1.0 - 2.0 * scored.rows.column(plan.label).cast(pa.float64()).to_numpy()[own]
+            losses = (np.logaddexp(0.0, sign * margins[of][own]) for of in (name, reference))
+            self.comparisons[name].observe(time[own], *losses)
 
     def take_statistics(self, delay: int) -> pa.Table:
         """Take out the statistics of windows of which no sample comes any more.
@@ -200,6 +218,7 @@ class TrainingState:
                 predicted: {name: sums.export() for name, sums in statistics.items()}
                 for predicted, statistics in self._by_prediction.items()
             },
+            "comparisons": {name: of.export() for name, of in self.comparisons.items()},
         }
         (partial / _STATE).write_text(json.dumps(state), encoding="utf-8")
         if folder.exists():
@@ -220,6 +239,8 @@ class TrainingState:
         for predicted, statistics in self._by_prediction.items():
             for name, sums in statistics.items():
                 sums.restore(state["statistics"][predicted][name])
+        for name, comparison in self.comparisons.items():
+            comparison.restore(state["comparisons"][name])
 
     @property
     def snapshot_name(self) -> str:
@@ -234,16 +255,34 @@ class TrainingState:
         """
         name, root = self.snapshot_name, Path(self.job.folder)
         if self.job.store is None:
-            return self._save_models(root)
+            return self.save_models(root)
         with tempfile.TemporaryDirectory() as scratch:
-            manifests = self._save_models(Path(scratch))
+            manifests = self.save_models(Path(scratch))
             for learner in manifests:
                 self.job.store.put(Path(scratch) / learner / name, str(root / learner / name))
         return manifests
 
-    def _save_models(self, root: Path) -> dict[str, dict[str, Any]]:
+    def save_models(self, root: Path) -> dict[str, dict[str, Any]]:
+        """Write the models to serve with below a folder, and then which belong together.
+
+        ``models.json`` names the snapshots of all learners after the same samples, when all of
+        them are there.
+        """
         name = self.snapshot_name
-        return self.trainer.save_models(lambda learner: root / learner / name, self.job.about)
+        manifests = self.trainer.save_models(lambda learner: root / learner / name, self.job.about)
+        together = {
+            "format": 1,
+            "samples": self.trainer.ledger.published,
+            "learners": {
+                learner: {"path": f"{learner}/{name}", "sha256": manifest["sha256"]}
+                for learner, manifest in manifests.items()
+            },
+        }
+        if manifests:
+            partial = root / f".{TOGETHER}"
+            partial.write_text(json.dumps(together, indent=2) + "\n", encoding="utf-8")
+            os.replace(partial, root / TOGETHER)
+        return manifests
 
     def finish(self) -> Finished:
         """Write the models, without the state to continue from, and return the results."""
@@ -255,6 +294,7 @@ class TrainingState:
             {name: step.mature[name] / max(of, 1) for name, of in step.learned.items()},
             {name: w**2 / max(squares, 1e-300) for name, (w, squares) in step.weights.items()},
             self.served, self.calibrated, step.serving.held.waiting,
+            {name: of.difference() for name, of in self.comparisons.items()},
         )  # fmt: skip
 
 

@@ -59,8 +59,8 @@ def test_a_replay_writes_every_output(result):
     }  # fmt: skip
     assert set(click) == {
         "label", "algorithm", "samples", "log_loss", "normalized_entropy", "auc", "calibration",
-        "running_rate_log_loss", "clipped", "refused", "mature_share", "effective_samples",
-        "served", "calibrated", "windows", "model",
+        "running_rate_log_loss", "compared", "clipped", "refused", "mature_share",
+        "effective_samples", "served", "calibrated", "windows", "model",
     }  # fmt: skip
     assert set(click["windows"][0]) >= {"start", "log_loss", "calibration"}
     assert summary["window_s"] == 1800

@@ -238,3 +238,33 @@ def test_calibration_depends_on_the_log_alone(log, tmp_path, kind):
     manifest.write_text(json.dumps(written))
     with pytest.raises(SnapshotError, match="is damaged"):
         load_model(out / "model" / "click")
+
+
+def test_learners_of_one_label_are_compared(log, tmp_path):
+    """On the same impressions, with the first of them; the report shows it, and by slice."""
+    folder, _ = log
+    more = '[learners.other]\nlike = "click"\nalpha = 0.5\n\n[learners.same]\nlike = "click"\n\n'
+    text = CONFIG.replace("[monitor]", f"{more}[monitor]").replace("EMISSION", "window")
+    text = text.replace("CORRECTION", "weight").replace("SHARE", "1").replace("RATE", "1.0")
+    (folder / "compared.toml").write_text(text)
+    out = tmp_path / "out"
+    assert main(["replay", str(folder / "compared.toml"), "--out", str(out), "--quiet"]) == 0
+    learners = json.loads((out / "summary.json").read_text())["learners"]
+    assert learners["click"]["compared"] is None
+    assert learners["buy"]["compared"] is None
+    same, other = learners["same"]["compared"], learners["other"]["compared"]
+    assert (same["mean"], same["low"], same["high"]) == (0, 0, 0)
+    assert other["reference"] == "click"
+    assert other["rows"] == learners["click"]["served"]["samples"]
+    losses = [learners[name]["served"]["log_loss"] for name in ("other", "click")]
+    assert other["mean"] == pytest.approx(losses[0] - losses[1])
+    assert other["low"] < other["mean"] < other["high"]
+    report = (out / "report.html").read_text()
+    assert "Beside click, on the same" in report
+    assert "Log loss by site, beside another learner" in report
+    together = json.loads((out / "model" / "models.json").read_text())
+    assert {name: of["sha256"] for name, of in together["learners"].items()} == {
+        name: learner["model"]["sha256"] for name, learner in learners.items()
+    }
+    for of in together["learners"].values():
+        load_model(out / "model" / of["path"])
