@@ -67,6 +67,15 @@ class Features:
     crosses: tuple[tuple[str, ...], ...] = ()
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """A name of each feature, such as ``numeric:price (log)``; equal ones are the same."""
+        numeric = (f"numeric:{name} ({form})" for name, form in self.numeric.items())
+        lists = (f"multi_valued:{of.column} ({of.separator!r})" for of in self.multi_valued)
+        single = (f"categorical:{name}" for name in self.categorical)
+        crosses = ("cross:" + "*".join(columns) for columns in self.crosses)
+        return (*single, *lists, *numeric, *crosses)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Every column that some feature needs, each once, in order of first use."""
         names = [*self.categorical, *(m.column for m in self.multi_valued), *self.numeric]

@@ -23,6 +23,7 @@ from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch, has_trigger
 from headrace.learners.registry import Algorithm
 from headrace.learners.serving import Scored, Serving
+from headrace.learners.starting import Start
 from headrace.schemas.config.models import Delay, Model
 from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.errors import LearningError
@@ -59,6 +60,8 @@ class LearnerPlan:
         The correction for delayed actions, see `headrace.learners.delays`.
     calibration
         How its predictions are calibrated after training; None for not at all.
+    start
+        What it begins with; None for nothing.
     table
         The exact table of its features; then `bits` is 64. None for a hashed one.
     """
@@ -76,6 +79,7 @@ class LearnerPlan:
     delay: Delay | None = None
     calibration: CalibrationPlan | None = None
     table: ExactTable | None = None
+    start: Start | None = None
 
     def tells(self, samples: pa.RecordBatch, emission: Mode) -> Bools:
         """Return which samples are for this learner to learn, shape (n,).
@@ -92,6 +96,10 @@ class LearnerPlan:
         return self.filter.evaluate(settled)
 
     def make(self) -> Learner:
+        """Make a learner that has learned nothing in this run."""
+        return self.fresh() if self.start is None else self.start.load({self.algorithm: self.kind})
+
+    def fresh(self) -> Learner:
         """Make a learner that has not learned anything."""
         return self.kind.make(self.parameters, self.bits, self.table)
 
@@ -291,7 +299,7 @@ class LearningStep:
         self.refused = dict.fromkeys(plan.learners, 0)
         self.encodings = _encodings(plan)
         self.later = {
-            name: learner.make() for name, learner in plan.learners.items()
+            name: learner.fresh() for name, learner in plan.learners.items()
             if learner.delay == "es-dfm"
         }  # fmt: skip
         self.learned = dict.fromkeys(plan.learners, 0)
@@ -366,7 +374,7 @@ class LearningStep:
             first = int(emit[(own if own.size else turns.order)[0]])
             since = np.datetime64(first // 1_000_000, "s")
             raise self.diverged(name, f"after the samples from {since} UTC on")
-        if not self.learned[name]:
+        if not self.learned[name] and self.plan.learners[name].start is None:
             # What has learned nothing yet does not serve.
             margin[~np.logical_or.accumulate(turns.learned)] = np.nan
         margin = corrected(self.plan.learners[name].delay, margin + turns.shift)

@@ -192,6 +192,26 @@ def _is_array(one: pa.Array) -> bool:
     )
 
 
+def model_folder(folder: Path) -> Path:
+    """Return the folder of the one model in a folder of this machine.
+
+    Raises
+    ------
+    SnapshotError
+        If there is none, or more than one.
+    """
+    if (folder / "manifest.json").exists():
+        return folder
+    found = sorted(inner.parent for inner in folder.glob("**/manifest.json"))
+    if len(found) != 1:
+        names = ", ".join(str(inner.relative_to(folder)) for inner in found)
+        raise SnapshotError(
+            f"{folder}: expected one model (got {names or 'none'}); "
+            "name the folder of one, such as result/model/click"
+        )
+    return found[0]
+
+
 def schema_fingerprint(schema: pa.Schema) -> str:
     """Return 16 hexadecimal digits that identify column names and types, in order."""
     text = "\n".join(f"{field.name}:{field.type}" for field in schema)

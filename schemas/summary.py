@@ -208,6 +208,24 @@ class Compared(Part):
     windows: int | None
 
 
+class Started(Part):
+    """The model that a learner began with.
+
+    Parameters
+    ----------
+    path, samples
+        Its folder, and how many samples it had learned.
+    kept, new, gone
+        Features that both have, that the learner alone has, and that the model alone has.
+    """
+
+    path: str
+    samples: int
+    kept: tuple[str, ...]
+    new: tuple[str, ...]
+    gone: tuple[str, ...]
+
+
 class LearnerSummary(Figures):
     """The results of one learner.
 
@@ -219,6 +237,8 @@ class LearnerSummary(Figures):
         See ``docs/glossary.md``.
     running_rate_log_loss
         Log loss of always predicting the rate so far.
+    start
+        The model that it began with; null for none.
     compared
         With another learner; null if there is none like it, or nothing was scored.
     clipped
@@ -245,6 +265,7 @@ class LearnerSummary(Figures):
     algorithm: str
     auc: float | None
     running_rate_log_loss: float | None
+    start: Started | None
     compared: Compared | None
     clipped: dict[str, int]
     refused: int

@@ -249,7 +249,7 @@ def export(options: argparse.Namespace) -> int:
 
 def _samples_of(place: Path | Address) -> str | None:
     """Return the samples of the result that has a model, if it is of this machine."""
-    from headrace.pipelines.jobs.prediction import model_folder
+    from headrace.learners.snapshot import model_folder
     from headrace.pipelines.jobs.weighing import samples_beside
 
     return samples_beside(model_folder(place)) if isinstance(place, Path) else None

@@ -159,6 +159,14 @@ def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path | 
     )
     for finding in findings:
         console.print(f"[yellow]attention[/yellow] {finding}", highlight=False)
+    for name, learner in summary["learners"].items():
+        if (start := learner["start"]) is not None:
+            said = [f"{what} {', '.join(start[what])}" for what in ("new", "gone") if start[what]]
+            console.print(
+                f"start     {name} goes on from {start['path']}, {start['samples']:,} samples; "
+                f"features: {len(start['kept'])} kept{', ' * bool(said)}{', '.join(said)}",
+                highlight=False,
+            )
     console.print(f"report    {out / 'report.html'}")
 
 

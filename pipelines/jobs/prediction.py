@@ -20,7 +20,7 @@ from headrace.learners.delays import corrected
 from headrace.learners.features import FeatureEncoder, FeatureRows
 from headrace.learners.learner import Learner, probability
 from headrace.learners.registry import ALGORITHMS, Algorithms
-from headrace.learners.snapshot import load_snapshot
+from headrace.learners.snapshot import load_snapshot, model_folder
 from headrace.pipelines.run.remote import Address, first_line, place_of
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
 from headrace.pipelines.sources.rowfiles import Needed
@@ -289,26 +289,6 @@ def load_model(path: str | Path | Address, algorithms: Algorithms = ALGORITHMS) 
             f"{folder}: manifest.json does not say from which columns the model was learned "
             f"({first_line(error)}); use an older snapshot"
         ) from error
-
-
-def model_folder(folder: Path) -> Path:
-    """Return the folder of the one model in a folder of this machine.
-
-    Raises
-    ------
-    SnapshotError
-        If there is none, or more than one.
-    """
-    if (folder / "manifest.json").exists():
-        return folder
-    found = sorted(inner.parent for inner in folder.glob("**/manifest.json"))
-    if len(found) != 1:
-        names = ", ".join(str(inner.relative_to(folder)) for inner in found)
-        raise SnapshotError(
-            f"{folder}: expected one model (got {names or 'none'}); "
-            "name the folder of one, such as result/model/click"
-        )
-    return found[0]
 
 
 def _fetched(place: Address, algorithms: Algorithms) -> Model:

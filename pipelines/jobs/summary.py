@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from headrace.learners.learning import LearnerPlan
 from headrace.monitoring.ratios import auc, ratios
 from headrace.monitoring.statistics import Statistics
 from headrace.pipelines.jobs.readback import Written
@@ -91,6 +92,7 @@ def summarize(
         "learners": {
             name: {
                 "label": learner.label,
+                "start": _start(learner, inputs.config.named_learners[name].start),
                 "algorithm": learner.algorithm,
                 **learner_summary(finished.statistics[name]),
                 "compared": _compared(inputs, finished, name),
@@ -134,6 +136,15 @@ def learner_summary(statistics: Statistics) -> dict[str, Any]:
         "running_rate_log_loss": float(statistics.baseline[2] / statistics.baseline[0]),
         "windows": [{"start": _iso(start), **ratios(sums)} for start, sums in statistics.windows()],
     }
+
+
+def _start(learner: LearnerPlan, path: str | None) -> dict[str, Any] | None:
+    if (start := learner.start) is None:
+        return None
+    return {
+        "path": path, "samples": start.samples,
+        "kept": start.kept, "new": start.new, "gone": start.gone,
+    }  # fmt: skip
 
 
 def _compared(inputs: Inputs, finished: Finished, name: str) -> dict[str, Any] | None:

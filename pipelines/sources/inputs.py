@@ -30,6 +30,7 @@ from headrace.pipelines.sources.heads import Head
 from headrace.pipelines.sources.numbering import Origin
 from headrace.pipelines.sources.plans import StreamPlan, join_plan, stream_plans, train_plan
 from headrace.pipelines.sources.source import Log
+from headrace.pipelines.sources.starts import with_starts
 from headrace.pipelines.sources.uses import carried_columns, impression_uses
 from headrace.schemas.config.models import Config
 from headrace.schemas.records.events import FOREVER, IMPRESSIONS
@@ -173,7 +174,7 @@ def assemble(config: Config, heads: Sequence[Head], algorithms: Algorithms) -> I
     for stream, head in zip(streams, heads, strict=True):
         schema = head.read_schema(stream.events, numeric if stream.number == IMPRESSIONS else set())
         logs += head.logs(len(logs), stream.number, schema, stream.notation)
-    train = train_plan(config, algorithms)
+    train = with_starts(config, train_plan(config, algorithms), algorithms)
     join = join_plan(config, heads, carried, logs, train)
     check_sample_names(file, join)
     check_sampling(file, join.sampling, logs[0].schema)

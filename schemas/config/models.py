@@ -384,6 +384,7 @@ class LearnerConfig(Model):
     weight: str | None = None
     offset: str | None = None
     delay: Delay | None = None
+    start: str | None = None
     calibration: Annotated[CalibrationConfig | None, BeforeValidator(_calibration)] = None
     table: Literal["hashed", "exact"] = "hashed"
     admit: int = Field(default=1, ge=1, le=1_000_000)

@@ -271,7 +271,7 @@ def test_a_model_does_not_depend_on_other_learners(config, tmp_path):
         ("rate = 0.01", "alpha = 0.1",
          "learners.slow.alpha: unknown key (got 0.1); use one of admit, algorithm, "
          "bits, calibration, delay, epoch, expire, features, filter, label, offset, rate, "
-         "table, weight"),
+         "start, table, weight"),
         ("rate = 0.01", "rates = 0.1",
          "learners.slow.rates: unknown key (got 0.1); did you mean rate?"),
     ],

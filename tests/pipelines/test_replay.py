@@ -58,7 +58,8 @@ def test_a_replay_writes_every_output(result):
         "window_s", "learners", "elapsed_s", "events_per_s", "peak_rss_mb", "versions",
     }  # fmt: skip
     assert set(click) == {
-        "label", "algorithm", "samples", "log_loss", "normalized_entropy", "auc", "calibration",
+        "label", "start", "algorithm", "samples", "log_loss", "normalized_entropy", "auc",
+        "calibration",
         "running_rate_log_loss", "compared", "clipped", "refused", "mature_share",
         "effective_samples", "served", "calibrated", "windows", "model",
     }  # fmt: skip
