@@ -81,6 +81,12 @@ class LearnerPlan:
     table: ExactTable | None = None
     start: Start | None = None
 
+    @property
+    def told_by(self) -> tuple[str, ...]:
+        """The column by whose values its calibration differs, if it has one."""
+        by = None if self.calibration is None else self.calibration.by
+        return () if by is None else (by,)
+
     def tells(self, samples: pa.RecordBatch, emission: Mode) -> Bools:
         """Return which samples are for this learner to learn, shape (n,).
 
@@ -116,11 +122,14 @@ class TrainPlan:
         How learners are corrected for dropped negatives.
     emission
         When samples leave, see `headrace.joiner.plan.emission`.
+    gated
+        Whether models that serve predict beside the learners, to be compared with them.
     """
 
     learners: Mapping[str, LearnerPlan]
     correction: Correction
     emission: Mode = "window"
+    gated: bool = False
 
     @property
     def references(self) -> dict[str, str]:
@@ -242,12 +251,15 @@ class _Lesson:
         The log-odds of impressions that became known, float64, shape (k,).
     settled
         The learner as it was at the last impression, if that is in the epoch.
+    champion
+        The log-odds of the model that serves, float64, shape (k,); None if it is not asked for.
     """
 
     rows: Int64s
     margins: Floats
     served: Floats
     settled: Learner
+    champion: Floats | None
 
 
 @lru_cache
@@ -284,6 +296,9 @@ class LearningStep:
         learner.
     weights
         Sum of the weights of learned samples, and of their squares, by learner.
+    champions
+        The models that serve, by learner, if they are compared with the learners; without those
+        that there are not yet.
     serving
         Predictions of impressions as they became known, and calibration by those that settled.
     settled
@@ -305,7 +320,11 @@ class LearningStep:
         self.learned = dict.fromkeys(plan.learners, 0)
         self.mature = dict.fromkeys(plan.learners, 0)
         self.weights = {name: [0.0, 0.0] for name in plan.learners}
-        self.serving = Serving(plan.learners, epoch)
+        self.serving = Serving(plan.learners, epoch, plan.gated)
+        self.champions = {
+            name: learner.make() for name, learner in plan.learners.items()
+            if plan.gated and learner.start is not None
+        }  # fmt: skip
         self.settled: dict[str, Learner] | None = None
 
     @property
@@ -341,11 +360,13 @@ class LearningStep:
         if settles:
             self.settled = {name: lesson.settled for name, lesson in lessons.items()}
         served = {name: lesson.served for name, lesson in lessons.items()}
+        champions = {name: lesson.champion for name, lesson in lessons.items()
+                     if lesson.champion is not None}  # fmt: skip
         return Learned(
             epoch,
             {name: lesson.rows for name, lesson in lessons.items()},
             {name: lesson.margins for name, lesson in lessons.items()},
-            self.serving.observe(epoch.served, served, epoch.mature),
+            self.serving.observe(epoch.served, served, epoch.mature, champions),
         )
 
     def _learn(
@@ -379,7 +400,19 @@ class LearningStep:
             margin[~np.logical_or.accumulate(turns.learned)] = np.nan
         margin = corrected(self.plan.learners[name].delay, margin + turns.shift)
         self._count(name, epoch, own, turns, features)
-        return _Lesson(own, margin[turns.learned], margin[~turns.learned], settled)
+        champion = self._champion(name, turns, features) if self.plan.gated else None
+        return _Lesson(own, margin[turns.learned], margin[~turns.learned], settled, champion)
+
+    def _champion(self, name: str, turns: _Turns, features: FeatureRows) -> Floats:
+        """Return what the model that serves predicts of impressions as they become known."""
+        served = np.flatnonzero(~turns.learned)
+        if name not in self.champions:
+            return np.full(served.size, np.nan)
+        nothing = np.zeros(served.size)
+        margin = self.champions[name].learn(
+            features, turns.order[served], nothing, nothing, nothing
+        )
+        return corrected(self.plan.learners[name].delay, margin + turns.shift[served])
 
     def _own(self, name: str, epoch: Epoch, admitted: Int64s) -> Int64s:
         """Return the rows that a learner learns, in order; those of no use to it are counted."""

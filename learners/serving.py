@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ from headrace.schemas.records.events import EMIT, KEY0, KEY1, TIME
 from headrace.schemas.records.hashing import Bools, Int64s
 
 _FILE = "served.arrow"
-_OWN, _CALIBRATED = "margin:", "calibrated:"
+_OWN, _CALIBRATED, _CHAMPION = "margin:", "calibrated:", "champion:"
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,14 @@ class Scored:
         no offset for the row.
     calibrated
         Of learners with a calibration, those log-odds as calibrated when they were predicted.
+    champions
+        Of learners beside which a model serves, that model's log-odds; NaN before it did.
     """
 
     rows: pa.RecordBatch
     margins: dict[str, Floats]
     calibrated: dict[str, Floats] = field(default_factory=dict)
+    champions: dict[str, Floats] = field(default_factory=dict)
 
 
 class Held:
@@ -159,6 +163,8 @@ class Serving:
         The learners by name.
     epoch
         See `Held`.
+    gated
+        Whether predictions of models that serve are kept beside those of the learners.
 
     Attributes
     ----------
@@ -168,14 +174,17 @@ class Serving:
         Of learners with a calibration, by name.
     """
 
-    def __init__(self, learners: Mapping[str, Served], epoch: int) -> None:
+    def __init__(self, learners: Mapping[str, Served], epoch: int, gated: bool = False) -> None:
         self.learners = learners
         self.calibrators = {
             name: Calibrator(learner.calibration)
             for name, learner in learners.items()
             if learner.calibration is not None
         }
-        self.held = Held((*learners, *(_CALIBRATED + name for name in self.calibrators)), epoch)
+        self.gated = tuple(learners) if gated else ()
+        calibrated = (_CALIBRATED + name for name in self.calibrators)
+        champions = (_CHAMPION + name for name in self.gated)
+        self.held = Held((*learners, *calibrated, *champions), epoch)
 
     def map_of(self, name: str) -> CalibrationMap | None:
         """Return the map by which a learner's predictions are calibrated now, None for none."""
@@ -195,6 +204,7 @@ class Serving:
         known: pa.RecordBatch | None,
         margins: Mapping[str, Floats],
         settled: pa.RecordBatch | None,
+        champions: Mapping[str, Floats] = MappingProxyType({}),
     ) -> Scored | None:
         """Take in what became known and what settled in a time; return the latter scored.
 
@@ -206,9 +216,11 @@ class Serving:
             By learner the log-odds of each, not calibrated, shape (n,).
         settled
             Final labels in `headrace.schemas.records.events.MATURE_ORDER`.
+        champions
+            By learner the log-odds of the model that serves, shape (n,).
         """
         if not self.calibrators:
-            return self._observe(known, margins, settled)
+            return self._observe(known, margins, settled, champions)
         parts = []
         # A map holds for a period: those that came before it settled, or became known.
         for period in np.unique(np.concatenate([_periods(known), _periods(settled)])):
@@ -216,8 +228,9 @@ class Serving:
                 calibrator.advance(int(period))
             now, then = (slice(*np.searchsorted(_periods(rows), (period, period + 1)))
                          for rows in (known, settled))  # fmt: skip
-            own = {name: margin[now] for name, margin in margins.items()}
-            part = self._observe(_cut(known, now), own, _cut(settled, then))
+            own, theirs = ({name: margin[now] for name, margin in of.items()}
+                           for of in (margins, champions))  # fmt: skip
+            part = self._observe(_cut(known, now), own, _cut(settled, then), theirs)
             if part is not None:
                 self._fit_later(part)
                 parts.append(part)
@@ -228,13 +241,18 @@ class Serving:
         known: pa.RecordBatch | None,
         margins: Mapping[str, Floats],
         settled: pa.RecordBatch | None,
+        champions: Mapping[str, Floats],
     ) -> Scored | None:
         if known is not None:
-            calibrated = {
-                _CALIBRATED + name: calibrator.map.apply(margins[name], known)
-                for name, calibrator in self.calibrators.items()
-            }
-            self.held.hold(known, {**margins, **calibrated})
+            maps = {name: calibrator.map for name, calibrator in self.calibrators.items()}
+            held = dict(margins)
+            for name, of in maps.items():
+                held[_CALIBRATED + name] = of.apply(margins[name], known)
+            for name, margin in champions.items():
+                # A server calibrates whatever model it has.
+                served = maps[name].apply(margin, known) if name in maps else margin
+                held[_CHAMPION + name] = served
+            self.held.hold(known, held)
         if settled is None:
             return None
         found = self.held.take(settled)
@@ -242,6 +260,7 @@ class Serving:
             settled,
             {name: found[name] for name in self.learners},
             {name: found[_CALIBRATED + name] for name in self.calibrators},
+            {name: found[_CHAMPION + name] for name in self.gated},
         )
 
     def _fit_later(self, scored: Scored) -> None:
@@ -283,4 +302,5 @@ def _joined(parts: list[Scored]) -> Scored:
         pa.concat_batches([part.rows for part in parts]),
         whole([part.margins for part in parts]),
         whole([part.calibrated for part in parts]),
+        whole([part.champions for part in parts]),
     )

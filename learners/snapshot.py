@@ -203,6 +203,13 @@ def model_folder(folder: Path) -> Path:
     if (folder / "manifest.json").exists():
         return folder
     found = sorted(inner.parent for inner in folder.glob("**/manifest.json"))
+    refused = [inner for inner in found if inner.name.startswith(("refused-", "withdrawn-"))]
+    found = [inner for inner in found if inner not in refused]
+    if not found and refused:
+        raise SnapshotError(
+            f"{folder}: its model was refused or withdrawn; name {refused[-1]} to use it "
+            "all the same"
+        )
     if len(found) != 1:
         names = ", ".join(str(inner.relative_to(folder)) for inner in found)
         raise SnapshotError(

@@ -9,7 +9,8 @@ step (`headrace.learners.learning`), a hand-over between the two
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ _SETTLED = ".settled"
 """Folder of the learners to serve with, if more was learned since; no learner has this name."""
 _LATER = ".later"
 """Folder of the learners that tell later positives from first negatives."""
+_CHAMPIONS = ".champions"
+"""Folder of the models that serve."""
 _SERVED = ".served"
 """Folder of the predictions that wait for their impressions to settle."""
 
@@ -152,12 +155,13 @@ class Trainer:
             self._save(self.step.settled, folder / _SETTLED, about)
         self.step.serving.held.save(folder / _SERVED)
         self._save(self.step.later, folder / _LATER, about)
+        self._save(self.step.champions, folder / _CHAMPIONS, about)
         clipped = {name: dict(counts) for name, counts in self.step.clipped.items()}
         return {
             "order": self.order.export(), "ledger": self.ledger.export(), "clipped": clipped,
             "settled": self.step.settled is not None, "refused": self.step.refused,
             "learned": self.step.learned, "mature": self.step.mature,
-            "weights": self.step.weights,
+            "weights": self.step.weights, "champions": list(self.step.champions),
             "calibrators": self.step.serving.export(),
         }  # fmt: skip
 
@@ -175,28 +179,42 @@ class Trainer:
             self.step.weights[name] = state["weights"][name]
             algorithms = {plan.algorithm: plan.kind}
             self.step.learners[name], _ = load_snapshot(folder / name, algorithms)
+            if name in state["champions"]:
+                champion, _ = load_snapshot(folder / _CHAMPIONS / name, algorithms)
+                self.step.champions[name] = champion
             if name in self.step.later:
                 self.step.later[name], _ = load_snapshot(folder / _LATER / name, algorithms)
             if state["settled"]:
                 settled, _ = load_snapshot(folder / _SETTLED / name, algorithms)
                 self.step.settled = {**(self.step.settled or {}), name: settled}
 
+    def serve(self, names: Sequence[str]) -> None:
+        """Let the learners to serve with predict as the models that serve, from now on."""
+        for name in names:
+            self.step.champions[name] = copy.deepcopy(self.step.published[name])
+
     def save_models(
-        self, folder_of: Callable[[str], Path], about: dict[str, Any]
+        self,
+        folder_of: Callable[[str], Path],
+        about: dict[str, Any],
+        verdicts: Mapping[str, dict[str, Any]],
     ) -> dict[str, dict[str, Any]]:
         """Write the learners to serve with, each to its folder; return the manifests by name.
+
+        What is said of each in `verdicts` goes into its manifest, as ``gate``.
 
         Raises
         ------
         LearningError
             If a model is not finite; it is not written.
         """
-        return self._write(self.step.published, self.ledger.published, folder_of, about)
+        learners, samples = self.step.published, self.ledger.published
+        return self._write(learners, samples, folder_of, about, verdicts)
 
     def _save(
         self, learners: Mapping[str, Learner], folder: Path, about: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
-        return self._write(learners, self.ledger.samples, lambda name: folder / name, about)
+        return self._write(learners, self.ledger.samples, lambda name: folder / name, about, {})
 
     def _write(
         self,
@@ -204,12 +222,15 @@ class Trainer:
         samples: int,
         folder_of: Callable[[str], Path],
         about: dict[str, Any],
+        verdicts: Mapping[str, dict[str, Any]],
     ) -> dict[str, dict[str, Any]]:
         counted = {"samples": samples, "positions": self.ledger.positions}
         manifests = {}
         for name, learner in learners.items():
             algorithm = self.step.plan.learners[name].algorithm
             described = {"learner": name, **about, **counted}
+            if name in verdicts:
+                described["gate"] = verdicts[name]
             with contextlib.suppress(SnapshotError):  # it is not finite: say so by its columns
                 manifests[name] = save_snapshot(
                     folder_of(name), algorithm, learner, described, self.step.serving.map_of(name)

@@ -208,6 +208,37 @@ class Compared(Part):
     windows: int | None
 
 
+class GateFigures(Part):
+    """Figures of one model in the window that decided; null where undefined."""
+
+    log_loss: float | None
+    normalized_entropy: float | None
+    calibration: float | None
+    auc: float | None
+
+
+class GateVerdict(Part):
+    """Whether a model may take over from the one that serves.
+
+    Parameters
+    ----------
+    accepted, reasons
+        Whether it may, and if not, why, a sentence each.
+    window, impressions, positives
+        When the window of event time begins that decided, and what is in it.
+    serving, candidate
+        Figures of the model that serves, and of the new one, on the same impressions.
+    """
+
+    accepted: bool
+    reasons: tuple[str, ...]
+    window: AwareDatetime
+    impressions: int
+    positives: int
+    serving: GateFigures
+    candidate: GateFigures
+
+
 class Started(Part):
     """The model that a learner began with.
 
@@ -257,8 +288,10 @@ class LearnerSummary(Figures):
         Figures as a server's; null if ``monitor.served_share`` is 0.
     calibrated
         The same of calibrated predictions; null for a learner without calibration.
+    gate
+        Whether the model may take over; null without ``[publish]``, or if nothing could be said.
     model
-        The model as published.
+        The model as published, or refused.
     """
 
     label: str
@@ -274,6 +307,7 @@ class LearnerSummary(Figures):
     windows: tuple[WindowFigures, ...]
     served: ServedFigures | None
     calibrated: ServedFigures | None
+    gate: GateVerdict | None
     model: PublishedModel
 
 

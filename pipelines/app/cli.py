@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code.
 
     0 done, 1 failed, 2 bad usage or configuration, or a folder that must not be touched,
-    3 done, but more than a fifth of a stream is invalid.
+    3 done, but more than a fifth of a stream is invalid, or a model is not published.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     beam_options: list[str] = []
@@ -262,6 +262,15 @@ def _add_models(commands: Any) -> None:
         "--allow-invalid", action="store_true",
         help="exit with 0 even if more than a fifth of the rows is invalid",
     )  # fmt: skip
+
+    rollback = commands.add_parser(
+        "rollback",
+        help="withdraw the newest snapshot of a model",
+        description="Withdraw the newest snapshot of a learner, or all that are newer than one: "
+        "they are renamed, and scorers go back to the newest that is left.",
+    )
+    rollback.add_argument("folder", metavar="FOLDER", help="such as live/model/click")
+    rollback.add_argument("--to", metavar="SNAPSHOT", help="the snapshot to go back to")
 
     weights = commands.add_parser(
         "weights",

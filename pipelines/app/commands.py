@@ -59,7 +59,12 @@ def replay(options: argparse.Namespace) -> int:
     elif not result.summary.samples.rows and (opened := what_stayed_open(summary)):
         # Silent success with an empty result would mislead.
         print(f"headrace: no sample has left: {opened}", file=sys.stderr)
-    return 3 if refused else 0
+    held = [name for name, of in summary["learners"].items()
+            if of["gate"] is not None and not of["gate"]["accepted"]]  # fmt: skip
+    for name in held if options.quiet else []:
+        reasons = "; ".join(summary["learners"][name]["gate"]["reasons"])
+        print(f"headrace: learner {name}: its model is not published: {reasons}", file=sys.stderr)
+    return 3 if refused or held else 0
 
 
 def stream(options: argparse.Namespace) -> int:
@@ -222,6 +227,15 @@ def weights(options: argparse.Namespace) -> int:
         print(json.dumps(asdict(found), indent=1))
     else:
         weights_table(found, values)
+    return 0
+
+
+def rollback(options: argparse.Namespace) -> int:
+    """Withdraw snapshots of a learner."""
+    from headrace.pipelines.jobs.rollback import roll_back
+
+    now, withdrawn = roll_back(Path(options.folder), options.to)
+    print(f"{options.folder}: {now} is the newest; withdrawn: {', '.join(withdrawn) or 'none'}")
     return 0
 
 

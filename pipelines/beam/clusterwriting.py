@@ -134,6 +134,6 @@ class WriteResult(beam.DoFn):
         """Write counts and the checksums of the models."""
         models = {name: manifest["sha256"] for name, manifest in finished.manifests.items()}
         content = {
-            "models": models, "snapshot": finished.snapshot, "totals": asdict(finished.totals),
+            "models": models, "snapshots": finished.snapshots, "totals": asdict(finished.totals),
         }  # fmt: skip
         self.store.write(FINISHED_FILE, signed(content).encode())

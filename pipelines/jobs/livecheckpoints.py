@@ -40,19 +40,19 @@ class Models:
     def write(self, state: TrainingState) -> None:
         """Write the models as they are, unless there are no newer samples."""
         self.due = time.monotonic() + self.every_s
-        name = state.snapshot_name
-        learners = state.trainer.learners
-        if all((self.folder / learner / name).exists() for learner in learners):
+        names = state.snapshot_names
+        if all((self.folder / learner / name).exists() for learner, name in names.items()):
             return
         state.save_models(self.folder)
-        for learner in learners:
+        for learner in names:
             self._remove_old(self.folder / learner)
 
     def _remove_old(self, folder: Path) -> None:
-        for old in sorted(folder.glob("snapshot-*[0-9]"))[:-MODELS_KEPT]:
-            old.rename(old.with_name(f".{old.name}"))
-        for hidden in folder.glob(".snapshot-*"):
-            shutil.rmtree(hidden)
+        for kind in ("snapshot", "refused"):
+            for old in sorted(folder.glob(f"{kind}-*[0-9]"))[:-MODELS_KEPT]:
+                old.rename(old.with_name(f".{old.name}"))
+            for hidden in folder.glob(f".{kind}-*"):
+                shutil.rmtree(hidden)
 
 
 class LiveCheckpoints(Checkpoints):

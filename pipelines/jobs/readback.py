@@ -170,6 +170,14 @@ def gather_findings(
     declared = "end_of_log" in inputs.config.join.model_fields_set
     ending = inputs.ending(finished.totals.ends)
     findings += ending.findings(summary, inputs.join.settle_delay, declared)
+    for name, verdict in finished.verdicts.items():
+        if not verdict["accepted"]:
+            path = summary["learners"][name]["model"]["path"]
+            findings.append(
+                f"learner {name}: its model is not published, but kept as {path}: "
+                + "; ".join(verdict["reasons"])
+                + "."
+            )
     if inputs.config.monitor.near_misses:
         findings += near_misses(folder, inputs)
     return findings

@@ -14,6 +14,7 @@ from typing import Any
 from headrace.joiner.samples.rows import sample_schema
 from headrace.learners.snapshot import schema_fingerprint
 from headrace.monitoring.diagnosis import LogResult
+from headrace.monitoring.gate import GatePlan
 from headrace.monitoring.report.page import render_report
 from headrace.pipelines.beam.graph import run_graph
 from headrace.pipelines.beam.run import Run
@@ -79,6 +80,7 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
                 "replay": True,
                 "live": True,
                 "outputs": True,
+                "publish": True,
                 "join": {"shards"},
                 "learner": True,
                 "features": True,  # learners have them
@@ -88,7 +90,7 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
         "columns": {
             name: type_name(types.field(name).type)
             for learner in inputs.train.learners.values()
-            for name in (*learner.features.columns, *corrected)
+            for name in (*learner.features.columns, *corrected, *learner.told_by)
         },
         "sources": [log.name for log in inputs.logs],
     }
@@ -100,6 +102,7 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
         slices=monitor.slices,
         folder=str(folder),
         about=about,
+        gate=None if config.publish is None else GatePlan(**config.publish.model_dump()),
     )
 
 
@@ -225,5 +228,5 @@ def _clean_failure(place: Place) -> Iterator[None]:
 def _keep_last_models(folder: Path, finished: Finished) -> None:
     """Remove models that an earlier, interrupted attempt of this run may have left."""
     for snapshot in folder.glob("*/*"):
-        if snapshot.name != finished.snapshot:
+        if snapshot.name != finished.snapshots[snapshot.parent.name]:
             shutil.rmtree(snapshot)

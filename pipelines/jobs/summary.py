@@ -102,8 +102,9 @@ def summarize(
                 "effective_samples": finished.effective[name],
                 "served": _served(inputs, finished, finished.served.get(name)),
                 "calibrated": _served(inputs, finished, finished.calibrated.get(name)),
+                "gate": _gate(finished.verdicts.get(name)),
                 "model": {
-                    "path": f"model/{name}/{finished.snapshot}",
+                    "path": f"model/{name}/{finished.snapshots[name]}",
                     "samples": finished.manifests[name]["samples"],
                     "sha256": finished.manifests[name]["sha256"],
                     "figures": finished.manifests[name]["figures"],
@@ -136,6 +137,10 @@ def learner_summary(statistics: Statistics) -> dict[str, Any]:
         "running_rate_log_loss": float(statistics.baseline[2] / statistics.baseline[0]),
         "windows": [{"start": _iso(start), **ratios(sums)} for start, sums in statistics.windows()],
     }
+
+
+def _gate(verdict: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if verdict is None else {**verdict, "window": _iso(verdict["window"])}
 
 
 def _start(learner: LearnerPlan, path: str | None) -> dict[str, Any] | None:

@@ -227,4 +227,5 @@ def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
             _calibration_plan(learner.calibration),
             table,
         )
-    return TrainPlan(learners, config.sampling.correction, config.join.emission)
+    gated = config.publish is not None
+    return TrainPlan(learners, config.sampling.correction, config.join.emission, gated)

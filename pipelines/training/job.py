@@ -11,6 +11,7 @@ from headrace.learners.handover import Handover, Inline, Learn
 from headrace.learners.learning import TrainPlan
 from headrace.learners.ledger import Totals
 from headrace.monitoring.comparison import Difference
+from headrace.monitoring.gate import GatePlan
 from headrace.monitoring.statistics import Statistics
 
 
@@ -50,6 +51,8 @@ class TrainJob:
         Makes the hand-over between ordering and learning.
     step
         Rows beside the samples leave in steps of this length, microseconds; None for an epoch.
+    gate
+        How much worse than the model that serves a new one may be; None for no such gate.
     """
 
     plan: TrainPlan
@@ -63,6 +66,7 @@ class TrainJob:
     journal_bytes: int = 64 << 20
     handover: Callable[[Learn], Handover] = Inline
     step: int | None = None
+    gate: GatePlan | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,10 @@ class Finished:
     ----------
     manifests
         Manifests of the models, by learner.
-    snapshot
+    snapshots
         Name of each learner's snapshot in the folder of its models.
+    verdicts
+        What the gate says of each model, by learner; without those that it says nothing of.
     statistics
         Statistics by learner.
     totals
@@ -100,7 +106,8 @@ class Finished:
     """
 
     manifests: dict[str, dict[str, Any]]
-    snapshot: str
+    snapshots: dict[str, str]
+    verdicts: dict[str, dict[str, Any]]
     statistics: dict[str, Statistics]
     totals: Totals
     clipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

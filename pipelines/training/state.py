@@ -20,6 +20,7 @@ from headrace.learners.learning import Learned
 from headrace.learners.serving import Scored
 from headrace.learners.trainer import Received, Trainer
 from headrace.monitoring.comparison import Comparison
+from headrace.monitoring.gate import Gate, Verdict
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Observation, Statistics
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.errors import StateVersionError
@@ -32,7 +33,7 @@ TRAINING_LAYOUT = 8
 TOGETHER = "models.json"
 """Name of the file that says which snapshots of all learners belong together."""
 
-_PREFIX = "snapshot-"
+_PREFIX, REFUSED = "snapshot-", "refused-"
 _STATES = ".headrace/training"
 _STATE = "state.json"
 _MODELS = "models"
@@ -60,6 +61,9 @@ class TrainingState:
             if learner.calibration is not None
         }
         self.comparisons = {name: Comparison(job.window) for name in job.plan.references}
+        self.gates = {
+            name: Gate(job.gate, job.window) for name in job.plan.learners if job.gate is not None
+        }
         self.snapshot: str | None = None
         self.journaled = 0
 
@@ -92,6 +96,7 @@ class TrainingState:
                     for name, observation in _served(scored.rows, margins, self.job).items():
                         statistics[name].observe(observation)
                 self._compare(scored)
+                self._judge(scored)
         return [learned for learned in epochs if learned.epoch.parts]
 
     def _compare(self, scored: Scored) -> None:
@@ -104,6 +109,17 @@ class TrainingState:
             sign = 1.0 - 2.0 * scored.rows.column(plan.label).cast(pa.float64()).to_numpy()[own]
             losses = (np.logaddexp(0.0, sign * margins[of][own]) for of in (name, reference))
             self.comparisons[name].observe(time[own], *losses)
+
+    def _judge(self, scored: Scored) -> None:
+        """Add the predictions of the learners and of the models that serve."""
+        time = scored.rows.column(TIME).to_numpy()
+        for name, gate in self.gates.items():
+            plan, champion = self.job.plan.learners[name], scored.champions[name]
+            margin = scored.calibrated.get(name, scored.margins[name])
+            both = np.isfinite(margin) & np.isfinite(champion)
+            own = np.flatnonzero(both & plan.scores(scored.rows))
+            label = scored.rows.column(plan.label).cast(pa.float64()).to_numpy()[own]
+            gate.observe(time[own], label, margin[own], champion[own])
 
     def take_statistics(self, delay: int) -> pa.Table:
         """Take out the statistics of windows of which no sample comes any more.
@@ -218,6 +234,7 @@ class TrainingState:
                 predicted: {name: sums.export() for name, sums in statistics.items()}
                 for predicted, statistics in self._by_prediction.items()
             },
+            "gates": {name: gate.export() for name, gate in self.gates.items()},
             "comparisons": {name: of.export() for name, of in self.comparisons.items()},
         }
         (partial / _STATE).write_text(json.dumps(state), encoding="utf-8")
@@ -239,13 +256,26 @@ class TrainingState:
         for predicted, statistics in self._by_prediction.items():
             for name, sums in statistics.items():
                 sums.restore(state["statistics"][predicted][name])
+        for name, gate in self.gates.items():
+            gate.restore(state["gates"][name])
         for name, comparison in self.comparisons.items():
             comparison.restore(state["comparisons"][name])
 
     @property
-    def snapshot_name(self) -> str:
-        """The name of a snapshot of the models to serve with."""
-        return f"{_PREFIX}{self.trainer.ledger.published:015d}"
+    def verdicts(self) -> dict[str, Verdict]:
+        """What the gate says of the models as they are, by learner; nothing of some."""
+        found = {name: gate.verdict() for name, gate in self.gates.items()}
+        return {name: verdict for name, verdict in found.items() if verdict is not None}
+
+    @property
+    def snapshot_names(self) -> dict[str, str]:
+        """The name of each learner's snapshot to serve with, or of one that is refused."""
+        refused = {name for name, verdict in self.verdicts.items() if not verdict.accepted}
+        number = f"{self.trainer.ledger.published:015d}"
+        return {
+            name: f"{REFUSED if name in refused else _PREFIX}{number}"
+            for name in self.job.plan.learners
+        }
 
     def write_models(self) -> dict[str, dict[str, Any]]:
         """Write the models to serve with; return their manifests by learner.
@@ -253,12 +283,12 @@ class TrainingState:
         In a store, those that are there are left: the samples before a number, and so the model,
         are always the same.
         """
-        name, root = self.snapshot_name, Path(self.job.folder)
+        root = Path(self.job.folder)
         if self.job.store is None:
             return self.save_models(root)
         with tempfile.TemporaryDirectory() as scratch:
             manifests = self.save_models(Path(scratch))
-            for learner in manifests:
+            for learner, name in self.snapshot_names.items():
                 self.job.store.put(Path(scratch) / learner / name, str(root / learner / name))
         return manifests
 
@@ -266,15 +296,18 @@ class TrainingState:
         """Write the models to serve with below a folder, and then which belong together.
 
         ``models.json`` names the snapshots of all learners after the same samples, when all of
-        them are there.
+        them are there. Those that the gate accepts are those that serve from now on.
         """
-        name = self.snapshot_name
-        manifests = self.trainer.save_models(lambda learner: root / learner / name, self.job.about)
+        names = self.snapshot_names
+        verdicts = {name: verdict.as_json() for name, verdict in self.verdicts.items()}
+        manifests = self.trainer.save_models(
+            lambda learner: root / learner / names[learner], self.job.about, verdicts
+        )
         together = {
             "format": 1,
             "samples": self.trainer.ledger.published,
             "learners": {
-                learner: {"path": f"{learner}/{name}", "sha256": manifest["sha256"]}
+                learner: {"path": f"{learner}/{names[learner]}", "sha256": manifest["sha256"]}
                 for learner, manifest in manifests.items()
             },
         }
@@ -282,15 +315,18 @@ class TrainingState:
             partial = root / f".{TOGETHER}"
             partial.write_text(json.dumps(together, indent=2) + "\n", encoding="utf-8")
             os.replace(partial, root / TOGETHER)
+        accepted = [name for name, of in names.items() if not of.startswith(REFUSED)]
+        self.trainer.serve(accepted if self.gates else [])
         return manifests
 
     def finish(self) -> Finished:
         """Write the models, without the state to continue from, and return the results."""
-        totals, snapshot = self.trainer.ledger.totals(), self.snapshot_name
+        totals, snapshots = self.trainer.ledger.totals(), self.snapshot_names
+        verdicts = {name: verdict.as_json() for name, verdict in self.verdicts.items()}
         manifests = self.write_models()
         step = self.trainer.step
         return Finished(
-            manifests, snapshot, self.statistics, totals, step.clipped, step.refused,
+            manifests, snapshots, verdicts, self.statistics, totals, step.clipped, step.refused,
             {name: step.mature[name] / max(of, 1) for name, of in step.learned.items()},
             {name: w**2 / max(squares, 1e-300) for name, (w, squares) in step.weights.items()},
             self.served, self.calibrated, step.serving.held.waiting,

@@ -478,6 +478,15 @@ class MonitorConfig(Model):
         return window
 
 
+class PublishConfig(Model):
+    """How much worse than the model that serves a new one may be to take over from it."""
+
+    entropy: float = Field(default=0.02, ge=0)
+    calibration: float = Field(default=0.1, ge=0)
+    auc: float = Field(default=0.01, ge=0, le=1)
+    positives: int = Field(default=100, ge=1)
+
+
 class ReplayConfig(Model):
     """How a replay uses this machine; nothing here changes a result."""
 
@@ -515,6 +524,7 @@ class Config(Model):
     learner: LearnerConfig | None = None
     learners: dict[Annotated[str, AfterValidator(_stream_name)], LearnerConfig] = {}
     monitor: MonitorConfig = MonitorConfig()
+    publish: PublishConfig | None = None
     replay: ReplayConfig = ReplayConfig()
     live: LiveConfig = LiveConfig()
     kafka: KafkaConfig | None = None
@@ -630,6 +640,13 @@ class Config(Model):
                 "is given beside learners",
                 None,
                 "name it too: [learners.NAME]",
+            )
+        if self.publish is not None and not self.monitor.served_share:
+            yield (
+                "publish",
+                "compares impressions as served, and monitor.served_share is 0",
+                None,
+                "leave monitor.served_share out, or set it to 0.1",
             )
         for name, learner in self.named_learners.items():
             if learner.label not in self.actions:

@@ -527,3 +527,21 @@ def test_the_effective_sample_size_is_that_of_kish(cut):
     for w in weight.tolist():
         expected = [expected[0] + w, expected[1] + w**2]
     assert trainer.step.weights["click"] == expected
+
+
+def test_the_model_that_serves_is_part_of_the_state():
+    """It predicts what becomes known as it was when it began to serve."""
+    train = TrainPlan({"click": learner()}, "weight", gated=True)
+    trainer = Trainer(1, 10, train)
+    samples = batch([(10 * n, n, 0, n, n % 3 == 0) for n in range(40)])
+    first = SampleEnvelope(0, 1, 0, 199, batches=[samples.slice(0, 20)])
+    trainer.receive(first)
+    trainer.serve(["click"])
+    serving = trainer.learners["click"].zn.tobytes()
+    for end in (299, FOREVER):
+        begin = 20 if end == 299 else 30
+        part = samples.slice(begin, 10)
+        trainer.receive(SampleEnvelope(0, 1, trainer.order.received, end, batches=[part]))
+        trainer = loaded(trainer, train)
+        assert trainer.step.champions["click"].zn.tobytes() == serving
+    assert trainer.learners["click"].zn.tobytes() != serving

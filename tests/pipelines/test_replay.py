@@ -61,7 +61,7 @@ def test_a_replay_writes_every_output(result):
         "label", "start", "algorithm", "samples", "log_loss", "normalized_entropy", "auc",
         "calibration",
         "running_rate_log_loss", "compared", "clipped", "refused", "mature_share",
-        "effective_samples", "served", "calibrated", "windows", "model",
+        "effective_samples", "served", "calibrated", "windows", "gate", "model",
     }  # fmt: skip
     assert set(click["windows"][0]) >= {"start", "log_loss", "calibration"}
     assert summary["window_s"] == 1800
