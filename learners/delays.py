@@ -31,12 +31,14 @@ References
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
 from headrace.learners.discount import NONE
 from headrace.learners.learner import Floats
-from headrace.schemas.config.models import Delay
+
+Delay = Literal["fnw", "fnc", "es-dfm", "defer"]
 
 _MOST = math.log1p(-(2.0**-20))
 """Greatest logarithm of a probability that `fnc` predicts: the ratio may exceed 1."""

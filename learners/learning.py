@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.learners.calibration import CalibrationPlan
-from headrace.learners.delays import corrected, discount_of, positive_weight, true_share
+from headrace.learners.delays import Delay, corrected, discount_of, positive_weight, true_share
 from headrace.learners.discount import NONE
 from headrace.learners.exact import ExactTable
 from headrace.learners.features import FeatureEncoder, FeatureRows, Features
@@ -24,7 +24,7 @@ from headrace.learners.ordering import Epoch, has_trigger
 from headrace.learners.registry import Algorithm
 from headrace.learners.serving import Scored, Serving
 from headrace.learners.starting import Start
-from headrace.schemas.config.models import Delay, Model
+from headrace.schemas.config.models import Model
 from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.errors import LearningError
 from headrace.schemas.records.events import EMIT, FOREVER, RATE

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -197,7 +198,7 @@ class Trainer:
         self,
         folder_of: Callable[[str], Path],
         about: dict[str, Any],
-        verdicts: Mapping[str, dict[str, Any]],
+        verdicts: Mapping[str, dict[str, Any]] = MappingProxyType({}),
     ) -> dict[str, dict[str, Any]]:
         """Write the learners to serve with, each to its folder; return the manifests by name.
 

@@ -54,7 +54,7 @@ import all of them; of these modules the folders may import those in `BELOW`."""
 BELOW = {
     "schemas": {"errors", "types"},
     "joiner": set(),
-    "learners": {"features", "learner", "prefetch"},
+    "learners": {"features", "learner", "discount", "prefetch"},
     "monitoring": {"delays", "diagnosis", "ending", "ratios", "statistics"},
     "pipelines": set(),
 }

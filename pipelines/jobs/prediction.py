@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from headrace.joiner.plan.sampling import SamplingPlan
 from headrace.learners.calibration import CalibrationMap
-from headrace.learners.delays import corrected
+from headrace.learners.delays import Delay, corrected
 from headrace.learners.features import FeatureEncoder, FeatureRows
 from headrace.learners.learner import Learner, probability
 from headrace.learners.registry import ALGORITHMS, Algorithms
@@ -24,7 +24,7 @@ from headrace.learners.snapshot import load_snapshot, model_folder
 from headrace.pipelines.run.remote import Address, first_line, place_of
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
 from headrace.pipelines.sources.rowfiles import Needed
-from headrace.schemas.config.models import Delay, FeaturesConfig, SamplingConfig
+from headrace.schemas.config.models import FeaturesConfig, SamplingConfig
 from headrace.schemas.errors import SnapshotError, TableError
 from headrace.schemas.types import (
     JSON,
