@@ -158,6 +158,7 @@ class Trainer:
             "settled": self.step.settled is not None, "refused": self.step.refused,
             "learned": self.step.learned, "mature": self.step.mature,
             "calibrators": self.step.serving.export(),
+            "positions": {name: of.export() for name, of in self.step.positions.items()},
         }  # fmt: skip
 
     def load(self, folder: Path, state: dict[str, Any], unlearned: SampleEnvelope) -> None:
@@ -173,6 +174,8 @@ class Trainer:
             self.step.mature[name] = state["mature"][name]
             algorithms = {plan.algorithm: plan.kind}
             self.step.learners[name], _ = load_snapshot(folder / name, algorithms)
+            if name in self.step.positions:
+                self.step.positions[name].restore(state["positions"][name])
             if name in self.step.later:
                 self.step.later[name], _ = load_snapshot(folder / _LATER / name, algorithms)
             if state["settled"]:
@@ -208,10 +211,12 @@ class Trainer:
         for name, learner in learners.items():
             algorithm = self.step.plan.learners[name].algorithm
             described = {"learner": name, **about, **counted}
+            positions = self.step.positions.get(name)
             with contextlib.suppress(SnapshotError):  # it is not finite: say so by its columns
                 manifests[name] = save_snapshot(
-                    folder_of(name), algorithm, learner, described, self.step.serving.map_of(name)
-                )
+                    folder_of(name), algorithm, learner, described,
+                    self.step.serving.map_of(name), None if positions is None else positions.theta,
+                )  # fmt: skip
             if name not in manifests:
                 raise self.step.diverged(name, f"after {samples:,} samples")
         return manifests

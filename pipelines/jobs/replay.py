@@ -88,7 +88,11 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
         "columns": {
             name: type_name(types.field(name).type)
             for learner in inputs.train.learners.values()
-            for name in (*learner.features.columns, *corrected)
+            for name in (
+                *learner.features.columns,
+                *corrected,
+                *([learner.position.column] if learner.position is not None else []),
+            )
         },
         "sources": [log.name for log in inputs.logs],
     }
