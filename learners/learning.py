@@ -21,6 +21,7 @@ from headrace.learners.exact import ExactTable
 from headrace.learners.features import FeatureEncoder, FeatureRows, Features
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch, has_trigger
+from headrace.learners.position import PositionPlan, Positions, Randomised
 from headrace.learners.registry import Algorithm
 from headrace.learners.serving import Scored, Serving
 from headrace.learners.starting import Start
@@ -64,6 +65,8 @@ class LearnerPlan:
         What it begins with; None for nothing.
     table
         The exact table of its features; then `bits` is 64. None for a hashed one.
+    position
+        How it is corrected for positions; None for not at all.
     """
 
     label: str
@@ -79,13 +82,15 @@ class LearnerPlan:
     delay: Delay | None = None
     calibration: CalibrationPlan | None = None
     table: ExactTable | None = None
+    position: PositionPlan | None = None
     start: Start | None = None
 
     @property
     def told_by(self) -> tuple[str, ...]:
-        """The column by whose values its calibration differs, if it has one."""
+        """Columns that are no features: that by which its calibration differs, and the position."""
         by = None if self.calibration is None else self.calibration.by
-        return () if by is None else (by,)
+        position = None if self.position is None else self.position.column
+        return tuple(name for name in (by, position) if name is not None)
 
     def tells(self, samples: pa.RecordBatch, emission: Mode) -> Bools:
         """Return which samples are for this learner to learn, shape (n,).
@@ -214,8 +219,8 @@ class _Turns:
     label, weight, offset
         See `headrace.learners.learner.Learner.learn`.
     shift
-        What is added to the log-odds that it returns: the offset that was given, and what
-        corrects for sampling.
+        What is added to the log-odds that it returns: the offset that was given, log theta of
+        the position, and what corrects for sampling.
     discount
         See `headrace.learners.learner.Learner.learn`; shape (0,) for none.
     """
@@ -286,8 +291,10 @@ class LearningStep:
     clipped
         Values of numeric features that were clipped so far, by learner and column.
     refused
-        Samples so far that were not learned because they have no weight or offset, or a
-        weight below zero, by learner.
+        Samples so far that were not learned because they have no weight or offset, a weight
+        below zero, or a position whose theta is not known, by learner.
+    positions
+        What is known of theta, of learners that are corrected for positions, by name.
     later
         For each learner corrected by ``es-dfm``, another that tells later positives from first
         negatives.
@@ -312,6 +319,10 @@ class LearningStep:
         self.learners = {name: learner.make() for name, learner in plan.learners.items()}
         self.clipped: dict[str, Counter[str]] = {name: Counter() for name in plan.learners}
         self.refused = dict.fromkeys(plan.learners, 0)
+        self.positions = {
+            name: Positions(learner.position) for name, learner in plan.learners.items()
+            if learner.position is not None
+        }  # fmt: skip
         self.encodings = _encodings(plan)
         self.later = {
             name: learner.fresh() for name, learner in plan.learners.items()
@@ -380,7 +391,8 @@ class LearningStep:
     ) -> _Lesson:
         """Have one learner predict and learn an epoch; keep it as it was at `drain`, if given."""
         own, learner = self._own(name, epoch, admitted), self.learners[name]
-        turns = self._turns(name, epoch, own, emit)
+        own, log_theta = self._examined(name, epoch, own, emit)
+        turns = self._turns(name, epoch, own, emit, log_theta)
         if name in self.later:
             turns = self._without_false_negatives(name, epoch, turns, features)
         # Turns are in order of emit time: the drain is the last of them.
@@ -422,7 +434,27 @@ class LearningStep:
         tells = np.concatenate([plan.tells(part, self.plan.emission) for part in epoch.parts])
         return self._whole(name, epoch, admitted if tells.all() else admitted[tells[admitted]])
 
-    def _turns(self, name: str, epoch: Epoch, own: Int64s, emit: Int64s) -> _Turns:
+    def _examined(
+        self, name: str, epoch: Epoch, own: Int64s, emit: Int64s
+    ) -> tuple[Int64s, Floats]:
+        """Return log theta of all rows, and of those to learn the ones that have it."""
+        plan = self.plan.learners[name].position
+        if plan is None:
+            return own, np.zeros(emit.size)
+        randomised = None
+        if plan.randomised is not None and own.size:
+            rows = own[_numbers(epoch, plan.randomised)[own] == 1.0]
+            label = epoch.column(self.plan.learners[name].label)[rows].astype(np.float64)
+            randomised = Randomised(rows, label, 1.0 / epoch.column("sampling_rate")[rows])
+        position = _whole_column(epoch, plan.column)
+        log_theta = self.positions[name].of(position, emit, randomised)
+        known = np.isfinite(log_theta[own])
+        self.refused[name] += int(own.size - np.count_nonzero(known))
+        return own[known], log_theta
+
+    def _turns(
+        self, name: str, epoch: Epoch, own: Int64s, emit: Int64s, log_theta: Floats
+    ) -> _Turns:
         """Return what a learner does with an epoch: own rows are learned, others predicted."""
         plan, correction = self.plan.learners[name], self.plan.correction
         samples = epoch.order.size
@@ -441,11 +473,18 @@ class LearningStep:
             if plan.weight is not None:
                 weight[learned] *= _numbers(epoch, plan.weight)[own]
             weight[label > 0] *= positive_weight(plan.delay)
+        shown = given + log_theta[order]
+        if plan.position is not None and plan.position.method == "clicks":
+            clicked = label > 0
+            most = plan.position.clip
+            weight[clicked] *= np.minimum(np.exp(-log_theta[order][clicked]), most)
+        else:
+            given = shown
         offset = np.where(learned, given, 0.0)
         if correction == "logit":
             offset = offset - rate
         # q = p / (p + (1 - p) / rate) is a shift of the log-odds by log(rate).
-        shift = given + rate if correction == "recalibrate" else given
+        shift = shown + rate if correction == "recalibrate" else shown
         discount = discount_of(plan.delay, np.where(learned, shift, 0.0))
         return _Turns(order, learned, label, weight, offset, shift, discount)
 

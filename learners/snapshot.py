@@ -39,6 +39,7 @@ def save_snapshot(
     learner: Learner,
     about: dict[str, Any],
     calibration: CalibrationMap | None = None,
+    theta: list[float | None] | None = None,
 ) -> dict[str, Any]:
     """Write a snapshot under a temporary name, then rename it to `folder`.
 
@@ -50,6 +51,8 @@ def save_snapshot(
         Name of the algorithm, and the learner.
     calibration
         The map by which its predictions are calibrated.
+    theta
+        Theta of positions as estimated, null where it is not known; None if it was not.
     about
         More entries of the manifest: configuration, source positions, counts.
 
@@ -57,7 +60,7 @@ def save_snapshot(
     -------
     dict
         The manifest. Its ``sha256`` covers algorithm, version, bits, parameters, the table
-        if it is exact, and arrays, but neither compression nor `about`.
+        if it is exact, calibration, theta and arrays, but neither compression nor `about`.
 
     Raises
     ------
@@ -78,6 +81,8 @@ def save_snapshot(
         what["table"] = {"version": exact.VERSION, **asdict(learner.plan)}
     if calibration is not None:
         what["calibration"] = calibration.as_json()
+    if theta is not None:
+        what["theta"] = theta
     manifest = {
         "format": FORMAT_VERSION,
         **what,
@@ -130,7 +135,7 @@ def load_snapshot(
         )
     arrays = _read_arrays(folder)
     what = {key: manifest.get(key) for key in ("algorithm", "version", "bits", "parameters")}
-    for key in ("table", "calibration"):
+    for key in ("table", "calibration", "theta"):
         if key in manifest:
             what[key] = manifest[key]
     found = _digest(what, arrays)

@@ -164,6 +164,7 @@ class Trainer:
             "learned": self.step.learned, "mature": self.step.mature,
             "weights": self.step.weights, "champions": list(self.step.champions),
             "calibrators": self.step.serving.export(),
+            "positions": {name: of.export() for name, of in self.step.positions.items()},
         }  # fmt: skip
 
     def load(self, folder: Path, state: dict[str, Any], unlearned: SampleEnvelope) -> None:
@@ -183,6 +184,8 @@ class Trainer:
             if name in state["champions"]:
                 champion, _ = load_snapshot(folder / _CHAMPIONS / name, algorithms)
                 self.step.champions[name] = champion
+            if name in self.step.positions:
+                self.step.positions[name].restore(state["positions"][name])
             if name in self.step.later:
                 self.step.later[name], _ = load_snapshot(folder / _LATER / name, algorithms)
             if state["settled"]:
@@ -232,10 +235,12 @@ class Trainer:
             described = {"learner": name, **about, **counted}
             if name in verdicts:
                 described["gate"] = verdicts[name]
+            positions = self.step.positions.get(name)
             with contextlib.suppress(SnapshotError):  # it is not finite: say so by its columns
                 manifests[name] = save_snapshot(
-                    folder_of(name), algorithm, learner, described, self.step.serving.map_of(name)
-                )
+                    folder_of(name), algorithm, learner, described,
+                    self.step.serving.map_of(name), None if positions is None else positions.theta,
+                )  # fmt: skip
             if name not in manifests:
                 raise self.step.diverged(name, f"after {samples:,} samples")
         return manifests

@@ -108,7 +108,7 @@ class LearnerResult:
     suspicions
         What numeric features look like that are no quantities, by column.
     refused
-        Samples that it did not learn for want of a weight or an offset.
+        Samples that it did not learn for want of a weight, an offset or a theta.
     """
 
     name: str
@@ -269,13 +269,14 @@ def sparse_weights(stream: StreamResult, log: LogResult) -> Iterator[str]:
 
 
 def refused_weights(stream: StreamResult, log: LogResult) -> Iterator[str]:
-    """Find learners whose weights or offsets are missing, or weights below zero."""
+    """Find learners whose weights, offsets or thetas are missing, or weights below zero."""
     for learner in log.learners if stream is log.impressions else ():
         if learner.refused:
             yield (
                 f"learner {learner.name}: {learner.refused:,} samples were not learned, because "
-                "their weight is missing or below zero, or their offset is missing. Check the "
-                f"columns of {learner.table}.weight and offset."
+                "their weight is missing or below zero, or their offset or the theta of their "
+                f"position is missing. Check the columns of {learner.table}.weight, offset and "
+                "position."
             )
 
 

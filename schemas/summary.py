@@ -276,7 +276,7 @@ class LearnerSummary(Figures):
         How many values of numeric features were clipped to ±1e9, by column.
     refused
         How many samples were not learned because the learner's weight is missing or below zero,
-        or its offset missing.
+        or its offset, or theta of the position, missing.
     mature_share
         Share of these samples whose label could not change any more.
     effective_samples

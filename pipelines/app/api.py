@@ -390,6 +390,9 @@ def generate(
     form: Literal["parquet", "text"] = "parquet",
     clean: bool = False,
     window: str | int = WINDOW,
+    examination: bool = False,
+    interactions: bool = False,
+    delays_differ: bool = False,
 ) -> Generated:
     """Generate a traffic log with known click probabilities, and ``headrace.toml`` to replay it.
 
@@ -398,7 +401,7 @@ def generate(
     out
         Folder to write to: new, empty, or of an earlier log. It may be elsewhere, such as
         ``s3://bucket/log``; the configuration then names its files by URI.
-    impressions, rate, seed, clean
+    impressions, rate, seed, clean, examination, interactions, delays_differ
         See `headrace.pipelines.jobs.generate.Traffic`.
     form
         ``text`` for CSV and JSON lines, with broken lines unless `clean`.
@@ -421,8 +424,9 @@ def generate(
     folder = place_of(out)
     check_log_folder(folder)
     traffic = Traffic(
-        impressions=impressions, rate=rate, seed=seed, clean=clean, window=window_of(window)
-    )
+        impressions=impressions, rate=rate, seed=seed, clean=clean, window=window_of(window),
+        examination=examination, interactions=interactions, delays_differ=delays_differ,
+    )  # fmt: skip
     with written_to(folder) as local, writing(local):
         if isinstance(folder, Address):
             return write_traffic(traffic, local, form, lambda name: (folder / name).reference)

@@ -215,6 +215,19 @@ def _parser() -> argparse.ArgumentParser:
         "--clean", action="store_true",
         help="of a log: no duplicates, late, orphaned or broken records",
     )  # fmt: skip
+    generate.add_argument(
+        "--examination", action="store_true",
+        help="of a log: pages of five, whose lower positions are examined less, and where better "
+        "impressions are higher, but on a tenth of the pages",
+    )  # fmt: skip
+    generate.add_argument(
+        "--interactions", action="store_true",
+        help="of a log: pairs of values have effects, such as of a site and an ad",
+    )  # fmt: skip
+    generate.add_argument(
+        "--delays-differ", action="store_true",
+        help="of a log: clicks take longer on some devices",
+    )  # fmt: skip
     kafka = generate.add_argument_group("live traffic")
     kafka.add_argument(
         "--to-kafka", metavar="SERVERS", help="produce to topics, which are created if missing"

@@ -313,7 +313,7 @@ def generate(options: argparse.Namespace) -> int:
         return 2
 
 
-_OF_LOGS = ("clean", "format")
+_OF_LOGS = ("clean", "format", "examination", "interactions", "delays_differ")
 _OF_TOPICS = ("faults", "partitions", "prefix", "speed", "start")
 
 
@@ -325,7 +325,7 @@ def _wrong_options(options: argparse.Namespace) -> str | None:
     for name in foreign:
         if getattr(options, name) not in (None, False):
             where = "without --to-kafka" if options.to_kafka is None else "with --to-kafka"
-            return f"--{name} has no effect {where}; leave it out"
+            return f"--{name.replace('_', '-')} has no effect {where}; leave it out"
     return None
 
 
@@ -333,7 +333,9 @@ def _generate_log(options: argparse.Namespace) -> int:
     out = place_of(options.out)
     written = api.generate(
         out, rate=options.rate, seed=options.seed, clean=options.clean,
-        form=options.format or "parquet", **_given(options, "impressions", "window"),
+        form=options.format or "parquet", examination=options.examination,
+        interactions=options.interactions, delays_differ=options.delays_differ,
+        **_given(options, "impressions", "window"),
     )  # fmt: skip
     print(
         f"{written.impressions:,} impressions and {written.clicks:,} clicks over "

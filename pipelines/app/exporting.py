@@ -67,11 +67,17 @@ def export_vowpal(
 
     Raises
     ------
+    ArgumentError
+        If the learner is corrected for positions.
     FolderError, OutputError
         If there is such a file already, or it cannot be written.
     ConfigError, TableError, UnreadableInputError
         See `headrace.pipelines.app.scoring.score`.
     """
+    if model.position is not None:
+        fact = "is corrected for positions, which such lines cannot express"
+        hint = "export a learner without position"
+        raise ArgumentError("learner", model.name, fact, hint)
     place = place_of(out)
     check_new(place)
     learner = model.manifest["config"]["learners"][model.name]

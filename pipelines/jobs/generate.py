@@ -1,7 +1,8 @@
 """A traffic generator with known click probabilities.
 
 Clicks follow a logistic model of the impression's columns, so the best
-possible log loss and calibration are known. Unless it is to be clean, the log
+possible log loss and calibration are known; `headrace.pipelines.jobs.behaviour` has
+what can be added to it. Unless it is to be clean, the log
 also has the faults of real logs: duplicates, late and disordered records, clicks
 without impression, clicks after the window, and (as text) broken lines.
 """
@@ -17,9 +18,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from headrace.pipelines.jobs.behaviour import (
+    THETA,
+    effect_of_user,
+    examined,
+    interactions,
+    pages,
+    positions,
+    site_of,
+    slowness,
+    without_user,
+)
 from headrace.schemas.config.durations import MINUTE, SECOND, format_duration
 
 START = 1_767_225_600 * SECOND
@@ -57,6 +70,13 @@ class Traffic:
         of a smaller window has half of the delays.
     start
         The first event time, microseconds UTC.
+    examination
+        Whether impressions come on pages, whose positions are examined with different
+        probabilities, and better ones are mostly higher.
+    interactions
+        Whether pairs of values add to the log-odds.
+    delays_differ
+        Whether clicks take longer on some devices.
     """
 
     impressions: int = 200_000
@@ -66,6 +86,33 @@ class Traffic:
     click_rate: float = 0.05
     window: int = WINDOW
     start: int = START
+    examination: bool = False
+    interactions: bool = False
+    delays_differ: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is added to the additive model."""
+        return not (self.examination or self.interactions or self.delays_differ)
+
+
+@dataclass(frozen=True)
+class Chances:
+    """What is known of impressions and is no column, each float64, shape (n,).
+
+    Parameters
+    ----------
+    p
+        Probability that they are clicked.
+    relevance
+        The same if they are examined.
+    of_columns
+        Mean of `p` over all users that the columns leave open; None in plain traffic.
+    """
+
+    p: Floats
+    relevance: Floats
+    of_columns: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -115,13 +162,16 @@ def write_traffic(
     end = traffic.start + traffic.impressions * SECOND // traffic.rate
     clicks: list[pa.Table] = []
     rows = 0
-    loss = 0.0
+    loss = loss_of_columns = relevance = 0.0
     delayed: pa.Table | None = None
     for begin in range(0, traffic.impressions, _CHUNK):
         count = min(_CHUNK, traffic.impressions - begin)
-        shown, p = impressions_of(traffic, random, begin, count)
-        loss += float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
-        clicks.append(clicks_of(traffic, shown, p, random))
+        shown, chances = impressions_of(traffic, random, begin, count)
+        loss += float(expected_loss(chances.p).sum())
+        relevance += float(chances.relevance.sum())
+        if chances.of_columns is not None:
+            loss_of_columns += float(expected_loss(chances.of_columns).sum())
+        clicks.append(clicks_of(traffic, shown, chances.p, random))
         if not traffic.clean:
             last = begin + count >= traffic.impressions
             shown, delayed = _disorder(traffic, shown, delayed, random, end, last)
@@ -137,15 +187,22 @@ def write_traffic(
     else:
         # Readers hold a row group in memory; a single one would grow with the log.
         pq.write_table(clicked, folder / names[1], row_group_size=_GROUP_ROWS)
-    truth = {
+    truth: dict[str, object] = {
         "impressions": rows,
         "clicks": clicked.num_rows,
         "log_loss": loss / traffic.impressions,
     }
+    if not traffic.plain:
+        truth["log_loss_of_columns"] = loss_of_columns / traffic.impressions
+        truth["relevance"] = relevance / traffic.impressions
+    if traffic.examination:
+        truth["theta"] = THETA
     (folder / "truth.json").write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8")
     shown_in, clicked_in = (f'path = "{named(name)}"' for name in names)
+    if text and traffic.examination:
+        shown_in += '\ntypes = { randomised = "bool" }'
     end_of_log = 'end_of_log = "close"  # every click of these impressions is in the log'
-    config = configuration(shown_in, clicked_in, traffic.window, end_of_log)
+    config = configuration(shown_in, clicked_in, traffic.window, end_of_log, traffic.examination)
     (folder / "headrace.toml").write_text(config, encoding="utf-8")
     return Generated(rows, clicked.num_rows, end - traffic.start)
 
@@ -156,7 +213,7 @@ def impressions_of(
     begin: int,
     count: int,
     paced: Callable[[Floats], Floats] = lambda elapsed: elapsed,
-) -> tuple[pa.Table, Floats]:
+) -> tuple[pa.Table, Chances]:
     """Return impressions, ordered by time, and the probabilities that they are clicked.
 
     Parameters
@@ -180,33 +237,52 @@ def impressions_of(
     hour = (time // (3600 * SECOND) % 24).astype(np.int64)
     price = np.round(random.lognormal(2.0, 1.0, count), 2)
     campaign = ad % 97
+    if traffic.examination:
+        page = pages(count)
+        device, system, user = device[page], system[page], user[page]
+    site, of_user = site_of(user), effect_of_user(user)
     # Effects are fixed functions of the values, so that all chunks have the same.
     margin = (
         np.log(traffic.click_rate / (1 - traffic.click_rate))
         + np.array([0.3, -0.2, 0.1, -1.0])[device]
         + np.array([[0.2, -0.3, 0.0, 0.1, 0.0]] * 4)[device, system]
         + np.sin(ad * 12.9898) * 0.9
-        + np.sin(user * 78.233) * 0.3
-        - 0.25 * (position - 1)
+        + of_user
+        - (0.0 if traffic.examination else 0.25) * (position - 1)
         - 0.1 * np.log1p(price)
         + 0.15
     )
-    p = 1.0 / (1.0 + np.exp(-margin))
+    if traffic.interactions:
+        margin = margin + interactions(site, ad, device, campaign)
+    p = relevance = 1.0 / (1.0 + np.exp(-margin))
+    of_columns = None if traffic.plain else without_user(margin - of_user, site)
+    more: dict[str, object] = {}
+    if traffic.examination:
+        position, more["randomised"] = positions(relevance, random)
+        p = relevance * examined(position)
+        of_columns = None if of_columns is None else of_columns * examined(position)
     table = pa.table(
         {
             "request_id": hex_keys(random, count),
             "time": time,
             "device": pa.array(_DEVICES).take(pa.array(device)),
             "os": pa.array(_SYSTEMS).take(pa.array(system)),
-            "site": pa.array([f"site-{i:03d}" for i in range(200)]).take(pa.array(user % 200)),
+            "site": pa.array([f"site-{i:03d}" for i in range(200)]).take(pa.array(site)),
             "ad": ad,
             "campaign": campaign,
             "position": position,
             "hour": hour,
             "price": price,
+            **more,
         }
     )
-    return table, p
+    return table, Chances(p, relevance, of_columns)
+
+
+def expected_loss(p: Floats) -> Floats:
+    """Return the expected log loss of predictions that are right, shape (n,)."""
+    loss: Floats = -(p * np.log(p) + (1 - p) * np.log1p(-p))
+    return loss
 
 
 def hex_keys(random: np.random.Generator, count: int) -> pa.Array:
@@ -226,6 +302,9 @@ def clicks_of(
     # Most clicks come within seconds, one in fifty minutes later.
     slow = random.random(clicked.size) < 0.02
     delay = random.exponential(np.where(slow, 150.0, 15.0)) * (traffic.window / WINDOW) * SECOND
+    if traffic.delays_differ:
+        device = shown.column("device").take(pa.array(clicked))
+        delay *= slowness(pc.index_in(device, value_set=pa.array(_DEVICES)).to_numpy())
     delay = np.minimum(delay.astype(np.int64), traffic.window - 1)
     shown_at = shown.column("time").to_numpy()[clicked]
     return pa.table(
@@ -359,7 +438,9 @@ def _write_jsonl(clicks: pa.Table, path: Path, broken: bool) -> None:
         stream.write(("\n".join(lines) + "\n").encode())
 
 
-def configuration(impressions: str, clicks: str, window: int, end_of_log: str) -> str:
+def configuration(
+    impressions: str, clicks: str, window: int, end_of_log: str, examination: bool = False
+) -> str:
     """Return the text of a configuration that replays a log.
 
     Parameters
@@ -370,7 +451,14 @@ def configuration(impressions: str, clicks: str, window: int, end_of_log: str) -
         Of clicks, microseconds.
     end_of_log
         The line of that key.
+    examination
+        Whether positions are examined with different probabilities.
     """
+    of_position = ', "position"'
+    correction = ""
+    if examination:
+        of_position = ""
+        correction = 'position = { column = "position", method = "offset", from = "randomised" }\n'
     return f"""\
 [impressions]
 {impressions}
@@ -400,9 +488,9 @@ algorithm = "ftrl"
 alpha = 0.05
 l2 = 1.0
 bits = 20
-
+{correction}
 [learner.features]
-categorical = ["device", "os", "site", "ad", "campaign", "position", "hour"]
+categorical = ["device", "os", "site", "ad", "campaign"{of_position}, "hour"]
 numeric = {{ price = "log" }}
 crosses = [["device", "os"]]
 

@@ -21,6 +21,7 @@ from headrace.pipelines.jobs.generate import (
     Int64s,
     Traffic,
     clicks_of,
+    expected_loss,
     hex_keys,
     impressions_of,
 )
@@ -198,16 +199,16 @@ def _chunk(live: LiveTraffic, number: int, begin: int, count: int) -> pa.Table:
     """
     traffic = Traffic(rate=live.rate, seed=live.seed, window=live.window, start=live.start)
     random = np.random.default_rng([live.seed, number])
-    shown, p = impressions_of(traffic, random, begin, count, _paced(live))
+    shown, chances = impressions_of(traffic, random, begin, count, _paced(live))
+    p = chances.p
     clicks = clicks_of(traffic, shown, p, random).drop_columns(["arrives"])
     if "idle" in live.faults:
         there = ~_idle(live, shown)
         shown, p = shown.filter(pa.array(there)), p[there]
         clicks = clicks.filter(pc.is_in(clicks.column("request_id"), shown.column("request_id")))
-    loss = -(p * np.log(p) + (1 - p) * np.log1p(-p))
     return _by_due(
         [
-            _impression_messages(_Topic(live, number, 0), shown, loss),
+            _impression_messages(_Topic(live, number, 0), shown, expected_loss(p)),
             _click_messages(_Topic(live, number, 1), clicks),
         ]
     )

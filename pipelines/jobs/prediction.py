@@ -19,12 +19,17 @@ from headrace.learners.calibration import CalibrationMap
 from headrace.learners.delays import Delay, corrected
 from headrace.learners.features import FeatureEncoder, FeatureRows
 from headrace.learners.learner import Learner, probability
+from headrace.learners.position import as_log_theta, log_theta_of
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.learners.snapshot import load_snapshot, model_folder
 from headrace.pipelines.run.remote import Address, first_line, place_of
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
 from headrace.pipelines.sources.rowfiles import Needed
-from headrace.schemas.config.models import FeaturesConfig, SamplingConfig
+from headrace.schemas.config.models import (
+    FeaturesConfig,
+    PositionConfig,
+    SamplingConfig,
+)
 from headrace.schemas.errors import SnapshotError, TableError
 from headrace.schemas.types import (
     JSON,
@@ -47,9 +52,10 @@ class Prediction:
         Their features.
     own
         The learner's own log-odds, float64, shape (n,).
-    offset, shift, delay, calibration
-        What is added to them: the offset, the correction for sampling, that for delayed
-        actions, and the calibration; each float64, shape (n,), or None if the model has none.
+    offset, position, shift, delay, calibration
+        What is added to them: the offset, log theta of the position if it is to count, the
+        correction for sampling, that for delayed actions, and the calibration; each float64,
+        shape (n,), or None if the model has none.
     margin
         The log-odds of the predictions, float64, shape (n,).
     """
@@ -58,6 +64,7 @@ class Prediction:
     features: FeatureRows
     own: npt.NDArray[np.float64]
     offset: npt.NDArray[np.float64] | None
+    position: npt.NDArray[np.float64] | None
     shift: npt.NDArray[np.float64] | None
     delay: npt.NDArray[np.float64] | None
     calibration: npt.NDArray[np.float64] | None
@@ -104,13 +111,31 @@ class Model:
             self.recalibrated = sampling_plan(sampling)
         needed = self.recalibrated.columns if self.recalibrated is not None else ()
         self.offset: str | None = table.get("offset")
+        self.position: PositionConfig | None = None
+        if table.get("position") is not None:
+            self.position = PositionConfig.model_validate(table["position"])
         self.delay: Delay | None = table.get("delay")
         self.calibration: CalibrationMap | None = None
         if "calibration" in manifest:
             self.calibration = CalibrationMap.from_json(manifest["calibration"])
         by = self.calibration.by if self.calibration is not None else None
         given = tuple(name for name in (self.offset, by) if name is not None)
-        self.columns: tuple[str, ...] = tuple(dict.fromkeys((*features.columns, *needed, *given)))
+        features_columns = features.columns
+        if self.position is not None and self.position.method == "feature":
+            features_columns = tuple(
+                name for name in features_columns if name != self.position.column
+            )
+        self.columns: tuple[str, ...] = tuple(dict.fromkeys((*features_columns, *needed, *given)))
+
+    @property
+    def theta(self) -> tuple[float | None, ...]:
+        """Probability that positions are examined, from 1 on, given or over that of position 1.
+
+        None where it is not known; empty without a correction, or before anything is known.
+        """
+        if self.position is None:
+            return ()
+        return tuple(self.position.theta or self.manifest.get("theta") or ())
 
     @property
     def needed(self) -> Needed:
@@ -121,34 +146,40 @@ class Model:
             types[self.offset] = types[self.offset] or pa.float64()
         return Needed(types, self.manifest["config"]["impressions"])
 
-    def predict_proba(self, table: Any) -> npt.NDArray[np.float64]:
+    def predict_proba(self, table: Any, *, as_shown: bool = False) -> npt.NDArray[np.float64]:
         """Predict for the whole log, corrected for the negatives that sampling dropped.
+
+        A model that is corrected for positions predicts for rows that are examined.
 
         Parameters
         ----------
         table
             A table of Arrow, pandas or polars; columns other than `columns` are ignored.
+        as_shown
+            Predict for the position of each row instead. Then its column is needed too.
 
         Returns
         -------
         array
             Probability that the label of each row is true, float64, shape (n,); NaN where the
-            learner's offset is missing.
+            learner's offset is missing, or theta of its position if that counts.
 
         Raises
         ------
         TableError
             If a column is missing, or not of the type that it has in the log.
         """
-        return self.prepare(table).p
+        return self.prepare(table, as_shown=as_shown).p
 
-    def prepare(self, table: Any) -> Prediction:
+    def prepare(self, table: Any, *, as_shown: bool = False) -> Prediction:
         """Predict like `predict_proba`, and keep what the predictions were made from."""
-        batch = self._batch(table)
+        of_rows = self._batch(table, as_shown)
+        batch = of_rows if as_shown else self._moved(of_rows)
         features = self.encoder.encode(batch)
-        offset, shift = self._offset(batch), self._shift(batch)
+        offset, shift = self._offset(batch), self._shift(of_rows)
+        position = self._log_theta(batch) if as_shown else None
         own = margin = self.learner.predict(features)
-        for part in (offset, shift):
+        for part in (offset, position, shift):
             margin = margin if part is None else margin + part
         shifted, margin = margin, corrected(self.delay, margin)
         delay = None if margin is shifted else margin - shifted
@@ -156,7 +187,7 @@ class Model:
         if self.calibration is not None:
             calibration = self.calibration.apply(margin, batch) - margin
             margin = margin + calibration
-        return Prediction(batch, features, own, offset, shift, delay, calibration, margin)
+        return Prediction(batch, features, own, offset, position, shift, delay, calibration, margin)
 
     @property
     def tells_uncertainty(self) -> bool:
@@ -171,6 +202,25 @@ class Model:
             prediction.features
         )
         return uncertainty
+
+    def _moved(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return rows as at the position for which a model with that feature predicts."""
+        if self.position is None or self.position.method != "feature":
+            return batch
+        name = self.position.column
+        kind = _type(self.manifest["columns"].get(name, "")) or pa.int64()
+        at = pa.repeat(pa.scalar(self.position.at).cast(kind), batch.num_rows)
+        place = batch.schema.get_field_index(name)
+        if place < 0:
+            return batch.append_column(name, at)
+        return batch.set_column(place, name, at)
+
+    def _log_theta(self, batch: pa.RecordBatch) -> npt.NDArray[np.float64] | None:
+        if self.position is None or self.position.method == "feature":
+            return None
+        column = batch.column(self.position.column).cast(pa.float64(), safe=False)
+        position = column.to_numpy(zero_copy_only=False)
+        return log_theta_of(as_log_theta(self.theta), position)
 
     def _offset(self, batch: pa.RecordBatch) -> npt.NDArray[np.float64] | None:
         if self.offset is None:
@@ -196,7 +246,10 @@ class Model:
             raise TableError(f"the sampling rate of rows is not known: {error}") from error
         return shift
 
-    def _batch(self, table: Any) -> pa.RecordBatch:
+    def _batch(self, table: Any, as_shown: bool) -> pa.RecordBatch:
+        columns = self.columns
+        if as_shown and self.position is not None:
+            columns = tuple(dict.fromkeys((*columns, self.position.column)))
         if isinstance(table, pa.RecordBatch):
             table = pa.Table.from_batches([table])
         try:
@@ -204,14 +257,13 @@ class Model:
         except TypeError as error:
             kind = type(table).__name__
             raise TableError(f"expected a table of Arrow, pandas or polars (got {kind})") from error
-        missing = [name for name in self.columns if name not in frame.columns]
+        missing = [name for name in columns if name not in frame.columns]
         if missing:
-            raise TableError.among(missing[0], frame.columns, self.columns)
-        arrow = frame.select(list(self.columns)).to_arrow().combine_chunks()
+            raise TableError.among(missing[0], frame.columns, columns)
+        arrow = frame.select(list(columns)).to_arrow().combine_chunks()
         learned = self.manifest["columns"]
-        columns = [_as_learned(name, arrow.column(name), learned.get(name, ""))
-                   for name in self.columns]  # fmt: skip
-        return pa.RecordBatch.from_arrays(columns, list(self.columns))
+        arrays = [_as_learned(name, arrow.column(name), learned.get(name, "")) for name in columns]
+        return pa.RecordBatch.from_arrays(arrays, list(columns))
 
 
 def _as_learned(name: str, column: pa.ChunkedArray, learned: str) -> pa.Array:

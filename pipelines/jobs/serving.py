@@ -110,12 +110,12 @@ class Scorer:
         """The name of its snapshot."""
         return self.current.snapshot
 
-    def predict_proba(self, table: Any) -> npt.NDArray[np.float64]:
+    def predict_proba(self, table: Any, *, as_shown: bool = False) -> npt.NDArray[np.float64]:
         """Predict with the model in use, see `Model.predict_proba`.
 
         To know which model predicted, take `current` and use its model.
         """
-        return self.current.model.predict_proba(table)
+        return self.current.model.predict_proba(table, as_shown=as_shown)
 
     def refresh(self) -> bool:
         """Change to the newest good snapshot of the folder, if that is another one.

@@ -45,6 +45,10 @@ def check_uses(file: str, uses: list[Use], head: Head, available: set[str]) -> N
             fact = "the time column cannot be used here"
             raise ConfigError(file, use.key, fact, use.column)
         kind = head.columns[use.column]
+        if use.flag and not pa.types.is_boolean(kind):
+            fact = f"column is {type_name(kind)}, not true or false"
+            hint = 'declare its type under impressions.types, as "bool"'
+            raise ConfigError(file, use.key, fact, use.column, hint)
         items = kind.value_type if use.lists and pa.types.is_list(kind) else kind
         if use.text and pa.types.is_binary(items):
             hint = "write it as text, or as a number"

@@ -15,6 +15,7 @@ from headrace.learners.calibration import CalibrationPlan
 from headrace.learners.exact import CODE_BITS, ExactTable
 from headrace.learners.features import Features, MultiValued
 from headrace.learners.learning import LearnerPlan, TrainPlan
+from headrace.learners.position import PositionPlan
 from headrace.learners.registry import Algorithms
 from headrace.pipelines.sources.heads import Head
 from headrace.pipelines.sources.numbering import Numbering
@@ -24,6 +25,7 @@ from headrace.schemas.config.models import (
     CalibrationConfig,
     Config,
     FeaturesConfig,
+    PositionConfig,
     SamplingConfig,
     StreamConfig,
 )
@@ -169,11 +171,19 @@ def _calibration_plan(config: CalibrationConfig | None) -> CalibrationPlan | Non
     return CalibrationPlan(config.kind, config.by, config.half_life)
 
 
+def _position_plan(config: PositionConfig | None) -> PositionPlan | None:
+    # As a feature the position needs nothing in training.
+    if config is None or config.method == "feature":
+        return None
+    return PositionPlan(config.column, config.method, config.theta, config.randomised, config.clip)
+
+
 def _served_plan(config: Config, train: TrainPlan) -> ServedPlan:
     learners = train.learners.values()
     offsets = [learner.offset for learner in learners if learner.offset is not None]
     by = [of.by for learner in learners if (of := learner.calibration) and of.by is not None]
     columns = [name for learner in learners for name in learner.features.columns]
+    columns += [learner.position.column for learner in learners if learner.position is not None]
     labelled = [learner.label for learner in learners]
     labelled += [name for learner in learners if learner.filter for name in learner.filter.columns]
     return ServedPlan(
@@ -226,6 +236,7 @@ def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
             learner.delay,
             _calibration_plan(learner.calibration),
             table,
+            _position_plan(learner.position),
         )
     gated = config.publish is not None
     return TrainPlan(learners, config.sampling.correction, config.join.emission, gated)

@@ -19,9 +19,9 @@ class Use:
         The key of the configuration that names the column.
     column
         Its name.
-    numeric, lists, text
-        Whether it must be a number, whether it may be a list, and whether its values are
-        taken as text, which bytes may not be.
+    numeric, lists, text, flag
+        Whether it must be a number, whether it may be a list, whether its values are
+        taken as text, which bytes may not be, and whether they must be true or false.
     """
 
     key: str
@@ -29,6 +29,7 @@ class Use:
     numeric: bool = False
     lists: bool = False
     text: bool = False
+    flag: bool = False
 
 
 def impression_uses(config: Config) -> list[Use]:
@@ -49,6 +50,10 @@ def impression_uses(config: Config) -> list[Use]:
         for key, column in (("weight", learner.weight), ("offset", learner.offset)):
             if column is not None:
                 uses.append(Use(f"{table}.{key}", column, numeric=True))
+        if (position := learner.position) is not None:
+            uses.append(Use(f"{table}.position.column", position.column, numeric=True))
+            if position.randomised is not None:
+                uses.append(Use(f"{table}.position.from", position.randomised, flag=True))
         if learner.calibration is not None and learner.calibration.by is not None:
             uses.append(Use(f"{table}.calibration.by", learner.calibration.by, text=True))
     if config.sampling.negative_rate.column is not None:

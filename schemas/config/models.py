@@ -11,7 +11,7 @@ import itertools
 import math
 import re
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -317,6 +317,13 @@ class FeaturesConfig(Model):
     numeric: dict[str, NumericForm] = {}
     crosses: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """Every column that some feature needs."""
+        crossed = (column for cross in self.crosses for column in cross)
+        several = (multi.column for multi in self.multi_valued)
+        return frozenset({*self.categorical, *several, *self.numeric, *crossed})
+
     @field_validator("numeric")
     @classmethod
     def _ascending(cls, numeric: dict[str, NumericForm]) -> dict[str, NumericForm]:
@@ -367,6 +374,36 @@ class CalibrationConfig(Model):
         return half_life
 
 
+class PositionConfig(Model):
+    """How a learner is corrected for the position of impressions."""
+
+    column: str
+    method: Literal["offset", "clicks", "feature"]
+    theta: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(
+        default=None, min_length=1
+    )
+    randomised: str | None = Field(default=None, alias="from")
+    clip: float = Field(default=10.0, ge=1, allow_inf_nan=False)
+    at: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _of_method(self) -> Self:
+        """Check that keys go together; those with their defaults may have been written out."""
+        told = (self.theta is not None) + (self.randomised is not None)
+        if self.method == "feature" and told:
+            raise ValueError('"feature" needs no theta; leave theta and from out')
+        if self.method != "feature" and told != 1:
+            raise ValueError(
+                f'"{self.method}" needs theta, or from, and not both; write such as '
+                'theta = [1, 0.6, 0.4], or from = "randomised"'
+            )
+        for key, method in (("clip", "clicks"), ("at", "feature")):
+            default = type(self).model_fields[key].default
+            if self.method != method and getattr(self, key) != default:
+                raise ValueError(f'{key} is of method = "{method}"; leave it out')
+        return self
+
+
 class LearnerConfig(Model):
     """A learner: the keys that all learners have, and the parameters of its algorithm.
 
@@ -383,6 +420,7 @@ class LearnerConfig(Model):
     filter: str | None = None
     weight: str | None = None
     offset: str | None = None
+    position: PositionConfig | None = None
     delay: Delay | None = None
     start: str | None = None
     calibration: Annotated[CalibrationConfig | None, BeforeValidator(_calibration)] = None
@@ -610,6 +648,40 @@ class Config(Model):
         """Find the first contradiction between keys: (key, fact, value, hint)."""
         return next(self._conflicts(), None)
 
+    def _conflicts_of_position(
+        self, name: str, learner: LearnerConfig, position: PositionConfig
+    ) -> Any:
+        table = self.learner_table(name)
+        is_feature = position.column in learner.features.columns
+        if position.method == "feature" and not is_feature:
+            yield (
+                f"{table}.position",
+                "is to be a feature, and is none",
+                position.column,
+                f"add it to {table}.features.categorical",
+            )
+        if position.method != "feature" and is_feature:
+            yield (
+                f"{table}.position",
+                "is corrected for, and a feature too, so that its effect would be learned twice",
+                position.column,
+                f'leave it out of {table}.features, or use method = "feature"',
+            )
+        if learner.calibration is not None and learner.calibration.by == position.column:
+            yield (
+                f"{table}.calibration.by",
+                "is the position, for which predictions are none",
+                position.column,
+                "leave it out",
+            )
+        if position.randomised is not None and self.join.emission != "window":
+            yield (
+                f"{table}.position.from",
+                f'needs labels that are final, and join.emission is "{self.join.emission}"',
+                position.randomised,
+                "give theta, such as theta = [1, 0.6, 0.4]",
+            )
+
     def _conflicts(self) -> Any:
         yield from conflicts_of_places(self.streams, self.kafka, bool(self.outputs.topics))
         yield from conflicts_of_outputs(self)
@@ -674,6 +746,8 @@ class Config(Model):
                     learner.calibration.kind,
                     "leave monitor.served_share out, or set it to 0.1",
                 )
+            if learner.position is not None:
+                yield from self._conflicts_of_position(name, learner, learner.position)
             if learner.filter is not None and learner.label in Predicate(learner.filter).columns:
                 yield (
                     f"{self.learner_table(name)}.filter",
