@@ -243,7 +243,7 @@ class Outputs:
         self.letters = Counter(letters_of(result.dead_letters))
         self.models = {
             folder.name: headrace.load_model(max(folder.glob("snapshot-*"))).manifest["sha256"]
-            for folder in sorted((result.out / "model").iterdir())
+            for folder in sorted(path for path in (result.out / "model").iterdir() if path.is_dir())
         }
 
     @property

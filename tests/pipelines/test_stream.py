@@ -77,7 +77,7 @@ def outputs(result):
     found |= {f"joined/{name}": rows(of) for name, of in result.joined.items()}
     letters = rows(result.dead_letters).to_pylist()
     found["dead"] = sorted(letters, key=lambda row: (row["source"], row["offset"], row["reason"]))
-    models = sorted((result.out / "model").glob("*")) if (result.out / "model").exists() else []
+    models = sorted((result.out / "model").glob("*/")) if (result.out / "model").exists() else []
     for learner in models:
         newest = max(learner.glob("snapshot-*"))
         found[f"model/{learner.name}"] = headrace.load_model(newest).manifest["sha256"]

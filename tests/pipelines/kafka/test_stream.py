@@ -35,7 +35,7 @@ def live_config(broker, places, live=None, **join):
 def models_of(folder):
     """Return the checksum of the newest model of each learner."""
     found = {}
-    for learner in sorted((folder / "model").iterdir()):
+    for learner in sorted(path for path in (folder / "model").iterdir() if path.is_dir()):
         newest = max(learner.glob("snapshot-*"))
         found[learner.name] = headrace.load_model(newest).manifest["sha256"]
     return found
