@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from headrace.pipelines.app import commands
 
-        code: int = getattr(commands, options.command)(options)
+        code: int = getattr(commands, options.command.replace("-", "_"))(options)
         return code
     except (ConfigError, FolderError) as error:
         print(f"headrace: {error}", file=sys.stderr)
@@ -310,6 +310,14 @@ def _add_models(commands: Any) -> None:
     explain.add_argument("what", metavar="ROW", help="a JSON object, or FILE:N, counted from 0")
     explain.add_argument("--format", choices=formats, help="of FILE, if its name does not show it")
     explain.add_argument("--json", action="store_true", help="as JSON")
+
+    import_vw = commands.add_parser(
+        "import-vw",
+        help="make a log of text of Vowpal Wabbit",
+        description="Write a log and its configuration from lines of Vowpal Wabbit.",
+    )
+    import_vw.add_argument("file", metavar="FILE", help="text of Vowpal Wabbit")
+    import_vw.add_argument("--out", metavar="DIR", required=True, help="the folder to write")
 
     export = commands.add_parser(
         "export",

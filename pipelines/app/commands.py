@@ -239,6 +239,18 @@ def rollback(options: argparse.Namespace) -> int:
     return 0
 
 
+def import_vw(options: argparse.Namespace) -> int:
+    """Make a log of text of Vowpal Wabbit."""
+    from headrace.pipelines.app.importing import import_vowpal
+
+    found = import_vowpal(options.file, options.out)
+    print(
+        f"{found.rows:,} of {found.lines:,} lines, {found.positives:,} positive\n"
+        f"next: headrace replay {options.out}/headrace.toml --out {options.out}/out"
+    )
+    return 0
+
+
 def export(options: argparse.Namespace) -> int:
     """Write rows for Vowpal Wabbit, or a model for ONNX."""
     from headrace.pipelines.app.exporting import export_onnx, export_vowpal
