@@ -159,3 +159,35 @@ def test_nothing_is_learned_of_a_row_with_what_is_not_a_number(place):
     margins = model.learn(rows, np.arange(3), **given)
     assert np.isfinite(margins).tolist() == [True, False, False]
     assert (model.weights != 0).all(axis=1).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_steps_are_those_of_finite_differences(label):
+    """Of the loss of a row, by each weight and each factor that it has; of no others."""
+    model = FfmModel(FfmParameters(l2=0, factors=3), 8)
+    lesson(5, rows=200, bits=8).taught(model)
+    indices = np.array([7, 21, 135, 200], np.uint32)
+    rows = FeatureRows(np.array([0, 4]), indices, np.array([1, 0.5, -1.5, 1], np.float32))
+    values = [model.weights[:, 0], model.factors.reshape(-1)]
+    squares = [model.weights[:, 1], model.factor_squares.reshape(-1)]
+
+    def loss():
+        (margin,) = model.predict(rows)
+        return np.logaddexp(0, -margin if label else margin)
+
+    def slope(array, at, step=np.float32(1 / 64)):
+        kept, losses = array[at], []
+        for moved in (kept + step, kept - step):
+            array[at] = moved
+            losses.append(loss())
+        array[at] = kept
+        return (losses[0] - losses[1]) / (2 * step)
+
+    expected = [np.array([slope(array, at) for at in range(array.size)]) for array in values]
+    before = [array.copy() for array in (*values, *squares)]
+    model.learn(rows, np.array([0]), np.array([label]), np.ones(1), np.zeros(1))
+    for number, (array, sums) in enumerate(zip(values, squares, strict=True)):
+        moved, grown = array - before[number], np.float64(sums) - before[2 + number]
+        gradient = -np.sign(moved) * np.sqrt(np.maximum(grown, 0))
+        np.testing.assert_allclose(gradient, expected[number], rtol=0.02, atol=2e-3)
+        assert np.count_nonzero(gradient) >= 4
