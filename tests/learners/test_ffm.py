@@ -175,7 +175,7 @@ def test_steps_are_those_of_finite_differences(label):
         (margin,) = model.predict(rows)
         return np.logaddexp(0, -margin if label else margin)
 
-    def slope(array, at, step=np.float32(1 / 64)):
+    def slope(array, at, step=1 / 64):
         kept, losses = array[at], []
         for moved in (kept + step, kept - step):
             array[at] = moved
