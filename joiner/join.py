@@ -277,7 +277,7 @@ class ShardJoin:
         output.bury_actions(Outcome.DUPLICATE, self.actions, labels.duplicates)
         self._bury_late(matches.entry[late], output)
         if plan.served.share:
-            emit_mature(plan, rows, survivors, labels, self.actions, output)
+            emit_mature(plan, rows, survivors, labels, output)
         if plan.retention:
             self._retain(rows, survivors, journal)
         if plan.sampling.by_group:

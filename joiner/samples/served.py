@@ -9,8 +9,6 @@ from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.plan.rules import known_times
 from headrace.joiner.samples.labels import Labels
 from headrace.joiner.samples.output import JoinOutput
-from headrace.joiner.samples.rows import labelled
-from headrace.joiner.state.actions import PendingActions
 from headrace.joiner.state.settling import SettlingRows
 from headrace.schemas.records.events import EMIT, KEY0, KEY1, OFFSET, RATE, SOURCE, TIME
 from headrace.schemas.records.hashing import Int64s
@@ -26,8 +24,10 @@ def emit_served(plan: JoinPlan, source: int, batch: pa.RecordBatch, output: Join
         return
     known = known_times(batch)[chosen]
     order = np.argsort(known, kind="stable")
-    rows = batch.take(pa.array(chosen[order]))
-    columns = {name: rows.column(name) for name in (*plan.served.columns, KEY0, KEY1, TIME, OFFSET)}
+    own = (*plan.served.columns, KEY0, KEY1, TIME, OFFSET)
+    needed = list(dict.fromkeys((*own, *plan.sampling.columns)))
+    rows = batch.select(needed).take(pa.array(chosen[order]))
+    columns = {name: rows.column(name) for name in own}
     columns[EMIT] = pa.array(known[order])
     columns[SOURCE] = pa.array(np.full(chosen.size, source, np.int32))
     columns[RATE] = pa.array(plan.sampling.strata(rows).rates)
@@ -35,22 +35,19 @@ def emit_served(plan: JoinPlan, source: int, batch: pa.RecordBatch, output: Join
 
 
 def emit_mature(
-    plan: JoinPlan,
-    rows: SettlingRows,
-    survivors: Int64s,
-    labels: Labels,
-    actions: PendingActions,
-    output: JoinOutput,
+    plan: JoinPlan, rows: SettlingRows, survivors: Int64s, labels: Labels, output: JoinOutput
 ) -> None:
     """Emit the final labels of impressions that settled, of those that are of the sample."""
     chosen = np.flatnonzero(plan.served.chosen(rows.impressions.key0[survivors]))
     if chosen.size == 0:
         return
-    batch = pa.concat_batches(rows.take(survivors[chosen]))
-    time = batch.column(TIME).to_numpy()
-    final = np.full(chosen.size, plan.settle_delay)
-    sample = labelled(plan, batch, labels.select(chosen), actions, "window", final)
-    columns = {name: sample.column(name) for name in plan.served.labelled}
-    columns |= {name: batch.column(name) for name in (KEY0, KEY1, TIME)}
-    columns[EMIT] = pa.array(time + plan.settle_delay)
+    streams = {action.name: stream for stream, action in enumerate(plan.actions)}
+    own = [name for name in plan.served.labelled if name not in streams]
+    parts = rows.take(survivors[chosen], (*own, KEY0, KEY1, TIME))
+    batch = pa.concat_batches(parts)
+    columns = {name: batch.column(name) for name in (*own, KEY0, KEY1, TIME)}
+    for name in plan.served.labelled:
+        if name in streams:
+            columns[name] = pa.array(labels.first[streams[name], chosen] >= 0)
+    columns[EMIT] = pa.array(batch.column(TIME).to_numpy() + plan.settle_delay)
     output.mature.append(pa.RecordBatch.from_pydict(columns))

@@ -48,21 +48,27 @@ class SettlingRows:
         """Put what was said of the rows of the slices, shape (n,), into the order of these."""
         return values if self.order is None else values[self.order]
 
-    def take(self, rows: Int64s) -> list[pa.RecordBatch]:
-        """Return all columns of some rows, by ascending row number, in one or more parts."""
+    def take(self, rows: Int64s, columns: tuple[str, ...] | None = None) -> list[pa.RecordBatch]:
+        """Return some rows, by ascending row number, in one or more parts.
+
+        With all columns, or those named.
+        """
+        parts = self.parts
+        if columns is not None:
+            parts = [part.select(list(columns)) for part in parts]
         if self.order is not None:
-            return [pa.concat_batches(self.parts).take(pa.array(self.order[rows]))]
-        if rows.size < _FEW_ROWS * len(self.parts):
+            return [pa.concat_batches(parts).take(pa.array(self.order[rows]))]
+        if rows.size < _FEW_ROWS * len(parts):
             # Many small parts cost more by their number than one copy by its size.
-            whole = pa.concat_batches(self.parts)
+            whole = pa.concat_batches(parts)
             return [whole if rows.size == self.size else whole.take(pa.array(rows))]
         if rows.size == self.size:
-            return self.parts
-        ends = np.cumsum([part.num_rows for part in self.parts])
+            return parts
+        ends = np.cumsum([part.num_rows for part in parts])
         pieces = np.split(rows, np.searchsorted(rows, ends[:-1]))
         return [
             part.take(pa.array(piece - (end - part.num_rows)))
-            for part, piece, end in zip(self.parts, pieces, ends, strict=True)
+            for part, piece, end in zip(parts, pieces, ends, strict=True)
             if piece.size
         ]
 
