@@ -21,6 +21,7 @@ from headrace.learners.features import FeatureEncoder, FeatureRows
 from headrace.learners.learner import Learner, probability
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.learners.snapshot import load_snapshot
+from headrace.learners.uncertainty import uncertainty_of
 from headrace.pipelines.run.remote import Address, first_line, place_of
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
 from headrace.pipelines.sources.rowfiles import Needed
@@ -161,16 +162,12 @@ class Model:
     @property
     def tells_uncertainty(self) -> bool:
         """Whether the learner tells how uncertain it is of a row."""
-        return hasattr(self.learner, "uncertainty")
+        return uncertainty_of(self.learner) is not None
 
     def uncertainty(self, prediction: Prediction) -> npt.NDArray[np.float64] | None:
         """Return how uncertain the learner is of each row, (n,); None if it does not tell."""
-        if not self.tells_uncertainty:
-            return None
-        uncertainty: npt.NDArray[np.float64] = self.learner.uncertainty(  # type: ignore[attr-defined]
-            prediction.features
-        )
-        return uncertainty
+        told = uncertainty_of(self.learner)
+        return None if told is None else told(prediction.features)
 
     def _offset(self, batch: pa.RecordBatch) -> npt.NDArray[np.float64] | None:
         if self.offset is None:

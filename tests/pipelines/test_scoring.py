@@ -104,14 +104,14 @@ def test_scores_are_the_predictions_of_the_model(result, rows, tmp_path, name):
     scored = headrace.score(result.models[name], rows, tmp_path / "out.parquet")
     assert (scored.rows, scored.scored, scored.findings) == (N, N, [])
     found = pq.read_table(tmp_path / "out.parquet")
-    more = ["p", "margin"] + ["uncertainty"] * (name == "probit")
+    more = ["p", "margin"] + ["uncertainty"] * (name != "ffm")
     assert found.column_names == [*shown().column_names, *more]
     expected = model.predict_proba(shown())
     np.testing.assert_array_equal(found["p"], expected)
     np.testing.assert_allclose(1 / (1 + np.exp(-found["margin"].to_numpy())), expected)
     assert found["id"].to_pylist() == shown()["id"].to_pylist()
     assert found["tags"].to_pylist() == shown()["tags"].to_pylist() or rows.suffix == ".csv"
-    if name == "probit":
+    if name != "ffm":
         told = model.uncertainty(model.prepare(shown()))
         np.testing.assert_array_equal(found["uncertainty"], told)
 
@@ -140,10 +140,12 @@ def test_the_file_has_the_format_of_its_name(result, tmp_path):
     lines = gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes()).splitlines()
     assert [json.loads(line) for line in lines] == table.to_pylist()
     head, first, *_ = (tmp_path / "out.csv").read_text().splitlines()
-    assert head == '"id","time","site","n","tags","price","shift","p","margin","why"'
+    assert head == '"id","time","site","n","tags","price","shift","p","margin","uncertainty","why"'
     row = table.slice(0, 1).to_pylist()[0]
     why = json.dumps(row["why"]).replace('"', '""')
-    assert first.endswith(f'{row["p"]},{row["margin"]},"{why}"'.replace(", ", ","))
+    assert first.endswith(
+        f'{row["p"]},{row["margin"]},{row["uncertainty"]},"{why}"'.replace(", ", ",")
+    )
 
 
 def test_what_cannot_be_read_is_counted_and_left_out(result, tmp_path, capsys):
@@ -249,7 +251,7 @@ def test_an_explanation_adds_up_to_the_prediction(result, tmp_path, capsys, name
     assert ("offset" in names) == (name == "shifted")
     assert any(" & " in one for one in names) == (name == "ffm")
     assert names[-1] == "correction for sampling"
-    assert (said["uncertainty"] is None) == (name != "probit")
+    assert (said["uncertainty"] is None) == (name == "ffm")
     for term in said["terms"]:
         if term["weight"] is not None and name != "probit":
             assert term["contribution"] == pytest.approx(term["weight"] * term["value"], rel=1e-6)
