@@ -19,8 +19,8 @@ from pydantic import AfterValidator, Field
 from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
 from headrace.learners.learner import collisions
+from headrace.learners.models.steps import furthest_step
 from headrace.learners.prefetch import AHEAD, prefetch_row
-from headrace.learners.uncertainty import furthest_step
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
 
@@ -189,7 +189,7 @@ class FtrlModel:
     def uncertainty(self, rows: FeatureRows) -> Floats:
         """Return how far one more example would move the log-odds of each row, shape (n,).
 
-        See `headrace.learners.uncertainty.furthest_step`. It ranks rows, and is no interval.
+        See `headrace.learners.models.steps.furthest_step`. It ranks rows, and is no interval.
         """
         parameters = self.parameters
         return furthest_step(self.zn[:, 1], rows, parameters.alpha, parameters.beta, parameters.l2)

@@ -8,7 +8,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import numba as nb
@@ -19,8 +19,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
 from headrace.learners.learner import collisions
+from headrace.learners.models.steps import furthest_step
 from headrace.learners.prefetch import AHEAD, prefetch_row
-from headrace.learners.uncertainty import Uncertainty, furthest_step
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
 
@@ -190,10 +190,10 @@ class SgdModel:
         return margins
 
     @property
-    def uncertainty(self) -> Uncertainty | None:
+    def uncertainty(self) -> Callable[[FeatureRows], Floats] | None:
         """Tells how far one more example would move the log-odds of each row.
 
-        See `headrace.learners.uncertainty.furthest_step`. None unless the rate of a coordinate
+        See `headrace.learners.models.steps.furthest_step`. None unless the rate of a coordinate
         falls with the gradients that it has had.
         """
         return self._uncertainty if self.parameters.rate == "per-coordinate" else None
