@@ -12,6 +12,7 @@ from headrace.learners.features import FeatureRows
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.models.ffm import FfmModel
 from headrace.learners.models.probit import ProbitModel
+from headrace.learners.models.small import SmallModel
 from headrace.learners.weights import counting_features, feature_effects
 from headrace.schemas.records.hashing import Int64s
 
@@ -73,7 +74,8 @@ def contributions(learner: Learner, rows: FeatureRows, margin: Floats) -> Contri
         return Contributions(
             effects, row, first, second, np.concatenate([np.empty(0), *(part[3] for part in pairs)])
         )
-    if isinstance(learner, ProbitModel):
+    is_small_probit = isinstance(learner, SmallModel) and learner.beta is not None
+    if isinstance(learner, ProbitModel) or is_small_probit:
         row = np.repeat(np.arange(margin.size), np.diff(rows.starts))
         score = np.bincount(row, effects, margin.size)
         with np.errstate(divide="ignore", invalid="ignore"):

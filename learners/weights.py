@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.learners.exact import ExactLearner
+from headrace.learners.exact import CODE_BITS, ExactLearner
 from headrace.learners.features import FeatureRows
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.models.probit import ProbitModel
+from headrace.learners.models.small import SmallModel
 from headrace.schemas.records.hashing import Int64s
 
 _PART = 1 << 20
@@ -37,6 +38,8 @@ def feature_effects(learner: Learner, rows: FeatureRows) -> Floats:
         effects = np.zeros(rows.indices.size)
         effects[places] = feature_effects(learner.model, located)
         return effects
+    if isinstance(learner, SmallModel):
+        return learner.sums(_alone(rows.indices, rows.values))
     if isinstance(learner, ProbitModel):
         means = learner.beliefs[rows.indices, 0].astype(np.float64)
         return means * rows.values if rows.values.size else means
@@ -58,7 +61,7 @@ def touched_weights(learner: Learner) -> Iterator[tuple[Indices, Floats]]:
     """
     exported = learner.export()
     touched: Indices | None = exported.get("index")
-    if isinstance(learner, ExactLearner):
+    if learner.bits == CODE_BITS:
         touched = np.sort(exported["code"])
     indices = np.arange(1 << learner.bits, dtype=np.uint32) if touched is None else touched
     for begin in range(0, indices.size, _PART):

@@ -462,3 +462,46 @@ def test_without_onnx_the_error_says_what_to_install(result, tmp_path, capsys, m
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert main(["export", str(result.models["sgd"]), "--onnx", str(tmp_path / "no.onnx")]) == 1
     assert "needs onnx, which is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["ftrl", "probit", "exact_ftrl", "shifted"])
+def test_a_small_model_predicts_much_as_the_one_it_was_made_of(result, tmp_path, capsys, name):
+    """Wherever a model can be named, with its offset and correction."""
+    model, folder = headrace.load_model(result.models[name]), tmp_path / "small"
+    printed = exported(capsys, result.models[name], "--small", folder)
+    small = headrace.load_model(folder)
+    count, bits = small.learner.figures()["coordinates"], small.learner.fraction_bits
+    assert printed.out == f"{folder}: learner {name}, {count} weights in steps of 2^{-bits}\n"
+    assert small.manifest["shrunk_from"] == model.manifest["sha256"]
+    assert small.manifest["positions"] == model.manifest["positions"]
+    ours, theirs = small.predict_proba(shown()), model.predict_proba(shown())
+    np.testing.assert_allclose(ours, theirs, atol=0.02 if name == "probit" else 0.001)
+    with headrace.Scorer(folder) as scorer:
+        np.testing.assert_array_equal(scorer.predict_proba(shown()), ours)
+    pq.write_table(shown(), tmp_path / "rows.parquet")
+    headrace.score(folder, tmp_path / "rows.parquet", tmp_path / "out.parquet", explain=2)
+    scored = pq.read_table(tmp_path / "out.parquet")
+    np.testing.assert_array_equal(scored["p"].to_numpy(), ours)
+    assert scored.column_names[-3:] == ["p", "margin", "why"]
+    row = json.dumps(shown().slice(8, 1).to_pylist()[0])
+    assert main(["explain", str(folder), row, "--json"]) == 0
+    assert abs(json.loads(capsys.readouterr().out)["rest"]) < 1e-12
+
+
+def test_what_cannot_be_made_small_is_refused(result, tmp_path, capsys):
+    """In one line, and nothing is written."""
+    (tmp_path / "there").mkdir()
+    exported(capsys, result.models["sgd"], "--small", tmp_path / "small")
+    for model, out, code, said in (
+        (result.models["ffm"], tmp_path / "a", 1, "has more than a weight for each feature"),
+        (tmp_path / "small", tmp_path / "a", 1, "is small already"),
+        (result.models["sgd"], tmp_path / "there", 2, "is there already; name another"),
+        (result.models["sgd"], "s3://bucket/small", 2, "is not of this machine; name a folder"),
+    ):
+        assert main(["export", str(model), "--small", str(out)]) == code
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small", "there"]
+    (tmp_path / "file").write_text("")
+    assert main(["export", str(result.models["sgd"]), "--small", str(tmp_path / "file" / "a")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
