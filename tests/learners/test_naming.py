@@ -46,14 +46,14 @@ rows = st.lists(
 )
 
 
-def batch_of(found):
+def table(found):
     return pa.RecordBatch.from_pylist(found, pa.schema(list(TYPES.items())))
 
 
 @given(rows)
 def test_a_name_stands_for_a_hash(found):
     """There is one for each feature, and names differ where hashes do."""
-    batch = batch_of(found)
+    batch = table(found)
     encoded = FeatureEncoder(FEATURES, 30).encode(batch)
     names = feature_names(FEATURES, batch).to_pylist()
     assert len(names) == encoded.indices.size
@@ -63,7 +63,7 @@ def test_a_name_stands_for_a_hash(found):
 
 def test_names_say_column_and_value():
     """In the order of the features of a row."""
-    batch = batch_of([
+    batch = table([
         {"site": "a", "n": 7, "tags": ["x", None], "words": "u,,v", "price": 2.0, "age": 18.0},
         {"site": None, "n": None, "tags": None, "words": None, "price": None, "age": 2.0},
         {"site": "", "n": -1, "tags": [], "words": "", "price": 1.0, "age": 31.0},
@@ -85,10 +85,10 @@ def test_names_say_column_and_value():
     ]  # fmt: skip
 
 
-def learned(name, count=400, table=None, **parameters):
-    """Return a learner and what it has learned; with a table the rows have codes."""
+def learned(name, count=400, plan=None, **parameters):
+    """Return a learner and what it has learned; with an exact table the rows have codes."""
     random = np.random.default_rng(5)
-    batch = batch_of([
+    batch = table([
         {
             "site": str(random.choice(["a", "b", "c"])), "n": int(random.integers(3)),
             "tags": random.choice(["x", "y", "z"], random.integers(3)).tolist(),
@@ -96,20 +96,20 @@ def learned(name, count=400, table=None, **parameters):
         }
         for _ in range(count)
     ])  # fmt: skip
-    bits = BITS if table is None else CODE_BITS
+    bits = BITS if plan is None else CODE_BITS
     encoded = FeatureEncoder(FEATURES, bits).encode(batch)
     algorithm = ALGORITHMS[name]
-    learner = algorithm.make(algorithm.parameters.model_validate(parameters), bits, table)
+    learner = algorithm.make(algorithm.parameters.model_validate(parameters), bits, plan)
     label = (random.random(count) < 0.4).astype(float)
     learner.learn(encoded, np.arange(count), label, np.ones(count), np.zeros(count))
     return learner, encoded
 
 
-@pytest.mark.parametrize("table", [None, ExactTable(), ExactTable(admit=20)])
+@pytest.mark.parametrize("plan", [None, ExactTable(), ExactTable(admit=20)])
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_contributions_add_up_to_the_margin(name, table):
+def test_contributions_add_up_to_the_margin(name, plan):
     """Of linear learners to the last bit; factors are multiplied in 32 bits."""
-    learner, encoded = learned(name, table=table)
+    learner, encoded = learned(name, plan=plan)
     margin = learner.predict(encoded)
     parts = contributions(learner, encoded, margin)
     sums = [np.add.accumulate(parts.features[a:b])[-1]
@@ -119,18 +119,18 @@ def test_contributions_add_up_to_the_margin(name, table):
     np.testing.assert_allclose(
         sums + np.bincount(parts.row, parts.pairs, margin.size), margin, rtol=1e-5, atol=1e-7
     )
-    counting = encoded if table is None else learner.located(encoded)
+    counting = encoded if plan is None else learner.located(encoded)
     assert parts.pairs.size == (name == "ffm") * (
         sum(width * (width - 1) // 2 for width in np.diff(counting.starts))
     )
-    assert (counting.indices.size < encoded.indices.size) == (table == ExactTable(admit=20))
+    assert (counting.indices.size < encoded.indices.size) == (plan == ExactTable(admit=20))
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_exact_table_takes_a_margin_apart_as_a_hashed_one(name):
     """Without collisions to the bit; but for factors, which do not begin alike."""
-    (learner, codes), (hashed, encoded) = (learned(name, table=table)
-                                           for table in (ExactTable(), None))  # fmt: skip
+    (learner, codes), (hashed, encoded) = (learned(name, plan=plan)
+                                           for plan in (ExactTable(), None))  # fmt: skip
     found, expected = (contributions(one, rows, one.predict(rows))
                        for one, rows in ((learner, codes), (hashed, encoded)))  # fmt: skip
     for column in ("row", "first", "second"):
@@ -142,7 +142,7 @@ def test_an_exact_table_takes_a_margin_apart_as_a_hashed_one(name):
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_what_an_exact_table_does_not_admit_adds_nothing(name):
     """It has the weight 0, is in no pair, and a row of nothing else has the margin 0."""
-    learner, encoded = learned(name, count=60, table=ExactTable(admit=12))
+    learner, encoded = learned(name, count=60, plan=ExactTable(admit=12))
     admitted = np.isin(encoded.indices, learner.export()["code"])
     assert 0 < admitted.sum() < admitted.size
     parts = contributions(learner, encoded, learner.predict(encoded))
@@ -153,7 +153,7 @@ def test_what_an_exact_table_does_not_admit_adds_nothing(name):
     unknown = FeatureEncoder(Features(("site",)), CODE_BITS).encode(
         pa.RecordBatch.from_pydict({"site": ["a", "a"]})
     )
-    empty, _ = learned(name, count=0, table=ExactTable(admit=2))
+    empty, _ = learned(name, count=0, plan=ExactTable(admit=2))
     parts = contributions(empty, unknown, empty.predict(unknown))
     assert parts.features.tolist() == [0, 0, 0, 0]
     assert parts.pairs.size == 0
@@ -190,7 +190,7 @@ def test_weights_are_those_of_the_arrays(name):
         expected = arrays["mean" if name == "probit" else "weight"]
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
     np.testing.assert_array_equal(feature_weights(learner, indices), weights)
-    exact, codes = learned(name, table=ExactTable())
+    exact, codes = learned(name, plan=ExactTable())
     parts = zip(*touched_weights(exact), strict=True)
     found, own = (np.concatenate(part) for part in parts)
     np.testing.assert_array_equal(found, np.unique(codes.indices))
