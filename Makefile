@@ -67,10 +67,10 @@ soak: $(READY) ## run headrace stream for ten minutes with faults (needs Java an
 bench-windows: $(READY) ## measure memory with twenty million waiting impressions
 	$(BIN)/python -m benchmarks.windows
 
-floors: $(READY) ## measure the learner on real data (DATA=folder of the data sets)
+floors: $(READY) ## measure learners beside floors (DATA=folder of the data sets, or generated logs alone)
 	$(BIN)/python -m benchmarks.floors $(DATA)
 
-papers: $(READY) ## measure what papers promise (DATA=folder of the data sets, or a generated log)
+papers: $(READY) ## measure what papers promise (DATA=folder of the data sets, or generated traffic alone)
 	$(BIN)/python -m benchmarks.papers $(DATA)
 
 clean-kernels: ## remove compiled kernels, which do not notice changes in what they inline

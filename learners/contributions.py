@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from headrace.learners.exact import ExactLearner
 from headrace.learners.features import FeatureRows
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.models.ffm import FfmModel
 from headrace.learners.models.probit import ProbitModel
-from headrace.learners.weights import feature_effects
+from headrace.learners.models.small import SmallModel
+from headrace.learners.weights import counting_features, feature_effects
 from headrace.schemas.records.hashing import Int64s
 
 _PAIRS = 1 << 18
@@ -49,22 +51,31 @@ def contributions(learner: Learner, rows: FeatureRows, margin: Floats) -> Contri
     learner
         Its margin is a sum over features, and of a factorisation machine over pairs of them
         too. The probit has a margin that is a function of such a sum, and is shared out in
-        proportion to its parts.
+        proportion to its parts. In an exact table a feature that does not count adds 0, and is
+        in no pair.
     rows
         The features of n rows.
     margin
         What the learner predicts of them, float64, shape (n,).
     """
+    if isinstance(learner, ExactLearner):
+        located, places = counting_features(learner, rows)
+        parts = contributions(learner.model, located, margin)
+        features = np.zeros(rows.indices.size)
+        features[places] = parts.features
+        first, second = places[parts.first], places[parts.second]
+        return replace(parts, features=features, first=first, second=second)
     effects = feature_effects(learner, rows)
     none = np.empty(0, np.int64)
     if isinstance(learner, FfmModel):
-        parts = list(_pairs(learner, rows, effects))
-        row, first, second = (np.concatenate([none, *(part[at] for part in parts)])
+        pairs = list(_pairs(learner, rows, effects))
+        row, first, second = (np.concatenate([none, *(part[at] for part in pairs)])
                               for at in range(3))  # fmt: skip
         return Contributions(
-            effects, row, first, second, np.concatenate([np.empty(0), *(part[3] for part in parts)])
+            effects, row, first, second, np.concatenate([np.empty(0), *(part[3] for part in pairs)])
         )
-    if isinstance(learner, ProbitModel):
+    is_small_probit = isinstance(learner, SmallModel) and learner.beta is not None
+    if isinstance(learner, ProbitModel) or is_small_probit:
         row = np.repeat(np.arange(margin.size), np.diff(rows.starts))
         score = np.bincount(row, effects, margin.size)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -81,8 +92,10 @@ def _pairs(
     row's pairs are divided by the sum of its squared values, so that of two by theirs.
     """
     widths = np.diff(rows.starts)
-    fields = rows.fields().astype(np.int64)
-    squares = np.square(rows.values, dtype=np.float64) if rows.values.size else np.ones(fields.size)
+    squares = (
+        np.square(rows.values, dtype=np.float64) if rows.values.size else np.ones(rows.indices.size)
+    )
+    totals = np.bincount(np.repeat(np.arange(widths.size), widths), squares, widths.size)
     ends = np.cumsum(widths * (widths - 1) // 2)
     begin = 0
     while begin < widths.size:
@@ -91,9 +104,8 @@ def _pairs(
         row, first, second = _places(rows.starts, begin, end)
         if row.size:
             beside = squares[first] + squares[second]
-            total = np.add.reduceat(squares, rows.starts[:-1])[row]
-            margin = learner.predict(_of_two(rows, fields, first, second))
-            both = (margin - (effects[first] + effects[second])) * (beside / total)
+            margin = learner.predict(_of_two(rows, first, second))
+            both = (margin - (effects[first] + effects[second])) * (beside / totals[row])
             yield row, first, second, both
         begin = end
 
@@ -108,14 +120,10 @@ def _places(starts: Int64s, begin: int, end: int) -> tuple[Int64s, Int64s, Int64
     return np.repeat(row, later), first, first + 1 + within
 
 
-def _of_two(rows: FeatureRows, fields: Int64s, first: Int64s, second: Int64s) -> FeatureRows:
-    """Return rows of two features each, with the fields that these have in their own rows."""
+def _of_two(rows: FeatureRows, first: Int64s, second: Int64s) -> FeatureRows:
+    """Return rows of two features each, with the fields and codes that these have in `rows`."""
     places = np.stack([first, second], axis=1).reshape(-1)
-    counts = np.zeros((int(fields.max()) + 1, first.size), np.int64)
-    for of in (first, second):
-        counts[fields[of], np.arange(first.size)] += 1
     values = rows.values[places] if rows.values.size else rows.values
+    whole, origin = rows.source or (rows, np.arange(rows.indices.size))
     starts = np.arange(0, places.size + 1, 2)
-    return replace(
-        rows, starts=starts, indices=rows.indices[places], values=values, lists=tuple(counts)
-    )
+    return FeatureRows(starts, rows.indices[places], values, source=(whole, origin[places]))

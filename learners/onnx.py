@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from headrace.learners.exact import ExactLearner
 from headrace.learners.learner import Learner
 from headrace.learners.models.ftrl import FtrlModel
 from headrace.learners.models.sgd import SgdModel
+from headrace.learners.models.small import SmallModel
 from headrace.learners.weights import touched_weights
 
 _OPSET = 18
@@ -41,6 +43,8 @@ def linear_graph(learner: Learner, about: Mapping[str, str]) -> bytes:
     import onnx  # an extra
     from onnx import TensorProto, helper, numpy_helper
 
+    if isinstance(learner, ExactLearner | SmallModel):
+        raise ValueError("has no hashed table of full weights; export a model that has one")
     if not isinstance(learner, FtrlModel | SgdModel):
         raise ValueError("is not linear; ONNX is written of ftrl and sgd")
     if learner.bits > _MOST_BITS:

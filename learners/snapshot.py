@@ -3,7 +3,8 @@
 A snapshot is a folder with ``manifest.json`` and ``arrays.arrow``, which hold all
 that the learner exports, so that learning can continue from it bit for bit. The
 second is an Arrow IPC file of one row, in which each column is a list that holds
-one array.
+one array. Small ones (`headrace.learners.shrinking`) have weights alone, and a format
+of their own.
 """
 
 from __future__ import annotations
@@ -24,11 +25,23 @@ from headrace.learners import exact
 from headrace.learners.calibration import CalibrationMap
 from headrace.learners.exact import ExactLearner, ExactTable
 from headrace.learners.learner import Arrays, Learner
+from headrace.learners.models.small import SmallModel
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.schemas.errors import SnapshotError
 from headrace.schemas.types import is_number
 
 FORMAT_VERSION = 2
+SMALL_FORMAT_VERSION = 3
+"""Of weights alone, which versions that know only the other must not take for damaged."""
+
+OWN_ENTRIES = frozenset(
+    {
+        "format", "algorithm", "version", "bits", "parameters", "table", "small", "calibration",
+        "figures", "sha256",
+    }
+)  # fmt: skip
+"""Entries of a manifest that are of the model; the others are about it."""
+
 _ARRAYS = "arrays.arrow"
 _MANIFEST = "manifest.json"
 
@@ -60,7 +73,8 @@ def save_snapshot(
     -------
     dict
         The manifest. Its ``sha256`` covers algorithm, version, bits, parameters, the table
-        if it is exact, calibration, theta and arrays, but neither compression nor `about`.
+        if it is exact, the form of small weights, calibration, theta and arrays, but neither
+        compression nor `about`.
 
     Raises
     ------
@@ -79,12 +93,14 @@ def save_snapshot(
     }
     if isinstance(learner, ExactLearner):
         what["table"] = {"version": exact.VERSION, **asdict(learner.plan)}
+    if isinstance(learner, SmallModel):
+        what["small"] = {"fraction_bits": learner.fraction_bits}
     if calibration is not None:
         what["calibration"] = calibration.as_json()
     if theta is not None:
         what["theta"] = theta
     manifest = {
-        "format": FORMAT_VERSION,
+        "format": SMALL_FORMAT_VERSION if "small" in what else FORMAT_VERSION,
         **what,
         "figures": learner.figures(),
         "sha256": _digest(what, arrays),
@@ -122,9 +138,10 @@ def load_snapshot(
         raise SnapshotError(f"{folder}: holds no readable {_MANIFEST} ({error})") from error
     if not isinstance(manifest, dict):
         raise SnapshotError(f"{folder}: holds no readable {_MANIFEST} (not a JSON object)")
-    if manifest.get("format") != FORMAT_VERSION:
+    if manifest.get("format") not in (FORMAT_VERSION, SMALL_FORMAT_VERSION):
         raise SnapshotError(
-            f"{folder}: expected format {FORMAT_VERSION} (got {manifest.get('format')!r}); "
+            f"{folder}: expected format {FORMAT_VERSION}, or {SMALL_FORMAT_VERSION} of small ones "
+            f"(got {manifest.get('format')!r}); "
             "load it with the version of Headrace that wrote it"
         )
     name: Any = manifest.get("algorithm")
@@ -135,7 +152,7 @@ def load_snapshot(
         )
     arrays = _read_arrays(folder)
     what = {key: manifest.get(key) for key in ("algorithm", "version", "bits", "parameters")}
-    for key in ("table", "calibration", "theta"):
+    for key in ("table", "small", "calibration", "theta"):
         if key in manifest:
             what[key] = manifest[key]
     found = _digest(what, arrays)
@@ -157,11 +174,13 @@ def load_snapshot(
             f"{folder}: expected a hashed table of {name} (got an exact one); "
             "load it with the registry of the run that wrote it"
         )
-    learner = algorithm.make(
-        algorithm.parameters.model_validate(manifest["parameters"]),
-        manifest["bits"],
-        ExactTable(**table) if table else None,
-    )
+    parameters = algorithm.parameters.model_validate(manifest["parameters"])
+    learner: Learner
+    if "small" in manifest:
+        learner = SmallModel(parameters, manifest["bits"], **manifest["small"])
+    else:
+        plan = ExactTable(**table) if table else None
+        learner = algorithm.make(parameters, manifest["bits"], plan)
     if learner.version != manifest["version"]:
         raise SnapshotError(
             f"{folder}: expected version {learner.version} of {name} "

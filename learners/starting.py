@@ -7,6 +7,7 @@ from pathlib import Path
 
 from headrace.learners.features import Features
 from headrace.learners.learner import Learner
+from headrace.learners.models.small import SmallModel
 from headrace.learners.registry import Algorithms
 from headrace.learners.snapshot import load_snapshot
 from headrace.schemas.errors import SnapshotError
@@ -64,6 +65,11 @@ def start_of(
         If it cannot be read, or is of another algorithm, size, table or other parameters.
     """
     loaded, manifest = load_snapshot(folder, algorithms)
+    if isinstance(loaded, SmallModel):
+        raise SnapshotError(
+            f"{folder}: has weights alone, which cannot be learned from; "
+            "name the snapshot that it was made of"
+        )
     pairs = [
         ("algorithm", manifest["algorithm"], algorithm),
         ("bits", loaded.bits, learner.bits),

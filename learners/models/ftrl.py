@@ -19,6 +19,7 @@ from pydantic import AfterValidator, Field
 from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
 from headrace.learners.learner import collisions
+from headrace.learners.models.steps import furthest_step
 from headrace.learners.prefetch import AHEAD, prefetch_row
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
@@ -184,6 +185,14 @@ class FtrlModel:
             self.zn, rows.starts, rows.indices, rows.values, self.parameters.as_array(), margins
         )
         return margins
+
+    def uncertainty(self, rows: FeatureRows) -> Floats:
+        """Return how far one more example would move the log-odds of each row, shape (n,).
+
+        See `headrace.learners.models.steps.furthest_step`. It ranks rows, and is no interval.
+        """
+        parameters = self.parameters
+        return furthest_step(self.zn[:, 1], rows, parameters.alpha, parameters.beta, parameters.l2)
 
     def export(self) -> dict[str, npt.NDArray[Any]]:
         """Return index (uint32), ``z`` and ``n`` (float32) of every coordinate ever touched."""

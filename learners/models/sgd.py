@@ -8,7 +8,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import numba as nb
@@ -19,6 +19,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
 from headrace.learners.learner import collisions
+from headrace.learners.models.steps import furthest_step
 from headrace.learners.prefetch import AHEAD, prefetch_row
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
@@ -187,6 +188,19 @@ class SgdModel:
         margins = np.empty(rows.starts.size - 1)
         _predict(self.table, rows.starts, rows.indices, rows.values, margins)
         return margins
+
+    @property
+    def uncertainty(self) -> Callable[[FeatureRows], Floats] | None:
+        """Tells how far one more example would move the log-odds of each row.
+
+        See `headrace.learners.models.steps.furthest_step`. None unless the rate of a coordinate
+        falls with the gradients that it has had.
+        """
+        return self._uncertainty if self.parameters.rate == "per-coordinate" else None
+
+    def _uncertainty(self, rows: FeatureRows) -> Floats:
+        alpha, beta = self.parameters.alpha, self.parameters.beta
+        return furthest_step(self.table[:, 1], rows, alpha, beta, lowest=LOWEST_RATE)
 
     def export(self) -> dict[str, npt.NDArray[Any]]:
         """Return index (uint32) and weight (float32) of every touched coordinate, and the past.

@@ -321,14 +321,16 @@ def _add_models(commands: Any) -> None:
 
     export = commands.add_parser(
         "export",
-        help="write rows for Vowpal Wabbit, or a model for ONNX",
+        help="write rows for Vowpal Wabbit, or a model for ONNX or as a small one",
         description="Write rows as text of Vowpal Wabbit, with the features that a model learns "
-        "of them; or a linear model as a graph of ONNX.",
+        "of them; or a linear model as a graph of ONNX; or the weights of a model, rounded to "
+        "16 bits, as a model that only predicts.",
     )
     export.add_argument("model", metavar="MODEL", help=model)
     what = export.add_mutually_exclusive_group(required=True)
     what.add_argument("--vw", metavar="FILE", help="text of Vowpal Wabbit; may end in .gz or .zst")
     what.add_argument("--onnx", metavar="FILE", help="graph of ONNX, of ftrl and sgd")
+    what.add_argument("--small", metavar="DIR", help="small model, of ftrl, sgd and probit")
     export.add_argument(
         "--values", metavar="ROWS",
         help="with --vw: a file, a glob or a URI of rows (the samples of the model's result)",

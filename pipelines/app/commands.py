@@ -252,8 +252,8 @@ def import_vw(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """Write rows for Vowpal Wabbit, or a model for ONNX."""
-    from headrace.pipelines.app.exporting import export_onnx, export_vowpal
+    """Write rows for Vowpal Wabbit, or a model for ONNX or as a small one."""
+    from headrace.pipelines.app.exporting import export_onnx, export_small, export_vowpal
     from headrace.pipelines.jobs.prediction import load_model
 
     place = place_of(options.model)
@@ -261,6 +261,11 @@ def export(options: argparse.Namespace) -> int:
     if options.onnx is not None:
         export_onnx(model, options.onnx)
         print(f"{options.onnx}: learner {model.name} with {model.learner.bits} bits")
+        return 0
+    if options.small is not None:
+        manifest = export_small(model, options.small)
+        count, fraction = manifest["figures"]["coordinates"], manifest["small"]["fraction_bits"]
+        print(f"{options.small}: learner {model.name}, {count:,} weights in steps of 2^{-fraction}")
         return 0
     values = options.values or _samples_of(place)
     if values is None:

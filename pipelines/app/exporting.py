@@ -1,21 +1,25 @@
-"""Rows for Vowpal Wabbit and models for ONNX: ``headrace export``."""
+"""Rows for Vowpal Wabbit, models for ONNX and small ones: ``headrace export``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.learners.shrinking import small
+from headrace.learners.snapshot import OWN_ENTRIES, save_snapshot
 from headrace.learners.vowpal import vowpal_lines
 from headrace.pipelines.app.tablefiles import check_new, compression_of, written_file
 from headrace.pipelines.jobs.prediction import Model
+from headrace.pipelines.run.disk import writing
 from headrace.pipelines.run.remote import Address, place_of
 from headrace.pipelines.sources.rowfiles import RowsHead
-from headrace.schemas.errors import ArgumentError
+from headrace.schemas.errors import ArgumentError, FolderError
 
 _ROWS = 1 << 14
 
@@ -160,3 +164,44 @@ def export_onnx(model: Model, out: str | Path | Address) -> None:
         raise ArgumentError("onnx", str(place), fact, hint) from error
     with written_file(place) as path:
         path.write_bytes(graph)
+
+
+def export_small(model: Model, out: str | Path | Address) -> dict[str, Any]:
+    """Write a model as a snapshot of weights alone, see `headrace.learners.shrinking`.
+
+    Parameters
+    ----------
+    model
+        A model of FTRL, SGD or the probit, which then predicts without its variances.
+    out
+        The folder to write, on this machine.
+
+    Returns
+    -------
+    dict
+        The manifest. ``shrunk_from`` has the checksum of the model.
+
+    Raises
+    ------
+    ArgumentError
+        If its learner has more than a weight for each feature.
+    FolderError, OutputError
+        If there is such a folder already, it is not of this machine, or cannot be written.
+    """
+    place = place_of(out)
+    if isinstance(place, Address):
+        hint = "name a folder of this machine, and copy it"
+        raise FolderError(str(place), "is not of this machine", hint)
+    check_new(place)
+    manifest = model.manifest
+    try:
+        learner = small(model.learner)
+    except ValueError as error:
+        fact, _, hint = str(error).partition("; ")
+        raise ArgumentError("learner", manifest["algorithm"], fact, hint) from error
+    about = {name: value for name, value in manifest.items() if name not in OWN_ENTRIES}
+    about["shrunk_from"] = manifest["sha256"]
+    with writing(place):
+        return save_snapshot(
+            place, manifest["algorithm"], learner, about, model.calibration, manifest.get("theta")
+        )

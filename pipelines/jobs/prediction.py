@@ -22,6 +22,7 @@ from headrace.learners.learner import Learner, probability
 from headrace.learners.position import as_log_theta, log_theta_of
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.learners.snapshot import load_snapshot, model_folder
+from headrace.learners.uncertainty import uncertainty_of
 from headrace.pipelines.run.remote import Address, first_line, place_of
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
 from headrace.pipelines.sources.rowfiles import Needed
@@ -192,16 +193,12 @@ class Model:
     @property
     def tells_uncertainty(self) -> bool:
         """Whether the learner tells how uncertain it is of a row."""
-        return hasattr(self.learner, "uncertainty")
+        return uncertainty_of(self.learner) is not None
 
     def uncertainty(self, prediction: Prediction) -> npt.NDArray[np.float64] | None:
         """Return how uncertain the learner is of each row, (n,); None if it does not tell."""
-        if not self.tells_uncertainty:
-            return None
-        uncertainty: npt.NDArray[np.float64] = self.learner.uncertainty(  # type: ignore[attr-defined]
-            prediction.features
-        )
-        return uncertainty
+        told = uncertainty_of(self.learner)
+        return None if told is None else told(prediction.features)
 
     def _moved(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return rows as at the position for which a model with that feature predicts."""

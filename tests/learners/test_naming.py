@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.learners.contributions import contributions
+from headrace.learners.exact import CODE_BITS, ExactTable
 from headrace.learners.features import FeatureEncoder, Features, MultiValued
 from headrace.learners.naming import feature_names
 from headrace.learners.registry import ALGORITHMS
@@ -25,6 +26,9 @@ TYPES = {
     "site": pa.string(), "n": pa.int64(), "tags": pa.list_(pa.string()), "words": pa.string(),
     "price": pa.float64(), "age": pa.float64(),
 }  # fmt: skip
+
+BITS = 16
+"""With so many no two of these features collide."""
 
 text = st.sampled_from(["a", "b", "", "x,y", None])
 rows = st.lists(
@@ -81,7 +85,8 @@ def test_names_say_column_and_value():
     ]  # fmt: skip
 
 
-def learned(name, count=400, **parameters):
+def learned(name, count=400, plan=None, **parameters):
+    """Return a learner and what it has learned; with an exact table the rows have codes."""
     random = np.random.default_rng(5)
     batch = table([
         {
@@ -91,18 +96,20 @@ def learned(name, count=400, **parameters):
         }
         for _ in range(count)
     ])  # fmt: skip
-    encoded = FeatureEncoder(FEATURES, 12).encode(batch)
+    bits = BITS if plan is None else CODE_BITS
+    encoded = FeatureEncoder(FEATURES, bits).encode(batch)
     algorithm = ALGORITHMS[name]
-    learner = algorithm.learner(algorithm.parameters.model_validate(parameters), 12)
+    learner = algorithm.make(algorithm.parameters.model_validate(parameters), bits, plan)
     label = (random.random(count) < 0.4).astype(float)
     learner.learn(encoded, np.arange(count), label, np.ones(count), np.zeros(count))
     return learner, encoded
 
 
+@pytest.mark.parametrize("plan", [None, ExactTable(), ExactTable(admit=20)])
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_contributions_add_up_to_the_margin(name):
+def test_contributions_add_up_to_the_margin(name, plan):
     """Of linear learners to the last bit; factors are multiplied in 32 bits."""
-    learner, encoded = learned(name)
+    learner, encoded = learned(name, plan=plan)
     margin = learner.predict(encoded)
     parts = contributions(learner, encoded, margin)
     sums = [np.add.accumulate(parts.features[a:b])[-1]
@@ -112,9 +119,44 @@ def test_contributions_add_up_to_the_margin(name):
     np.testing.assert_allclose(
         sums + np.bincount(parts.row, parts.pairs, margin.size), margin, rtol=1e-5, atol=1e-7
     )
+    counting = encoded if plan is None else learner.located(encoded)
     assert parts.pairs.size == (name == "ffm") * (
-        sum(width * (width - 1) // 2 for width in np.diff(encoded.starts))
+        sum(width * (width - 1) // 2 for width in np.diff(counting.starts))
     )
+    assert (counting.indices.size < encoded.indices.size) == (plan == ExactTable(admit=20))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_exact_table_takes_a_margin_apart_as_a_hashed_one(name):
+    """Without collisions to the bit; but for factors, which do not begin alike."""
+    (learner, codes), (hashed, encoded) = (learned(name, plan=plan)
+                                           for plan in (ExactTable(), None))  # fmt: skip
+    found, expected = (contributions(one, rows, one.predict(rows))
+                       for one, rows in ((learner, codes), (hashed, encoded)))  # fmt: skip
+    for column in ("row", "first", "second"):
+        np.testing.assert_array_equal(getattr(found, column), getattr(expected, column))
+    if name != "ffm":
+        np.testing.assert_array_equal(found.features, expected.features)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_what_an_exact_table_does_not_admit_adds_nothing(name):
+    """It has the weight 0, is in no pair, and a row of nothing else has the margin 0."""
+    learner, encoded = learned(name, count=60, plan=ExactTable(admit=12))
+    admitted = np.isin(encoded.indices, learner.export()["code"])
+    assert 0 < admitted.sum() < admitted.size
+    parts = contributions(learner, encoded, learner.predict(encoded))
+    assert (parts.features[~admitted] == 0).all()
+    assert (feature_weights(learner, encoded.indices)[~admitted] == 0).all()
+    assert admitted[parts.first].all()
+    assert admitted[parts.second].all()
+    unknown = FeatureEncoder(Features(("site",)), CODE_BITS).encode(
+        pa.RecordBatch.from_pydict({"site": ["a", "a"]})
+    )
+    empty, _ = learned(name, count=0, plan=ExactTable(admit=2))
+    parts = contributions(empty, unknown, empty.predict(unknown))
+    assert parts.features.tolist() == [0, 0, 0, 0]
+    assert parts.pairs.size == 0
 
 
 def test_a_pair_adds_the_product_of_its_factors():
@@ -124,7 +166,7 @@ def test_a_pair_adds_the_product_of_its_factors():
     fields = encoded.fields()
 
     def factors(feature, field):
-        place = slot(int(encoded.indices[feature]), int(field), 12)
+        place = slot(int(encoded.indices[feature]), int(field), BITS)
         return learner.factors[place].astype(np.float64)
 
     for row, a, b, effect in zip(parts.row, parts.first, parts.second, parts.pairs, strict=True):
@@ -148,6 +190,14 @@ def test_weights_are_those_of_the_arrays(name):
         expected = arrays["mean" if name == "probit" else "weight"]
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
     np.testing.assert_array_equal(feature_weights(learner, indices), weights)
+    exact, codes = learned(name, plan=ExactTable())
+    parts = zip(*touched_weights(exact), strict=True)
+    found, own = (np.concatenate(part) for part in parts)
+    np.testing.assert_array_equal(found, np.unique(codes.indices))
+    # The low bits of a code are the index of a hashed table.
+    order = np.argsort(found & np.uint64((1 << BITS) - 1))
+    if name != "ffm":
+        np.testing.assert_array_equal(own[order], weights)
     assert np.isin(encoded.indices, indices).all()
     effects = feature_effects(learner, encoded)
     np.testing.assert_allclose(

@@ -17,6 +17,8 @@ from headrace.schemas.config.durations import SECOND
 
 START, N = 1_767_225_600 * SECOND, 600
 LEARNERS = ("ftrl", "sgd", "probit", "ffm")
+EXACT = ("ftrl", "probit", "ffm")
+"""Also with an exact table."""
 
 
 def shown(rows=N):
@@ -66,6 +68,10 @@ def result(tmp_path_factory):
             for name in LEARNERS
         },
     }  # fmt: skip
+    for name in EXACT:
+        tables["learners"][f"exact_{name}"] = {
+            "label": "click", "algorithm": name, "features": "all", "table": "exact", "admit": 20,
+        }  # fmt: skip
     tables["learners"]["shifted"] = {**tables["learners"]["ftrl"], "offset": "shift"}
     return headrace.replay(tables, folder / "out")
 
@@ -104,14 +110,14 @@ def test_scores_are_the_predictions_of_the_model(result, rows, tmp_path, name):
     scored = headrace.score(result.models[name], rows, tmp_path / "out.parquet")
     assert (scored.rows, scored.scored, scored.findings) == (N, N, [])
     found = pq.read_table(tmp_path / "out.parquet")
-    more = ["p", "margin"] + ["uncertainty"] * (name == "probit")
+    more = ["p", "margin"] + ["uncertainty"] * (name != "ffm")
     assert found.column_names == [*shown().column_names, *more]
     expected = model.predict_proba(shown())
     np.testing.assert_array_equal(found["p"], expected)
     np.testing.assert_allclose(1 / (1 + np.exp(-found["margin"].to_numpy())), expected)
     assert found["id"].to_pylist() == shown()["id"].to_pylist()
     assert found["tags"].to_pylist() == shown()["tags"].to_pylist() or rows.suffix == ".csv"
-    if name == "probit":
+    if name != "ffm":
         told = model.uncertainty(model.prepare(shown()))
         np.testing.assert_array_equal(found["uncertainty"], told)
 
@@ -140,10 +146,12 @@ def test_the_file_has_the_format_of_its_name(result, tmp_path):
     lines = gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes()).splitlines()
     assert [json.loads(line) for line in lines] == table.to_pylist()
     head, first, *_ = (tmp_path / "out.csv").read_text().splitlines()
-    assert head == '"id","time","site","n","tags","price","shift","p","margin","why"'
+    assert head == '"id","time","site","n","tags","price","shift","p","margin","uncertainty","why"'
     row = table.slice(0, 1).to_pylist()[0]
     why = json.dumps(row["why"]).replace('"', '""')
-    assert first.endswith(f'{row["p"]},{row["margin"]},"{why}"'.replace(", ", ","))
+    assert first.endswith(
+        f'{row["p"]},{row["margin"]},{row["uncertainty"]},"{why}"'.replace(", ", ",")
+    )
 
 
 def test_what_cannot_be_read_is_counted_and_left_out(result, tmp_path, capsys):
@@ -225,7 +233,7 @@ def test_a_truncated_file_leaves_no_scores(result, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
 
 
-@pytest.mark.parametrize("name", [*LEARNERS, "shifted"])
+@pytest.mark.parametrize("name", [*LEARNERS, "shifted", *(f"exact_{name}" for name in EXACT)])
 def test_an_explanation_adds_up_to_the_prediction(result, tmp_path, capsys, name):
     """With offset, correction for sampling and pairs; of a file or of a JSON object."""
     pq.write_table(shown(), tmp_path / "rows.parquet")
@@ -243,15 +251,17 @@ def test_an_explanation_adds_up_to_the_prediction(result, tmp_path, capsys, name
     for term in said["terms"]:
         total += term["contribution"]
     assert total + said["rest"] == said["margin"]
-    assert abs(said["rest"]) < (1e-14 if name in ("probit", "ffm") else 1e-300)
+    algorithm = name.removeprefix("exact_")
+    # Factors are multiplied in 32 bits.
+    assert abs(said["rest"]) < {"probit": 1e-14, "ffm": 1e-7}.get(algorithm, 1e-300)
     names = [term["name"] for term in said["terms"]]
     assert names[:3] == ["intercept", "site=b,c", "n=3"] or names[1].startswith("site=")
     assert ("offset" in names) == (name == "shifted")
-    assert any(" & " in one for one in names) == (name == "ffm")
+    assert any(" & " in one for one in names) == (algorithm == "ffm")
     assert names[-1] == "correction for sampling"
-    assert (said["uncertainty"] is None) == (name != "probit")
+    assert (said["uncertainty"] is None) == (algorithm == "ffm")
     for term in said["terms"]:
-        if term["weight"] is not None and name != "probit":
+        if term["weight"] is not None and algorithm != "probit":
             assert term["contribution"] == pytest.approx(term["weight"] * term["value"], rel=1e-6)
     scored = headrace.score(model, tmp_path / "rows.parquet", tmp_path / "out.parquet", explain=100)
     assert scored.rows == N
@@ -314,6 +324,23 @@ def test_the_largest_weights_have_the_names_of_their_samples(result, capsys):
     assert {"intercept", "site=Zürich", "n is null", "tags=y", "price", "site*tags=a*x"} <= {*names}
     some = weights(capsys, result.models["ftrl"], "--like", "site=", "--top", 2)
     assert [name[:5] for weight in some["largest"] for name in weight["names"]] == ["site="] * 2
+
+
+@pytest.mark.parametrize("name", [f"exact_{name}" for name in EXACT])
+def test_an_exact_table_has_a_weight_for_each_feature_that_is_admitted(result, capsys, name):
+    """By its code, in full; none is shared, and what waits for admission has none."""
+    model = headrace.load_model(result.models[name])
+    found = weights(capsys, result.models[name], "--top", 1000)
+    codes = model.learner.export()["code"].tolist()
+    assert sorted(weight["index"] for weight in found["largest"]) == sorted(codes)
+    assert (found["unnamed"], found["shared"]) == (0, 0)
+    assert all(len(weight["names"]) == 1 for weight in found["largest"])
+    by_name = {weight["names"][0]: weight["weight"] for weight in found["largest"]}
+    row = shown().slice(8, 1).to_pylist()[0]
+    assert main(["explain", str(result.models[name]), json.dumps(row), "--json"]) == 0
+    for term in json.loads(capsys.readouterr().out)["terms"]:
+        if term["weight"] is not None:
+            assert term["weight"] == by_name.get(term["name"], 0)
 
 
 def test_what_has_no_name_is_counted_and_collisions_are_shown(result, tmp_path, capsys):
@@ -435,3 +462,46 @@ def test_without_onnx_the_error_says_what_to_install(result, tmp_path, capsys, m
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert main(["export", str(result.models["sgd"]), "--onnx", str(tmp_path / "no.onnx")]) == 1
     assert "needs onnx, which is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["ftrl", "probit", "exact_ftrl", "shifted"])
+def test_a_small_model_predicts_much_as_the_one_it_was_made_of(result, tmp_path, capsys, name):
+    """Wherever a model can be named, with its offset and correction."""
+    model, folder = headrace.load_model(result.models[name]), tmp_path / "small"
+    printed = exported(capsys, result.models[name], "--small", folder)
+    small = headrace.load_model(folder)
+    count, bits = small.learner.figures()["coordinates"], small.learner.fraction_bits
+    assert printed.out == f"{folder}: learner {name}, {count} weights in steps of 2^{-bits}\n"
+    assert small.manifest["shrunk_from"] == model.manifest["sha256"]
+    assert small.manifest["positions"] == model.manifest["positions"]
+    ours, theirs = small.predict_proba(shown()), model.predict_proba(shown())
+    np.testing.assert_allclose(ours, theirs, atol=0.02 if name == "probit" else 0.001)
+    with headrace.Scorer(folder) as scorer:
+        np.testing.assert_array_equal(scorer.predict_proba(shown()), ours)
+    pq.write_table(shown(), tmp_path / "rows.parquet")
+    headrace.score(folder, tmp_path / "rows.parquet", tmp_path / "out.parquet", explain=2)
+    scored = pq.read_table(tmp_path / "out.parquet")
+    np.testing.assert_array_equal(scored["p"].to_numpy(), ours)
+    assert scored.column_names[-3:] == ["p", "margin", "why"]
+    row = json.dumps(shown().slice(8, 1).to_pylist()[0])
+    assert main(["explain", str(folder), row, "--json"]) == 0
+    assert abs(json.loads(capsys.readouterr().out)["rest"]) < 1e-12
+
+
+def test_what_cannot_be_made_small_is_refused(result, tmp_path, capsys):
+    """In one line, and nothing is written."""
+    (tmp_path / "there").mkdir()
+    exported(capsys, result.models["sgd"], "--small", tmp_path / "small")
+    for model, out, code, said in (
+        (result.models["ffm"], tmp_path / "a", 1, "has more than a weight for each feature"),
+        (tmp_path / "small", tmp_path / "a", 1, "is small already"),
+        (result.models["sgd"], tmp_path / "there", 2, "is there already; name another"),
+        (result.models["sgd"], "s3://bucket/small", 2, "is not of this machine; name a folder"),
+    ):
+        assert main(["export", str(model), "--small", str(out)]) == code
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small", "there"]
+    (tmp_path / "file").write_text("")
+    assert main(["export", str(result.models["sgd"]), "--small", str(tmp_path / "file" / "a")]) == 1
+    assert "cannot be written" in capsys.readouterr().err

@@ -237,7 +237,7 @@ def test_scores_may_lie_in_a_store(tmp_path, store):
     with store.filesystem.open_input_stream("results/scores.csv") as stream:
         lines = stream.read().decode().splitlines()
     p = predictions(tmp_path)[name]
-    assert lines[0] == '"site","p","margin"'
+    assert lines[0] == '"site","p","margin","uncertainty"'
     assert lines[1].startswith(f'"a",{p[0]!r},'.replace("np.float64(", "").replace(")", ""))
     assert main(command) == 2
 

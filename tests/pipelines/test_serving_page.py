@@ -54,7 +54,7 @@ def folder(tmp_path_factory):
 
 def test_what_the_page_shows_is_what_commands_print(folder):
     """Its examples run too."""
-    assert [kind for kind, _ in BLOCKS].count("text") == 4
+    assert [kind for kind, _ in BLOCKS].count("text") == 5
     first = (folder / "samples.vw").read_text().splitlines()[0]
     (shown,) = [block for kind, block in BLOCKS if kind == "" and block.startswith("-1 2 |")]
     begin, end = shown.rstrip().split(" ... ")

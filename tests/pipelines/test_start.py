@@ -133,7 +133,9 @@ def test_a_model_that_cannot_go_on_is_refused(log, tmp_path, capsys, table, mess
     assert message.split("; ")[0] in said
 
 
-@pytest.mark.parametrize("what", ["nothing", "a damaged one", "no manifest of a run"])
+@pytest.mark.parametrize(
+    "what", ["nothing", "a damaged one", "no manifest of a run", "a small one"]
+)
 def test_what_is_no_model_is_refused(log, tmp_path, capsys, what):
     """With one line."""
     folder = tmp_path / "one" / "model"
@@ -141,6 +143,10 @@ def test_what_is_no_model_is_refused(log, tmp_path, capsys, what):
     (manifest,) = folder.glob("click/*/manifest.json")
     if what == "nothing":
         folder = tmp_path / "none"
+    elif what == "a small one":
+        assert main(["export", str(folder), "--small", str(tmp_path / "small")]) == 0
+        capsys.readouterr()
+        folder = tmp_path / "small"
     elif what == "a damaged one":
         manifest.write_text(
             manifest.read_text().replace('"z"', '"y"').replace('"bits": 10', '"bits": 9')
