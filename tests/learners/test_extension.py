@@ -270,8 +270,8 @@ def test_a_model_does_not_depend_on_other_learners(config, tmp_path):
          "use a value above 0, for a rate at most 1"),
         ("rate = 0.01", "alpha = 0.1",
          "learners.slow.alpha: unknown key (got 0.1); use one of admit, algorithm, "
-         "bits, calibration, delay, epoch, expire, features, filter, label, offset, rate, "
-         "table, weight"),
+         "bits, calibration, delay, epoch, expire, features, filter, label, offset, position, "
+         "rate, table, weight"),
         ("rate = 0.01", "rates = 0.1",
          "learners.slow.rates: unknown key (got 0.1); did you mean rate?"),
     ],

@@ -268,7 +268,7 @@ def test_nothing_is_learned_of_a_row_with_what_is_not_a_number(place):
         ("alpha = 0.1",
          "learner.alpha: unknown key (got 0.1); use one of admit, algorithm, "
          "beta, bits, calibration, delay, epoch, expire, features, filter, label, offset, "
-         "prior_variance, table, weight"),
+         "position, prior_variance, table, weight"),
     ],
     ids=["no variance", "too much noise", "a parameter of another algorithm"],
 )  # fmt: skip

@@ -86,8 +86,8 @@ def test_several_learners_each_have_a_table(tmp_path):
     assert config.epoch == 3 * SECOND
     written = config.model_dump(mode="json")["learners"]["b"]
     assert list(written) == [
-        "label", "algorithm", "bits", "epoch", "filter", "weight", "offset", "delay",
-        "calibration", "table",
+        "label", "algorithm", "bits", "epoch", "filter", "weight", "offset", "position",
+        "delay", "calibration", "table",
         "admit", "expire", "features",
         "alpha", "beta", "l1", "l2",
     ]  # fmt: skip
@@ -110,7 +110,7 @@ def test_several_learners_each_have_a_table(tmp_path):
         ("alpha = 0.5", "parameters = 0.5",
          "learners.b.parameters: unknown key (got 0.5); use one of admit, algorithm, alpha, "
          "beta, bits, calibration, delay, epoch, expire, features, filter, l1, l2, label, offset, "
-         "table, weight"),
+         "position, table, weight"),
         ("alpha = 0.5", 'algorithm = "adagrad"\neta = 1',
          "learners.b.algorithm: there is no learner of this name (got 'adagrad'); "
          "use one of ffm, ftrl, probit, sgd"),
