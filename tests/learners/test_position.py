@@ -133,7 +133,7 @@ def batch(rows):
             EMIT: pa.array(emit, pa.int64()),
             KEY0: pa.array([row[1] for row in rows], pa.uint64()),
             KEY1: pa.array([row[1] * 7 for row in rows], pa.uint64()),
-            RATE: [1.0 for _ in rows],
+            RATE: [0.2 for _ in rows],
         }
     )
 
@@ -144,23 +144,27 @@ def learner(position, **keys):
                        position=position, **keys)  # fmt: skip
 
 
-def trained(plan, rows):
-    trainer = Trainer(1, 10, TrainPlan({"click": plan}, "none"))
-    sent = SampleEnvelope(0, 1, 0, FOREVER, batches=[batch(rows)])
-    (done,) = trainer.receive(sent).samples
+def trained(plan, rows, correction="none", **columns):
+    trainer = Trainer(1, 10, TrainPlan({"click": plan}, correction))
+    sent = batch(rows)
+    for name, values in columns.items():
+        sent = sent.append_column(name, pa.array(values))
+    (done,) = trainer.receive(SampleEnvelope(0, 1, 0, FOREVER, batches=[sent])).samples
     return trainer, done
 
 
 ROWS = [(n, n, n % 2 + 1, True, n % 3 == 0) for n in range(60)]
 
 
-def test_log_theta_is_an_offset_in_training_and_in_margins():
-    """As a column with its values is, to the last bit."""
-    trainer, done = trained(learner(GIVEN), ROWS)
-    offset = pa.array([np.log([1.0, 0.5])[row[2] - 1] for row in ROWS])
-    other = Trainer(1, 10, TrainPlan({"click": learner(None, offset="given")}, "none"))
-    sent = batch(ROWS).append_column("given", offset)
-    (expected,) = other.receive(SampleEnvelope(0, 1, 0, FOREVER, batches=[sent])).samples
+@pytest.mark.parametrize("correction", ["none", "weight", "logit", "recalibrate"])
+@pytest.mark.parametrize("delay", [None, "fnw", "fnc", "defer"])
+def test_log_theta_is_an_offset_in_training_and_in_margins(correction, delay):
+    """As a column with its values is, to the last bit, whatever else is corrected."""
+    trainer, done = trained(learner(GIVEN, delay=delay), ROWS, correction)
+    offset = [np.log([1.0, 0.5])[row[2] - 1] for row in ROWS]
+    other, expected = trained(
+        learner(None, delay=delay, offset="given"), ROWS, correction, given=offset
+    )
     assert done.margins["click"].tolist() == expected.margins["click"].tolist()
     assert trainer.learners["click"].zn.tobytes() == other.learners["click"].zn.tobytes()
 
@@ -170,10 +174,8 @@ def test_clicks_weigh_1_over_theta_and_negatives_1(clip, weight):
     """At most as much as the clip; margins are those of the position."""
     plan = replace(GIVEN, method="clicks", clip=clip)
     trainer, done = trained(learner(plan), ROWS)
-    other = Trainer(1, 10, TrainPlan({"click": learner(None, weight="worth")}, "none"))
-    worth = pa.array([weight if row[2] == 2 and row[4] else 1.0 for row in ROWS])
-    sent = batch(ROWS).append_column("worth", worth)
-    (expected,) = other.receive(SampleEnvelope(0, 1, 0, FOREVER, batches=[sent])).samples
+    worth = [weight if row[2] == 2 and row[4] else 1.0 for row in ROWS]
+    other, expected = trained(learner(None, weight="worth"), ROWS, worth=worth)
     assert trainer.learners["click"].zn.tobytes() == other.learners["click"].zn.tobytes()
     log_theta = np.log([[1.0, 0.5][row[2] - 1] for row in ROWS])
     np.testing.assert_array_equal(done.margins["click"], expected.margins["click"] + log_theta)
