@@ -145,7 +145,11 @@ class Model:
                  for name in self.columns}  # fmt: skip
         if self.offset is not None:
             types[self.offset] = types[self.offset] or pa.float64()
-        return Needed(types, self.manifest["config"]["impressions"])
+        also = {}
+        if self.position is not None:
+            written = _written_type(self.manifest["columns"].get(self.position.column, ""))
+            also[self.position.column] = written or pa.float64()
+        return Needed(types, self.manifest["config"]["impressions"], also)
 
     def predict_proba(self, table: Any, *, as_shown: bool = False) -> npt.NDArray[np.float64]:
         """Predict for the whole log, corrected for the negatives that sampling dropped.

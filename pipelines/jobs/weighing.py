@@ -119,7 +119,9 @@ def _names(model: Model, rows: Iterable[pa.RecordBatch], index: npt.NDArray[np.u
     schema = pa.schema([("place", pa.int64()), ("name", pa.string())])
     known, news, fresh = schema.empty_table(), [], 0
     for batch in rows:
-        prepared = model.prepare(batch)
+        # Of a position that is a feature all values were learned.
+        shown = model.position is not None and model.position.column in batch.schema.names
+        prepared = model.prepare(batch, as_shown=shown)
         found = prepared.features.indices
         place = np.searchsorted(index, found)
         learned = index.take(place, mode="clip") == found if index.size else place < 0

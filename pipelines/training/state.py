@@ -27,7 +27,7 @@ from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, TIME
 
-TRAINING_LAYOUT = 9
+TRAINING_LAYOUT = 10
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
 TOGETHER = "models.json"

@@ -384,7 +384,7 @@ class PositionConfig(Model):
     )
     randomised: str | None = Field(default=None, alias="from")
     clip: float = Field(default=10.0, ge=1, allow_inf_nan=False)
-    at: int = Field(default=1, ge=1)
+    at: int = Field(default=1, ge=1, le=127)  # which a number of any type can be
 
     @model_validator(mode="after")
     def _of_method(self) -> Self:
