@@ -114,9 +114,10 @@ def heat_map(cells: list[dict[str, Any]], column: str) -> str:
          "axis": {"labelAngle": 0, "orient": "top", "labelLimit": 240}}  # fmt: skip
     y = {"field": "value", "type": "nominal", "title": column, "sort": order}
     colour = {
-        "field": "change", "type": "quantitative", "title": "log loss",
+        "field": "change", "type": "quantitative",
         "scale": {"scheme": "blueorange", "domain": [-most, most]},
-        "legend": {"format": "+.1%", "orient": "right", "title": "log loss"},
+        # That of a gradient has a number that depends on how many were drawn before.
+        "legend": None,
     }  # fmt: skip
     spec = {
         "title": f"Log loss by {column}, beside another learner: blue is better",

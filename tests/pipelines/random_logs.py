@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.schemas.config.models import DELAYS
+
 SECOND = 1_000_000
 START = 1_767_225_600 * SECOND  # 2026-01-01 00:00:00 UTC
 
@@ -188,10 +190,19 @@ def _options(random: Random, windows: dict[str, int], tidy: bool) -> dict[str, d
             if random.random() < 0.3:
                 options[table] |= {"table": "exact", "admit": random.randint(1, 3),
                                    "expire": seconds(5, 300)}  # fmt: skip
+            fitting = [delay for delay, undone in DELAYS.items() if undone == mode]
+            if fitting and random.random() < 0.5:
+                options[table]["delay"] = random.choice(fitting)
+            if random.random() < 0.3:
+                options[table]["calibration"] = {"kind": "isotonic", "by": "device"}
             options[f"{table}.features"] = {
                 "categorical": ["device"], "multi_valued": ["tags"],
                 "numeric": {"price": random.choice(("linear", "log"))},
                 "crosses": [["device", "item"]],
             }  # fmt: skip
-        options["monitor"] = {"slices": ["device"], "window": "1m"}
+        share = random.choice((0.1, 1.0))
+        options["monitor"] = {"slices": ["device"], "window": "1m", "served_share": share}
+        if random.random() < 0.4:
+            # Which model serves depends on when models are written: all are accepted.
+            options["publish"] = {"entropy": 1e9, "calibration": 1e9, "auc": 1.0, "positives": 1}
     return options

@@ -85,18 +85,21 @@ def outputs(result):
 
 
 def windows_of(result):
-    """Return start, samples, positives and weight of each learner's windows."""
+    """Return start, samples, positives and weight of windows by learner and kind of prediction."""
     if isinstance(result, headrace.ReplayResult):
-        return [
-            (name, window.start, window.samples, window.positives, window.weight)
-            for name, learner in sorted(result.summary.learners.items())
-            for window in learner.windows
-        ]
+        learners = result.summary.learners.items()
+        figures = [(name, "learned", learner) for name, learner in learners]
+        figures += [(name, "served", learner.served) for name, learner in learners]
+        figures += [(name, "calibrated", of.calibrated) for name, of in learners if of.calibrated]
+        return sorted(
+            (name, predicted, window.start, window.samples, window.positives, window.weight)
+            for name, predicted, of in figures
+            for window in of.windows
+        )
     table = rows(result.statistics)
-    assert table.select(["learner", "window", "slice", "value"]).group_by(
-        ["learner", "window", "slice", "value"]
-    ).aggregate([]).num_rows == table.num_rows  # fmt: skip
-    names = ["learner", "window", "samples", "positives", "weight"]
+    one = ["learner", "predicted", "window", "slice", "value"]
+    assert table.group_by(one).aggregate([]).num_rows == table.num_rows
+    names = ["learner", "predicted", "window", "samples", "positives", "weight"]
     of_all = table.filter(table.column("slice").is_null()).select(names).to_pylist()
     return sorted(tuple(row.values()) for row in of_all)
 
