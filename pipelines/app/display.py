@@ -181,7 +181,7 @@ def _learners_table(learners: dict[str, dict[str, Any]]) -> Table:
     table.add_column("learner", overflow="fold", min_width=12)
     for heading in ("samples", "log loss", "normalised\nentropy", "AUC", "calibration"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("model's sha256", no_wrap=True)
+    table.add_column("model's\nsha256", no_wrap=True)
     for name, learner in learners.items():
         table.add_row(name, *_figures(learner), learner["model"]["sha256"][:12])
         for predicted in ("served", "calibrated"):
