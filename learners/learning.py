@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -25,6 +24,7 @@ from headrace.learners.position import PositionPlan, Positions, Randomised
 from headrace.learners.registry import Algorithm
 from headrace.learners.serving import Scored, Serving
 from headrace.learners.starting import Start
+from headrace.learners.threads import side_by_side
 from headrace.schemas.config.models import Model
 from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.errors import LearningError
@@ -267,11 +267,6 @@ class _Lesson:
     champion: Floats | None
 
 
-@lru_cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="learner")
-
-
 class LearningStep:
     """Makes the learners, and has each of them learn all samples in the same order.
 
@@ -366,8 +361,7 @@ class LearningStep:
             until = drain if settles else None
             learn = partial(self._learn, epoch, admitted, emit, features, until)
             # Learners share nothing that they change, so threads do not change what they learn.
-            found = _threads().map(learn, names) if len(names) > 1 else map(learn, names)
-            lessons.update(zip(names, found, strict=True))
+            lessons.update(zip(names, side_by_side(learn, names), strict=True))
         if settles:
             self.settled = {name: lesson.settled for name, lesson in lessons.items()}
         served = {name: lesson.served for name, lesson in lessons.items()}
