@@ -78,13 +78,17 @@ class Inputs:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files of this machine that are read: the configuration and the logs."""
+        """All files of this machine that are read: configuration, models to start with, logs."""
         own = Path(self.config.file)  # a mapping is of no file
         logs = (
             Path(log.location.inner) for log in self.logs
             if isinstance(log, LogFile) and log.location.local
         )  # fmt: skip
-        return (*([own] if own.exists() else []), *logs)
+        starts = (
+            learner.start.folder / "manifest.json"
+            for learner in self.train.learners.values() if learner.start is not None
+        )  # fmt: skip
+        return (*([own] if own.exists() else []), *starts, *logs)
 
     def logs_of(self, stream: int) -> list[Log]:
         """Return the logs of a stream, at least one, in order of name."""

@@ -72,6 +72,17 @@ def replay(log, out, day, features='["site", "os"]', table=""):
     return json.loads((out / "summary.json").read_text())["learners"]["click"]
 
 
+def test_a_model_inside_the_result_is_refused(log, tmp_path, capsys):
+    """It would be moved away when the result is published, and a killed run not find it again."""
+    replay(log, tmp_path / "one", "one")
+    start = f"start = '{tmp_path / 'one' / 'model'}'"
+    config = configure(log, "inside", "two", table=start)
+    before = (tmp_path / "one" / "seal.json").read_bytes()
+    assert main(["replay", config, "--out", str(tmp_path / "one"), "--quiet"]) == 2
+    assert "manifest.json" in capsys.readouterr().err
+    assert (tmp_path / "one" / "seal.json").read_bytes() == before
+
+
 TABLES = ["", 'algorithm = "probit"', 'algorithm = "ffm"', 'table = "exact"\nadmit = 2']
 
 
