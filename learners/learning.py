@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, Protocol
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from headrace.learners.delays import Delay, corrected, discount_of, positive_wei
 from headrace.learners.discount import NONE
 from headrace.learners.exact import ExactTable
 from headrace.learners.features import FeatureEncoder, FeatureRows, Features
+from headrace.learners.guarding import Held, Judging, LabelGuard, mask_of
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch, has_trigger
 from headrace.learners.position import PositionPlan, Positions, Randomised
@@ -167,43 +169,26 @@ class Learned:
     epoch
         The samples.
     rows
-        By learner, the rows that it learned, in order, int64, shape (m,): ``epoch.order`` except
-        for those that a `Guard` held back, and those that leave for the sake of another label.
+        By learner, the rows that it was given, in order, int64, shape (m,): ``epoch.order``
+        except for those that leave for the sake of another label. It has learned those that were
+        not held back.
     margins
         By learner, the progressive log-odds of its rows, corrected for sampling; each
         float64, shape (m,).
     scored
         Impressions that settled, with what was predicted when they were known; None without any.
+    held
+        Rows that a guard held back, by label; without labels of which there are none.
+    journal
+        What guards decided, in the order in which they did.
     """
 
     epoch: Epoch
     rows: dict[str, Int64s]
     margins: dict[str, Floats]
     scored: Scored | None = None
-
-
-class Guard(Protocol):
-    """Decides, between ordering and learning, which samples may be learned."""
-
-    def admit(self, epoch: Epoch) -> Int64s:
-        """Return the rows of an epoch that may be learned.
-
-        Called once for each epoch, in order, so the answer may depend on earlier epochs.
-        A row that is held back is still written as a sample.
-
-        Returns
-        -------
-        array
-            ``epoch.order``, without the rows that are held back, int64, shape (m,).
-        """
-
-
-class AdmitAll:
-    """A `Guard` that holds nothing back."""
-
-    def admit(self, epoch: Epoch) -> Int64s:
-        """Return ``epoch.order`` unchanged."""
-        return epoch.order
+    held: dict[str, Held] = field(default_factory=dict)
+    journal: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -223,6 +208,8 @@ class _Turns:
         the position, and what corrects for sampling.
     discount
         See `headrace.learners.learner.Learner.learn`; shape (0,) for none.
+    later
+        Which are positives that were negatives at first; shape (0,) if that is not asked for.
     """
 
     order: Int64s
@@ -232,15 +219,25 @@ class _Turns:
     offset: Floats
     shift: Floats
     discount: Floats
+    later: Bools
 
     def __len__(self) -> int:
         return self.order.size
 
-    def take(self, learner: Learner, features: FeatureRows, some: slice) -> Floats:
-        """Take some of the turns; return the log-odds that were predicted, not shifted."""
+    def part(self, some: slice, held: Bools) -> _Turns:
+        """Return some of the turns, of which those that are `held`, shape (m,), weigh 0."""
+        weight = np.where(held, 0.0, self.weight[some]) if held.any() else self.weight[some]
+        discount = self.discount[some] if self.discount.size else self.discount
+        return _Turns(
+            self.order[some], self.learned[some], self.label[some], weight, self.offset[some],
+            self.shift[some], discount, self.later[some] if self.later.size else self.later,
+        )  # fmt: skip
+
+    def take(self, learner: Learner, features: FeatureRows) -> Floats:
+        """Take the turns; return the log-odds that were predicted, not shifted."""
         return learner.learn(
-            features, self.order[some], self.label[some], self.weight[some], self.offset[some],
-            self.discount[some] if self.discount.size else NONE,
+            features, self.order, self.label, self.weight, self.offset,
+            self.discount if self.discount.size else NONE,
         )  # fmt: skip
 
 
@@ -258,6 +255,8 @@ class _Lesson:
         The learner as it was at the last impression, if that is in the epoch.
     champion
         The log-odds of the model that serves, float64, shape (k,); None if it is not asked for.
+    held
+        What the guard of its label holds back; None for nothing, or if it is not judged by it.
     """
 
     rows: Int64s
@@ -265,6 +264,7 @@ class _Lesson:
     served: Floats
     settled: Learner
     champion: Floats | None
+    held: Held | None
 
 
 class LearningStep:
@@ -274,10 +274,10 @@ class LearningStep:
     ----------
     plan
         The learners.
-    guard
-        Decides which samples they learn.
     epoch
         Length of an epoch, microseconds.
+    guards
+        Decide which samples are learned, by label; labels without one are learned as they come.
 
     Attributes
     ----------
@@ -308,9 +308,11 @@ class LearningStep:
         that is not like what was learned before; until then None.
     """
 
-    def __init__(self, plan: TrainPlan, guard: Guard, epoch: int) -> None:
+    def __init__(
+        self, plan: TrainPlan, epoch: int, guards: Mapping[str, LabelGuard] = MappingProxyType({})
+    ) -> None:
         self.plan = plan
-        self.guard = guard
+        self.guards = guards
         self.learners = {name: learner.make() for name, learner in plan.learners.items()}
         self.clipped: dict[str, Counter[str]] = {name: Counter() for name in plan.learners}
         self.refused = dict.fromkeys(plan.learners, 0)
@@ -319,6 +321,7 @@ class LearningStep:
             if learner.position is not None
         }  # fmt: skip
         self.encodings = _encodings(plan)
+        self.judged = judged_learners(plan)
         self.later = {
             name: learner.fresh() for name, learner in plan.learners.items()
             if learner.delay == "es-dfm"
@@ -349,19 +352,24 @@ class LearningStep:
             If a learner predicts what is not finite.
         """
         if not epoch.parts and epoch.served is None:
-            return Learned(epoch, {}, {}, self.serving.observe(None, {}, epoch.mature))
-        admitted = self.guard.admit(epoch) if epoch.parts else epoch.order
+            return Learned(epoch, {}, {}, self._observe(epoch, {}, {}))
         drain = FOREVER if epoch.drain is None else epoch.drain
         emit = _whole_column(epoch, EMIT)
         settles = not self.plan.drains and self.settled is None and bool(emit.max() >= drain)
         lessons: dict[str, _Lesson] = {}
+        held: dict[str, Held | None] = {}
         for encoder, names in self.encodings:
             # Encoding comes first: it takes the most memory, and an epoch may be long.
             features = replace(_encode(encoder, epoch), times=emit)
             until = drain if settles else None
-            learn = partial(self._learn, epoch, admitted, emit, features, until)
-            # Learners share nothing that they change, so threads do not change what they learn.
-            lessons.update(zip(names, side_by_side(learn, names), strict=True))
+            for together in self._in_turn(names):
+                learn = partial(self._learn, epoch, emit, features, until, held)
+                # Learners share nothing that they change, so threads change nothing of this.
+                found = side_by_side(learn, together)
+                lessons.update(zip(together, found, strict=True))
+                for name in together:
+                    if self._guard_of(name) is not None:
+                        held[self.plan.learners[name].label] = lessons[name].held
         if settles:
             self.settled = {name: lesson.settled for name, lesson in lessons.items()}
         served = {name: lesson.served for name, lesson in lessons.items()}
@@ -371,43 +379,95 @@ class LearningStep:
             epoch,
             {name: lesson.rows for name, lesson in lessons.items()},
             {name: lesson.margins for name, lesson in lessons.items()},
-            self.serving.observe(epoch.served, served, epoch.mature, champions),
+            self._observe(epoch, served, champions),
+            {label: of for label, of in held.items() if of is not None},
+            self._journal(),
         )
+
+    def _journal(self) -> list[dict[str, Any]]:
+        taken = [row for guard in self.guards.values() for row in guard.take_journal()]
+        # Stable: decisions at one time are in order of labels, wherever epochs are cut.
+        return sorted(taken, key=lambda row: row["decided"])
+
+    def _observe(
+        self, epoch: Epoch, served: dict[str, Floats], champions: dict[str, Floats]
+    ) -> Scored | None:
+        return self.serving.observe(epoch.served, served, epoch.mature, champions, self.guards)
+
+    def _guard_of(self, name: str) -> LabelGuard | None:
+        """Return the guard before which a learner is judged, None if it is not."""
+        label = self.plan.learners[name].label
+        return self.guards.get(label) if self.judged[label] == name else None
+
+    def _in_turn(self, names: list[str]) -> list[list[str]]:
+        """Return learners that may learn side by side: those that are judged before others.
+
+        One whose filter asks for a label comes after those that are judged for that label.
+        """
+        judged = [name for name in names if self._guard_of(name) is not None]
+        first = [name for name in judged if not self.plan.learners[name].among]
+        then = [[name] for name in judged if name not in first]
+        rest = [name for name in names if name not in judged]
+        return [turn for turn in (first, *then, rest) if turn]
 
     def _learn(
         self,
         epoch: Epoch,
-        admitted: Int64s,
         emit: Int64s,
         features: FeatureRows,
         drain: int | None,
+        held: Mapping[str, Held | None],
         name: str,
     ) -> _Lesson:
         """Have one learner predict and learn an epoch; keep it as it was at `drain`, if given."""
-        own, learner = self._own(name, epoch, admitted), self.learners[name]
+        plan, learner = self.plan.learners[name], self.learners[name]
+        own = self._own(name, epoch)
         own, log_theta = self._examined(name, epoch, own, emit)
         turns = self._turns(name, epoch, own, emit, log_theta)
-        if name in self.later:
-            turns = self._without_false_negatives(name, epoch, turns, features)
-        # Turns are in order of emit time: the drain is the last of them.
-        cut = len(turns) if drain is None else int(np.searchsorted(emit[turns.order], drain))
-        margin = turns.take(learner, features, slice(0, cut))
-        settled = learner
-        if drain is not None:
+        judging = None
+        if epoch.parts and (guard := self._guard_of(name)) is not None:
+            true = epoch.column(plan.label).astype(np.float64)
+            judging = Judging(guard, epoch, own, true, self.plan.emission != "window")
+        back = np.zeros(len(turns), np.bool_)
+        for label in (plan.label, *plan.among):
+            found = held.get(label)
+            if found is not None:
+                back |= mask_of(found, emit.size)[turns.order]
+        back &= turns.learned
+        cut = None if drain is None else int(np.searchsorted(emit[turns.order], drain))
+        margin = np.empty(len(turns))
+        settled = None
+        for some in _pieces(turns, judging, cut):
+            if some.start == cut:
+                settled = copy.deepcopy(learner)
+            lessons = np.flatnonzero(turns.learned[some]) + some.start
+            if judging is not None and lessons.size:
+                back[lessons] |= judging.hold(lessons.size)
+            piece = turns.part(some, back[some])
+            if name in self.later:
+                piece = self._without_false_negatives(name, piece, features)
+                turns.weight[some] = piece.weight
+            margin[some] = piece.take(learner, features)
+            if judging is not None and lessons.size:
+                judging.observe(corrected(plan.delay, margin[lessons] + turns.shift[lessons]))
+        if judging is not None:
+            judging.finish()
+        if drain is not None and settled is None:
             settled = copy.deepcopy(learner)
-            after = turns.take(learner, features, slice(cut, None))
-            margin = np.concatenate([margin, after])
         if not np.isfinite(margin).all():
             first = int(emit[(own if own.size else turns.order)[0]])
             since = np.datetime64(first // 1_000_000, "s")
             raise self.diverged(name, f"after the samples from {since} UTC on")
-        if not self.learned[name] and self.plan.learners[name].start is None:
+        if not self.learned[name] and plan.start is None:
             # What has learned nothing yet does not serve.
-            margin[~np.logical_or.accumulate(turns.learned)] = np.nan
-        margin = corrected(self.plan.learners[name].delay, margin + turns.shift)
-        self._count(name, epoch, own, turns, features)
+            margin[~np.logical_or.accumulate(turns.learned & ~back)] = np.nan
+        margin = corrected(plan.delay, margin + turns.shift)
+        self._count(name, epoch, own, turns, back, features)
         champion = self._champion(name, turns, features) if self.plan.gated else None
-        return _Lesson(own, margin[turns.learned], margin[~turns.learned], settled, champion)
+        return _Lesson(
+            own, margin[turns.learned], margin[~turns.learned], settled or learner, champion,
+            None if judging is None else judging.result,
+        )  # fmt: skip
 
     def _champion(self, name: str, turns: _Turns, features: FeatureRows) -> Floats:
         """Return what the model that serves predicts of impressions as they become known."""
@@ -420,13 +480,13 @@ class LearningStep:
         )
         return corrected(self.plan.learners[name].delay, margin + turns.shift[served])
 
-    def _own(self, name: str, epoch: Epoch, admitted: Int64s) -> Int64s:
-        """Return the rows that a learner learns, in order; those of no use to it are counted."""
-        plan = self.plan.learners[name]
+    def _own(self, name: str, epoch: Epoch) -> Int64s:
+        """Return the rows for a learner, in order; those of no use to it are counted."""
+        plan, order = self.plan.learners[name], epoch.order
         if not epoch.parts:
-            return admitted
+            return order
         tells = np.concatenate([plan.tells(part, self.plan.emission) for part in epoch.parts])
-        return self._whole(name, epoch, admitted if tells.all() else admitted[tells[admitted]])
+        return self._whole(name, epoch, order if tells.all() else order[tells[order]])
 
     def _examined(
         self, name: str, epoch: Epoch, own: Int64s, emit: Int64s
@@ -480,33 +540,36 @@ class LearningStep:
         # q = p / (p + (1 - p) / rate) is a shift of the log-odds by log(rate).
         shift = shown + rate if correction == "recalibrate" else shown
         discount = discount_of(plan.delay, np.where(learned, shift, 0.0))
-        return _Turns(order, learned, label, weight, offset, shift, discount)
+        later = np.zeros(order.size if name in self.later else 0, np.bool_)
+        if later.size and own.size:
+            later[learned] = _came_later(epoch, plan.label)[own]
+        return _Turns(order, learned, label, weight, offset, shift, discount, later)
 
-    def _without_false_negatives(
-        self, name: str, epoch: Epoch, turns: _Turns, features: FeatureRows
-    ) -> _Turns:
+    def _without_false_negatives(self, name: str, turns: _Turns, features: FeatureRows) -> _Turns:
         """Let another learner tell later positives from first negatives, and weigh by that."""
         if not turns.learned.any():
             return turns
-        label = self.plan.learners[name].label
-        own = turns.order[turns.learned]
-        came = [pc.equal(part.column("trigger").dictionary_decode(), label) for part in epoch.parts]
-        later = pc.fill_null(pa.chunked_array(came), False).to_numpy()[own]
         # One that is positive at first was never a negative.
-        weight = turns.weight.copy()
-        weight[turns.learned] *= (turns.label[turns.learned] == 0) | later
-        told = replace(turns, weight=weight)
-        margin = told.take(self.later[name], features, slice(None)) + turns.shift
+        told = replace(turns, weight=turns.weight * ((turns.label == 0) | turns.later))
+        margin = told.take(self.later[name], features) + turns.shift
         share = np.where(turns.learned & (turns.label == 0), true_share(margin), 1.0)
         return replace(turns, weight=turns.weight * share)
 
     def _count(
-        self, name: str, epoch: Epoch, own: Int64s, turns: _Turns, features: FeatureRows
+        self,
+        name: str,
+        epoch: Epoch,
+        own: Int64s,
+        turns: _Turns,
+        held: Bools,
+        features: FeatureRows,
     ) -> None:
+        """Count what was learned; of shape (m,) is which turns were held back."""
         self.clipped[name].update(features.clipped)
+        own = own[~held[turns.learned]]
         self.learned[name] += own.size
         if own.size:
-            weight, sums = turns.weight[turns.learned], self.weights[name]
+            weight, sums = turns.weight[turns.learned & ~held], self.weights[name]
             # One after the other, so that the sums do not depend on where epochs are cut.
             for power, total in enumerate(sums, start=1):
                 sums[power - 1] = float(np.cumsum(np.append(total, weight**power))[-1])
@@ -543,6 +606,40 @@ class LearningStep:
         sound, *finite = np.isfinite(self.learners[name].predict(alone))
         columns = [column for column, fine in zip(index, finite, strict=True) if not fine]
         return LearningError.diverged(name, when, columns if sound else ())
+
+
+def judged_learners(plan: TrainPlan) -> dict[str, str]:
+    """Return by label the learner whose predictions its guard compares with labels.
+
+    It is the first of its label among those that are encoded together.
+    """
+    found: dict[str, str] = {}
+    for _, names in _encodings(plan):
+        for name in names:
+            found.setdefault(plan.learners[name].label, name)
+    return found
+
+
+def _pieces(turns: _Turns, judging: Judging | None, cut: int | None) -> Iterator[slice]:
+    """Yield turns in pieces: up to where the guard decides, and up to `cut`."""
+    lessons = np.flatnonzero(turns.learned)
+    begin, done = 0, 0
+    while begin < len(turns):
+        end = len(turns)
+        if judging is not None and done + judging.next < lessons.size:
+            end = int(lessons[done + judging.next - 1]) + 1
+        if cut is not None and begin < cut < end:
+            end = cut
+        yield slice(begin, end)
+        done += int(np.searchsorted(lessons[done:], end))
+        begin = end
+
+
+def _came_later(epoch: Epoch, label: str) -> Bools:
+    """Return which samples leave again because an action of a label came, shape (n,)."""
+    came = [pc.equal(part.column("trigger").dictionary_decode(), label) for part in epoch.parts]
+    later: Bools = pc.fill_null(pa.chunked_array(came), False).to_numpy()
+    return later
 
 
 def _encode(encoder: FeatureEncoder, epoch: Epoch) -> FeatureRows:

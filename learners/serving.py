@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.learners.calibration import REFIT, CalibrationMap, CalibrationPlan, Calibrator
+from headrace.learners.guarding import LabelGuard
 from headrace.learners.learner import Floats
 from headrace.schemas.records.events import EMIT, KEY0, KEY1, TIME
 from headrace.schemas.records.hashing import Bools, Int64s
@@ -205,6 +206,7 @@ class Serving:
         margins: Mapping[str, Floats],
         settled: pa.RecordBatch | None,
         champions: Mapping[str, Floats] = MappingProxyType({}),
+        guards: Mapping[str, LabelGuard] = MappingProxyType({}),
     ) -> Scored | None:
         """Take in what became known and what settled in a time; return the latter scored.
 
@@ -218,6 +220,8 @@ class Serving:
             Final labels in `headrace.schemas.records.events.MATURE_ORDER`.
         champions
             By learner the log-odds of the model that serves, shape (n,).
+        guards
+            By label; what settles during a disconnect does not calibrate.
         """
         if not self.calibrators:
             return self._observe(known, margins, settled, champions)
@@ -232,7 +236,7 @@ class Serving:
                            for of in (margins, champions))  # fmt: skip
             part = self._observe(_cut(known, now), own, _cut(settled, then), theirs)
             if part is not None:
-                self._fit_later(part)
+                self._fit_later(part, guards)
                 parts.append(part)
         return _joined(parts) if parts else None
 
@@ -263,11 +267,15 @@ class Serving:
             {name: found[_CHAMPION + name] for name in self.gated},
         )
 
-    def _fit_later(self, scored: Scored) -> None:
+    def _fit_later(self, scored: Scored, guards: Mapping[str, LabelGuard]) -> None:
         """Add what settled to the sums to which the next maps are fitted."""
         for name, calibrator in self.calibrators.items():
             learner, margin = self.learners[name], scored.margins[name]
-            own = np.flatnonzero(np.isfinite(margin) & learner.scores(scored.rows))
+            fit = np.isfinite(margin) & learner.scores(scored.rows)
+            if (guard := guards.get(learner.label)) is not None:
+                columns = {of: scored.rows.column(of) for of in guard.columns}
+                fit &= ~guard.held_at(scored.rows.column(EMIT).to_numpy(), columns)
+            own = np.flatnonzero(fit)
             rows = scored.rows.take(pa.array(own))
             label = rows.column(learner.label).cast(pa.float64()).to_numpy()
             calibrator.observe(margin[own], label, rows)

@@ -1,7 +1,7 @@
 """The trainer: puts the samples of all shards in order, and has them learned.
 
-Its parts are the ordering (`headrace.learners.ordering`), a guard and the learning
-step (`headrace.learners.learning`), a hand-over between the two
+Its parts are the ordering (`headrace.learners.ordering`), the learning step, which asks
+guards (`headrace.learners.learning`), a hand-over between the two
 (`headrace.learners.handover`), and a ledger of the shards' counts
 (`headrace.learners.ledger`).
 """
@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from headrace.learners.guarding import LabelGuard
 from headrace.learners.handover import Handover, Inline, Learn
 from headrace.learners.learner import Learner
-from headrace.learners.learning import AdmitAll, Guard, Learned, LearningStep, TrainPlan
+from headrace.learners.learning import Learned, LearningStep, TrainPlan
 from headrace.learners.ledger import Ledger
 from headrace.learners.ordering import EpochOrder
 from headrace.learners.snapshot import load_snapshot, save_snapshot
@@ -71,8 +72,8 @@ class Trainer:
         Length of an epoch of emit time, microseconds.
     plan
         What to learn.
-    guard
-        Decides which samples are learned; None admits all.
+    guards
+        See `headrace.learners.learning.LearningStep`.
     handover
         Makes the hand-over to the learning step.
     step
@@ -84,12 +85,12 @@ class Trainer:
         shards: int,
         epoch: int,
         plan: TrainPlan,
-        guard: Guard | None = None,
+        guards: Mapping[str, LabelGuard] = MappingProxyType({}),
         handover: Callable[[Learn], Handover] = Inline,
         step: int | None = None,
     ) -> None:
         self.order = EpochOrder(shards, epoch, step)
-        self.step = LearningStep(plan, AdmitAll() if guard is None else guard, epoch)
+        self.step = LearningStep(plan, epoch, guards)
         self.handover = handover(self.step.learn)
         self.ledger = Ledger(shards)
 

@@ -257,6 +257,65 @@ class Started(Part):
     gone: tuple[str, ...]
 
 
+class GuardedScope(Part):
+    """Where a guard stands, of all samples or of those with a value.
+
+    Parameters
+    ----------
+    state
+        ``young`` (not armed yet), ``watching``, ``warned``, ``disconnected``, or ``asking``: so for
+        longer than `guard.cap`.
+    since
+        Emit time since when it is so; None before the first block of a young one.
+    positives, expected, ratio
+        Of the last block, of at least 30 expected positives and five minutes; None before it.
+    reason
+        Why it is disconnected; None if it is not.
+    """
+
+    state: Literal["young", "watching", "warned", "disconnected", "asking"]
+    since: AwareDatetime | None
+    positives: int | None
+    expected: float | None
+    ratio: float | None
+    reason: str | None
+
+
+class GuardedValue(GuardedScope):
+    """Where a guard stands of the samples with a value.
+
+    Parameters
+    ----------
+    slice, value
+        The slice column, and the value as text.
+    """
+
+    slice: str
+    value: str
+
+
+class GuardSummary(GuardedScope):
+    """Where the guard of a label stands at the end.
+
+    Parameters
+    ----------
+    judged, held
+        Samples that were compared with what was predicted, and those that were held back.
+    disconnected_s
+        How long all samples were held back, seconds of emit time.
+    worst
+        The value whose last block is furthest from what was predicted; None without blocks.
+    slices
+        Values that had a block, or are warned or disconnected.
+    """
+
+    judged: int
+    held: int
+    disconnected_s: float
+    worst: GuardedValue | None
+    slices: tuple[GuardedValue, ...]
+
+
 class LearnerSummary(Figures):
     """The results of one learner.
 
@@ -326,6 +385,8 @@ class Summary(Part):
         Event times that needed a choice, by stream.
     end_of_log, samples, joined
         See their classes; `joined` is null without ``join.joined``.
+    guard
+        Where the guard stands, by label; empty if nothing is guarded.
     window_s
         Length of the windows of learners' figures, seconds.
     learners
@@ -344,6 +405,7 @@ class Summary(Part):
     samples: Samples
     joined: Joined | None
     window_s: float
+    guard: dict[str, GuardSummary]
     learners: dict[str, LearnerSummary]
     elapsed_s: float
     events_per_s: int

@@ -59,7 +59,7 @@ class ClusterJob:
 def build_cluster_graph(pipeline: beam.Pipeline, job: ClusterJob) -> None:
     """Add the steps of a job to a pipeline."""
     inputs = job.inputs
-    folders = folders_beside(inputs.join)
+    folders = folders_beside(inputs)
     readers = 1 if inputs.config.kafka is None else inputs.config.kafka.readers
     steps = Steps(
         groups_of(inputs, job.starts, readers),

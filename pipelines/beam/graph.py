@@ -90,10 +90,10 @@ def run_graph(
     steps = Steps(
         [first_block], ReadLogs(run), JoinShards(inputs.join, inputs.origins, run.name, run=run),
         TrainEpochs(job, run.name), WriteSamples(run, SAMPLES),
-        {name: WriteBatches(run, of) for name, of in folders_beside(inputs.join).items()},
+        {name: WriteBatches(run, of) for name, of in folders_beside(inputs).items()},
         letters, KeepResult(run),
     )  # fmt: skip
-    build_graph(pipeline, steps, folders_beside(inputs.join))
+    build_graph(pipeline, steps, folders_beside(inputs))
     with set_for_a_run():
         pipeline.run().wait_until_finish()
 

@@ -13,10 +13,12 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from headrace.learners.learning import Learned
+from headrace.monitoring.guard import GUARD, QUARANTINE
 from headrace.pipelines.beam.durable import Bundle, StepStates, with_cells
 from headrace.pipelines.beam.run import TRAIN
 from headrace.pipelines.sinks.marks import Released
 from headrace.pipelines.sinks.outputs import SAMPLES
+from headrace.pipelines.training.guarding import journal_of, quarantined
 from headrace.pipelines.training.job import TrainJob
 from headrace.pipelines.training.state import TrainingState
 from headrace.schemas.records.envelope import SampleEnvelope
@@ -102,10 +104,14 @@ class TrainEpochs(beam.DoFn):
         self.bundle.finish()
         return [_windowed(output) for output in outputs]
 
-    def _noted(self, samples: list[Learned]) -> list[Learned]:
+    def _noted(self, samples: list[Learned]) -> Iterator[Any]:
         for learned in samples:
             self._note(SAMPLES, learned.epoch.column(EMIT))
-        return samples
+            yield learned
+            for name, rows in ((GUARD, journal_of(learned)), (QUARANTINE, quarantined(learned))):
+                if rows is not None:
+                    self._note(name, rows.column(EMIT).to_numpy())
+                    yield beam.pvalue.TaggedOutput(name, rows)
 
     def _note(self, output: str, emitted: Int64s) -> None:
         if self.job.store is not None:

@@ -30,7 +30,7 @@ from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import Growing
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import ConfigError, FolderError, RunnerError
-from headrace.schemas.records.events import DEAD_LETTER_SCHEMA, FOREVER, IMPRESSIONS
+from headrace.schemas.records.events import DEAD_LETTER_SCHEMA, FOREVER
 
 BEGUN = ".headrace/cluster.json"
 """What the run is, and where it began."""
@@ -102,7 +102,7 @@ def _prepared(inputs: Inputs, growing: Growing, store: Store, retried: bool) -> 
     positions = dict(enumerate(starts))
     inputs = replace(inputs, join=replace(inputs.join, starts=positions))
     plain = plain_columns(inputs.join)
-    schemas = schemas_of(inputs.join, inputs.schema_of(IMPRESSIONS))
+    schemas = schemas_of(inputs)
     files = {
         output: StoredEpochs(store, output, schema, plain, inputs.join.epoch)
         for output, schema in schemas.items()

@@ -102,6 +102,7 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
         slices=monitor.slices,
         folder=str(folder),
         about=about,
+        guard=inputs.guard,
         gate=None if config.publish is None else GatePlan(**config.publish.model_dump()),
     )
 
@@ -153,7 +154,7 @@ def replay(
     watch(board)
     job = train_job(inputs, place.result / "model")
     with _clean_failure(place):
-        outputs = open_outputs(place, inputs.join, inputs.schema_of(IMPRESSIONS))
+        outputs = open_outputs(place, inputs)
         with _started(inputs, place, identity, job, outputs, board, checkpoint) as (run, resumed):
             run_graph(run, inputs, job, resumed.block, tuple(beam_options))
         finished = run.finished

@@ -35,7 +35,6 @@ from headrace.pipelines.sources.sourcereader import SourceReader
 from headrace.pipelines.training.job import Finished
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import CheckpointError, ConfigError, FolderError
-from headrace.schemas.records.events import IMPRESSIONS
 
 _HINT = "write to another folder to begin anew"
 _CHECKPOINTS_KEPT = 2
@@ -128,9 +127,7 @@ def stream(
             resumed = saved.restore(inputs.join, job, journals)
         positions = {number: state.position for number, state in resumed.states.items()}
         inputs = replace(inputs, join=replace(inputs.join, starts=positions))
-        sinks = open_live_outputs(
-            place.result, inputs.join, inputs.schema_of(IMPRESSIONS), job.window
-        )
+        sinks = open_live_outputs(place.result, inputs, job.window)
         for name, topic in open_topics(inputs, begun.run, not resumed.marks).items():
             sinks[name] = Several([sinks[name], topic])
         for name, mark in resumed.marks.items():

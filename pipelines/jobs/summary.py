@@ -88,6 +88,7 @@ def summarize(
         "joined": {"actions": written.joined, "found_in": totals.looked_up}
         if inputs.join.joined
         else None,
+        "guard": dict(finished.guards),
         "window_s": inputs.config.monitor.window / SECOND,
         "learners": {
             name: {

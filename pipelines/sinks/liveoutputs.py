@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
-
-from headrace.joiner.plan.plans import JoinPlan
 from headrace.monitoring.statistics import STATISTICS_SCHEMA
 from headrace.pipelines.run.place import LETTERS
 from headrace.pipelines.sinks.completion import Completion
@@ -16,25 +13,22 @@ from headrace.pipelines.sinks.lettersort import DEAD_LETTERS
 from headrace.pipelines.sinks.liveletters import LetterFolder
 from headrace.pipelines.sinks.outputs import plain_columns, schemas_of
 from headrace.pipelines.sinks.sink import LiveSink
+from headrace.pipelines.sources.inputs import Inputs
 from headrace.schemas.records.events import DEAD_LETTER_SCHEMA
 
 STATISTICS = "statistics"
 """Name and folder of the statistics of closed windows."""
 
 
-def open_live_outputs(
-    out: Path, join: JoinPlan, types: pa.Schema, window: int
-) -> dict[str, LiveSink]:
+def open_live_outputs(out: Path, inputs: Inputs, window: int) -> dict[str, LiveSink]:
     """Open the folders that a run writes, by name.
 
     Parameters
     ----------
     out
         The folder of the run; it must exist.
-    join
-        The join, which decides what outputs there are.
-    types
-        Type of each impression column.
+    inputs
+        The job, which decides what outputs there are.
     window
         Length of a window of the statistics, microseconds.
 
@@ -43,10 +37,12 @@ def open_live_outputs(
     FolderError, OutputError
         If one of them cannot be written to, or has files of another run.
     """
-    schemas, plain = schemas_of(join, types), plain_columns(join)
+    schemas, plain = schemas_of(inputs), plain_columns(inputs.join)
     completion = Completion(out, outputs=[*schemas, STATISTICS, DEAD_LETTERS])
     sinks: dict[str, LiveSink] = {
-        name: EpochFolder(HourFolder(out / name, schema, plain), join.epoch, completion, name)
+        name: EpochFolder(
+            HourFolder(out / name, schema, plain), inputs.join.epoch, completion, name
+        )
         for name, schema in schemas.items()
     }
     files = HourFolder(out / STATISTICS, STATISTICS_SCHEMA)

@@ -10,11 +10,13 @@ import pyarrow as pa
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.samples.joined import joined_schema
 from headrace.joiner.samples.rows import sample_schema
+from headrace.monitoring.guard import GUARD, GUARD_SCHEMA, QUARANTINE, quarantine_schema
 from headrace.pipelines.run.place import LETTERS, Place
 from headrace.pipelines.sinks.parquet import LETTER_FILE_ROWS, ParquetFolder
+from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.letters import PLACED_LETTERS
 from headrace.schemas.records.envelope import CORRECTIONS, JOINED
-from headrace.schemas.records.events import PLACE
+from headrace.schemas.records.events import IMPRESSIONS, PLACE
 
 SAMPLES = "samples"
 """Name and folder of the samples."""
@@ -23,22 +25,20 @@ Inventory = dict[str, dict[str, Any]]
 """``bytes``, ``sha256`` and ``rows`` of files, by their path in the result."""
 
 
-def open_outputs(place: Place, join: JoinPlan, types: pa.Schema) -> dict[str, ParquetFolder]:
+def open_outputs(place: Place, inputs: Inputs) -> dict[str, ParquetFolder]:
     """Open the folders that a run writes, by name.
 
     Parameters
     ----------
     place
         The folder of the replay.
-    join
-        The join, which decides what outputs there are.
-    types
-        Type of each impression column.
+    inputs
+        The job, which decides what outputs there are.
     """
-    plain = plain_columns(join)
+    plain = plain_columns(inputs.join)
     folders = {
         name: ParquetFolder(place.result / name, schema, plain)
-        for name, schema in schemas_of(join, types).items()
+        for name, schema in schemas_of(inputs).items()
     }
     # Unsorted; `sort_letters` writes them to the result at the end.
     folders[LETTERS] = ParquetFolder(
@@ -52,23 +52,28 @@ def plain_columns(join: JoinPlan) -> tuple[str, ...]:
     return (*join.columns[: join.keys], "event_time")
 
 
-def schemas_of(join: JoinPlan, types: pa.Schema) -> dict[str, pa.Schema]:
+def schemas_of(inputs: Inputs) -> dict[str, pa.Schema]:
     """Return the schemas of the outputs of samples and of what leaves beside, by folder."""
+    join, types = inputs.join, inputs.schema_of(IMPRESSIONS)
     samples = sample_schema(join, types)
-    joined = {
+    others = {
         f"{JOINED}{stream}": joined_schema(join, action, types)
         for stream, action in enumerate(join.actions)
     }
-    beside = folders_beside(join).items()
-    return {SAMPLES: samples, **{name: joined.get(kind, samples) for kind, name in beside}}
+    others |= {GUARD: GUARD_SCHEMA, QUARANTINE: quarantine_schema(samples)}
+    beside = folders_beside(inputs).items()
+    return {SAMPLES: samples, **{name: others.get(kind, samples) for kind, name in beside}}
 
 
-def folders_beside(join: JoinPlan) -> dict[str, str]:
-    """Return the folders of rows that leave beside samples, by their name in `SampleEnvelope`."""
+def folders_beside(inputs: Inputs) -> dict[str, str]:
+    """Return the folders of rows that leave beside samples, by the names of the outputs."""
+    join = inputs.join
     folders = {CORRECTIONS: "corrections"} if join.retention else {}
     if join.joined:
         for stream, action in enumerate(join.actions):
             folders[f"{JOINED}{stream}"] = f"joined/{action.name}"
+    if inputs.guard is not None:
+        folders |= {GUARD: GUARD, QUARANTINE: QUARANTINE}
     return folders
 
 

@@ -17,6 +17,7 @@ from headrace.joiner.samples.rows import sample_schema
 from headrace.learners.learning import TrainPlan
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.monitoring.ending import Ending
+from headrace.monitoring.guard import GuardPlan
 from headrace.pipelines.sources.checks import (
     check_filters,
     check_sample_names,
@@ -28,7 +29,13 @@ from headrace.pipelines.sources.fileheads import FileHead
 from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.heads import Head
 from headrace.pipelines.sources.numbering import Origin
-from headrace.pipelines.sources.plans import StreamPlan, join_plan, stream_plans, train_plan
+from headrace.pipelines.sources.plans import (
+    StreamPlan,
+    guard_plan,
+    join_plan,
+    stream_plans,
+    train_plan,
+)
 from headrace.pipelines.sources.source import Log
 from headrace.pipelines.sources.starts import with_starts
 from headrace.pipelines.sources.uses import carried_columns, impression_uses
@@ -61,6 +68,11 @@ class Inputs:
     train: TrainPlan
     heads: tuple[Head, ...]
     algorithms: Algorithms
+
+    @property
+    def guard(self) -> GuardPlan | None:
+        """When learning is disconnected; None if nothing is guarded."""
+        return guard_plan(self.config.guard) if self.train.learners else None
 
     @property
     def warnings(self) -> tuple[str, ...]:

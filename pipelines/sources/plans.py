@@ -17,6 +17,7 @@ from headrace.learners.features import Features, MultiValued
 from headrace.learners.learning import LearnerPlan, TrainPlan
 from headrace.learners.position import PositionPlan
 from headrace.learners.registry import Algorithms
+from headrace.monitoring.guard import GuardPlan
 from headrace.pipelines.sources.heads import Head
 from headrace.pipelines.sources.numbering import Numbering
 from headrace.pipelines.sources.source import Log
@@ -25,6 +26,7 @@ from headrace.schemas.config.models import (
     CalibrationConfig,
     Config,
     FeaturesConfig,
+    GuardConfig,
     PositionConfig,
     SamplingConfig,
     StreamConfig,
@@ -240,3 +242,20 @@ def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
         )
     gated = config.publish is not None
     return TrainPlan(learners, config.sampling.correction, config.join.emission, gated)
+
+
+def guard_plan(config: GuardConfig) -> GuardPlan | None:
+    """Plan when learning is disconnected, from the table ``[guard]``."""
+    if config.action == "off":
+        return None
+    return GuardPlan(
+        config.warn,
+        config.disconnect,
+        config.slice_warn,
+        config.slice_disconnect,
+        config.alarm,
+        config.settle,
+        config.cap,
+        config.action == "disconnect",
+        tuple(sorted(config.accept)),
+    )

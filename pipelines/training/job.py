@@ -12,6 +12,7 @@ from headrace.learners.learning import TrainPlan
 from headrace.learners.ledger import Totals
 from headrace.monitoring.comparison import Difference
 from headrace.monitoring.gate import GatePlan
+from headrace.monitoring.guard import GuardPlan
 from headrace.monitoring.statistics import Statistics
 
 
@@ -51,6 +52,8 @@ class TrainJob:
         Makes the hand-over between ordering and learning.
     step
         Rows beside the samples leave in steps of this length, microseconds; None for an epoch.
+    guard
+        When learning is disconnected; None if nothing is guarded.
     gate
         How much worse than the model that serves a new one may be; None for no such gate.
     """
@@ -66,6 +69,7 @@ class TrainJob:
     journal_bytes: int = 64 << 20
     handover: Callable[[Learn], Handover] = Inline
     step: int | None = None
+    guard: GuardPlan | None = None
     gate: GatePlan | None = None
 
 
@@ -103,6 +107,8 @@ class Finished:
     differences
         Of the log loss, as served, from that of the learner that each is compared with
         (`headrace.learners.learning.TrainPlan.references`).
+    guards
+        Where each guard stands, by label.
     """
 
     manifests: dict[str, dict[str, Any]]
@@ -118,3 +124,4 @@ class Finished:
     calibrated: Mapping[str, Statistics] = field(default_factory=dict)
     open: int = 0
     differences: Mapping[str, Difference | None] = field(default_factory=dict)
+    guards: Mapping[str, dict[str, Any]] = field(default_factory=dict)

@@ -16,18 +16,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.learners.learner import Floats
-from headrace.learners.learning import Learned
+from headrace.learners.learning import Learned, judged_learners
 from headrace.learners.serving import Scored
 from headrace.learners.trainer import Received, Trainer
 from headrace.monitoring.comparison import Comparison
 from headrace.monitoring.gate import Gate, Verdict
+from headrace.monitoring.guard import LabelGuard
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Observation, Statistics
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, TIME
 
-TRAINING_LAYOUT = 10
+TRAINING_LAYOUT = 11
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
 TOGETHER = "models.json"
@@ -50,8 +51,9 @@ class TrainingState:
 
     def __init__(self, job: TrainJob) -> None:
         self.job = job
+        self.guards = _guards(job)
         self.trainer = Trainer(
-            job.shards, job.epoch, job.plan, handover=job.handover, step=job.step
+            job.shards, job.epoch, job.plan, self.guards, handover=job.handover, step=job.step
         )
         self.statistics = {name: Statistics(job.window, job.slices) for name in job.plan.learners}
         self.served = {name: Statistics(job.window, job.slices) for name in job.plan.learners}
@@ -234,6 +236,7 @@ class TrainingState:
                 predicted: {name: sums.export() for name, sums in statistics.items()}
                 for predicted, statistics in self._by_prediction.items()
             },
+            "guards": {label: guard.export() for label, guard in self.guards.items()},
             "gates": {name: gate.export() for name, gate in self.gates.items()},
             "comparisons": {name: of.export() for name, of in self.comparisons.items()},
         }
@@ -256,6 +259,8 @@ class TrainingState:
         for predicted, statistics in self._by_prediction.items():
             for name, sums in statistics.items():
                 sums.restore(state["statistics"][predicted][name])
+        for label, guard in self.guards.items():
+            guard.restore(state["guards"][label])
         for name, gate in self.gates.items():
             gate.restore(state["gates"][name])
         for name, comparison in self.comparisons.items():
@@ -331,7 +336,18 @@ class TrainingState:
             {name: w**2 / max(squares, 1e-300) for name, (w, squares) in step.weights.items()},
             self.served, self.calibrated, step.serving.held.waiting,
             {name: of.difference() for name, of in self.comparisons.items()},
+            {label: guard.summary() for label, guard in self.guards.items()},
         )  # fmt: skip
+
+
+def _guards(job: TrainJob) -> dict[str, LabelGuard]:
+    if job.guard is None:
+        return {}
+    learners = job.plan.learners
+    return {
+        label: LabelGuard(label, job.guard, job.slices, learners[name].start is not None)
+        for label, name in judged_learners(job.plan).items()
+    }
 
 
 def _checksum(folder: Path) -> str:

@@ -516,6 +516,27 @@ class MonitorConfig(Model):
         return window
 
 
+class GuardConfig(Model):
+    """How far labels may be from what is predicted before nothing is learned from them."""
+
+    action: Literal["disconnect", "warn", "off"] = "disconnect"
+    warn: float = Field(default=1.25, gt=1)
+    disconnect: float = Field(default=1.5, gt=1)
+    slice_warn: float = Field(default=1.5, gt=1)
+    slice_disconnect: float = Field(default=2.0, gt=1)
+    alarm: float = Field(default=1e5, ge=100)
+    settle: Duration = DAY
+    cap: Duration = 6 * HOUR
+    accept: tuple[Moment, ...] = ()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for narrow, wide in (("warn", "disconnect"), ("slice_warn", "slice_disconnect")):
+            if getattr(self, narrow) > getattr(self, wide):
+                raise ValueError(f"{narrow} must not be above {wide}: a warning comes first")
+        return self
+
+
 class PublishConfig(Model):
     """How much worse than the model that serves a new one may be to take over from it."""
 
@@ -562,6 +583,7 @@ class Config(Model):
     learner: LearnerConfig | None = None
     learners: dict[Annotated[str, AfterValidator(_stream_name)], LearnerConfig] = {}
     monitor: MonitorConfig = MonitorConfig()
+    guard: GuardConfig = GuardConfig()
     publish: PublishConfig | None = None
     replay: ReplayConfig = ReplayConfig()
     live: LiveConfig = LiveConfig()

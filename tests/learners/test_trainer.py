@@ -214,21 +214,49 @@ def test_learners_of_equal_features_share_an_encoding(monkeypatch):
 
 
 class Until:
-    """A guard that admits only rows before an emit time."""
+    """A guard that admits so many rows, and decides after every seven."""
 
-    def __init__(self, emit):
-        self.emit = emit
+    columns = ()
 
-    def admit(self, epoch):
-        return epoch.order[epoch.column(EMIT)[epoch.order] < self.emit]
+    def __init__(self, count):
+        self.count, self.seen, self.asked = count, 0, 0
+
+    @property
+    def remaining(self):
+        return min(7, self.count - self.seen) if self.seen < self.count else 7
+
+    def begin(self):
+        pass
+
+    def encode(self, columns, rows):
+        return np.zeros((rows, 0), np.int32)
+
+    def look_up(self, encoded, some):
+        return encoded[some]
+
+    def holder(self, scopes):
+        return np.full(len(scopes), 0 if self.seen >= self.count else -1, np.int32)
+
+    def reason(self, holder):
+        return "enough"
+
+    def observe(self, emit, positive, odds, scopes):
+        assert len(emit) == len(positive) == len(odds) == len(scopes) <= self.remaining
+        self.seen += len(emit)
+
+    def held_at(self, emit, columns):
+        return np.zeros(emit.size, np.bool_)
+
+    def take_journal(self):
+        return []
 
 
 def test_a_row_that_a_guard_holds_back_is_a_sample_but_is_not_learned():
     """All samples leave; the model is the same as without the rows held back."""
     rows = [(n, n, 0, n, n % 3 == 0) for n in range(60)]
     ends = []
-    for guard, shown in ((Until(25), rows), (None, rows[:25])):
-        trainer = Trainer(1, 10, plan(), guard)
+    for guards, shown in (({"click": Until(25)}, rows), ({}, rows[:25])):
+        trainer = Trainer(1, 10, plan(), guards)
         left = []
         for sequence, begin in enumerate(range(0, 60, 10)):
             part = shown[begin : begin + 10]
@@ -238,7 +266,10 @@ def test_a_row_that_a_guard_holds_back_is_a_sample_but_is_not_learned():
             left += trainer.receive(sent).samples
         ends.append(trainer.learners["click"].zn.tobytes())
         assert sum(done.epoch.order.size for done in left) == len(shown)
-        assert sum(done.margins["click"].size for done in left) == 25
+        assert sum(done.margins["click"].size for done in left) == len(shown)
+        held = [done.held["click"] for done in left if done.held]
+        assert sum(of.rows.size for of in held) == len(shown) - 25
+        assert trainer.step.learned["click"] == 25
     assert ends[0] == ends[1]
 
 

@@ -77,7 +77,7 @@ def run_directly(
         None: sink(WriteSamples(run, SAMPLES)),
         FINISHED: sink(KeepResult(run)),
     }
-    for name, folder in folders_beside(inputs.join).items():
+    for name, folder in folders_beside(inputs).items():
         learned[name] = sink(WriteBatches(run, folder))
     training = stateful(train, 2, learned)
     joining = stateful(join, len(BAG_NAMES), {DEAD: dead, None: training})

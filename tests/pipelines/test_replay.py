@@ -47,7 +47,8 @@ def test_a_replay_writes_every_output(result):
     """Samples, dead letters, one model, report and summary, and nothing half-written."""
     out, summary = result
     assert sorted(path.name for path in out.iterdir()) == [
-        "dead_letters", "model", "report.html", "samples", "seal.json", "summary.json",
+        "dead_letters", "guard", "model", "quarantine", "report.html", "samples", "seal.json",
+        "summary.json",
     ]  # fmt: skip
     click = summary["learners"]["click"]
     assert [f"model/click/{path.name}" for path in (out / "model" / "click").iterdir()] == [
@@ -55,7 +56,7 @@ def test_a_replay_writes_every_output(result):
     ]
     assert set(summary) == {
         "input", "outcomes", "bad_values", "times", "end_of_log", "samples", "joined",
-        "window_s", "learners", "elapsed_s", "events_per_s", "peak_rss_mb", "versions",
+        "guard", "window_s", "learners", "elapsed_s", "events_per_s", "peak_rss_mb", "versions",
     }  # fmt: skip
     assert set(click) == {
         "label", "start", "algorithm", "samples", "log_loss", "normalized_entropy", "auc",

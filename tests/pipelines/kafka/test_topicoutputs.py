@@ -57,7 +57,7 @@ def sinks_of(folder, servers, text=CONFIG):
     config = load_config(path, parameter_models())
     inputs = resolve(config)
     types = inputs.schema_of(0)
-    return open_topics(config, inputs.join, types, "run", 10), inputs.join
+    return open_topics(config, inputs.join, types, "run", 10), inputs
 
 
 def filled(schema, **values):
@@ -73,8 +73,8 @@ def test_each_output_goes_to_its_topic(broker, tmp_path):
     text = CONFIG
     for name, topic in topics.items():
         text = text.replace(f'"{name}"', f'"{topic}"')
-    sinks, join = sinks_of(tmp_path, broker.servers, text)
-    assert set(sinks) == {"samples", LETTERS, *folders_beside(join).values()}
+    sinks, inputs = sinks_of(tmp_path, broker.servers, text)
+    assert set(sinks) == {"samples", LETTERS, *folders_beside(inputs).values()}
     assert sinks["samples"].schema.names[-1] == EMIT
     assert sinks[LETTERS].schema.equals(PLACED_LETTERS)
     key = {"user": "u", "slot": 1}

@@ -1,0 +1,169 @@
+"""The way of an epoch past the guard of a label: some rows are held back from learning.
+
+One learner of each label is judged; what its guard holds back, no learner of the label learns.
+Pieces end where the guard decides, so that no result depends on where epochs are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from headrace.learners.learner import Floats
+from headrace.learners.ordering import Epoch
+from headrace.schemas.records.events import EMIT, RATE
+from headrace.schemas.records.hashing import Bools, Int64s
+
+Int32s = npt.NDArray[np.int32]
+
+
+class LabelGuard(Protocol):
+    """Decides, between prediction and learning, which rows with a label may be learned."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Slice columns by whose values rows are held back too."""
+
+    @property
+    def remaining(self) -> int:
+        """How many rows it still takes before it decides again."""
+
+    def begin(self) -> None:
+        """Begin an epoch."""
+
+    def encode(self, columns: Mapping[str, pa.Array], rows: int) -> Any:
+        """Encode the slice columns of an epoch in canonical order, each of shape (n,)."""
+
+    def look_up(self, encoded: Any, some: slice) -> Int32s:
+        """Return numbers of the values of the next rows, int32, shape (m, columns)."""
+
+    def holder(self, scopes: Int32s) -> Int32s:
+        """Return what holds each row back, -1 for nothing, shape (m,)."""
+
+    def reason(self, holder: int) -> str:
+        """Return why something holds rows back, a sentence."""
+
+    def observe(self, emit: Int64s, positive: Bools, odds: Floats, scopes: Int32s) -> None:
+        """Take rows with their labels and the odds predicted of them; see `remaining`."""
+
+    def take_journal(self) -> list[dict[str, Any]]:
+        """Take out what was decided since the last call, each with ``decided``, an emit time."""
+
+    def held_at(self, emit: Int64s, columns: Mapping[str, pa.Array]) -> Bools:
+        """Return which rows beside the samples of the epoch are not to be learned from."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Rows that were held back from learning for a label.
+
+    Parameters
+    ----------
+    rows
+        Rows of the epoch, in canonical order, int64, shape (m,).
+    reasons
+        Why, a dictionary of sentences, shape (m,).
+    """
+
+    rows: Int64s
+    reasons: pa.DictionaryArray
+
+
+class Judging:
+    """An epoch before the guard of a label.
+
+    Parameters
+    ----------
+    guard
+        The guard.
+    epoch
+        The epoch.
+    own
+        Rows of the learner that is judged, in canonical order, int64, shape (m,).
+    label
+        Their labels by row of the epoch, shape (n,).
+    early
+        Whether labels may still change: then positives leave again, besides the negatives that
+        they were at first, and there are p of them for each impression, not p for 1 - p.
+    """
+
+    def __init__(
+        self, guard: LabelGuard, epoch: Epoch, own: Int64s, label: Floats, early: bool
+    ) -> None:
+        self.guard, self.epoch, self.own, self.early = guard, epoch, own, early
+        guard.begin()
+        table = epoch.in_order(list(guard.columns))
+        columns = {name: table.column(name).combine_chunks() for name in guard.columns}
+        self.encoded = guard.encode(columns, epoch.order.size)
+        rank = np.empty(epoch.order.size, np.int64)
+        rank[epoch.order] = np.arange(epoch.order.size)
+        self.position = rank[own]
+        self.emit = epoch.column(EMIT)[own]
+        self.positive = label[own] > 0
+        self.log_rate = np.log(epoch.column(RATE)[own])
+        self.held = np.full(epoch.order.size, -1, np.int32)
+        self.reasons: list[str] = []
+        self.done = self.passed = 0
+
+    @property
+    def next(self) -> int:
+        """How many more of its own rows the next piece may have."""
+        return min(self.guard.remaining, self.own.size - self.done)
+
+    def hold(self, count: int) -> Bools:
+        """Return which of the next `count` own rows are held back, shape (count,)."""
+        last = self.done + count == self.own.size
+        until = self.held.size if last else int(self.position[self.done + count - 1]) + 1
+        here = slice(self.passed, until)
+        self.scopes = self.guard.look_up(self.encoded, here)
+        holder = self.guard.holder(self.scopes)
+        for number in np.unique(holder[holder >= 0]).tolist():
+            self.held[here][holder == number] = len(self.reasons)
+            self.reasons.append(self.guard.reason(number))
+        self.of_own = self.position[self.done : self.done + count] - self.passed
+        self.passed = until
+        held: Bools = holder[self.of_own] >= 0
+        return held
+
+    def observe(self, margin: Floats) -> None:
+        """Show the guard the rows of the last piece.
+
+        Parameters
+        ----------
+        margin
+            Log-odds that were predicted of them, corrected for sampling, shape (count,).
+        """
+        some = slice(self.done, self.done + margin.size)
+        log_odds = -np.logaddexp(0.0, -margin) if self.early else margin
+        with np.errstate(over="ignore"):
+            odds = np.exp(log_odds - self.log_rate[some])
+        scopes = self.scopes[self.of_own]
+        self.guard.observe(self.emit[some], self.positive[some], odds, scopes)
+        self.done += margin.size
+
+    def finish(self) -> None:
+        """Ask about the rows after the last own one."""
+        if self.passed < self.held.size:
+            self.hold(0)
+
+    @property
+    def result(self) -> Held | None:
+        """The rows that were held back, None for none."""
+        held = self.held >= 0
+        if not held.any():
+            return None
+        reasons = pa.DictionaryArray.from_arrays(self.held[held], pa.array(self.reasons))
+        return Held(self.epoch.order[held], reasons)
+
+
+def mask_of(held: Held | None, rows: int) -> Bools:
+    """Return which rows of an epoch are held back, shape (rows,)."""
+    mask = np.zeros(rows, np.bool_)
+    if held is not None:
+        mask[held.rows] = True
+    return mask
