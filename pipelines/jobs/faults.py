@@ -41,6 +41,7 @@ TIMED = HEALTHY | {
     "price-cents": "`price` is a hundred times as high",
     "ids-new": "`ad`, `campaign` and `site` have values that no other time has",
     "doubled-same-key": "clicks are logged again within a second, the same records",
+    "standstill": "clicks are logged in its last second, in their order, which changes no file",
     "lag": "nine of ten clicks come later, by as much as the window is long",
     "stop": "no click is logged: they are lost",
 }
@@ -89,6 +90,23 @@ class Fault:
         held: Bools = (since >= 0) & (since < (2**62 if self.length is None else self.length))
         return held
 
+    def between(self, start: int) -> dict[str, object]:
+        """Return its kind and times, microseconds UTC; the end is None if there is none.
+
+        Parameters
+        ----------
+        start
+            The first event time, microseconds UTC.
+        """
+        begin = start + self.begin
+        until = None if self.length is None else begin + self.length
+        return {
+            "kind": self.kind,
+            "healthy": self.kind in HEALTHY,
+            "from": begin,
+            "until": until,
+        }
+
     def chances(self, seed: int, part: int) -> np.random.Generator:
         """Return where its chances come from in a part of a log."""
         length = 0 if self.length is None else self.length
@@ -118,6 +136,8 @@ def parse_fault(text: str) -> Fault:
         begin = None
     if begin is None or len(times) > 2 or length == 0:
         raise ArgumentError("faults", text, "must have a beginning and may have a length", hint)
+    if kind == "standstill" and length is None:
+        raise ArgumentError("faults", text, "must have an end", hint)
     return Fault(kind, begin, length)
 
 
@@ -259,7 +279,8 @@ class Schedule:
                 arrives = clicks.column("arrives").to_numpy()
                 rows = np.flatnonzero(fault.holds(arrives - self.start))
                 random = fault.chances(self.seed, number)
-                clicks, count = _OF_CLICKS[fault.kind](clicks, rows, self.window, random)
+                meets = _Arrivals(clicks, rows, self.start + fault.begin, fault, self.window)
+                clicks, count = _OF_CLICKS[fault.kind](meets, random)
                 self.clicks[bit] += count
         return clicks
 
@@ -267,31 +288,14 @@ class Schedule:
         for bit in range(len(counts)):
             counts[bit] += int(np.count_nonzero(touched >> bit & 1))
 
-    def as_json(self, end: int) -> list[dict[str, object]]:
-        """Return each fault with its times and how many records it changed, by beginning.
-
-        Parameters
-        ----------
-        end
-            Of the log, microseconds UTC.
-        """
-        order = sorted(range(len(self.faults)), key=lambda bit: self.faults[bit].begin)
-        found: list[dict[str, object]] = []
-        for bit in order:
-            fault = self.faults[bit]
-            begin = self.start + fault.begin
-            until = end if fault.length is None else begin + fault.length
-            found.append(
-                {
-                    "kind": fault.kind,
-                    "healthy": fault.kind in HEALTHY,
-                    "from": begin,
-                    "until": until,
-                    "impressions": self.impressions[bit],
-                    "clicks": self.clicks[bit],
-                }
+    def as_json(self) -> list[dict[str, object]]:
+        """Return each fault with its times, and how many records it changed, added or lost."""
+        return [
+            {**fault.between(self.start), "impressions": impressions, "clicks": clicks}
+            for fault, impressions, clicks in zip(
+                self.faults, self.impressions, self.clicks, strict=True
             )
-        return found
+        ]
 
 
 @dataclass
@@ -450,36 +454,63 @@ _OF_IMPRESSIONS: dict[str, Callable[[_Change], None]] = {
 }  # fmt: skip
 
 
-def _again(
-    clicks: pa.Table, rows: Int64s, window: int, random: np.random.Generator
-) -> tuple[pa.Table, int]:
-    del window
-    again = clicks.take(pa.array(rows))
-    arrives = again.column("arrives").to_numpy() + random.integers(0, SECOND, rows.size)
-    return pa.concat_tables([clicks, _arriving(again, arrives)]), rows.size
+@dataclass(frozen=True)
+class _Arrivals:
+    """A fault that meets clicks, of which `rows` arrive in its time."""
+
+    clicks: pa.Table
+    rows: Int64s
+    begin: int
+    fault: Fault
+    window: int
+
+    def arriving(self, rows: Int64s, arrives: Int64s) -> pa.Table:
+        """Return all clicks; some arrive at other times."""
+        moved = self.clicks.column("arrives").to_numpy().copy()
+        moved[rows] = arrives
+        return _with_arrivals(self.clicks, moved)
+
+    @property
+    def arrives(self) -> Int64s:
+        arrives: Int64s = self.clicks.column("arrives").to_numpy()[self.rows]
+        return arrives
 
 
-def _lag(
-    clicks: pa.Table, rows: Int64s, window: int, random: np.random.Generator
-) -> tuple[pa.Table, int]:
-    rows = rows[random.random(rows.size) < 0.9]
-    arrives = clicks.column("arrives").to_numpy().copy()
-    arrives[rows] += window
-    return _arriving(clicks, arrives), rows.size
+def _again(meets: _Arrivals, random: np.random.Generator) -> tuple[pa.Table, int]:
+    arrives = meets.arrives + random.integers(0, SECOND, meets.rows.size)
+    again = _with_arrivals(meets.clicks.take(pa.array(meets.rows)), arrives)
+    return pa.concat_tables([meets.clicks, again]), meets.rows.size
 
 
-def _stop(
-    clicks: pa.Table, rows: Int64s, window: int, random: np.random.Generator
-) -> tuple[pa.Table, int]:
-    del window, random
-    there = np.ones(clicks.num_rows, bool)
-    there[rows] = False
-    return clicks.filter(pa.array(there)), rows.size
+def _stand_still(meets: _Arrivals, random: np.random.Generator) -> tuple[pa.Table, int]:
+    del random
+    length = meets.fault.length or 0
+    last = min(SECOND, length)
+    since = (meets.arrives - meets.begin) * (last / length)
+    arrives = meets.begin + length - last + np.minimum(since.astype(np.int64), last - 1)
+    # Those that now arrive at once stay in order.
+    clicks = meets.arriving(meets.rows, arrives)
+    order = np.argsort(meets.clicks.column("arrives").to_numpy(), kind="stable")
+    return clicks.take(pa.array(order)), meets.rows.size
 
 
-_OF_CLICKS = {"doubled-same-key": _again, "lag": _lag, "stop": _stop}
+def _lag(meets: _Arrivals, random: np.random.Generator) -> tuple[pa.Table, int]:
+    lags = random.random(meets.rows.size) < 0.9
+    return meets.arriving(meets.rows[lags], meets.arrives[lags] + meets.window), int(lags.sum())
 
 
-def _arriving(clicks: pa.Table, arrives: Int64s) -> pa.Table:
+def _stop(meets: _Arrivals, random: np.random.Generator) -> tuple[pa.Table, int]:
+    del random
+    there = np.ones(meets.clicks.num_rows, bool)
+    there[meets.rows] = False
+    return meets.clicks.filter(pa.array(there)), meets.rows.size
+
+
+_OF_CLICKS: dict[str, Callable[[_Arrivals, np.random.Generator], tuple[pa.Table, int]]] = {
+    "doubled-same-key": _again, "standstill": _stand_still, "lag": _lag, "stop": _stop,
+}  # fmt: skip
+
+
+def _with_arrivals(clicks: pa.Table, arrives: Int64s) -> pa.Table:
     at = clicks.schema.get_field_index("arrives")
     return clicks.set_column(at, "arrives", pa.array(arrives))

@@ -31,6 +31,7 @@ from headrace.pipelines.jobs.behaviour import (
     effect_of_hour,
     effect_of_region,
     effect_of_user,
+    even_of_daily,
     examined,
     interactions,
     pages,
@@ -244,7 +245,7 @@ def write_traffic(
     if traffic.examination:
         truth["theta"] = THETA
     if traffic.faults:
-        truth["faults"] = schedule.as_json(end)
+        truth["faults"] = schedule.as_json()
     (folder / "truth.json").write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8")
     shown_in, clicked_in = (f'path = "{named(name)}"' for name in names)
     if text and traffic.examination:
@@ -255,6 +256,24 @@ def write_traffic(
     )
     (folder / "headrace.toml").write_text(config, encoding="utf-8")
     return Generated(rows, clicked.num_rows, end - traffic.start)
+
+
+def impressions_within(span: int, rate: int) -> int:
+    """Return how many impressions a daily log of so many microseconds has, at least 1.
+
+    Parameters
+    ----------
+    span
+        From midnight, microseconds.
+    rate
+        The mean of a day, impressions per second.
+
+    Examples
+    --------
+    >>> impressions_within(3 * 86_400 * SECOND, rate=10)
+    2592000
+    """
+    return max(1, round(float(even_of_daily(np.array(float(span)))) * rate / SECOND))
 
 
 def evenly(elapsed: Floats) -> Floats:
