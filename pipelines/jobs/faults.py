@@ -131,14 +131,14 @@ def parse_fault(text: str) -> Fault:
         raise ArgumentError("faults", text, "has no such kind", f"there are {', '.join(TIMED)}")
     hint = f'write KIND:BEGIN or KIND:BEGIN:LENGTH, such as "{kind}:2d:2h"'
     try:
-        begin, length = [*(parse_duration(time) for time in times), None][:2]
+        durations = [parse_duration(time) for time in times]
     except ValueError:
-        begin = None
-    if begin is None or len(times) > 2 or length == 0:
+        durations = []
+    if len(durations) not in (1, 2) or durations[1:] == [0]:
         raise ArgumentError("faults", text, "must have a beginning and may have a length", hint)
-    if kind == "standstill" and length is None:
-        raise ArgumentError("faults", text, "must have an end", hint)
-    return Fault(kind, begin, length)
+    if kind == "standstill" and len(durations) == 1:
+        raise ArgumentError("faults", text, "must have a length", hint)
+    return Fault(kind, *durations)
 
 
 def in_order(faults: Iterable[Fault]) -> tuple[Fault, ...]:
@@ -154,8 +154,20 @@ def in_order(faults: Iterable[Fault]) -> tuple[Fault, ...]:
         raise ArgumentError("faults", len(given), f"must be {_MOST} or fewer", "leave some out")
     for number, fault in enumerate(given):
         if fault in given[:number]:
-            raise ArgumentError("faults", str(fault), "is there twice", "leave one out")
+            raise ArgumentError("faults", str(fault), "is given twice", "leave one out")
     return tuple(sorted(given, key=lambda fault: (_CODES[fault.kind], fault.begin, str(fault))))
+
+
+def as_often(p: Floats, factor: Floats | float) -> Floats:
+    """Return probabilities so many times as high, below 1, shape (n,).
+
+    Examples
+    --------
+    >>> as_often(np.array([0.1, 0.7]), 2).tolist()
+    [0.2, 0.999]
+    """
+    more: Floats = np.minimum(p * factor, np.maximum(p, _MOST_P))
+    return more
 
 
 class Part:
@@ -176,7 +188,7 @@ class Part:
     """
 
     def __init__(self, shown: pa.Table, elapsed: Int64s, p: Floats, clicks: pa.Table) -> None:
-        self.shown, self.elapsed, self.p, self.clicks = shown, elapsed, p, clicks
+        self.shown, self.elapsed, self.p, self.clicks = shown, elapsed, p.copy(), clicks
         self.clicked: Bools = pc.is_in(
             shown.column("request_id"), clicks.column("request_id").combine_chunks()
         ).to_numpy()
@@ -309,9 +321,8 @@ class _Change:
     rows: Int64s
     random: np.random.Generator
 
-    @property
-    def draws(self) -> Floats:
-        """A chance of each row in ``[0, 1)``, shape (m,)."""
+    def draw(self) -> Floats:
+        """Return a chance of each row in ``[0, 1)``, shape (m,)."""
         return self.random.random(self.rows.size)
 
     def column(self, name: str) -> npt.NDArray[Any]:
@@ -350,7 +361,7 @@ class _Change:
 
     def want(self, p: Floats) -> None:
         """Add and lose as few clicks as make them as frequent as `p` says, shape (m,)."""
-        part, rows, draws = self.part, self.rows, self.draws
+        part, rows, draws = self.part, self.rows, self.draw()
         before = part.p[rows]
         there, clicked = ~part.lost[rows], part.clicked[rows]
         self.lose_clicks(rows[there & clicked & (draws >= p / before)])
@@ -359,7 +370,7 @@ class _Change:
     def times(self, factor: Floats | float, chosen: Bools | None = None) -> Floats:
         """Return the probability of a click, so many times as high for some, shape (m,)."""
         p = self.part.p[self.rows]
-        more = np.minimum(p * factor, np.maximum(p, _MOST_P))
+        more = as_often(p, factor)
         return more if chosen is None else np.where(chosen, more, p)
 
     def replace(self, name: str, values: object, chosen: Bools | None = None) -> None:
@@ -376,11 +387,11 @@ class _Change:
 
 
 def _night(change: _Change) -> None:
-    change.lose(change.draws >= 0.1)
+    change.lose(change.draw() >= 0.1)
 
 
 def _weekend(change: _Change) -> None:
-    change.lose(change.draws >= np.where(change.column("device") == "desktop", 0.25, 0.7))
+    change.lose(change.draw() >= np.where(change.column("device") == "desktop", 0.25, 0.7))
 
 
 def _users_click(change: _Change, p: Floats) -> None:
@@ -390,7 +401,7 @@ def _users_click(change: _Change, p: Floats) -> None:
 
 
 def _small_slice(change: _Change) -> None:
-    chosen = change.draws < _BETA_AN_HOUR * SECOND / HOUR / change.schedule.rate
+    chosen = change.draw() < _BETA_AN_HOUR * SECOND / HOUR / change.schedule.rate
     change.replace("app_version", [_BETA] * change.rows.size, chosen)
     noise = np.sin((change.part.elapsed[change.rows] // HOUR) * 12.9898) * np.log(1.6)
     _users_click(change, change.times(np.exp(noise), chosen))

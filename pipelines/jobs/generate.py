@@ -41,7 +41,7 @@ from headrace.pipelines.jobs.behaviour import (
     slowness,
     without_user,
 )
-from headrace.pipelines.jobs.faults import Fault, Schedule, in_order
+from headrace.pipelines.jobs.faults import Fault, Schedule, as_often, in_order
 from headrace.schemas.config.durations import MINUTE, SECOND, format_duration
 
 START = 1_767_225_600 * SECOND
@@ -142,8 +142,10 @@ class Chances:
     def changed(self, p: Floats, happens: npt.NDArray[np.bool_]) -> Chances:
         """Return those of the impressions that happen, which are clicked with other `p`."""
         factor = p / self.p
-        of_columns = None if self.of_columns is None else (self.of_columns * factor)[happens]
-        return Chances(p[happens], (self.relevance * factor)[happens], of_columns)
+        of_columns = None
+        if self.of_columns is not None:
+            of_columns = as_often(self.of_columns, factor)[happens]
+        return Chances(p[happens], as_often(self.relevance, factor)[happens], of_columns)
 
 
 @dataclass(frozen=True)
@@ -191,10 +193,7 @@ def write_traffic(
     )  # fmt: skip
     writer = _TextWriter(folder / names[0]) if text else _ParquetWriter(folder / names[0])
     end = traffic.end
-    schedule = Schedule(
-        in_order(traffic.faults), traffic.seed, traffic.start, traffic.window, traffic.rate,
-        partial(clicks_on, traffic),
-    )  # fmt: skip
+    schedule = schedule_of(traffic)
     clicks: list[pa.Table] = []
     added: list[pa.Table] = []
     rows = known = 0
@@ -256,6 +255,14 @@ def write_traffic(
     )
     (folder / "headrace.toml").write_text(config, encoding="utf-8")
     return Generated(rows, clicked.num_rows, end - traffic.start)
+
+
+def schedule_of(traffic: Traffic) -> Schedule:
+    """Return the faults of traffic, of which none has changed anything yet."""
+    return Schedule(
+        in_order(traffic.faults), traffic.seed, traffic.start, traffic.window, traffic.rate,
+        partial(clicks_on, traffic),
+    )  # fmt: skip
 
 
 def impressions_within(span: int, rate: int) -> int:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.pipelines.jobs.faults import Fault, Schedule, in_order
+from headrace.pipelines.jobs.faults import Fault
 from headrace.pipelines.jobs.generate import (
     START,
     WINDOW,
@@ -23,11 +22,11 @@ from headrace.pipelines.jobs.generate import (
     Int64s,
     Traffic,
     clicks_of,
-    clicks_on,
     evenly,
     expected_loss,
     hex_keys,
     impressions_of,
+    schedule_of,
 )
 from headrace.schemas.config.durations import MINUTE, SECOND
 
@@ -203,17 +202,14 @@ def _chunk(live: LiveTraffic, number: int, begin: int, count: int) -> pa.Table:
     """
     traffic = Traffic(
         rate=live.rate, seed=live.seed, window=live.window, start=live.start,
-        regions=bool(live.timed),
+        regions=bool(live.timed), faults=live.timed,
     )  # fmt: skip
     random = np.random.default_rng([live.seed, number])
     shown, chances = impressions_of(traffic, random, begin, count, _paced(live))
     p = chances.p
     clicks = clicks_of(traffic, shown, p, random)
     if live.timed:
-        clicking = partial(clicks_on, traffic)
-        schedule = Schedule(
-            in_order(live.timed), live.seed, live.start, live.window, live.rate, clicking
-        )
+        schedule = schedule_of(traffic)
         part, _ = schedule.part(number, shown, p, clicks)
         shown, p = schedule.settled(part.shown), part.p[~part.lost]
         clicks = schedule.logged(part.clicks, part.added, number)
