@@ -349,7 +349,7 @@ def test_the_truth_knows_what_users_do_but_no_fault(log_of):
     plain, step = log_of(**more), log_of("step:0s", **more)
     assert step.truth["relevance"] == pytest.approx(1.15 * plain.truth["relevance"], rel=0.01)
     lost = [log.truth["log_loss_of_columns"] / log.truth["log_loss"] - 1 for log in (plain, step)]
-    assert lost[1] == pytest.approx(lost[0], rel=0.1)
+    assert 0.003 < lost[0] < lost[1] < 1.5 * lost[0]
     for kind in TIMED.keys() - HEALTHY.keys():
         assert log_of(f"{kind}:{WHEN}").truth["log_loss"] == log_of().truth["log_loss"]
 
