@@ -42,7 +42,7 @@ TIMED = HEALTHY | {
     "ids-new": "`ad`, `campaign` and `site` have values that no other time has",
     "doubled-same-key": "clicks are logged again within a second, the same records",
     "standstill": "clicks are logged in its last second, in their order, which changes no file",
-    "lag": "nine of ten clicks come later, by as much as the window is long",
+    "lag": "nine of ten clicks come later, by twice the window",
     "stop": "no click is logged: they are lost",
 }
 """All kinds, in the order in which traffic goes through them: what each does."""
@@ -507,7 +507,7 @@ def _stand_still(meets: _Arrivals, random: np.random.Generator) -> tuple[pa.Tabl
 
 def _lag(meets: _Arrivals, random: np.random.Generator) -> tuple[pa.Table, int]:
     lags = random.random(meets.rows.size) < 0.9
-    return meets.arriving(meets.rows[lags], meets.arrives[lags] + meets.window), int(lags.sum())
+    return meets.arriving(meets.rows[lags], meets.arrives[lags] + 2 * meets.window), int(lags.sum())
 
 
 def _stop(meets: _Arrivals, random: np.random.Generator) -> tuple[pa.Table, int]:

@@ -29,7 +29,7 @@ TRAFFIC = Traffic(30_000, 4, seed=5, clean=True, click_rate=0.2, regions=True)
 BEGIN, END = START + 50 * MINUTE, START + 75 * MINUTE
 WHEN = "50m:25m"
 LONGEST_DELAY = WINDOW + 20 * MINUTE
-"""No click of the generator comes later than this after its impression, or after its time."""
+"""No click comes later than this after its time, unless a fault delays it."""
 
 
 class Log:
@@ -261,7 +261,7 @@ def test_clicks_are_logged_again(log_of):
     assert (np.maximum.accumulate(time) - time).max() < SECOND
 
 
-def test_clicks_lag_behind_others_by_the_window(log_of):
+def test_clicks_lag_behind_others_by_twice_the_window(log_of):
     """Nine of ten; event times are as they were."""
     before, after = log_of(), log_of(f"lag:{WHEN}")
     assert after.shown.equals(before.shown)
@@ -269,7 +269,7 @@ def test_clicks_lag_behind_others_by_the_window(log_of):
     inside = within(before.clicks, BEGIN, END)
     assert after.changed[1] == pytest.approx(0.9 * inside.sum(), rel=0.03)
     time = after.clicks["time"].to_numpy()
-    behind = (np.maximum.accumulate(time) - time) > WINDOW - 3 * MINUTE
+    behind = (np.maximum.accumulate(time) - time) > 2 * WINDOW - 3 * MINUTE
     assert after.changed[1] == behind.sum()
     assert within(after.clicks, BEGIN, END)[behind].all()
 
@@ -475,7 +475,7 @@ def test_live_clicks_stop_lag_and_stand_still(monkeypatch):
     lag = messages_of(monkeypatch, "lag:5m:5m")
     at = {row[2]: row[0] for row in lag}
     by = [at[row[2]] - row[0] for row in inside]
-    assert set(by) == {0, MINUTE}
+    assert set(by) == {0, 2 * MINUTE}
     assert 0.85 < np.mean([delay > 0 for delay in by]) < 0.95
     assert sorted(row[2] for row in lag) == sorted(row[2] for row in before)
 
