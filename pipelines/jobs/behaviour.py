@@ -135,7 +135,7 @@ def even_of_daily(elapsed: Floats) -> Floats:
     Examples
     --------
     >>> (even_of_daily(np.array([0.0, 6, 12, 18, 24]) * HOUR) / HOUR).round(2).tolist()
-    [0.0, 2.76, 8.76, 15.24, 24.0]
+    [0.0, 2.76, 8.76, 18.0, 24.0]
     """
     turn = 2 * np.pi / DAY
     curve = np.sin((elapsed - _PEAK) * turn) + np.sin(_PEAK * turn)

@@ -41,7 +41,9 @@ from headrace.pipelines.jobs.behaviour import (
     slowness,
     without_user,
 )
-from headrace.pipelines.jobs.faults import Fault, Schedule, as_often, in_order
+from headrace.pipelines.jobs.changes import as_often
+from headrace.pipelines.jobs.faults import Fault, in_order
+from headrace.pipelines.jobs.schedule import Schedule
 from headrace.schemas.config.durations import MINUTE, SECOND, format_duration
 
 START = 1_767_225_600 * SECOND
