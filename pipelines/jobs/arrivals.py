@@ -41,6 +41,7 @@ class Arrivals:
 
     @property
     def arrives(self) -> Int64s:
+        """When the rows arrive, microseconds UTC."""
         arrives: Int64s = self.clicks.column("arrives").to_numpy()[self.rows]
         return arrives
 

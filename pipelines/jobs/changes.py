@@ -109,6 +109,7 @@ class Change:
         return self.random.random(self.rows.size)
 
     def column(self, name: str) -> npt.NDArray[Any]:
+        """Return values of the rows, shape (m,)."""
         return self.part.column(name)[self.rows]
 
     def touch(self, chosen: Bools) -> Int64s:
@@ -125,6 +126,7 @@ class Change:
         self.lose_clicks(rows)
 
     def lose_clicks(self, rows: Int64s) -> None:
+        """Lose all clicks on some impressions."""
         part = self.part
         chosen = np.isin(part.click_rows, rows) & (part.click_touched == 0)
         part.click_touched[chosen] |= 1 << self.bit
@@ -137,6 +139,7 @@ class Change:
         part.clicked[rows] = False
 
     def add_clicks(self, rows: Int64s) -> None:
+        """Add a click on each of some impressions."""
         part = self.part
         part.added.append(self.clicking(part.shown, rows, self.random))
         part.clicked[rows] = True

@@ -70,9 +70,8 @@ class Fault:
 
     def holds(self, elapsed: Int64s) -> Bools:
         """Return which times since the first event time it has, shape (n,)."""
-        since = elapsed - self.begin
-        held: Bools = (since >= 0) & (since < (2**62 if self.length is None else self.length))
-        return held
+        held: Bools = elapsed >= self.begin
+        return held if self.length is None else held & (elapsed < self.begin + self.length)
 
     def between(self, start: int) -> dict[str, object]:
         """Return its kind and times, microseconds UTC; the end is None if there is none.
@@ -116,7 +115,7 @@ def parse_fault(text: str) -> Fault:
     hint = f'write KIND:BEGIN or KIND:BEGIN:LENGTH, such as "{kind}:2d:2h"'
     try:
         durations = [parse_duration(time) for time in times]
-    except ValueError:
+    except (ValueError, OverflowError):
         durations = []
     if len(durations) not in (1, 2) or durations[1:] == [0]:
         raise ArgumentError("faults", text, "must have a beginning and may have a length", hint)

@@ -69,7 +69,7 @@ class Schedule:
                 change = Change(fault, bit, part, rows, random, self.clicking, self.rate)
                 OF_IMPRESSIONS[fault.kind](change)
                 self.clicks[bit] += change.clicks
-            if fault.kind in HEALTHY:
+            if fault.kind in HEALTHY:  # they are first
                 happens = ~part.lost
         part.shown = part.shown.append_column("touched", pa.array(part.touched))
         part.clicks = part.clicks.append_column("touched", pa.array(part.click_touched))
@@ -99,9 +99,9 @@ class Schedule:
         clicks = clicks.drop_columns(["touched"]).filter(pa.array(touched == 0))
         clicks = pa.concat_tables([clicks, *added])
         for bit, fault in enumerate(self.faults):
-            if fault.kind in OF_CLICKS:
-                arrives = clicks.column("arrives").to_numpy()
-                rows = np.flatnonzero(fault.holds(arrives - self.start))
+            arrives = clicks.column("arrives").to_numpy()
+            rows = np.flatnonzero(fault.holds(arrives - self.start))
+            if rows.size and fault.kind in OF_CLICKS:
                 random = fault.chances(self.seed, number)
                 meets = Arrivals(clicks, rows, self.start + fault.begin, fault, self.window)
                 clicks, count = OF_CLICKS[fault.kind](meets, random)

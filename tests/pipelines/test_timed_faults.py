@@ -407,6 +407,8 @@ WRITE = 'write KIND:BEGIN or KIND:BEGIN:LENGTH, such as "stop:2d:2h"'
          f"faults must have a beginning and may have a length (got 'stop:soon'); {WRITE}"),
         (["--faults", "stop:1h:0s"],
          f"faults must have a beginning and may have a length (got 'stop:1h:0s'); {WRITE}"),
+        (["--faults", f"stop:{'9' * 400}d"],
+         f"faults must have a beginning and may have a length (got 'stop:{'9' * 400}d'); {WRITE}"),
         (["--faults", "stop:1h:1h:1h"],
          f"faults must have a beginning and may have a length (got 'stop:1h:1h:1h'); {WRITE}"),
         (["--faults", "standstill:1h"],
@@ -436,6 +438,15 @@ def test_a_fault_is_written_as_it_is_read():
     for text in ("stop:2d:2h", "bot:1h 30m", "standstill:0s:1m"):
         assert str(parse_fault(text)) == text
     assert parse_fault("bot:1h30m") == Fault("bot", 90 * MINUTE)
+
+
+def test_a_fault_may_be_further_away_than_any_log():
+    """It has no time of it then; one without an end has all."""
+    elapsed = np.array([0, HOUR, DAY])
+    assert parse_fault("stop:99999999999d:1h").holds(elapsed).tolist() == [False] * 3
+    assert parse_fault("stop:1h:99999999999d").holds(elapsed).tolist() == [False, True, True]
+    assert parse_fault("stop:1h").holds(elapsed).tolist() == [False, True, True]
+    assert parse_fault("stop:1h:23h").holds(elapsed).tolist() == [False, True, False]
 
 
 LIVE = LiveTraffic(rate=20, impressions=24_000, window=MINUTE, timed=(Fault("stop", DAY),))
