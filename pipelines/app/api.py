@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,14 @@ from pydantic import ValidationError
 
 from headrace.learners.registry import ALGORITHMS, Algorithms, parameter_models
 from headrace.pipelines.app.resolving import resolve
-from headrace.pipelines.jobs.generate import WINDOW, Generated, Traffic, write_traffic
+from headrace.pipelines.jobs.faults import in_order, parse_fault
+from headrace.pipelines.jobs.generate import (
+    WINDOW,
+    Generated,
+    Traffic,
+    impressions_within,
+    write_traffic,
+)
 from headrace.pipelines.jobs.identity import digest_of, identity_of
 from headrace.pipelines.jobs.validation import Validation
 from headrace.pipelines.jobs.validation import validate as validate_inputs
@@ -35,7 +42,7 @@ from headrace.pipelines.run.upload import check_target, upload, waiting
 from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import preview
-from headrace.schemas.config.durations import SECOND, parse_duration
+from headrace.schemas.config.durations import SECOND, format_duration, parse_duration
 from headrace.schemas.config.loading import load_config as read_config
 from headrace.schemas.config.loading import parse_config
 from headrace.schemas.config.models import Config
@@ -384,7 +391,7 @@ def verify(out: str | Path | Address) -> Verified:
 def generate(
     out: str | Path | Address,
     *,
-    impressions: int = 200_000,
+    impressions: int | None = None,
     rate: int = 100,
     seed: int = 1,
     form: Literal["parquet", "text"] = "parquet",
@@ -393,6 +400,8 @@ def generate(
     examination: bool = False,
     interactions: bool = False,
     delays_differ: bool = False,
+    span: str | int | None = None,
+    faults: Iterable[str] = (),
 ) -> Generated:
     """Generate a traffic log with known click probabilities, and ``headrace.toml`` to replay it.
 
@@ -401,32 +410,53 @@ def generate(
     out
         Folder to write to: new, empty, or of an earlier log. It may be elsewhere, such as
         ``s3://bucket/log``; the configuration then names its files by URI.
-    impressions, rate, seed, clean, examination, interactions, delays_differ
+    impressions
+        How many before faults, 200,000 by default; or give `span`.
+    rate, seed, clean, examination, interactions, delays_differ
         See `headrace.pipelines.jobs.generate.Traffic`.
     form
         ``text`` for CSV and JSON lines, with broken lines unless `clean`.
     window
         Clicks come within so much after their impression: a duration such as ``"2m"``, or
         microseconds. Delays are in proportion to it.
+    span
+        How much event time there is: a duration such as ``"3d"``, or microseconds. Rates then
+        change with the hour of the day.
+    faults
+        What changes stretches of the log, each as ``KIND:BEGIN:LENGTH`` or ``KIND:BEGIN``, with
+        a kind in `headrace.pipelines.jobs.faults.TIMED`. With these or `span` impressions have a
+        region and an app version.
 
     Raises
     ------
     ArgumentError
-        If `impressions` or `rate` is less than 1, `seed` less than 0, or `window` less than a
-        second.
+        If `impressions` or `rate` is less than 1, `seed` less than 0, `window` or `span` less
+        than a second, `impressions` and `span` are both given, or a fault is not possible.
     FolderError
         If the folder holds anything but an earlier log.
     """
+    timed = in_order(map(parse_fault, faults))
     for name, number in (("impressions", impressions), ("rate", rate)):
-        if number < 1:
+        if number is not None and number < 1:
             raise ArgumentError(name, number, "must be 1 or more", "2,000 are enough for a look")
+    if span is not None:
+        if impressions is not None:
+            raise ArgumentError("span", span, "cannot be given with impressions", "leave one out")
+        impressions = impressions_within(_second_or_more("span", span, "3d"), rate)
     check_seed(seed)
     folder = place_of(out)
     check_log_folder(folder)
     traffic = Traffic(
-        impressions=impressions, rate=rate, seed=seed, clean=clean, window=window_of(window),
+        impressions=200_000 if impressions is None else impressions,
+        rate=rate, seed=seed, clean=clean, window=window_of(window),
         examination=examination, interactions=interactions, delays_differ=delays_differ,
+        daily=span is not None, regions=span is not None or bool(timed), faults=timed,
     )  # fmt: skip
+    for fault in timed:
+        if traffic.start + fault.begin >= traffic.end:
+            length = format_duration((traffic.end - traffic.start) // SECOND * SECOND)
+            fact = f"begins after the end of the log, which is {length} long"
+            raise ArgumentError("faults", str(fault), fact, "give an earlier time or a longer span")
     with written_to(folder) as local, writing(local):
         if isinstance(folder, Address):
             return write_traffic(traffic, local, form, lambda name: (folder / name).reference)
@@ -435,12 +465,16 @@ def generate(
 
 def window_of(window: str | int) -> int:
     """Return the microseconds of a window of generated clicks; raise `ArgumentError`."""
+    return _second_or_more("window", window, "2m")
+
+
+def _second_or_more(name: str, duration: str | int, such: str) -> int:
     try:
-        found = parse_duration(window) if isinstance(window, str) else window
+        found = parse_duration(duration) if isinstance(duration, str) else duration
     except ValueError:
         found = 0
     if found < SECOND:
-        raise ArgumentError("window", window, "must be a second or more", 'write such as "2m"')
+        raise ArgumentError(name, duration, "must be a second or more", f'write such as "{such}"')
     return found
 
 

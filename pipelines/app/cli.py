@@ -228,6 +228,19 @@ def _parser() -> argparse.ArgumentParser:
         "--delays-differ", action="store_true",
         help="of a log: clicks take longer on some devices",
     )  # fmt: skip
+    generate.add_argument(
+        "--span", type=_duration, metavar="DURATION",
+        help="of a log, instead of --impressions: how much event time it has, such as 3d; rates "
+        "then change with the hour of the day",
+    )  # fmt: skip
+    generate.add_argument(
+        "--faults", nargs="+", metavar="KIND:BEGIN[:LENGTH]",
+        help="what goes wrong and when, such as stop:2d:2h: stop, lag, standstill, "
+        "doubled-new-ids, doubled-same-key, bot, flip, region, devices-swapped, os-null, "
+        "price-cents, ids-new; or what changes in healthy traffic: night, weekend, small-slice, "
+        "trend, step. Live traffic also has faults without a time: disorder, duplicates, late, "
+        "orphans, broken, doubled-clicks, dead-clicks, skew, idle, burst",
+    )  # fmt: skip
     kafka = generate.add_argument_group("live traffic")
     kafka.add_argument(
         "--to-kafka", metavar="SERVERS", help="produce to topics, which are created if missing"
@@ -241,11 +254,6 @@ def _parser() -> argparse.ArgumentParser:
     kafka.add_argument(
         "--start", type=_moment, metavar="TIME", help="the first event time, ISO 8601 (now)"
     )
-    kafka.add_argument(
-        "--faults", nargs="+", metavar="KIND",
-        help="what goes wrong (nothing): disorder, duplicates, late, orphans, broken, "
-        "doubled-clicks, dead-clicks, skew, idle, burst",
-    )  # fmt: skip
     return parser
 
 

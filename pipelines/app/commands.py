@@ -330,8 +330,8 @@ def generate(options: argparse.Namespace) -> int:
         return 2
 
 
-_OF_LOGS = ("clean", "format", "examination", "interactions", "delays_differ")
-_OF_TOPICS = ("faults", "partitions", "prefix", "speed", "start")
+_OF_LOGS = ("clean", "format", "examination", "interactions", "delays_differ", "span")
+_OF_TOPICS = ("partitions", "prefix", "speed", "start")
 
 
 def _wrong_options(options: argparse.Namespace) -> str | None:
@@ -343,6 +343,8 @@ def _wrong_options(options: argparse.Namespace) -> str | None:
         if getattr(options, name) not in (None, False):
             where = "without --to-kafka" if options.to_kafka is None else "with --to-kafka"
             return f"--{name.replace('_', '-')} has no effect {where}; leave it out"
+    if options.span is not None and options.impressions is not None:
+        return "--span and --impressions both say how long the log is; leave one out"
     return None
 
 
@@ -352,7 +354,7 @@ def _generate_log(options: argparse.Namespace) -> int:
         out, rate=options.rate, seed=options.seed, clean=options.clean,
         form=options.format or "parquet", examination=options.examination,
         interactions=options.interactions, delays_differ=options.delays_differ,
-        **_given(options, "impressions", "window"),
+        **_given(options, "impressions", "window", "span", "faults"),
     )  # fmt: skip
     print(
         f"{written.impressions:,} impressions and {written.clicks:,} clicks over "

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from headrace.pipelines.app.api import check_log_folder, check_seed, window_of
+from headrace.pipelines.jobs.faults import TIMED, in_order, parse_fault
 from headrace.pipelines.jobs.generate import WINDOW, configuration
 from headrace.pipelines.jobs.livetraffic import FAULTS, STREAMS, LiveTraffic, Sent, live_messages
 from headrace.pipelines.jobs.pacing import send_paced
@@ -32,6 +33,7 @@ _TYPES = (
     },
     {"request_id": "string", "click_id": "string", "time": "int64", "value": "float64"},
 )  # fmt: skip
+_TYPES_OF_REGIONS = {"region": "string", "app_version": "string"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ def generate_to_kafka(
         Clicks come within so much after their impression: a duration such as ``"2m"``, or
         microseconds. Delays are in proportion to it.
     faults
-        Names in `headrace.pipelines.jobs.livetraffic.FAULTS`.
+        Names in `headrace.pipelines.jobs.livetraffic.FAULTS`, or ``KIND:BEGIN:LENGTH`` or
+        ``KIND:BEGIN`` with a kind in `headrace.pipelines.jobs.faults.TIMED` and times since the
+        first event time. With one of these impressions have a region and an app version.
     partitions
         Of each topic.
     prefix
@@ -112,6 +116,7 @@ def generate_to_kafka(
         is refused.
     """
     check_seed(seed)
+    given = list(faults)
     live = LiveTraffic(
         rate=_positive("rate", rate),
         impressions=None if impressions is None else _positive("impressions", impressions),
@@ -119,7 +124,8 @@ def generate_to_kafka(
         start=_checked_start(time.time_ns() // 1000 if start is None else start),
         window=window_of(window),
         partitions=_positive("partitions", partitions),
-        faults=_checked_faults(faults, partitions),
+        faults=_checked_faults([name for name in given if ":" not in name], partitions),
+        timed=in_order(parse_fault(name) for name in given if ":" in name),
     )
     if not speed > 0:
         raise ArgumentError("speed", speed, "must be greater than 0", "infinity does not wait")
@@ -160,9 +166,8 @@ def _checked_faults(faults: Iterable[str], partitions: int) -> frozenset[str]:
     chosen = frozenset(faults)
     for name in sorted(chosen):
         if name not in FAULTS:
-            raise ArgumentError(
-                "faults", name, "has no such fault", f"there are {', '.join(FAULTS)}"
-            )
+            names = ", ".join((*FAULTS, *(f"{kind}:BEGIN" for kind in TIMED)))
+            raise ArgumentError("faults", name, "has no such fault", f"there are {names}")
         if name in _OF_ONE_PARTITION and partitions < 2:
             fact = f"must be 2 or more for the fault {name}"
             raise ArgumentError("partitions", partitions, fact, "it is of one partition alone")
@@ -208,17 +213,23 @@ def _write(folder: Path, truth: dict[str, object], config: str) -> None:
 def _truth(live: LiveTraffic, sent: Sent | None) -> dict[str, object]:
     """Return what is known of the messages, once all are sent."""
     figures = {} if sent is None else sent.as_json()
-    return {"final": sent is not None, "seed": live.seed, "start": live.start, **figures}
+    timed = [fault.between(live.start) for fault in live.timed]
+    truth = {"final": sent is not None, "seed": live.seed, "start": live.start, **figures}
+    return truth | ({"timed_faults": timed} if timed else {})
 
 
 def _config(live: LiveTraffic, kafka: KafkaConfig, topics: Sequence[str], closed: bool) -> str:
     streams = []
-    for topic, types in zip(topics, _TYPES, strict=True):
+    shown, clicked = _TYPES
+    regions = bool(live.timed)
+    for topic, types in zip(
+        topics, (shown | _TYPES_OF_REGIONS if regions else shown, clicked), strict=True
+    ):
         columns = ", ".join(f'{name} = "{kind}"' for name, kind in types.items())
         streams.append(f'topic = "{topic}"\ntypes = {{ {columns} }}')
     end_of_log = 'end_of_log = "close"  # every click of these impressions comes'
     if not closed:
         end_of_log = 'end_of_log = "open"'
     servers = ", ".join(f'"{server}"' for server in kafka.servers)
-    text = configuration(streams[0], streams[1], live.window, end_of_log)
+    text = configuration(streams[0], streams[1], live.window, end_of_log, regions=regions)
     return f"{text}\n[kafka]\nservers = [{servers}]\n"

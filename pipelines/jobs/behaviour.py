@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.learners.learner import Floats, probability
+from headrace.schemas.config.durations import DAY, HOUR
 from headrace.schemas.records.hashing import Bools, Int64s
 
 THETA = (1.0, 0.6, 0.4, 0.3, 0.2)
@@ -25,11 +26,22 @@ THETA = (1.0, 0.6, 0.4, 0.3, 0.2)
 RANDOMISED = 0.1
 """Share of the pages whose positions are random."""
 
+REGIONS = ("north", "east", "south", "centre", "west")
+APP_VERSIONS = ("v5.2", "v5.1", "v5.0", "v4.9")
+
+_REGION_SHARES = (0.35, 0.25, 0.2, 0.12, 0.08)
+_REGION_EFFECTS = np.array([0.0, 0.2, -0.2, 0.1, -0.1])
+_VERSION_SHARES = (0.6, 0.3, 0.08, 0.02)
+_VERSION_EFFECTS = np.array([0.1, 0.0, -0.1, -0.2])
+_AMPLITUDE = 0.6
+"""By how much the rate of impressions rises above its mean, and falls below it, in a day."""
+_PEAK = 15 * HOUR
 _PAGE = len(THETA)
 _USERS, _SITES = 50_000, 200
 _SLOWNESS = np.array([0.5, 1.0, 2.0, 4.0])
 """How much longer clicks take, by device."""
 _ROWS = 4_096
+_KNOTS = np.linspace(0.0, DAY, 1_441)
 
 
 def pages(count: int) -> Int64s:
@@ -92,6 +104,53 @@ def effect_of_user(user: npt.NDArray[Any]) -> Floats:
 def site_of(user: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the only site that a user visits, shape (n,)."""
     return user % _SITES
+
+
+def regions(count: int, random: np.random.Generator) -> tuple[Int64s, Int64s]:
+    """Return the number of each impression's region and app version, each of shape (n,)."""
+    region = random.choice(len(REGIONS), count, p=_REGION_SHARES)
+    return region, random.choice(len(APP_VERSIONS), count, p=_VERSION_SHARES)
+
+
+def effect_of_region(region: Int64s, version: Int64s) -> Floats:
+    """Return what region and app version add to the log-odds, shape (n,)."""
+    effect: Floats = _REGION_EFFECTS[region] + _VERSION_EFFECTS[version]
+    return effect
+
+
+def effect_of_hour(hour: Int64s) -> Floats:
+    """Return what the hour of the day adds to the log-odds, shape (n,)."""
+    effect: Floats = 0.3 * np.cos((hour - 20) * (np.pi / 12))
+    return effect
+
+
+def even_of_daily(elapsed: Floats) -> Floats:
+    """Return how long it takes to see as many impressions at a constant rate, shape (n,).
+
+    Parameters
+    ----------
+    elapsed
+        Times since midnight, microseconds, shape (n,), in which the rate has a daily curve.
+
+    Examples
+    --------
+    >>> (even_of_daily(np.array([0.0, 6, 12, 18, 24]) * HOUR) / HOUR).round(2).tolist()
+    [0.0, 2.76, 8.76, 18.0, 24.0]
+    """
+    turn = 2 * np.pi / DAY
+    curve = np.sin((elapsed - _PEAK) * turn) + np.sin(_PEAK * turn)
+    even: Floats = elapsed + _AMPLITUDE / turn * curve
+    return even
+
+
+def daily(even: Floats) -> Floats:
+    """Turn even times since midnight, microseconds, into such of a daily curve, shape (n,).
+
+    Whole days have the same mean rate.
+    """
+    day, of_day = np.divmod(even, DAY)
+    found: Floats = day * DAY + np.interp(of_day, even_of_daily(_KNOTS), _KNOTS)
+    return found
 
 
 def without_user(rest: Floats, site: npt.NDArray[Any]) -> Floats:

@@ -13,6 +13,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +24,26 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from headrace.pipelines.jobs.behaviour import (
+    APP_VERSIONS,
+    REGIONS,
     THETA,
+    daily,
+    effect_of_hour,
+    effect_of_region,
     effect_of_user,
+    even_of_daily,
     examined,
     interactions,
     pages,
     positions,
+    regions,
     site_of,
     slowness,
     without_user,
 )
+from headrace.pipelines.jobs.changes import as_often
+from headrace.pipelines.jobs.faults import Fault, in_order
+from headrace.pipelines.jobs.schedule import Schedule
 from headrace.schemas.config.durations import MINUTE, SECOND, format_duration
 
 START = 1_767_225_600 * SECOND
@@ -77,6 +88,13 @@ class Traffic:
         Whether pairs of values add to the log-odds.
     delays_differ
         Whether clicks take longer on some devices.
+    daily
+        Whether the rates of impressions and clicks change with the hour of the day; `rate` is
+        then the mean of a day.
+    regions
+        Whether impressions have a region and an app version.
+    faults
+        What changes stretches of the log; some need `regions`.
     """
 
     impressions: int = 200_000
@@ -89,6 +107,15 @@ class Traffic:
     examination: bool = False
     interactions: bool = False
     delays_differ: bool = False
+    daily: bool = False
+    regions: bool = False
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def end(self) -> int:
+        """The event time at which the log ends, microseconds UTC."""
+        even = self.impressions * SECOND // self.rate
+        return self.start + (round(float(daily(np.array(float(even))))) if self.daily else even)
 
     @property
     def plain(self) -> bool:
@@ -113,6 +140,14 @@ class Chances:
     p: Floats
     relevance: Floats
     of_columns: Floats | None = None
+
+    def changed(self, p: Floats, happens: npt.NDArray[np.bool_]) -> Chances:
+        """Return those of the impressions that happen, which are clicked with other `p`."""
+        factor = p / self.p
+        of_columns = None
+        if self.of_columns is not None:
+            of_columns = as_often(self.of_columns, factor)[happens]
+        return Chances(p[happens], as_often(self.relevance, factor)[happens], of_columns)
 
 
 @dataclass(frozen=True)
@@ -159,28 +194,41 @@ def write_traffic(
         "impressions.parquet", "clicks.parquet"
     )  # fmt: skip
     writer = _TextWriter(folder / names[0]) if text else _ParquetWriter(folder / names[0])
-    end = traffic.start + traffic.impressions * SECOND // traffic.rate
+    end = traffic.end
+    schedule = schedule_of(traffic)
     clicks: list[pa.Table] = []
-    rows = 0
+    added: list[pa.Table] = []
+    rows = known = 0
     loss = loss_of_columns = relevance = 0.0
     delayed: pa.Table | None = None
-    for begin in range(0, traffic.impressions, _CHUNK):
+    paced = daily if traffic.daily else evenly
+    for number, begin in enumerate(range(0, traffic.impressions, _CHUNK)):
         count = min(_CHUNK, traffic.impressions - begin)
-        shown, chances = impressions_of(traffic, random, begin, count)
+        shown, chances = impressions_of(traffic, random, begin, count, paced)
+        clicked = clicks_of(traffic, shown, chances.p, random)
+        if traffic.faults:
+            part, happens = schedule.part(number, shown, chances.p, clicked)
+            shown, clicked, chances = part.shown, part.clicks, chances.changed(part.p, happens)
+            added += part.added
+        known += chances.p.size
         loss += float(expected_loss(chances.p).sum())
         relevance += float(chances.relevance.sum())
         if chances.of_columns is not None:
             loss_of_columns += float(expected_loss(chances.of_columns).sum())
-        clicks.append(clicks_of(traffic, shown, chances.p, random))
+        clicks.append(clicked)
         if not traffic.clean:
             last = begin + count >= traffic.impressions
             shown, delayed = _disorder(traffic, shown, delayed, random, end, last)
+        if traffic.faults:
+            shown = schedule.settled(shown)
         rows += shown.num_rows
         writer.write(shown)
     writer.close(broken=not traffic.clean)
     clicked = pa.concat_tables(clicks)
     if not traffic.clean:
         clicked = _faulty(traffic, clicked, random, end)
+    if traffic.faults:
+        clicked = schedule.logged(clicked, added)
     clicked = _by_arrival(clicked)
     if text:
         _write_jsonl(clicked, folder / names[1], broken=not traffic.clean)
@@ -190,21 +238,56 @@ def write_traffic(
     truth: dict[str, object] = {
         "impressions": rows,
         "clicks": clicked.num_rows,
-        "log_loss": loss / traffic.impressions,
+        "log_loss": loss / known,
     }
     if not traffic.plain:
-        truth["log_loss_of_columns"] = loss_of_columns / traffic.impressions
-        truth["relevance"] = relevance / traffic.impressions
+        truth["log_loss_of_columns"] = loss_of_columns / known
+        truth["relevance"] = relevance / known
     if traffic.examination:
         truth["theta"] = THETA
+    if traffic.faults:
+        truth["faults"] = schedule.as_json()
     (folder / "truth.json").write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8")
     shown_in, clicked_in = (f'path = "{named(name)}"' for name in names)
     if text and traffic.examination:
         shown_in += '\ntypes = { randomised = "bool" }'
     end_of_log = 'end_of_log = "close"  # every click of these impressions is in the log'
-    config = configuration(shown_in, clicked_in, traffic.window, end_of_log, traffic.examination)
+    config = configuration(
+        shown_in, clicked_in, traffic.window, end_of_log, traffic.examination, traffic.regions
+    )
     (folder / "headrace.toml").write_text(config, encoding="utf-8")
     return Generated(rows, clicked.num_rows, end - traffic.start)
+
+
+def schedule_of(traffic: Traffic) -> Schedule:
+    """Return the faults of traffic, of which none has changed anything yet."""
+    return Schedule(
+        in_order(traffic.faults), traffic.seed, traffic.start, traffic.window, traffic.rate,
+        partial(clicks_on, traffic),
+    )  # fmt: skip
+
+
+def impressions_within(span: int, rate: int) -> int:
+    """Return how many impressions a daily log of so many microseconds has, at least 1.
+
+    Parameters
+    ----------
+    span
+        From midnight, microseconds.
+    rate
+        The mean of a day, impressions per second.
+
+    Examples
+    --------
+    >>> impressions_within(3 * 86_400 * SECOND, rate=10)
+    2592000
+    """
+    return max(1, round(float(even_of_daily(np.array(float(span)))) * rate / SECOND))
+
+
+def evenly(elapsed: Floats) -> Floats:
+    """Return times as they are."""
+    return elapsed
 
 
 def impressions_of(
@@ -212,7 +295,7 @@ def impressions_of(
     random: np.random.Generator,
     begin: int,
     count: int,
-    paced: Callable[[Floats], Floats] = lambda elapsed: elapsed,
+    paced: Callable[[Floats], Floats] = evenly,
 ) -> tuple[pa.Table, Chances]:
     """Return impressions, ordered by time, and the probabilities that they are clicked.
 
@@ -237,9 +320,13 @@ def impressions_of(
     hour = (time // (3600 * SECOND) % 24).astype(np.int64)
     price = np.round(random.lognormal(2.0, 1.0, count), 2)
     campaign = ad % 97
+    if traffic.regions:
+        region, version = regions(count, random)
     if traffic.examination:
         page = pages(count)
         device, system, user = device[page], system[page], user[page]
+        if traffic.regions:
+            region, version = region[page], version[page]
     site, of_user = site_of(user), effect_of_user(user)
     # Effects are fixed functions of the values, so that all chunks have the same.
     margin = (
@@ -252,11 +339,17 @@ def impressions_of(
         - 0.1 * np.log1p(price)
         + 0.15
     )
+    more: dict[str, object] = {}
+    if traffic.daily:
+        margin = margin + effect_of_hour(hour)
+    if traffic.regions:
+        margin = margin + effect_of_region(region, version)
+        more["region"] = pa.array(REGIONS).take(pa.array(region))
+        more["app_version"] = pa.array(APP_VERSIONS).take(pa.array(version))
     if traffic.interactions:
         margin = margin + interactions(site, ad, device, campaign)
     p = relevance = 1.0 / (1.0 + np.exp(-margin))
     of_columns = None if traffic.plain else without_user(margin - of_user, site)
-    more: dict[str, object] = {}
     if traffic.examination:
         position, more["randomised"] = positions(relevance, random)
         p = relevance * examined(position)
@@ -298,7 +391,13 @@ def clicks_of(
     traffic: Traffic, shown: pa.Table, p: Floats, random: np.random.Generator
 ) -> pa.Table:
     """Return the clicks of impressions, in the order of these; each arrives at its time."""
-    clicked = np.flatnonzero(random.random(p.size) < p)
+    return clicks_on(traffic, shown, np.flatnonzero(random.random(p.size) < p), random)
+
+
+def clicks_on(
+    traffic: Traffic, shown: pa.Table, clicked: Int64s, random: np.random.Generator
+) -> pa.Table:
+    """Return a click on each of some rows of impressions, in their order."""
     # Most clicks come within seconds, one in fifty minutes later.
     slow = random.random(clicked.size) < 0.02
     delay = random.exponential(np.where(slow, 150.0, 15.0)) * (traffic.window / WINDOW) * SECOND
@@ -439,7 +538,12 @@ def _write_jsonl(clicks: pa.Table, path: Path, broken: bool) -> None:
 
 
 def configuration(
-    impressions: str, clicks: str, window: int, end_of_log: str, examination: bool = False
+    impressions: str,
+    clicks: str,
+    window: int,
+    end_of_log: str,
+    examination: bool = False,
+    regions: bool = False,
 ) -> str:
     """Return the text of a configuration that replays a log.
 
@@ -453,7 +557,10 @@ def configuration(
         The line of that key.
     examination
         Whether positions are examined with different probabilities.
+    regions
+        Whether impressions have a region and an app version.
     """
+    of_regions = ', "region", "app_version"' if regions else ""
     of_position = ', "position"'
     correction = ""
     if examination:
@@ -490,11 +597,11 @@ l2 = 1.0
 bits = 20
 {correction}
 [learner.features]
-categorical = ["device", "os", "site", "ad", "campaign"{of_position}, "hour"]
+categorical = ["device", "os", "site", "ad", "campaign"{of_position}, "hour"{of_regions}]
 numeric = {{ price = "log" }}
 crosses = [["device", "os"]]
 
 [monitor]
-slices = ["device", "position"]
+slices = ["device", "position"{of_regions}]
 window = "5m"
 """

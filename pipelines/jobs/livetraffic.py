@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.pipelines.jobs.faults import Fault
 from headrace.pipelines.jobs.generate import (
     START,
     WINDOW,
@@ -21,9 +22,11 @@ from headrace.pipelines.jobs.generate import (
     Int64s,
     Traffic,
     clicks_of,
+    evenly,
     expected_loss,
     hex_keys,
     impressions_of,
+    schedule_of,
 )
 from headrace.schemas.config.durations import MINUTE, SECOND
 
@@ -77,6 +80,9 @@ class LiveTraffic:
         Of each topic. A key is in the same one of both.
     faults
         Names in `FAULTS`.
+    timed
+        What changes stretches of the stream. With any, impressions have a region and an app
+        version.
     """
 
     rate: int
@@ -86,6 +92,7 @@ class LiveTraffic:
     window: int = WINDOW
     partitions: int = 4
     faults: frozenset[str] = frozenset()
+    timed: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,11 +180,7 @@ def _by_due(tables: list[pa.Table]) -> pa.Table:
 
 
 def _paced(live: LiveTraffic) -> Callable[[Floats], Floats]:
-    return _in_bursts if "burst" in live.faults else _evenly
-
-
-def _evenly(elapsed: Floats) -> Floats:
-    return elapsed
+    return _in_bursts if "burst" in live.faults else evenly
 
 
 def _in_bursts(elapsed: Floats) -> Floats:
@@ -197,11 +200,19 @@ def _chunk(live: LiveTraffic, number: int, begin: int, count: int) -> pa.Table:
 
     Every fault has chances of its own, so that none changes the rest of the stream.
     """
-    traffic = Traffic(rate=live.rate, seed=live.seed, window=live.window, start=live.start)
+    traffic = Traffic(
+        rate=live.rate, seed=live.seed, window=live.window, start=live.start,
+        regions=bool(live.timed), faults=live.timed,
+    )  # fmt: skip
     random = np.random.default_rng([live.seed, number])
     shown, chances = impressions_of(traffic, random, begin, count, _paced(live))
     p = chances.p
-    clicks = clicks_of(traffic, shown, p, random).drop_columns(["arrives"])
+    clicks = clicks_of(traffic, shown, p, random)
+    if live.timed:
+        schedule = schedule_of(traffic)
+        part, _ = schedule.part(number, shown, p, clicks)
+        shown, p = schedule.settled(part.shown), part.p[~part.lost]
+        clicks = schedule.logged(part.clicks, part.added, number)
     if "idle" in live.faults:
         there = ~_idle(live, shown)
         shown, p = shown.filter(pa.array(there)), p[there]
@@ -306,7 +317,9 @@ def _impression_messages(topic: _Topic, shown: pa.Table, loss: Floats) -> pa.Tab
 
 
 def _click_messages(topic: _Topic, clicks: pa.Table) -> pa.Table:
-    messages = topic.repeated(topic.late(topic.messages(clicks), 0.004), 0.005)
+    arrives, clicks = clicks.column("arrives"), clicks.drop_columns(["arrives"])
+    messages = _with(topic.messages(clicks), due=arrives)
+    messages = topic.repeated(topic.late(messages, 0.004), 0.005)
     tables = [messages]
     for fault, share in (("doubled-clicks", 0.1), ("orphans", 0.003)):
         chosen, random = topic.chosen(fault, clicks.num_rows, share)
