@@ -20,6 +20,7 @@ from headrace.pipelines.beam.graph import run_graph
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume
 from headrace.pipelines.jobs.failures import raise_origin, was_interrupted
+from headrace.pipelines.jobs.figures import FiguresKeeper
 from headrace.pipelines.jobs.identity import digest_of, identity_of
 from headrace.pipelines.jobs.readback import gather_findings, log_result, read_back
 from headrace.pipelines.jobs.summary import summarize
@@ -113,6 +114,7 @@ def replay(
     watch: Callable[[Board], None] = lambda board: None,
     resuming: bool = False,
     announce: Callable[[str], None] = lambda line: None,
+    figures: bool = False,
 ) -> Replayed:
     """Replay logs into samples, models and a report.
 
@@ -133,6 +135,8 @@ def replay(
         is left to do.
     announce
         Called with a line about where the run begins.
+    figures
+        Whether the live figures shall have all of them, about once a second.
 
     Raises
     ------
@@ -155,7 +159,12 @@ def replay(
     with _clean_failure(place):
         outputs = open_outputs(place, inputs.join, inputs.schema_of(IMPRESSIONS))
         with _started(inputs, place, identity, job, outputs, board, checkpoint) as (run, resumed):
+            keeper = FiguresKeeper(run, inputs, inputs.logs)
+            if figures:
+                run.between = keeper.offer
             run_graph(run, inputs, job, resumed.block, tuple(beam_options))
+            if figures:
+                keeper.publish()
         finished = run.finished
         assert finished is not None  # the training step ends with the log
         budget = inputs.config.replay.sort_memory_mb << 20

@@ -20,6 +20,7 @@ from headrace.learners.learning import Learned
 from headrace.learners.serving import Scored
 from headrace.learners.trainer import Received, Trainer
 from headrace.monitoring.comparison import Comparison
+from headrace.monitoring.figures import Predictions, Running, logit_bins
 from headrace.monitoring.gate import Gate, Verdict
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Observation, Statistics
 from headrace.pipelines.training.job import Finished, TrainJob
@@ -27,7 +28,7 @@ from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, TIME
 
-TRAINING_LAYOUT = 10
+TRAINING_LAYOUT = 11
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
 TOGETHER = "models.json"
@@ -59,6 +60,10 @@ class TrainingState:
             name: Statistics(job.window, job.slices)
             for name, learner in job.plan.learners.items()
             if learner.calibration is not None
+        }
+        self.running = {
+            predicted: {name: Running() for name in statistics}
+            for predicted, statistics in self._by_prediction.items()
         }
         self.comparisons = {name: Comparison(job.window) for name in job.plan.references}
         self.gates = {
@@ -135,16 +140,35 @@ class TrainingState:
             In `STATISTICS_SCHEMA` with `EMIT`, at which a window was complete; in order of that.
         """
         until = self.trainer.order.released - delay
-        parts = [
-            sums.take_before(until, name, predicted)
-            for predicted, statistics in self._by_prediction.items()
-            for name, sums in statistics.items()
-        ]
+        parts = []
+        for predicted, statistics in self._by_prediction.items():
+            for name, sums in statistics.items():
+                part = sums.take_before(until, name, predicted)
+                self.running[predicted][name].take(part, self.job.window)
+                parts.append(part)
         rows = pa.concat_tables([STATISTICS_SCHEMA.empty_table(), *parts])
         emit = pc.add(rows.column("window").cast(pa.int64()), self.job.window + delay)
         # Stable: the order of learners and slices stays.
         order = np.argsort(emit.to_numpy(), kind="stable")
         return rows.append_column(EMIT, emit).take(pa.array(order))
+
+    def predictions(self, delay: int) -> tuple[Predictions, ...]:
+        """Return what learners predicted and what came, in sums over the log so far.
+
+        Parameters
+        ----------
+        delay
+            See `take_statistics`.
+        """
+        until = self.trainer.order.released - delay
+        found = []
+        for predicted, statistics in self._by_prediction.items():
+            for name, sums in statistics.items():
+                running, label = self.running[predicted][name], self.job.plan.learners[name].label
+                totals, window = running.totals(sums), running.window(sums, until)
+                bins = logit_bins(sums.bins)
+                found.append(Predictions(name, label, predicted, totals, window, bins))
+        return tuple(found)
 
     @property
     def _by_prediction(self) -> dict[str, dict[str, Statistics]]:
@@ -234,6 +258,10 @@ class TrainingState:
                 predicted: {name: sums.export() for name, sums in statistics.items()}
                 for predicted, statistics in self._by_prediction.items()
             },
+            "running": {
+                predicted: {name: running.export() for name, running in of.items()}
+                for predicted, of in self.running.items()
+            },
             "gates": {name: gate.export() for name, gate in self.gates.items()},
             "comparisons": {name: of.export() for name, of in self.comparisons.items()},
         }
@@ -256,6 +284,7 @@ class TrainingState:
         for predicted, statistics in self._by_prediction.items():
             for name, sums in statistics.items():
                 sums.restore(state["statistics"][predicted][name])
+                self.running[predicted][name].restore(state["running"][predicted][name])
         for name, gate in self.gates.items():
             gate.restore(state["gates"][name])
         for name, comparison in self.comparisons.items():
