@@ -192,6 +192,8 @@ class Figures:
     clock, held_back_by
         The event time up to which all sources have been read, microseconds, and the source
         furthest behind; None without one.
+    window
+        Length of a window, microseconds.
     predictions
         By learner and kind of prediction.
     shown
@@ -214,6 +216,7 @@ class Figures:
     sources: tuple[SourceFigures, ...]
     clock: int | None = None
     held_back_by: str | None = None
+    window: int = 0
     predictions: tuple[Predictions, ...] = ()
     shown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     learned: Mapping[str, int] = field(default_factory=dict)

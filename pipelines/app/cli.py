@@ -157,6 +157,18 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("folder", type=Path, metavar="DIR", help="the --out of the run")
     status.add_argument("--json", action="store_true", help="as JSON")
 
+    backfill = commands.add_parser(
+        "backfill",
+        help="write the statistics of a run for Prometheus, in event time",
+        description="Write the statistics by window of a replay, or of a run that goes on, as "
+        "OpenMetrics in event time, and as blocks of Prometheus if promtool is there.",
+    )
+    backfill.add_argument("folder", type=Path, metavar="DIR", help="the --out of the run")
+    backfill.add_argument(
+        "--out", type=Path, metavar="FOLDER",
+        help="a new folder to write to (DIR-prometheus, beside DIR)",
+    )  # fmt: skip
+
     validate = commands.add_parser(
         "validate",
         help="check a configuration against the head of its files, and show what it would do",

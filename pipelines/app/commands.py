@@ -156,6 +156,16 @@ def status(options: argparse.Namespace) -> int:
     return 0 if found["state"] in ("running", "stopped", "ended") else 1
 
 
+def backfill(options: argparse.Namespace) -> int:
+    """Write the statistics of a run for Prometheus, and print the commands that show them."""
+    from headrace.pipelines.app.backfilling import backfill as run_backfill
+
+    done = run_backfill(options.folder, options.out)
+    for line in done.lines():
+        print(line)
+    return 0
+
+
 def verify(options: argparse.Namespace) -> int:
     """Compare every file of a result with its seal; return 1 if one differs."""
     folder = place_of(options.folder)

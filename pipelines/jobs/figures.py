@@ -75,6 +75,7 @@ class FiguresKeeper:
             sources=tuple(self._source(number, of, ends) for number, of in sorted(states.items())),
             clock=None if behind is None else _moment(states[behind].progress),
             held_back_by=None if behind is None else self.partitions[behind].name,
+            window=self.inputs.config.monitor.window,
             predictions=predictions,
             shown=self.shown.by_column,
             learned=dict(training.trainer.step.learned) if training else {},

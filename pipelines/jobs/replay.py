@@ -23,11 +23,12 @@ from headrace.pipelines.jobs.failures import raise_origin, was_interrupted
 from headrace.pipelines.jobs.figures import FiguresKeeper
 from headrace.pipelines.jobs.identity import digest_of, identity_of
 from headrace.pipelines.jobs.readback import gather_findings, log_result, read_back
+from headrace.pipelines.jobs.statisticsfile import write_statistics
 from headrace.pipelines.jobs.summary import summarize
 from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.disk import write_text
 from headrace.pipelines.run.interrupts import noted
-from headrace.pipelines.run.place import LETTERS, Place
+from headrace.pipelines.run.place import LETTERS, STATISTICS_FILE, Place
 from headrace.pipelines.run.publication import as_written, publish
 from headrace.pipelines.run.seal import SUMMARY, write_seal
 from headrace.pipelines.run.spill import CACHE_BYTES, Spill
@@ -178,6 +179,7 @@ def replay(
             findings = gather_findings(place.result, inputs, finished, summary, log)
         report = render_report(summary, finished.statistics, findings)
         write_text(place.result / "report.html", report)
+        write_statistics(place.result / STATISTICS_FILE, finished)
         _keep_last_models(place.result / "model", finished)
         write_text(place.result / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         write_seal(place.result, run.name, digest_of(identity), inventory)
