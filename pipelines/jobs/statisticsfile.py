@@ -76,7 +76,7 @@ def read_recorded(folder: Path) -> Recorded:
     try:
         return _of_replay(folder) if (folder / SUMMARY).exists() else _of_live(folder)
     except FileNotFoundError as error:
-        fact = f"has no statistics by window ({Path(error.filename or '').name} is missing)"
+        fact = f"has no {STATISTICS_FILE}"
         raise FolderError(folder, fact, "replay the log again with this version") from error
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
         fact = f"cannot be read ({str(error).splitlines()[0]})"
