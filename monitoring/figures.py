@@ -192,8 +192,9 @@ class Figures:
     clock, held_back_by
         The event time up to which all sources have been read, microseconds, and the source
         furthest behind; None without one.
-    window
-        Length of a window, microseconds.
+    window, delay
+        Length of a window, and the longest time from the event time of a sample to when it is
+        complete, microseconds.
     predictions
         By learner and kind of prediction.
     shown
@@ -217,6 +218,7 @@ class Figures:
     clock: int | None = None
     held_back_by: str | None = None
     window: int = 0
+    delay: int = 0
     predictions: tuple[Predictions, ...] = ()
     shown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     learned: Mapping[str, int] = field(default_factory=dict)

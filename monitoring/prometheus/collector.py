@@ -84,6 +84,8 @@ def _samples(figures: Figures) -> Iterator[tuple[known.Metric, tuple[str, ...], 
         yield known.SOURCE_EVENT_TIME, of, _seconds(source.event_time)
         yield known.SOURCE_PROGRESS, of, _seconds(source.progress)
         yield known.SOURCE_ENDED, of, int(source.ended)
+    yield known.WINDOW_LENGTH, (), _seconds(figures.window)
+    yield known.WINDOW_DELAY, (), _seconds(figures.delay)
     for predictions in figures.predictions:
         yield from _of_predictions(figures, predictions)
     for learner, count in figures.learned.items():

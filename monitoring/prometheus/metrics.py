@@ -112,6 +112,11 @@ WINDOW_END = Metric(
     "End of the latest complete window, event time, seconds since 1970.",
     _LEARNER,
 )
+WINDOW_LENGTH = Metric("headrace_window_length_seconds", "Length of a window, event time.")
+WINDOW_DELAY = Metric(
+    "headrace_window_delay_seconds",
+    "Event time that passes after the end of a window until it is complete.",
+)
 WINDOW = {
     name: Metric(f"headrace_window_{short}", f"{text} in the latest complete window.", _SLICE)
     for name, (short, text) in _OF_SUMS.items()
@@ -142,7 +147,7 @@ METRICS = (
     BUILD, PUBLISHED, CHECKPOINT, MODELS,
     EVENTS, SAMPLES, OUTCOMES, OPEN, CLOCK,
     SOURCE_RECORDS, SOURCE_REJECTED, SOURCE_LAG, SOURCE_EVENT_TIME, SOURCE_PROGRESS, SOURCE_ENDED,
-    *TOTALS.values(), LOGITS, WINDOW_END, *WINDOW.values(), LEARNED,
+    *TOTALS.values(), LOGITS, WINDOW_LENGTH, WINDOW_DELAY, WINDOW_END, *WINDOW.values(), LEARNED,
     GUARD_STATE, GUARD_POSITIVES, GUARD_EXPECTED, GUARD_HELD, GUARD_QUARANTINED,
 )  # fmt: skip
 """All of them, in the order in which they are shown."""

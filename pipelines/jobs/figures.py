@@ -76,6 +76,7 @@ class FiguresKeeper:
             clock=None if behind is None else _moment(states[behind].progress),
             held_back_by=None if behind is None else self.partitions[behind].name,
             window=self.inputs.config.monitor.window,
+            delay=self.inputs.join.release_delay,
             predictions=predictions,
             shown=self.shown.by_column,
             learned=dict(training.trainer.step.learned) if training else {},

@@ -45,6 +45,8 @@ FIGURES = Figures(
     ),
     clock=20 * SECOND,
     held_back_by="clicks-0",
+    window=10 * SECOND,
+    delay=7 * SECOND,
     predictions=(
         Predictions(
             "ctr", "clicks", "learned",
@@ -119,6 +121,8 @@ def test_every_sample_of_a_run():
         ("headrace_window_event_time_seconds", *of): 10,
         **{(f"headrace_window_{name}", *of, "", ""): total
            for name, total in zip(sums, [5, 1, 10, 2, 1.5, 3.0], strict=True)},
+        ("headrace_window_length_seconds",): 10,
+        ("headrace_window_delay_seconds",): 7,
         ("headrace_learned_samples_total", "ctr"): 38,
         ("headrace_guard_state", "clicks", "", ""): 1,
         ("headrace_guard_positives", "clicks", "", ""): 10,
