@@ -37,7 +37,7 @@ FOLDERS = {
         "samples": {"plan", "state"},
     },
     "learners": {"models": set()},
-    "monitoring": {"prometheus": set(), "report": set()},
+    "monitoring": {"grafana": set(), "prometheus": set(), "report": set()},
     "pipelines": {
         "run": set(),
         "sources": {"run"},

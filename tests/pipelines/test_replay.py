@@ -47,7 +47,8 @@ def test_a_replay_writes_every_output(result):
     """Samples, dead letters, one model, report and summary, and nothing half-written."""
     out, summary = result
     assert sorted(path.name for path in out.iterdir()) == [
-        "dead_letters", "model", "report.html", "samples", "seal.json", "summary.json",
+        "dead_letters", "model", "report.html", "samples", "seal.json", "statistics.parquet",
+        "summary.json",
     ]  # fmt: skip
     click = summary["learners"]["click"]
     assert [f"model/click/{path.name}" for path in (out / "model" / "click").iterdir()] == [
