@@ -103,7 +103,7 @@ def test_a_panel_says_what_it_shows(name, panel):
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert all(target["datasource"] == panel["datasource"] for target in panel["targets"])
     place = panel["gridPos"]
-    assert 0 <= place["x"]
+    assert place["x"] >= 0
     assert place["x"] + place["w"] <= WIDTH
 
 
