@@ -49,6 +49,7 @@ setup(
             "check-jsonschema>=0.30",
             "cramjam>=2.8",
             "duckdb>=1.1",
+            "grafana-foundation-sdk==0.0.21",  # a later epoch has older versions
             "hypothesis>=6.100",
             "lz4>=4.3",
             "mmh3>=5",
@@ -57,6 +58,7 @@ setup(
             "onnxruntime>=1.20",
             "pandas>=2.2",
             "polars>=1",
+            "promql-parser>=0.12",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "python-snappy>=0.7",

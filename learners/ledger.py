@@ -70,18 +70,22 @@ class Ledger:
         # All shards send the same.
         self.ends = envelope.ends or self.ends
 
-    def totals(self) -> Totals:
-        """Return the totals; every shard must have sent an envelope."""
+    def tally(self) -> dict[str, dict[str, int]]:
+        """Return the records by stream and outcome so far, without rejected ones."""
         outcomes: dict[str, dict[str, int]] = {}
         for of_shard in self.outcomes:
             for stream, counts in of_shard.items():
                 total = outcomes.setdefault(stream, {})
                 for outcome, count in counts.items():
                     total[outcome] = total.get(outcome, 0) + count
+        return outcomes
+
+    def totals(self) -> Totals:
+        """Return the totals; every shard must have sent an envelope."""
         return Totals(
             self.samples,
             self.positions,
-            outcomes,
+            self.tally(),
             sum(self.dropped),
             [
                 (min(first for first, _ in of_stream), max(last for _, last in of_stream))

@@ -210,11 +210,20 @@ class Statistics:
         taken = sorted(key for key in self.rows if key[0] + self.window <= time)
         if not taken:
             return STATISTICS_SCHEMA.empty_table()
-        sums = self.sums[[self.rows[key] for key in taken]]
+        table = self._table(taken, learner, predicted)
         rest = {key: row for key, row in self.rows.items() if key[0] + self.window > time}
         kept = np.zeros((max(64, len(rest)), len(SUMS)))
         kept[: len(rest)] = self.sums[list(rest.values())]
         self.sums, self.rows = kept, {key: row for row, key in enumerate(rest)}
+        return table
+
+    def table(self, learner: str, predicted: str) -> pa.Table:
+        """Return the sums of all windows as rows, see `take_before`."""
+        keys = sorted(self.rows)
+        return self._table(keys, learner, predicted) if keys else STATISTICS_SCHEMA.empty_table()
+
+    def _table(self, taken: list[tuple[int, str, str]], learner: str, predicted: str) -> pa.Table:
+        sums = self.sums[[self.rows[key] for key in taken]]
         starts, columns, values = zip(*taken, strict=True)
         total = np.array([column == "" for column in columns])
         names = (pa.array(texts, pa.string(), mask=total) for texts in (columns, values))

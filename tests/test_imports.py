@@ -37,7 +37,7 @@ FOLDERS = {
         "samples": {"plan", "state"},
     },
     "learners": {"models": set()},
-    "monitoring": {"report": set()},
+    "monitoring": {"grafana": set(), "prometheus": set(), "report": set()},
     "pipelines": {
         "run": set(),
         "sources": {"run"},
@@ -55,7 +55,7 @@ BELOW = {
     "schemas": {"errors", "types"},
     "joiner": set(),
     "learners": {"features", "learner", "discount", "prefetch"},
-    "monitoring": {"delays", "diagnosis", "ending", "ratios", "statistics"},
+    "monitoring": {"delays", "diagnosis", "ending", "figures", "ratios", "statistics"},
     "pipelines": set(),
 }
 CLOCKS = {"time", "random", "socket", "secrets", "uuid"}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from headrace.learners.registry import ALGORITHMS, Algorithms, parameter_models
+from headrace.pipelines.app.metrics import LOOPBACK, Metrics
 from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.jobs.faults import in_order, parse_fault
 from headrace.pipelines.jobs.generate import (
@@ -196,6 +197,8 @@ def replay(
     announce: Callable[[str], None] = _ignore,
     beam_options: Sequence[str] = (),
     algorithms: Algorithms = ALGORITHMS,
+    metrics_port: int | None = None,
+    metrics_host: str = LOOPBACK,
 ) -> ReplayResult:
     """Replay logs into samples, models and a report.
 
@@ -220,9 +223,13 @@ def replay(
         More options for Beam.
     algorithms
         The algorithms that the configuration may name.
+    metrics_port, metrics_host
+        Where to serve metrics for Prometheus while it runs; None serves none.
 
     Raises
     ------
+    ArgumentError
+        If nobody can listen there.
     ConfigError
         If the configuration is wrong or does not fit the logs.
     FolderError
@@ -231,7 +238,10 @@ def replay(
         If the run fails, also if the operating system refuses something.
     """
     inputs = _resolve(config, algorithms)
-    return replay_inputs(inputs, place_of(out), work, resume, watch, announce, beam_options)
+    metrics = Metrics(metrics_port, metrics_host)
+    return replay_inputs(
+        inputs, place_of(out), work, resume, watch, announce, beam_options, metrics
+    )
 
 
 @contextmanager
@@ -253,11 +263,32 @@ def replay_inputs(
     watch: Callable[[Board], None],
     announce: Callable[[str], None],
     beam_options: Sequence[str],
+    metrics: Metrics,
 ) -> ReplayResult:
     """Replay a configuration that was resolved against its logs, see `replay`."""
+    with metrics.served() as show:
+
+        def watched(board: Board) -> None:
+            show(board)
+            watch(board)
+
+        figures = metrics.port is not None
+        return _replay_inputs(inputs, out, work, resume, watched, announce, beam_options, figures)
+
+
+def _replay_inputs(
+    inputs: Inputs,
+    out: Path | Address,
+    work: str | Path | None,
+    resume: bool,
+    watch: Callable[[Board], None],
+    announce: Callable[[str], None],
+    beam_options: Sequence[str],
+    figures: bool,
+) -> ReplayResult:
     preview(inputs)
     if isinstance(out, Address):
-        return _replay_elsewhere(inputs, out, work, resume, watch, announce, beam_options)
+        return _replay_elsewhere(inputs, out, work, resume, watch, announce, beam_options, figures)
     if work is not None:
         fact = "is not used, since the result is written to this machine"
         raise FolderError(work, fact, "leave --work out")
@@ -266,7 +297,7 @@ def replay_inputs(
     with opened(out, inputs.files) as place, unlogged():
         from headrace.pipelines.jobs.replay import replay as run_replay
 
-        replayed = run_replay(inputs, place, beam_options, watch, resume, announce)
+        replayed = run_replay(inputs, place, beam_options, watch, resume, announce, figures)
     summary = Summary.model_validate(replayed.summary)
     return ReplayResult(out, summary, tuple(replayed.findings))
 
@@ -279,6 +310,7 @@ def _replay_elsewhere(
     watch: Callable[[Board], None],
     announce: Callable[[str], None],
     beam_options: Sequence[str],
+    figures: bool,
 ) -> ReplayResult:
     """Replay in a folder of this machine, and upload the result."""
     for log in inputs.logs:
@@ -295,7 +327,7 @@ def _replay_elsewhere(
         else:
             from headrace.pipelines.jobs.replay import replay as run_replay
 
-            replayed = run_replay(inputs, place, beam_options, watch, resume, announce)
+            replayed = run_replay(inputs, place, beam_options, watch, resume, announce, figures)
         upload(place, target)
     if work is None:
         with contextlib.suppress(OSError):

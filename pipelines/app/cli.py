@@ -46,14 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Arrow's allocator reads this when it is loaded. Returning memory without delay costs no
     # measurable time and lowers the peak of a replay by a tenth.
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "0")
-    from headrace.schemas.errors import ConfigError, FolderError, HeadraceError
+    from headrace.schemas.errors import ArgumentError, ConfigError, FolderError, HeadraceError
 
     try:
         from headrace.pipelines.app import commands
 
         code: int = getattr(commands, options.command.replace("-", "_"))(options)
         return code
-    except (ConfigError, FolderError) as error:
+    except (ArgumentError, ConfigError, FolderError) as error:
         print(f"headrace: {error}", file=sys.stderr)
         return MISUSED
     except HeadraceError as error:
@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         help="exit with 0 even if more than a fifth of a stream is invalid",
     )  # fmt: skip
     replay.add_argument("--quiet", action="store_true", help="no progress and no closing table")
+    _add_metrics(replay)
 
     stream = commands.add_parser(
         "stream",
@@ -145,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         help="run in a process of its own, and start it again up to N times if it fails (0)",
     )  # fmt: skip
     stream.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    _add_metrics(stream)
 
     status = commands.add_parser(
         "status",
@@ -154,6 +156,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("folder", type=Path, metavar="DIR", help="the --out of the run")
     status.add_argument("--json", action="store_true", help="as JSON")
+
+    backfill = commands.add_parser(
+        "backfill",
+        help="write the statistics of a run for Prometheus, in event time",
+        description="Write the statistics by window of a replay, or of a run that goes on, as "
+        "OpenMetrics in event time, and as blocks of Prometheus if promtool is there.",
+    )
+    backfill.add_argument("folder", type=Path, metavar="DIR", help="the --out of the run")
+    backfill.add_argument(
+        "--out", type=Path, metavar="FOLDER",
+        help="a new folder to write to (DIR-prometheus, beside DIR)",
+    )  # fmt: skip
 
     validate = commands.add_parser(
         "validate",
@@ -255,6 +269,19 @@ def _parser() -> argparse.ArgumentParser:
         "--start", type=_moment, metavar="TIME", help="the first event time, ISO 8601 (now)"
     )
     return parser
+
+
+def _add_metrics(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--metrics-port", type=_positive, metavar="PORT",
+        help="serve metrics for Prometheus on this port while it runs",
+    )  # fmt: skip
+    command.add_argument(
+        "--metrics-host",
+        default="127.0.0.1",
+        metavar="HOST",
+        help="the address to serve them on (127.0.0.1: for this machine alone)",
+    )
 
 
 def _add_models(commands: Any) -> None:

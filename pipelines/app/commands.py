@@ -13,6 +13,7 @@ from typing import Any
 
 from headrace.monitoring.ending import what_stayed_open
 from headrace.pipelines.app import api
+from headrace.pipelines.app.metrics import Metrics
 from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.run.disk import writing
 from headrace.pipelines.run.interrupts import Stopping, stopped_by_signals
@@ -47,8 +48,9 @@ def replay(options: argparse.Namespace) -> int:
 
     with watching(inputs, quiet=options.quiet) as watch:
         result = api.replay_inputs(
-            inputs, out, options.work, options.resume, watch, announce, options.beam_options
-        )
+            inputs, out, options.work, options.resume, watch, announce, options.beam_options,
+            Metrics(options.metrics_port, options.metrics_host),
+        )  # fmt: skip
     summary = result.summary.model_dump(mode="json")
     refused = [] if options.allow_invalid else result.mostly_invalid
     for sentence in refused:
@@ -72,6 +74,9 @@ def stream(options: argparse.Namespace) -> int:
     from headrace.pipelines.app import live
     from headrace.pipelines.app.display import announcing, status_lines
 
+    if options.runner is not None and options.metrics_port is not None:
+        fact = f"is not served with --runner {options.runner}"
+        raise ArgumentError("--metrics-port", options.metrics_port, fact, "leave it out")
     if options.restarts:
         return _supervised(options)
     config = api.load_config(options.config)
@@ -84,6 +89,7 @@ def stream(options: argparse.Namespace) -> int:
         stood = live.stream(
             config, Path(options.out), until_end=options.until_end, stopping=stopping,
             announce=announce, watch=status_lines(announce), beam_options=options.beam_options,
+            metrics_port=options.metrics_port, metrics_host=options.metrics_host,
         )  # fmt: skip
         announce(
             f"ended after {stood.events:,} events" if stood.ended else
@@ -126,6 +132,9 @@ def _supervised(options: argparse.Namespace) -> int:
     command += ["--until-end"] * options.until_end + ["--quiet"] * options.quiet
     if options.runner is not None:
         command += ["--runner", options.runner]
+    if options.metrics_port is not None:
+        command += ["--metrics-port", str(options.metrics_port)]
+        command += ["--metrics-host", options.metrics_host]
     if options.beam_options:
         command += ["--", *options.beam_options]
     with announcing(options.quiet) as announce:
@@ -145,6 +154,16 @@ def status(options: argparse.Namespace) -> int:
 
         status_table(found)
     return 0 if found["state"] in ("running", "stopped", "ended") else 1
+
+
+def backfill(options: argparse.Namespace) -> int:
+    """Write the statistics of a run for Prometheus, and print the commands that show them."""
+    from headrace.pipelines.app.backfilling import backfill as run_backfill
+
+    done = run_backfill(options.folder, options.out)
+    for line in done.lines():
+        print(line)
+    return 0
 
 
 def verify(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.pipelines.app.api import Configuration, load_config, unlogged
+from headrace.pipelines.app.metrics import LOOPBACK, Metrics
 from headrace.pipelines.app.resolving import open_output_topics, resolve_live
 from headrace.pipelines.run.interrupts import Stop, Stopping
 from headrace.pipelines.run.liveplace import opened_live
@@ -96,6 +97,8 @@ def stream(
     watch: Callable[[Status], None] = lambda status: None,
     beam_options: Sequence[str] = (),
     algorithms: Algorithms = ALGORITHMS,
+    metrics_port: int | None = None,
+    metrics_host: str = LOOPBACK,
 ) -> Stood:
     """Join and learn topics as they grow, until stopped; go on where a run in `out` stood.
 
@@ -118,9 +121,13 @@ def stream(
         More options for Beam.
     algorithms
         The algorithms that the configuration may name.
+    metrics_port, metrics_host
+        Where to serve metrics for Prometheus while it runs; None serves none.
 
     Raises
     ------
+    ArgumentError
+        If nobody can listen there.
     ConfigError, FolderError
         If the run cannot begin, or cannot go on as it is configured now.
     HeadraceError
@@ -129,12 +136,13 @@ def stream(
     loaded = load_config(config, algorithms=algorithms)
     inputs, growing = resolve_live(loaded, until_end, algorithms)
     # The lock first: importing Beam takes seconds, and a second run must be refused at once.
-    with opened_live(Path(out)) as place, unlogged():
+    metrics = Metrics(metrics_port, metrics_host)
+    with opened_live(Path(out)) as place, metrics.served() as show, unlogged():
         from headrace.pipelines.jobs.stream import stream as run_stream
 
         return run_stream(
             inputs, growing, place, stopping or Stop(), open_output_topics,
-            beam_options, watch, announce,
+            beam_options, watch, announce, show,
         )  # fmt: skip
 
 

@@ -64,6 +64,7 @@ class ReadLogs(beam.DoFn):
         """Emit one bundle of blocks, and defer the rest."""
         start = tracker.current_restriction().start
         run, blocks = self.run, self.run.blocks
+        run.between()
         # All blocks before have passed through every step, and their bundles are done. After
         # the last block the results are in memory alone: a checkpoint would not help.
         checkpoints = None if blocks.ended else run.checkpoints

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -55,6 +55,8 @@ class Run:
         Live figures.
     checkpoints
         Takes checkpoints; set by the owner before the job starts, None for none.
+    between
+        Called between two bundles, when all that was read has passed through every step.
     finished
         Results of the training step, None until it has ended.
     """
@@ -64,6 +66,7 @@ class Run:
     journals: Spill
     board: Board = field(default_factory=Board)
     checkpoints: Checkpoints | None = None
+    between: Callable[[], None] = lambda: None
     finished: Finished | None = None
 
     def __post_init__(self) -> None:

@@ -36,6 +36,8 @@ class Models:
     def __init__(self, folder: Path, every_s: float) -> None:
         self.folder, self.every_s = folder, every_s
         self.due = time.monotonic() + every_s
+        self.written_at: float | None = None
+        """When the last models were written, seconds since 1970."""
 
     def write(self, state: TrainingState) -> None:
         """Write the models as they are, unless there are no newer samples."""
@@ -44,6 +46,7 @@ class Models:
         if all((self.folder / learner / name).exists() for learner, name in names.items()):
             return
         state.save_models(self.folder)
+        self.written_at = time.time()
         for learner in names:
             self._remove_old(self.folder / learner)
 

@@ -20,13 +20,15 @@ from headrace.pipelines.beam.graph import run_graph
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume
 from headrace.pipelines.jobs.failures import raise_origin, was_interrupted
+from headrace.pipelines.jobs.figures import FiguresKeeper
 from headrace.pipelines.jobs.identity import digest_of, identity_of
 from headrace.pipelines.jobs.readback import gather_findings, log_result, read_back
+from headrace.pipelines.jobs.statisticsfile import write_statistics
 from headrace.pipelines.jobs.summary import summarize
 from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.disk import write_text
 from headrace.pipelines.run.interrupts import noted
-from headrace.pipelines.run.place import LETTERS, Place
+from headrace.pipelines.run.place import LETTERS, STATISTICS_FILE, Place
 from headrace.pipelines.run.publication import as_written, publish
 from headrace.pipelines.run.seal import SUMMARY, write_seal
 from headrace.pipelines.run.spill import CACHE_BYTES, Spill
@@ -114,6 +116,7 @@ def replay(
     watch: Callable[[Board], None] = lambda board: None,
     resuming: bool = False,
     announce: Callable[[str], None] = lambda line: None,
+    figures: bool = False,
 ) -> Replayed:
     """Replay logs into samples, models and a report.
 
@@ -134,6 +137,8 @@ def replay(
         is left to do.
     announce
         Called with a line about where the run begins.
+    figures
+        Whether the live figures shall have all of them, about once a second.
 
     Raises
     ------
@@ -156,7 +161,12 @@ def replay(
     with _clean_failure(place):
         outputs = open_outputs(place, inputs)
         with _started(inputs, place, identity, job, outputs, board, checkpoint) as (run, resumed):
+            keeper = FiguresKeeper(run, inputs, inputs.logs)
+            if figures:
+                run.between = keeper.offer
             run_graph(run, inputs, job, resumed.block, tuple(beam_options))
+            if figures:
+                keeper.publish()
         finished = run.finished
         assert finished is not None  # the training step ends with the log
         budget = inputs.config.replay.sort_memory_mb << 20
@@ -170,6 +180,7 @@ def replay(
             findings = gather_findings(place.result, inputs, finished, summary, log)
         report = render_report(summary, finished.statistics, findings)
         write_text(place.result / "report.html", report)
+        write_statistics(place.result / STATISTICS_FILE, finished)
         _keep_last_models(place.result / "model", finished)
         write_text(place.result / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         write_seal(place.result, run.name, digest_of(identity), inventory)

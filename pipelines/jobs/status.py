@@ -92,6 +92,9 @@ class Status:
         Until when each output is complete.
     sources
         The sources.
+    figures
+        All figures, see `headrace.monitoring.figures.Figures`, as they were between two bundles;
+        None before the first.
     """
 
     state: str
@@ -106,6 +109,7 @@ class Status:
     checkpoint: str | None
     complete: dict[str, str | None]
     sources: list[SourceStatus]
+    figures: dict[str, Any] | None = None
 
 
 class StatusKeeper:
@@ -170,7 +174,7 @@ class StatusKeeper:
         status = self._status(state)
         path = self.place.partial / STATUS
         hidden = path.with_name(f"{STATUS}.partial")
-        hidden.write_text(json.dumps(asdict(status), indent=1) + "\n", encoding="utf-8")
+        hidden.write_text(json.dumps(asdict(status)) + "\n", encoding="utf-8")
         hidden.replace(path)
         return status
 
@@ -181,6 +185,7 @@ class StatusKeeper:
         taken = self.checkpoints.taken_at
         sources = [self._source(number, of) for number, of in sorted(states.items())]
         lags = [source.lag for source in sources]
+        figures = self.run.board.figures
         return Status(
             state,
             _now(time.time()),
@@ -194,6 +199,7 @@ class StatusKeeper:
             None if taken is None else _now(taken),
             {name: _text(until) for name, until in sorted(self._complete().items())},
             sources,
+            None if figures is None else figures.as_json(),
         )
 
     def _source(self, number: int, state: SourceState) -> SourceStatus:

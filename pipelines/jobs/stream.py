@@ -13,6 +13,7 @@ from headrace.pipelines.beam.graph import run_graph
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, SavedRun, check_identity
 from headrace.pipelines.jobs.failures import raise_origin
+from headrace.pipelines.jobs.figures import FiguresKeeper
 from headrace.pipelines.jobs.identity import live_identity_of
 from headrace.pipelines.jobs.livecheckpoints import LiveCheckpoints, Models
 from headrace.pipelines.jobs.raises import RaiseJournal
@@ -87,6 +88,7 @@ def stream(
     beam_options: Sequence[str] = (),
     watch: Callable[[Status], None] = lambda status: None,
     announce: Callable[[str], None] = lambda line: None,
+    show: Callable[[Board], None] = lambda board: None,
 ) -> Stood:
     """Run until `stopping` is set, or until logs that end have ended.
 
@@ -108,6 +110,8 @@ def stream(
         Called every second with where the run stands, on another thread.
     announce
         Called with a line about what a user should know.
+    show
+        Called once with the live figures, before the job starts; they change while it runs.
 
     Raises
     ------
@@ -135,7 +139,9 @@ def stream(
         raises = RaiseJournal(place.partial, resumed.block, resumed.states)
         blocks = _blocks(inputs, growing, place, raises, resumed, step, stopping, announce)
         writers = {name: LiveWriter(sink) for name, sink in sinks.items()}
-        run = Run(blocks, dict(writers), journals, Board(events=resumed.events))
+        board = Board(events=resumed.events)
+        show(board)
+        run = Run(blocks, dict(writers), journals, board)
         for shard, join in resumed.joins.items():
             run.joins.begin_with(shard, join)
         if resumed.training is not None:
@@ -150,6 +156,11 @@ def stream(
         )  # fmt: skip
         with contextlib.ExitStack() as stack:
             keeper = StatusKeeper(place, run, checkpoints, growing, inputs.streams, watch)
+            figures = FiguresKeeper(
+                run, inputs, growing.partitions, lambda: keeper.ends,
+                lambda: (checkpoints.taken_at, checkpoints.models.written_at),
+            )  # fmt: skip
+            run.between = figures.offer
             stack.enter_context(keeper.keeping())
             stack.enter_context(run.closing())
             ended_before = blocks.ended
@@ -157,6 +168,7 @@ def stream(
                 run_graph(run, inputs, job, resumed.block, tuple(beam_options))
             if blocks.ended and not ended_before:
                 checkpoints.finish(blocks.position, blocks.states)
+            figures.publish()
     return Stood(run.board.events, blocks.states, run.finished)
 
 

@@ -15,7 +15,11 @@ from headrace.pipelines.run.disk import flush, writing
 from headrace.pipelines.run.seal import SUMMARY, Seal
 
 HOME = ".headrace"
-OUTPUTS = ("samples", "dead_letters", "corrections", "joined", "model", "report.html", SUMMARY)
+STATISTICS_FILE = "statistics.parquet"
+OUTPUTS = (
+    "samples", "dead_letters", "corrections", "joined", "model", STATISTICS_FILE, "report.html",
+    SUMMARY,
+)  # fmt: skip
 """Names of outputs; in a result there may be no other file under them."""
 
 LETTERS = "letters"

@@ -20,6 +20,7 @@ from headrace.learners.learning import Learned, judged_learners
 from headrace.learners.serving import Scored
 from headrace.learners.trainer import Received, Trainer
 from headrace.monitoring.comparison import Comparison
+from headrace.monitoring.figures import Predictions, Running, logit_bins
 from headrace.monitoring.gate import Gate, Verdict
 from headrace.monitoring.guard import LabelGuard
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Observation, Statistics
@@ -61,6 +62,10 @@ class TrainingState:
             name: Statistics(job.window, job.slices)
             for name, learner in job.plan.learners.items()
             if learner.calibration is not None
+        }
+        self.running = {
+            predicted: {name: Running() for name in statistics}
+            for predicted, statistics in self._by_prediction.items()
         }
         self.comparisons = {name: Comparison(job.window) for name in job.plan.references}
         self.gates = {
@@ -137,16 +142,35 @@ class TrainingState:
             In `STATISTICS_SCHEMA` with `EMIT`, at which a window was complete; in order of that.
         """
         until = self.trainer.order.released - delay
-        parts = [
-            sums.take_before(until, name, predicted)
-            for predicted, statistics in self._by_prediction.items()
-            for name, sums in statistics.items()
-        ]
+        parts = []
+        for predicted, statistics in self._by_prediction.items():
+            for name, sums in statistics.items():
+                part = sums.take_before(until, name, predicted)
+                self.running[predicted][name].take(part, self.job.window)
+                parts.append(part)
         rows = pa.concat_tables([STATISTICS_SCHEMA.empty_table(), *parts])
         emit = pc.add(rows.column("window").cast(pa.int64()), self.job.window + delay)
         # Stable: the order of learners and slices stays.
         order = np.argsort(emit.to_numpy(), kind="stable")
         return rows.append_column(EMIT, emit).take(pa.array(order))
+
+    def predictions(self, delay: int) -> tuple[Predictions, ...]:
+        """Return what learners predicted and what came, in sums over the log so far.
+
+        Parameters
+        ----------
+        delay
+            See `take_statistics`.
+        """
+        until = self.trainer.order.released - delay
+        found = []
+        for predicted, statistics in self._by_prediction.items():
+            for name, sums in statistics.items():
+                running, label = self.running[predicted][name], self.job.plan.learners[name].label
+                totals, window = running.totals(sums), running.window(sums, until)
+                bins = logit_bins(sums.bins)
+                found.append(Predictions(name, label, predicted, totals, window, bins))
+        return tuple(found)
 
     @property
     def _by_prediction(self) -> dict[str, dict[str, Statistics]]:
@@ -237,6 +261,10 @@ class TrainingState:
                 for predicted, statistics in self._by_prediction.items()
             },
             "guards": {label: guard.export() for label, guard in self.guards.items()},
+            "running": {
+                predicted: {name: running.export() for name, running in of.items()}
+                for predicted, of in self.running.items()
+            },
             "gates": {name: gate.export() for name, gate in self.gates.items()},
             "comparisons": {name: of.export() for name, of in self.comparisons.items()},
         }
@@ -259,6 +287,7 @@ class TrainingState:
         for predicted, statistics in self._by_prediction.items():
             for name, sums in statistics.items():
                 sums.restore(state["statistics"][predicted][name])
+                self.running[predicted][name].restore(state["running"][predicted][name])
         for label, guard in self.guards.items():
             guard.restore(state["guards"][label])
         for name, gate in self.gates.items():

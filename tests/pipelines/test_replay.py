@@ -48,7 +48,7 @@ def test_a_replay_writes_every_output(result):
     out, summary = result
     assert sorted(path.name for path in out.iterdir()) == [
         "dead_letters", "guard", "model", "quarantine", "report.html", "samples", "seal.json",
-        "summary.json",
+        "statistics.parquet", "summary.json",
     ]  # fmt: skip
     click = summary["learners"]["click"]
     assert [f"model/click/{path.name}" for path in (out / "model" / "click").iterdir()] == [

@@ -1,0 +1,1 @@
+"""Dashboards for Grafana, as code: ``python -m headrace.monitoring.grafana.dashboards FOLDER``."""

@@ -1,0 +1,107 @@
+"""Statistics by window in the folder of a run: written by a replay, read of any run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from headrace.monitoring.statistics import STATISTICS_SCHEMA
+from headrace.pipelines.jobs.status import read_status
+from headrace.pipelines.run.disk import writing
+from headrace.pipelines.run.place import STATISTICS_FILE
+from headrace.pipelines.run.seal import SUMMARY
+from headrace.pipelines.sinks.liveoutputs import STATISTICS
+from headrace.pipelines.training.job import Finished
+from headrace.schemas.config.durations import SECOND
+from headrace.schemas.errors import FolderError
+
+
+def write_statistics(path: Path, finished: Finished) -> None:
+    """Write the statistics of a replay, in the order in which a live run writes them."""
+    kinds = {
+        "learned": finished.statistics, "served": finished.served,
+        "calibrated": finished.calibrated,
+    }  # fmt: skip
+    parts = [
+        statistics.table(learner, predicted)
+        for predicted, by_learner in kinds.items()
+        for learner, statistics in by_learner.items()
+    ]
+    rows = pa.concat_tables([STATISTICS_SCHEMA.empty_table(), *parts])
+    order = pc.sort_indices(rows, [("window", "ascending")])  # stable
+    with writing(path):
+        pq.write_table(rows.take(order).combine_chunks(), path, compression="lz4")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a run has recorded by window.
+
+    Parameters
+    ----------
+    rows
+        In `STATISTICS_SCHEMA`; of a run that goes on, the windows that are complete.
+    window
+        Length of a window, microseconds.
+    labels
+        The action stream that each learner predicts.
+    outcomes
+        Records by stream and outcome.
+    samples
+        Samples that were put in order.
+    """
+
+    rows: pa.Table
+    window: int
+    labels: dict[str, str]
+    outcomes: dict[str, dict[str, int]]
+    samples: int
+
+
+def read_recorded(folder: Path) -> Recorded:
+    """Return what a replay, or a run that goes on, has recorded by window.
+
+    Raises
+    ------
+    FolderError
+        If there is neither in the folder, or one of a version that recorded nothing.
+    """
+    try:
+        return _of_replay(folder) if (folder / SUMMARY).exists() else _of_live(folder)
+    except FileNotFoundError as error:
+        fact = f"has no {STATISTICS_FILE}"
+        raise FolderError(folder, fact, "replay the log again with this version") from error
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+        fact = f"cannot be read ({str(error).splitlines()[0]})"
+        raise FolderError(folder, fact, "replay the log again") from error
+
+
+def _of_replay(folder: Path) -> Recorded:
+    summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    return Recorded(
+        pq.read_table(folder / STATISTICS_FILE),
+        round(summary["window_s"] * SECOND),
+        {name: learner["label"] for name, learner in summary["learners"].items()},
+        summary["outcomes"],
+        summary["samples"]["rows"],
+    )
+
+
+def _of_live(folder: Path) -> Recorded:
+    figures = read_status(folder)["figures"]
+    if figures is None:
+        raise FolderError(folder, "has no figures yet", "wait until the run has read something")
+    return Recorded(
+        ds.dataset(folder / STATISTICS, schema=STATISTICS_SCHEMA, format="parquet").to_table(),
+        figures["window"],
+        {of["learner"]: of["label"] for of in figures["predictions"]},
+        figures["outcomes"],
+        figures["samples"],
+    )
