@@ -25,7 +25,7 @@ THIRD_PARTY = {
         "sklearn",
     },
     "monitoring": {
-        "numpy", "pyarrow", "numba", "river", "prometheus_client", "jinja2", "vl_convert",
+        "numpy", "pyarrow", "numba", "river", "prometheus_client", "jinja2", "scipy", "vl_convert",
     },
 }  # fmt: skip
 FOLDERS = {
