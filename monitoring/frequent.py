@@ -50,24 +50,24 @@ class FrequentValues:
             yield begin, end
             begin = end
 
-    def count(self, counts: dict[str, int]) -> set[str]:
+    def count(self, values: list[str], counts: list[int]) -> list[bool]:
         """Count the rows of a part by value, in order of first occurrence.
 
         While there is room, a new value is kept at once.
 
         Returns
         -------
-        set of str
-            The values among these that are not kept.
+        list of bool
+            Whether each value is kept.
         """
-        apart = set()
-        for value, rows in counts.items():
-            if value not in self.kept and len(self.kept) >= self.most:
-                self.waiting[value] = self.waiting.get(value, 0) + rows
-                apart.add(value)
-            else:
-                self.kept[value] = self.kept.get(value, 0) + rows
-        return apart
+        kept, waiting, most = self.kept, self.waiting, self.most
+        found = []
+        for value, rows in zip(values, counts, strict=True):
+            has = value in kept or len(kept) < most
+            of = kept if has else waiting
+            of[value] = of.get(value, 0) + rows
+            found.append(has)
+        return found
 
     def advance(self, rows: int) -> list[str]:
         """Pass the rows of a part; return the values given up at the end of a block, in order."""

@@ -8,6 +8,7 @@ replay, to the last bit.
 from __future__ import annotations
 
 import base64
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,9 +180,10 @@ class Statistics:
                 encoded = column.slice(begin, end - begin).dictionary_encode()
                 values, index = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
                 counts = np.bincount(index, minlength=len(values)).tolist()
-                apart = frequent.count(dict(zip(values, counts, strict=True)))
-                if apart:
-                    values = [OTHER if value in apart else value for value in values]
+                kept = np.array(frequent.count(values, counts))
+                if not kept.all():
+                    index = np.where(kept, np.cumsum(kept) - 1, kept.sum())[index]
+                    values = [*itertools.compress(values, kept), OTHER]
                 cell = window[here] * len(values) + index
                 self._add(cell, starts, name, values, tuple(of[here] for of in addends))
                 self._give_up(name, frequent.advance(end - begin))
