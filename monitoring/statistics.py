@@ -257,11 +257,11 @@ class Statistics:
         ]
         return sorted(found, key=lambda item: item[0])
 
-    def totals(self, column: str = "") -> dict[str, Floats]:
-        """Return the sums over all windows of each value of a column, by value."""
+    def totals(self, column: str = "", since: int | None = None) -> dict[str, Floats]:
+        """Return the sums over the windows from a time on, or all, of each value of a column."""
         totals: dict[str, Floats] = {}
-        for (_, name, value), row in sorted(self.rows.items()):
-            if name == column:
+        for (start, name, value), row in sorted(self.rows.items()):
+            if name == column and (since is None or start >= since):
                 totals[value] = totals.get(value, np.zeros(len(SUMS))) + self.sums[row]
         return totals
 
