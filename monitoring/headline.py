@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,13 +178,20 @@ def bucketed(windows: Windows, length: int, most: int) -> tuple[Windows, int]:
     """
     if not windows:
         return [], length
+    # Buckets begin at multiples of their length, so there may be one more than fit.
     span = (windows[-1][0] - windows[0][0]) // length + 1
-    bucket = length * next(n for n in _STEPS if span / n + 1 <= most or n == _STEPS[-1])
+    bucket = length * next(n for n in _steps() if span / n + 1 <= most)
+    return summed(windows, bucket), bucket
+
+
+def _steps() -> Iterator[int]:
+    yield from (n * 10**power for power in itertools.count() for n in (1, 2, 3, 4, 6))
+
+
+def summed(windows: Windows, bucket: int) -> Windows:
+    """Add up windows by the multiple of a time in which they begin, microseconds."""
     sums: dict[int, Floats] = {}
     for start, of in windows:
         at = start // bucket * bucket
-        sums[at] = sums.get(at, 0.0) + of
-    return sorted(sums.items(), key=lambda item: item[0]), bucket
-
-
-_STEPS: Sequence[int] = [n * 10**power for power in range(7) for n in (1, 2, 3, 4, 6)]
+        sums[at] = sums[at] + of if at in sums else of
+    return sorted(sums.items(), key=lambda item: item[0])

@@ -55,7 +55,15 @@ BELOW = {
     "schemas": {"errors", "types"},
     "joiner": set(),
     "learners": {"features", "learner", "discount", "prefetch"},
-    "monitoring": {"delays", "diagnosis", "ending", "ratios", "statistics"},
+    "monitoring": {
+        "delays",
+        "detectors",
+        "diagnosis",
+        "ending",
+        "headline",
+        "ratios",
+        "statistics",
+    },
     "pipelines": set(),
 }
 CLOCKS = {"time", "random", "socket", "secrets", "uuid"}
