@@ -250,19 +250,21 @@ class Statistics:
 
     def windows(self, column: str = "", value: str = "") -> list[tuple[int, Floats]]:
         """Return (start, sums) of every window of a slice, by time; sums have shape (9,)."""
-        found = [
-            (start, self.sums[row])
-            for (start, name, text), row in self.rows.items()
-            if name == column and text == value
-        ]
-        return sorted(found, key=lambda item: item[0])
+        starts = sorted(self._starts.get((column, value), ()))
+        return [(start, self.sums[self.rows[start, column, value]]) for start in starts]
 
     def totals(self, column: str = "", since: int | None = None) -> dict[str, Floats]:
         """Return the sums over the windows from a time on, or all, of each value of a column."""
-        totals: dict[str, Floats] = {}
-        for (start, name, value), row in sorted(self.rows.items()):
-            if name == column and (since is None or start >= since):
-                totals[value] = totals.get(value, np.zeros(len(SUMS))) + self.sums[row]
+        totals = {}
+        for name, value in sorted(self._starts):
+            if name == column:
+                rows = [
+                    self.rows[start, name, value]
+                    for start in sorted(self._starts[name, value])
+                    if since is None or start >= since
+                ]
+                if rows:
+                    totals[value] = self.sums[rows].sum(axis=0)
         return totals
 
     def take_before(self, time: int, learner: str, predicted: str) -> pa.Table:

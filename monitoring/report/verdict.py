@@ -43,8 +43,8 @@ def _of_label(name: str, learner: Mapping[str, Any], figures: Mapping[str, Any])
     label, (low, high) = learner["label"], figures["actual_interval"]
     off = low > BAND or (high is not None and high < 1 / BAND)
     text = (
-        f"{label}: {figures['actual']:.3f} times as many as {name} predicts ({low:.3f} to "
-        f"{high:.3f}; {figures['positives']:,} of {figures['samples']:,} samples)."
+        f"{label}: {figures['actual']:.3f} times as many positives as learner {name} predicts "
+        f"({low:.3f} to {high:.3f}; {figures['positives']:,} of {figures['samples']:,} samples)."
     )
     worst = learner["worst_slice"]
     if worst is None:

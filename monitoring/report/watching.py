@@ -58,7 +58,7 @@ def slice_chart(statistics: Statistics, column: str) -> str:
     first, last = whole[0][0] // 1000, (whole[-1][0] + length) // 1000
     colour = {
         "field": "ratio", "type": "ordinal", "scale": {"domain": list(_NAMES), "range": _COLOURS},
-        "legend": {"symbolType": "square", "columnPadding": 4, "labelFontSize": 9},
+        "legend": {"symbolType": "square", "columnPadding": 7, "labelFontSize": 9, "symbolSize": 60},
     }  # fmt: skip
     count = {"field": "count", "type": "quantitative", "legend": None,
              "scale": {"domain": [0, 1], "range": [0.15, 1]}}  # fmt: skip
@@ -66,7 +66,7 @@ def slice_chart(statistics: Statistics, column: str) -> str:
          "axis": {"labelLimit": 90}}  # fmt: skip
     return svg(
         {
-            "title": f"Positives over predicted positives, by {column}",
+            "title": f"Positives over predicted ones, by {column}",
             "height": {"step": 18},
             "data": {"values": values},
             "mark": {"type": "rect", "stroke": None},
@@ -130,8 +130,9 @@ def guard_chart(journal: pa.Table, begin: int, end: int) -> str:
             "encoding": {
                 "x": time_x(begin // 1000, end // 1000, "from"), "x2": {"field": "to"},
                 "y": {"field": "scope", "type": "nominal", "sort": order, "title": None,
-                      "axis": {"labelLimit": 130}},
+                      "axis": {"labelLimit": 120}},
                 "color": {"field": "state", "type": "nominal",
+                          "legend": {"columns": 3, "symbolType": "square"},
                           "scale": {"domain": list(STATES), "range": list(STATES.values())}},
             },
         }
