@@ -58,7 +58,8 @@ def slice_chart(statistics: Statistics, column: str) -> str:
     first, last = whole[0][0] // 1000, (whole[-1][0] + length) // 1000
     colour = {
         "field": "ratio", "type": "ordinal", "scale": {"domain": list(_NAMES), "range": _COLOURS},
-        "legend": {"symbolType": "square", "columnPadding": 7, "labelFontSize": 9, "symbolSize": 60},
+        "legend": {"symbolType": "square", "symbolSize": 60, "columnPadding": 7,
+                   "labelFontSize": 9},
     }  # fmt: skip
     count = {"field": "count", "type": "quantitative", "legend": None,
              "scale": {"domain": [0, 1], "range": [0.15, 1]}}  # fmt: skip
