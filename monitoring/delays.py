@@ -155,6 +155,40 @@ class Delays:
         return Survival(delay, actions, at_risk, share, self.longest)
 
 
+class DelayHistogram:
+    """How many actions of a label came after which delay; additive.
+
+    Actions are counted between the durations that people use, `USUAL_WINDOWS`: those of
+    ``counts[i]`` have a delay less than ``USUAL_WINDOWS[i]``, and not less than the one before;
+    the last count has the rest.
+    """
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(len(USUAL_WINDOWS) + 1, np.int64)
+
+    def add(self, delay: Int64s) -> None:
+        """Add delays, microseconds, shape (n,)."""
+        place = np.searchsorted(USUAL_WINDOWS, delay, side="right")
+        self.counts += np.bincount(place, minlength=self.counts.size)
+
+    def merge(self, other: DelayHistogram) -> None:
+        """Add the counts of other actions."""
+        self.counts += other.counts
+
+    def as_json(self, window: int) -> list[dict[str, float | int]]:
+        """Return the counts up to a window as JSON types, by the end of each bin in seconds.
+
+        What lies in the bin that the window cuts has the window's end.
+        """
+        found: list[dict[str, float | int]] = []
+        for end, count in zip((*USUAL_WINDOWS, window), self.counts.tolist(), strict=True):
+            if end >= window or count or found:
+                found.append({"below_s": min(end, window) / SECOND, "actions": count})
+            if end >= window:
+                break
+        return found
+
+
 def nice_window(window: int) -> int:
     """Round a window up to one of `USUAL_WINDOWS`; a longer one is returned as it is."""
     return next((usual for usual in USUAL_WINDOWS if usual >= window), window)

@@ -131,12 +131,12 @@ class Gate:
             return None
         (window, sums), *_ = windows
         found = ratios(sums)
-        if found["positives"] < self.plan.positives:  # type: ignore[operator]
+        if found["positives"] < self.plan.positives:
             return None
         candidate, serving = (_figures(statistics) for statistics in pair)
         return Verdict(
             tuple(_reasons(self.plan, candidate, serving)), window,
-            int(found["samples"] or 0), int(found["positives"] or 0), serving, candidate,
+            found["samples"], found["positives"], serving, candidate,
         )  # fmt: skip
 
     def export(self) -> dict[str, Any]:

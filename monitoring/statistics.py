@@ -7,6 +7,8 @@ replay, to the last bit.
 
 from __future__ import annotations
 
+import base64
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +17,25 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from headrace.monitoring.frequent import FrequentValues
 from headrace.schemas.errors import StateVersionError
 
+Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 
-SAMPLES, POSITIVES, WEIGHT, POSITIVE_WEIGHT, P_SUM, LOSS = range(6)
-SUMS = ("samples", "positives", "weight", "positive_weight", "p_sum", "loss")
+SUMS = (
+    "samples", "positives", "weight", "positive_weight", "p_sum", "loss",
+    "squares", "positive_squares", "mature",
+)  # fmt: skip
+"""The squares are those of weights: how surely a ratio of weighted samples is known depends on
+them. Mature are samples whose label could not change any more."""
+
+(SAMPLES, POSITIVES, WEIGHT, POSITIVE_WEIGHT, P_SUM, LOSS,
+ SQUARES, POSITIVE_SQUARES, MATURE) = range(len(SUMS))  # fmt: skip
+STATISTICS_VERSION = 2
+"""Version of what `Statistics.export` returns."""
+
 LOGIT_BINS = 1 << 14
 LOGIT_RANGE = 16.0
 """Log-odds are counted in `LOGIT_BINS` equal bins over ``[-16, 16)``, clipped.
@@ -43,7 +57,8 @@ STATISTICS_SCHEMA = pa.schema(
         ("value", pa.string()),
         ("samples", pa.int64()),
         ("positives", pa.int64()),
-        *((name, pa.float64()) for name in SUMS[2:]),
+        *((name, pa.float64()) for name in SUMS[WEIGHT:MATURE]),
+        ("mature", pa.int64()),
     ]
 )
 """Sums as rows: of what a learner predicted just before it ``learned`` a sample, or as a server
@@ -61,7 +76,7 @@ def _log_loss(label, p, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def _accumulate(cell, places, label, weight, p, loss, sums):
+def _accumulate(cell, places, label, weight, p, loss, mature, sums):
     for i in range(cell.size):
         r = places[cell[i]]
         sums[r, 0] += 1.0
@@ -70,6 +85,9 @@ def _accumulate(cell, places, label, weight, p, loss, sums):
         sums[r, 3] += weight[i] * label[i]
         sums[r, 4] += weight[i] * p[i]
         sums[r, 5] += weight[i] * loss[i]
+        sums[r, 6] += weight[i] * weight[i]
+        sums[r, 7] += weight[i] * weight[i] * label[i]
+        sums[r, 8] += mature[i]
 
 
 @nb.njit(cache=True, nogil=True)
@@ -103,6 +121,8 @@ class Observation:
         corrected for sampling; float64, shape (n,).
     slices
         Columns to slice by, each of shape (n,).
+    mature
+        Whether the label cannot change any more, shape (n,); None if no label can.
     """
 
     event_time: Int64s
@@ -110,10 +130,17 @@ class Observation:
     weight: Floats
     margin: Floats
     slices: dict[str, pa.Array]
+    mature: Bools | None = None
 
 
 class Statistics:
     """Sums by (window, slice column, value); the column ``""`` stands for all samples.
+
+    Sums of statistics of other samples may be added (`merge`). Of a slice column the
+    `MOST_VALUES` most frequent values have sums of their own
+    (`headrace.monitoring.frequent`), and all others are summed as `OTHER`: what becomes frequent
+    late has its own from then on, and what no longer is goes to `OTHER` with all it had. So the
+    sums over the values of a column are those of all samples.
 
     Parameters
     ----------
@@ -130,7 +157,9 @@ class Statistics:
         self.sums = np.zeros((64, len(SUMS)))
         self.bins = np.zeros((2, LOGIT_BINS))
         self.baseline = np.zeros(3)
-        self.values: dict[str, set[str]] = {name: set() for name in slices}
+        self.values = {name: FrequentValues(MOST_VALUES) for name in slices}
+        self._free: list[int] = []
+        self._starts: dict[tuple[str, str], list[int]] = {}
 
     def observe(self, observed: Observation) -> None:
         """Add samples, which must come in canonical order over all calls."""
@@ -138,58 +167,104 @@ class Statistics:
             p = 1.0 / (1.0 + np.exp(-observed.margin))
         loss = np.empty(p.size)
         _log_loss(observed.label, p, loss)
+        mature = np.ones(p.size, np.bool_) if observed.mature is None else observed.mature
+        addends = (observed.label, observed.weight, p, loss, mature)
         number = pa.array(observed.event_time // self.window).dictionary_encode()
         starts = [n * self.window for n in number.dictionary.to_pylist()]
         window = number.indices.to_numpy().astype(np.int64)
-        self._add(window, [(s, "", "") for s in starts], observed, p, loss)
-        for name in self.slices:
-            encoded = observed.slices[name].cast(pa.string()).fill_null(NULL).dictionary_encode()
-            values = [self._admit(name, value) for value in encoded.dictionary.to_pylist()]
-            cell = window * len(values) + encoded.indices.to_numpy()
-            keys = [(s, name, value) for s in starts for value in values]
-            self._add(cell, keys, observed, p, loss)
+        self._add(window, starts, "", [""], addends)
+        for name, frequent in self.values.items():
+            column = observed.slices[name].cast(pa.string()).fill_null(NULL)
+            for begin, end in frequent.parts(p.size):
+                here = slice(begin, end)
+                encoded = column.slice(begin, end - begin).dictionary_encode()
+                values, index = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+                counts = np.bincount(index, minlength=len(values)).tolist()
+                kept = np.array(frequent.count(values, counts))
+                if not kept.all():
+                    index = np.where(kept, np.cumsum(kept) - 1, kept.sum())[index]
+                    values = [*itertools.compress(values, kept), OTHER]
+                cell = window[here] * len(values) + index
+                self._add(cell, starts, name, values, tuple(of[here] for of in addends))
+                self._give_up(name, frequent.advance(end - begin))
         _count_bins(observed.label, observed.weight, observed.margin, self.bins)
         _running_rate_loss(observed.label, observed.weight, self.baseline)
-
-    def _admit(self, name: str, value: str) -> str:
-        values = self.values[name]
-        if value in values:
-            return value
-        if len(values) >= MOST_VALUES:
-            return OTHER
-        values.add(value)
-        return value
 
     def _add(
         self,
         cell: Int64s,
-        keys: list[tuple[int, str, str]],
-        observed: Observation,
-        p: Floats,
-        loss: Floats,
+        starts: list[int],
+        name: str,
+        values: list[str],
+        addends: tuple[npt.NDArray[Any], ...],
     ) -> None:
-        places = np.full(len(keys), -1, np.int64)
-        for i in np.flatnonzero(np.bincount(cell, minlength=len(keys))):
-            places[i] = self.rows.setdefault(keys[i], len(self.rows))
-        while len(self.rows) > len(self.sums):
+        """Add samples to the sums of cells, numbered by window, then value."""
+        places = np.full(len(starts) * len(values), -1, np.int64)
+        for i in np.flatnonzero(np.bincount(cell, minlength=places.size)).tolist():
+            window, value = divmod(i, len(values))
+            places[i] = self._place((starts[window], name, values[value]))
+        _accumulate(cell, places, *addends, self.sums)
+
+    def _place(self, key: tuple[int, str, str]) -> int:
+        """Return the row of sums of a key, a new one of zeros if it has none."""
+        if (row := self.rows.get(key)) is not None:
+            return row
+        row = self._free.pop() if self._free else len(self.rows)
+        if row == len(self.sums):
             self.sums = np.concatenate([self.sums, np.zeros_like(self.sums)])
-        _accumulate(cell, places, observed.label, observed.weight, p, loss, self.sums)
+        self.rows[key] = row
+        self._starts.setdefault(key[1:], []).append(key[0])
+        return row
+
+    def _give_up(self, name: str, values: list[str]) -> None:
+        """Add the sums of values of a column to those of `OTHER`."""
+        for value in values:
+            if value == OTHER:  # a value that is called so was summed there
+                continue
+            for start in self._starts.pop((name, value), ()):
+                other, row = self._place((start, name, OTHER)), self.rows.pop((start, name, value))
+                self.sums[other] += self.sums[row]
+                self.sums[row] = 0.0
+                self._free.append(row)
+
+    def merge(self, other: Statistics) -> None:
+        """Add the sums of other samples.
+
+        Merging is commutative to the bit. It is associative but for the rounding of sums, and
+        in columns of more than `MOST_VALUES` values for which of them have sums of their own.
+
+        Raises
+        ------
+        ValueError
+            If windows or slice columns differ.
+        """
+        ours, theirs = (self.window, self.slices), (other.window, other.slices)
+        if ours != theirs:
+            raise ValueError(f"windows and slices must be {ours} (got {theirs})")
+        for key, row in other.rows.items():
+            self.sums[self._place(key)] += other.sums[row]
+        self.bins += other.bins
+        self.baseline += other.baseline
+        for name, frequent in self.values.items():
+            self._give_up(name, frequent.merge(other.values[name]))
 
     def windows(self, column: str = "", value: str = "") -> list[tuple[int, Floats]]:
-        """Return (start, sums) of every window of a slice, by time; sums have shape (6,)."""
-        found = [
-            (start, self.sums[row])
-            for (start, name, text), row in self.rows.items()
-            if name == column and text == value
-        ]
-        return sorted(found, key=lambda item: item[0])
+        """Return (start, sums) of every window of a slice, by time; sums have shape (9,)."""
+        starts = sorted(self._starts.get((column, value), ()))
+        return [(start, self.sums[self.rows[start, column, value]]) for start in starts]
 
-    def totals(self, column: str = "") -> dict[str, Floats]:
-        """Return the sums over all windows of each value of a column, by value."""
-        totals: dict[str, Floats] = {}
-        for (_, name, value), row in sorted(self.rows.items()):
+    def totals(self, column: str = "", since: int | None = None) -> dict[str, Floats]:
+        """Return the sums over the windows from a time on, or all, of each value of a column."""
+        totals = {}
+        for name, value in sorted(self._starts):
             if name == column:
-                totals[value] = totals.get(value, np.zeros(len(SUMS))) + self.sums[row]
+                rows = [
+                    self.rows[start, name, value]
+                    for start in sorted(self._starts[name, value])
+                    if since is None or start >= since
+                ]
+                if rows:
+                    totals[value] = self.sums[rows].sum(axis=0)
         return totals
 
     def take_before(self, time: int, learner: str, predicted: str) -> pa.Table:
@@ -212,9 +287,7 @@ class Statistics:
             return STATISTICS_SCHEMA.empty_table()
         table = self._table(taken, learner, predicted)
         rest = {key: row for key, row in self.rows.items() if key[0] + self.window > time}
-        kept = np.zeros((max(64, len(rest)), len(SUMS)))
-        kept[: len(rest)] = self.sums[list(rest.values())]
-        self.sums, self.rows = kept, {key: row for row, key in enumerate(rest)}
+        self._replace(list(rest), self.sums[list(rest.values())])
         return table
 
     def table(self, learner: str, predicted: str) -> pa.Table:
@@ -235,18 +308,33 @@ class Statistics:
                 pa.array(starts, pa.int64()).cast(pa.timestamp("us", "UTC")),
                 *names,
                 *counts,
-                *(pa.array(sums[:, at]) for at in range(WEIGHT, len(SUMS))),
+                *(pa.array(sums[:, at]) for at in range(WEIGHT, MATURE)),
+                pa.array(sums[:, MATURE].astype(np.int64)),
             ],
             schema=STATISTICS_SCHEMA,
         )
 
+    def _replace(self, keys: list[tuple[int, str, str]], sums: Floats) -> None:
+        """Replace all sums."""
+        self.sums = np.zeros((max(64, len(keys)), len(SUMS)))
+        self.sums[: len(keys)] = sums.reshape(-1, len(SUMS))
+        self.rows = {key: row for row, key in enumerate(keys)}
+        self._free, self._starts = [], {}
+        for start, name, value in keys:
+            self._starts.setdefault((name, value), []).append(start)
+
     def export(self) -> dict[str, Any]:
-        """Return the whole state as JSON types."""
+        """Return the whole state as JSON types; arrays are bytes in base 64."""
+        filled = np.flatnonzero(self.bins.any(axis=0))
         return {
-            "rows": [[*key, *self.sums[row].tolist()] for key, row in self.rows.items()],
-            "bins": self.bins.tolist(),
+            "version": STATISTICS_VERSION,
+            "keys": list(self.rows),
+            "sums": _packed(self.sums[list(self.rows.values())]),
+            "bin_count": LOGIT_BINS,
+            "filled": _packed(filled),
+            "bins": _packed(self.bins[:, filled]),
             "baseline": self.baseline.tolist(),
-            "values": {name: sorted(values) for name, values in self.values.items()},
+            "values": {name: frequent.export() for name, frequent in self.values.items()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -255,19 +343,32 @@ class Statistics:
         Raises
         ------
         StateVersionError
-            If log-odds were counted in another number of bins.
+            If the state has another version, or log-odds were counted in another number of bins.
         """
-        bins = np.array(state["bins"])
-        if bins.shape != (2, LOGIT_BINS):
+        if (version := state.get("version")) != STATISTICS_VERSION:
             raise StateVersionError(
-                f"log-odds must be counted in {LOGIT_BINS} bins (got {bins.shape[-1]}); "
+                f"statistics must have version {STATISTICS_VERSION} (got {version}); "
                 "continue with the version that wrote the state, or start over"
             )
-        self.rows = {(start, name, value): i for i, (start, name, value, *_) in
-                     enumerate(state["rows"])}  # fmt: skip
-        self.sums = np.zeros((max(64, len(self.rows)), len(SUMS)))
-        for i, (_, _, _, *sums) in enumerate(state["rows"]):
-            self.sums[i] = sums
-        self.bins = bins
+        if (bins := state["bin_count"]) != LOGIT_BINS:
+            raise StateVersionError(
+                f"log-odds must be counted in {LOGIT_BINS} bins (got {bins}); "
+                "continue with the version that wrote the state, or start over"
+            )
+        keys = [(start, name, value) for start, name, value in state["keys"]]
+        self._replace(keys, _unpacked(state["sums"], np.float64))
+        filled = _unpacked(state["filled"], np.int64)
+        self.bins = np.zeros((2, LOGIT_BINS))
+        self.bins[:, filled] = _unpacked(state["bins"], np.float64).reshape(2, -1)
         self.baseline = np.array(state["baseline"])
-        self.values = {name: set(values) for name, values in state["values"].items()}
+        for name, frequent in self.values.items():
+            frequent.restore(state["values"][name])
+
+
+def _packed(array: npt.NDArray[Any]) -> str:
+    return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
+
+
+def _unpacked(text: str, kind: type[np.generic]) -> npt.NDArray[Any]:
+    data = base64.b64decode(text)
+    return np.frombuffer(data, np.dtype(kind).newbyteorder("<")).astype(kind)

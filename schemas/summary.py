@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+Interval = tuple[float, float | None]
+"""A 95 % interval; its upper end is null if there is none."""
+
 
 class Part(BaseModel):
     """Base of the summary's models: frozen, and other keys are refused."""
@@ -92,6 +95,54 @@ class TimeCounts(Part):
     floored: int
 
 
+class SourceEnd(Part):
+    """How far a source was read.
+
+    Parameters
+    ----------
+    name, stream
+        Its name, and the stream that it is part of.
+    records, rejected
+        How many records it has, and how many of them were rejected.
+    latest
+        The greatest event time that other records confirm; null without one.
+    """
+
+    name: str
+    stream: str
+    records: int
+    rejected: int
+    latest: AwareDatetime | None
+
+
+class DelayBin(Part):
+    """How many first actions came before a delay, and not before that of the bin before it."""
+
+    below_s: float
+    actions: int
+
+
+class LabelSummary(Part):
+    """What is known of the label of an action stream.
+
+    Parameters
+    ----------
+    window_s
+        Its window, seconds.
+    positives
+        Samples with a true label.
+    outside_window
+        Actions of known impressions that came after the window.
+    delays
+        Positive samples by the delay of their first action.
+    """
+
+    window_s: float
+    positives: int
+    outside_window: int
+    delays: tuple[DelayBin, ...]
+
+
 class Joined(Part):
     """Counts of joined actions by stream, and of where their impressions were found."""
 
@@ -108,33 +159,103 @@ class Figures(Part):
         How many samples were predicted, then learned.
     log_loss, normalized_entropy, calibration
         See ``docs/glossary.md``.
+    calibration_interval
+        In which calibration is with 95 %; null without positives.
     """
 
     samples: int
     log_loss: float | None
     normalized_entropy: float | None
     calibration: float | None
+    calibration_interval: Interval | None
 
 
-class WindowFigures(Figures):
+class RateFigures(Figures):
+    """Figures with the label rate.
+
+    Parameters
+    ----------
+    positives
+        How many samples have a true label.
+    mature
+        Of how many samples the label could not change any more.
+    weight
+        Sum of 1 / sampling rate over the samples.
+    label_rate, label_rate_interval
+        Weight of positives over `weight`, and where it is with 95 %.
+    """
+
+    positives: int
+    mature: int
+    weight: float
+    label_rate: float | None
+    label_rate_interval: Interval | None
+
+
+class WindowFigures(RateFigures):
     """The figures of one window of event time.
 
     Parameters
     ----------
     start
         Where it begins; it is `Summary.window_s` long and open at its end.
-    positives
-        How many samples have a true label.
-    weight
-        Sum of 1 / sampling rate over the samples.
-    label_rate
-        Weight of positives over `weight`.
     """
 
     start: AwareDatetime
+
+
+class AfterWarmUp(RateFigures):
+    """The figures to judge a learner by: without the warm-up, of final labels.
+
+    Parameters
+    ----------
+    predicted
+        Whether they are of predictions just before learning (``learned``) or as ``served``, if
+        labels of the former may still change.
+    since, windows, left_out
+        Start of the first window, how many there are, and how many came before.
+    log_loss_interval, normalized_entropy_interval
+        Over windows; null if there are fewer than five.
+    actual, actual_interval
+        By how many times positives are as many as predicted: the inverse of calibration, which
+        is also defined without positives.
+    """
+
+    predicted: Literal["learned", "served"]
+    since: AwareDatetime
+    windows: int
+    left_out: int
+    log_loss_interval: Interval | None
+    normalized_entropy_interval: Interval | None
+    actual: float | None
+    actual_interval: Interval | None
+
+
+class WorstSliceFigures(Part):
+    """The value of a slice column that is surest not to be as predicted.
+
+    Parameters
+    ----------
+    slice, value
+        Column and value.
+    actual, low, high
+        By how many times positives are as many as predicted, and the interval in which it is
+        with 95 % for all values that were looked at together.
+    samples, positives, expected
+        Counts, and the weight of the positives that were predicted.
+    among
+        How many values were looked at: those with 20 predicted positives.
+    """
+
+    slice: str
+    value: str
+    actual: float
+    low: float
+    high: float
+    samples: int
     positives: int
-    weight: float
-    label_rate: float | None
+    expected: float
+    among: int
 
 
 class PublishedModel(Part):
@@ -173,8 +294,10 @@ class ServedFigures(Figures):
         Share of the keys that they were chosen from, ``monitor.served_share``.
     waiting
         Impressions that were predicted and have not settled, with copies among them.
-    auc
-        See ``docs/glossary.md``.
+    auc, auc_interval
+        See ``docs/glossary.md``; and where the AUC is with 95 %.
+    calibration_error
+        Expected calibration error, over groups of log-odds of width 1.
     windows
         Figures by window of event time, in order.
     """
@@ -182,6 +305,8 @@ class ServedFigures(Figures):
     share: float
     waiting: int
     auc: float | None
+    auc_interval: Interval | None
+    calibration_error: float | None
     windows: tuple[WindowFigures, ...]
 
 
@@ -323,8 +448,12 @@ class LearnerSummary(Figures):
     ----------
     label, algorithm
         What it learned, and how.
-    auc
-        See ``docs/glossary.md``.
+    auc, auc_interval
+        See ``docs/glossary.md``; and where the AUC is with 95 %.
+    calibration_error
+        Expected calibration error, over groups of log-odds of width 1.
+    after_warm_up, worst_slice
+        What to judge the learner by; null if no label is final, or no slice is large enough.
     running_rate_log_loss
         Log loss of always predicting the rate so far.
     start
@@ -356,6 +485,10 @@ class LearnerSummary(Figures):
     label: str
     algorithm: str
     auc: float | None
+    auc_interval: Interval | None
+    calibration_error: float | None
+    after_warm_up: AfterWarmUp | None
+    worst_slice: WorstSliceFigures | None
     running_rate_log_loss: float | None
     start: Started | None
     compared: Compared | None
@@ -387,6 +520,10 @@ class Summary(Part):
         See their classes; `joined` is null without ``join.joined``.
     guard
         Where the guard stands, by label; empty if nothing is guarded.
+    sources
+        How far each source was read.
+    labels
+        By action stream.
     window_s
         Length of the windows of learners' figures, seconds.
     learners
@@ -402,7 +539,9 @@ class Summary(Part):
     bad_values: dict[str, dict[str, dict[str, BadValues]]]
     times: dict[str, TimeCounts]
     end_of_log: EndOfLog
+    sources: tuple[SourceEnd, ...]
     samples: Samples
+    labels: dict[str, LabelSummary]
     joined: Joined | None
     window_s: float
     guard: dict[str, GuardSummary]

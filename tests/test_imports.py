@@ -25,7 +25,7 @@ THIRD_PARTY = {
         "sklearn",
     },
     "monitoring": {
-        "numpy", "pyarrow", "numba", "river", "prometheus_client", "jinja2", "vl_convert",
+        "numpy", "pyarrow", "numba", "river", "prometheus_client", "jinja2", "scipy", "vl_convert",
     },
 }  # fmt: skip
 FOLDERS = {
@@ -55,7 +55,16 @@ BELOW = {
     "schemas": {"errors", "types"},
     "joiner": set(),
     "learners": {"features", "learner", "discount", "prefetch"},
-    "monitoring": {"delays", "diagnosis", "ending", "figures", "ratios", "statistics"},
+    "monitoring": {
+        "delays",
+        "detectors",
+        "diagnosis",
+        "ending",
+        "figures",
+        "headline",
+        "ratios",
+        "statistics",
+    },
     "pipelines": set(),
 }
 CLOCKS = {"time", "random", "socket", "secrets", "uuid"}

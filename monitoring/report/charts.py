@@ -5,100 +5,162 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import vl_convert
 
 from headrace.monitoring.delays import Survival
-from headrace.monitoring.ratios import ratios
-from headrace.monitoring.statistics import LOGIT_BINS, LOGIT_RANGE, Statistics
+from headrace.monitoring.headline import Windows, bucketed
+from headrace.monitoring.ratios import against_expected, middles, rate_interval, ratios
+from headrace.monitoring.report.svg import (
+    BLUE,
+    DASHED,
+    FAINT,
+    HEIGHT,
+    INK,
+    ORANGE,
+    svg,
+    time_x,
+)
+from headrace.monitoring.statistics import (
+    P_SUM,
+    POSITIVE_SQUARES,
+    POSITIVE_WEIGHT,
+    WEIGHT,
+    Statistics,
+)
 from headrace.schemas.config.durations import SECOND
 
-_WIDTH, _HEIGHT = 780, 200
-_CONFIG = {
-    "font": "sans-serif",
-    "view": {"stroke": None},
-    "axis": {"gridColor": "#e8edf2", "domainColor": "#b8c4cf", "tickColor": "#b8c4cf"},
-    "title": {"anchor": "start", "fontSize": 13},
-    "legend": {"orient": "top", "title": None},
-}
-_TWO_DAYS_MS = 2 * 86_400_000
-_COLOURS = ["#2f6db5", "#d9822b"]
+_POINTS = 60
+"""Points of a line; windows are added up until there are no more."""
+
+
+def _ends(windows: Windows, length: int) -> tuple[int, int]:
+    """Return the time from the first window to the end of the last, milliseconds."""
+    return windows[0][0] // 1000, (windows[-1][0] + length) // 1000
 
 
 def rate_chart(statistics: Statistics) -> str:
-    """Draw label rate and mean prediction by window of event time, as SVG."""
+    """Draw label rate with its interval, and mean prediction, by event time."""
+    windows, length = bucketed(statistics.windows(), statistics.window, _POINTS)
     values = []
-    for start, sums in statistics.windows():
-        found = ratios(sums)
-        weight = found["weight"]
-        if weight:
-            time = start // 1000
-            values.append({"time": time, "rate": found["label_rate"], "what": "label rate"})
-            values.append({"time": time, "rate": sums[4] / weight, "what": "mean prediction"})
-    return _line(values, "rate", "what", "Label rate and mean prediction", ".2%")
+    for start, sums in windows:
+        interval = rate_interval(sums)
+        if interval is not None:
+            values.append(
+                {
+                    "time": (start + length // 2) // 1000, "low": interval.low,
+                    "high": interval.high, "label rate": sums[POSITIVE_WEIGHT] / sums[WEIGHT],
+                    "mean prediction": sums[P_SUM] / sums[WEIGHT],
+                }
+            )  # fmt: skip
+    x = time_x(*_ends(windows, length))
+    y = {"type": "quantitative", "title": None, "axis": {"format": ".2~%", "tickCount": 5}}
+    band = {
+        "mark": {"type": "area", "opacity": 0.18, "color": BLUE},
+        "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
+    }
+    lines = {
+        "transform": [{"fold": ["label rate", "mean prediction"]}],
+        "mark": {"type": "line"},
+        "encoding": {
+            "x": x,
+            "y": {**y, "field": "value"},
+            "color": {"field": "key", "scale": {"range": [BLUE, ORANGE]}},
+        },
+    }
+    return svg(
+        {
+            "title": "Label rate with its 95 % interval, and mean prediction", "height": HEIGHT,
+            "data": {"values": values}, "layer": [band, lines],
+        }
+    )  # fmt: skip
 
 
 def entropy_chart(statistics: Statistics) -> str:
-    """Draw normalised entropy by window of event time; 1 is no better than the label rate."""
-    values = []
-    for start, sums in statistics.windows():
-        entropy = ratios(sums)["normalized_entropy"]
-        if entropy is not None:
-            values.append({"time": start // 1000, "entropy": entropy, "what": "model"})
-    rule = {
-        "mark": {"type": "rule", "strokeDash": [4, 4], "color": "#8795a1"},
-        "encoding": {"y": {"datum": 1.0}},
+    """Draw normalised entropy by event time; 1 is no better than the label rate."""
+    windows, length = bucketed(statistics.windows(), statistics.window, _POINTS)
+    values = [
+        {"time": (start + length // 2) // 1000, "entropy": entropy}
+        for start, sums in windows
+        if (entropy := ratios(sums)["normalized_entropy"]) is not None
+    ]
+    y = {
+        "field": "entropy", "type": "quantitative", "title": None, "scale": {"zero": False},
+        "axis": {"format": ".2f", "tickCount": 5},
+    }  # fmt: skip
+    line = {
+        "mark": {"type": "line", "point": {"size": 12, "color": BLUE}, "color": BLUE},
+        "encoding": {"x": time_x(*_ends(windows, length)), "y": y},
     }
-    title = "Normalised entropy (below the dashed line: better than knowing the label rate)"
-    return _line(values, "entropy", None, title, ".2f", [rule])
+    return svg(
+        {
+            "title": "Normalised entropy (1: no better than the label rate)", "height": HEIGHT,
+            "data": {"values": values},
+            "layer": [line, {"mark": DASHED, "encoding": {"y": {"datum": 1.0}}}],
+        }
+    )  # fmt: skip
 
 
 def reliability_chart(statistics: Statistics, groups: int = 20) -> str:
-    """Draw the label rate against the prediction, in groups of about equal weight.
+    """Draw the label rate with its interval against the prediction, in groups of equal weight.
 
     Empty text if there is nothing to draw.
     """
     negative, positive = statistics.bins
     weight = negative + positive
-    total = weight.sum()
-    centre = (np.arange(LOGIT_BINS) + 0.5) * (2 * LOGIT_RANGE / LOGIT_BINS) - LOGIT_RANGE
-    p = 1.0 / (1.0 + np.exp(-centre))
-    group = np.minimum((np.cumsum(weight) - weight / 2) * groups / total, groups - 1).astype(int)
+    group = np.minimum(
+        (np.cumsum(weight) - weight / 2) * groups / weight.sum(), groups - 1
+    ).astype(int)  # fmt: skip
+    mass, rates, predictions = (
+        np.bincount(group, of, groups) for of in (weight, positive, middles() * weight)
+    )
+    total = statistics.totals()[""].copy()
+    # Bins have no squares of weights: a positive weighs what positives do on average.
+    one = total[POSITIVE_SQUARES] / total[POSITIVE_WEIGHT] if total[POSITIVE_WEIGHT] else 1.0
     values = []
-    for number in range(groups):
-        inside = (group == number) & (weight > 0)
-        mass = weight[inside].sum()
-        if mass > 0:
-            rate = positive[inside].sum() / mass
-            prediction = (p[inside] * weight[inside]).sum() / mass
-            if rate > 0:
-                values.append({"p": prediction, "rate": rate, "weight": mass})
+    for of, hits, expected in zip(mass, rates, predictions, strict=True):
+        row = total * 0
+        row[[WEIGHT, POSITIVE_WEIGHT, P_SUM, POSITIVE_SQUARES]] = of, hits, expected, one * hits
+        found = against_expected(row)
+        if hits > 0 and found is not None:
+            p, interval = expected / of, found[1]
+            assert interval.high is not None
+            values.append(
+                {"p": p, "rate": hits / of, "low": interval.low * p, "high": interval.high * p}
+            )
     if not values:
         return ""
-    low = min(min(v["p"], v["rate"]) for v in values)
-    high = max(max(v["p"], v["rate"]) for v in values)
-    log = {"type": "log", "domain": [low * 0.8, min(1.0, high * 1.25)], "nice": False}
-    spec = {
-        "title": "Reliability: where predictions are right, points lie on the line",
-        "width": 360,
-        "height": 320,
-        "layer": [
-            {
-                "data": {"values": [{"p": x, "rate": x} for x in log["domain"]]},  # type: ignore[attr-defined]
-                "mark": {"type": "line", "strokeDash": [4, 4], "color": "#8795a1"},
-                "encoding": _xy("p", "rate", log),
-            },
-            {
-                "data": {"values": values},
-                "mark": {"type": "point", "filled": True, "size": 60, "color": _COLOURS[0]},
-                "encoding": _xy("p", "rate", log),
-            },
-        ],
-    }
-    return _svg(spec)
+    least = min(min(v["p"], v["low"]) for v in values)
+    most = max(max(v["p"], v["high"]) for v in values)
+    ends = [least * 0.8, min(1.0, most * 1.25)]
+    log = {"type": "log", "domain": ends, "nice": False}
+    axis = {"format": "~p", "tickCount": 5}
+    x = {"field": "p", "type": "quantitative", "scale": log, "axis": axis,
+         "title": "mean prediction"}  # fmt: skip
+    y = {**x, "field": "rate", "title": "label rate"}
+    return svg(
+        {
+            "title": "Reliability: on the line predictions are right", "height": 300,
+            "data": {"values": values},
+            "layer": [
+                {
+                    "data": {"values": [{"p": end, "rate": end} for end in ends]},
+                    "mark": {"type": "line", "strokeDash": [4, 4], "color": FAINT},
+                    "encoding": {"x": x, "y": y},
+                },
+                {
+                    "mark": {"type": "rule", "color": BLUE, "opacity": 0.5, "strokeWidth": 2},
+                    "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
+                },
+                {
+                    "mark": {"type": "point", "filled": True, "size": 36, "color": BLUE},
+                    "encoding": {"x": x, "y": y},
+                },
+            ],
+        }
+    )  # fmt: skip
 
 
 def heat_map(cells: list[dict[str, Any]], column: str) -> str:
-    """Draw by how much log losses differ by value of a slice column, as SVG.
+    """Draw by how much log losses differ by value of a slice column.
 
     Parameters
     ----------
@@ -111,77 +173,31 @@ def heat_map(cells: list[dict[str, Any]], column: str) -> str:
     most = max(0.001, *(abs(cell["change"]) for cell in cells))
     order = list(dict.fromkeys(cell["value"] for cell in cells))
     x = {"field": "learner", "type": "nominal", "title": None,
-         "axis": {"labelAngle": 0, "orient": "top", "labelLimit": 240}}  # fmt: skip
-    y = {"field": "value", "type": "nominal", "title": column, "sort": order}
-    colour = {
-        "field": "change", "type": "quantitative",
-        "scale": {"scheme": "blueorange", "domain": [-most, most]},
-        # That of a gradient has a number that depends on how many were drawn before.
-        "legend": None,
-    }  # fmt: skip
-    spec = {
-        "title": f"Log loss by {column}, beside another learner: blue is better",
-        "width": {"step": 180},
-        "height": {"step": 20},
-        "data": {"values": cells},
-        "encoding": {"x": x, "y": y},
-        "layer": [
-            {"mark": "rect", "encoding": {"color": colour}},
-            {"mark": {"type": "text", "fontSize": 11},
-             "encoding": {"text": {"field": "change", "format": "+.2%"}}},
-        ],
-    }  # fmt: skip
-    return _svg(spec)
-
-
-def _xy(x: str, y: str, scale: dict[str, Any]) -> dict[str, Any]:
-    axis = {"format": "~p", "tickCount": 5}
-    return {
-        "x": {"field": x, "type": "quantitative", "scale": scale, "axis": axis,
-              "title": "mean prediction"},
-        "y": {"field": y, "type": "quantitative", "scale": scale, "axis": axis,
-              "title": "label rate"},
-    }  # fmt: skip
-
-
-def _line(
-    values: list[dict[str, Any]],
-    field: str,
-    series: str | None,
-    title: str,
-    number: str,
-    layers: list[dict[str, Any]] | None = None,
-) -> str:
-    times = [value["time"] for value in values]
-    moments = "%H:%M" if not times or max(times) - min(times) < _TWO_DAYS_MS else "%b %d"
-    encoding: dict[str, Any] = {
-        "x": {
-            "field": "time", "type": "temporal", "scale": {"type": "utc"}, "title": None,
-            "axis": {"format": moments},
-        },
-        "y": {
-            "field": field, "type": "quantitative", "title": None,
-            "axis": {"format": number}, "scale": {"zero": False},
-        },
-    }  # fmt: skip
-    if series is not None:
-        encoding["color"] = {"field": series, "scale": {"range": _COLOURS}}
-    line = {"mark": {"type": "line", "point": {"size": 30}, "color": _COLOURS[0]},
-            "encoding": encoding}  # fmt: skip
-    return _svg(
+         "axis": {"labelAngle": 0, "orient": "top", "labelLimit": 200}}  # fmt: skip
+    y = {"field": "value", "type": "nominal", "title": column, "sort": order,
+         "axis": {"labelLimit": 120}}  # fmt: skip
+    shown = [
+        {**cell, "better": cell["change"] < 0, "shade": abs(cell["change"]) / most}
+        for cell in cells
+    ]
+    colour = {"field": "better", "scale": {"domain": [True, False], "range": [BLUE, ORANGE]},
+              "legend": None}  # fmt: skip
+    shade = {"field": "shade", "type": "quantitative", "legend": None,
+             "scale": {"domain": [0, 1], "range": [0, 0.8]}}  # fmt: skip
+    text = {"field": "change", "format": "+.2%"}
+    return svg(
         {
-            "title": title,
-            "width": _WIDTH,
-            "height": _HEIGHT,
-            "data": {"values": values},
-            "layer": [line, *(layers or [])],
+            "title": f"Log loss by {column}, beside another learner: blue is better",
+            "height": {"step": 20},
+            "data": {"values": shown},
+            "encoding": {"x": x, "y": y},
+            "layer": [
+                {"mark": "rect", "encoding": {"color": colour, "opacity": shade}},
+                {"mark": {"type": "text", "fontSize": 11, "color": INK},
+                 "encoding": {"text": text}},
+            ],
         }
-    )
-
-
-def _svg(spec: dict[str, Any]) -> str:
-    full = {"$schema": "https://vega.github.io/schema/vega-lite/v5.json", "config": _CONFIG, **spec}
-    return str(vl_convert.vegalite_to_svg(full))
+    )  # fmt: skip
 
 
 def coverage_chart(survival: Survival, marks: dict[str, int]) -> str:
@@ -233,23 +249,23 @@ def _by_delay(values: list[dict[str, Any]], field: str, title: str, marks: dict[
     y = {"field": field, "type": "quantitative", "title": None}
     if field == "coverage":
         y["axis"] = {"format": ".0%"}  # type: ignore[assignment]
-        line = {"type": "line", "interpolate": "step-after", "color": _COLOURS[0]}
+        line = {"type": "line", "interpolate": "step-after", "color": BLUE}
         shape = {"mark": line, "encoding": {"x": x, "y": y}}
     else:
-        mark = {"type": "rect", "color": _COLOURS[0]}
+        mark = {"type": "rect", "color": BLUE}
         sides = {"x": x, "x2": {"field": "to"}, "y": y, "y2": {"datum": 0}}
         shape = {"mark": mark, "encoding": sides}
     rules = [{"delay": window / SECOND, "name": name} for name, window in marks.items()]
     at = {"field": "delay", "type": "quantitative"}
-    named = {"field": "name", "scale": {"range": _COLOURS[::-1]}}
+    named = {"field": "name", "scale": {"range": [ORANGE, BLUE]}}
     rule = {
         "data": {"values": rules},
         "mark": {"type": "rule", "strokeDash": [4, 4], "strokeWidth": 2},
         "encoding": {"x": at, "color": named},
     }
-    return _svg(
+    return svg(
         {
-            "title": title, "width": _WIDTH, "height": _HEIGHT,
+            "title": title, "height": HEIGHT,
             "data": {"values": values}, "layer": [shape, rule],
         }
     )  # fmt: skip

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from headrace.monitoring.delays import Survival
+from headrace.monitoring.detectors import Said, what_others_say
 from headrace.monitoring.ending import what_stayed_open
+from headrace.monitoring.headline import judged
 from headrace.monitoring.ratios import ratios
 from headrace.monitoring.report.charts import (
     coverage_chart,
@@ -20,10 +24,18 @@ from headrace.monitoring.report.charts import (
     rate_chart,
     reliability_chart,
 )
-from headrace.monitoring.statistics import SAMPLES, Statistics
+from headrace.monitoring.report.verdict import (
+    headline_rows,
+    number,
+    verdicts,
+    with_interval,
+)
+from headrace.monitoring.report.watching import delay_bars, guard_chart, slice_chart
+from headrace.monitoring.statistics import SAMPLES, WEIGHT, Statistics
 from headrace.schemas.config.durations import SECOND, format_duration
 
 _SLICE_ROWS = 20
+_EVENTS = 50
 
 _TIMES = {
     "first_pass": "in an hour that the zone repeats, told by the order: of its first pass",
@@ -36,7 +48,11 @@ _TIMES = {
 
 
 def render_report(
-    summary: dict[str, Any], statistics: Mapping[str, Statistics], findings: list[str]
+    summary: dict[str, Any],
+    statistics: Mapping[str, Statistics],
+    findings: list[str],
+    served: Mapping[str, Statistics] | None = None,
+    guard: pa.Table | None = None,
 ) -> str:
     """Return the report as HTML.
 
@@ -48,23 +64,45 @@ def render_report(
         Statistics of the progressive predictions, by learner.
     findings
         What is wrong with the input, a sentence each.
+    served
+        Statistics of predictions as served, by learner.
+    guard
+        The guard's journal, with the columns ``time``, ``label``, ``slice``, ``value``, ``event``
+        and ``reason``; None if there was no guard.
     """
-    outcomes = summary["outcomes"]
+    outcomes, learners = summary["outcomes"], summary["learners"]
     names = list(next(iter(outcomes.values())))
     rows = [
         [stream, _count(summary["input"][stream]), *(_count(counts[name]) for name in names)]
         for stream, counts in outcomes.items()
     ]
+    of_final = {
+        name: of
+        for name in learners
+        if (of := judged(statistics[name], (served or {}).get(name))) is not None and of.rows
+    }
+    # Of several learners of a label the first stands for what happened to it.
+    first = {learners[name]["label"]: name for name in reversed(list(of_final))}
+    watched = {label: of_final[first[label]] for label in reversed(first)}
     return _template("report.html").render(
         input_total=_count(sum(summary["input"].values())),
         elapsed=summary["elapsed_s"],
         events_per_s=_count(summary["events_per_s"]),
         peak=_count(round(summary["peak_rss_mb"])),
+        verdicts=verdicts(summary),
         findings=findings,
         tiles=_tiles(summary),
+        headlines=headline_rows(learners),
+        left_out=_left_out(learners),
+        slice_charts=[
+            chart for of in watched.values() for by in of.slices if (chart := slice_chart(of, by))
+        ],
+        guard=_guard(guard, watched),
+        delays=[_delays(name, label) for name, label in summary["labels"].items()],
         outcome_names=[name.replace("_", " ") for name in names],
         outcome_rows=rows,
         opened=what_stayed_open(summary),
+        sources=_sources(summary["sources"]),
         bad_values=[
             [stream, column, cause, _count(found["count"]), ", ".join(found["examples"])]
             for stream, columns in summary["bad_values"].items()
@@ -78,18 +116,27 @@ def render_report(
             if counts[name]
         ],
         window=format_duration(round(summary["window_s"] * SECOND)),
-        heat_maps=_heat_maps(summary["learners"], statistics),
+        heat_maps=_heat_maps(learners, statistics),
+        detectors=[
+            (label, [_said(said) for said in what_others_say(of.windows())])
+            for label, of in watched.items()
+        ],
         learners=[
-            _section(name, learner, statistics[name])
-            for name, learner in summary["learners"].items()
+            _section(name, learner, statistics[name], of_final.get(name))
+            for name, learner in learners.items()
         ],
     )
 
 
-def _section(name: str, learner: dict[str, Any], statistics: Statistics) -> dict[str, Any]:
+def _section(
+    name: str, learner: dict[str, Any], statistics: Statistics, of_final: Statistics | None
+) -> dict[str, Any]:
     """Return what the report shows of one learner."""
-    watched = bool(statistics.rows)
-    model = learner["model"]
+    model, since = learner["model"], learner["after_warm_up"]
+    charts = []
+    if statistics.rows:
+        charts = [chart(statistics) for chart in (rate_chart, entropy_chart, reliability_chart)]
+    begin = None if since is None else _microseconds(since["since"])
     return {
         "name": name,
         "algorithm": learner["algorithm"],
@@ -97,17 +144,94 @@ def _section(name: str, learner: dict[str, Any], statistics: Statistics) -> dict
         "figures_of": _figures_of(learner),
         "compared": _compared(learner),
         "served_share": learner["served"] and f"{learner['served']['share']:.3g}",
-        "charts": [chart(statistics) for chart in (rate_chart, entropy_chart, reliability_chart)]
-        if watched
-        else [],
-        "slice_tables": [(column, _slice_rows(statistics, column)) for column in statistics.slices]
-        if watched
-        else [],
+        "charts": charts,
+        "slice_tables": []
+        if of_final is None or begin is None
+        else [(column, _slice_rows(of_final, column, begin)) for column in of_final.slices],
         "model": model,
         "figures": [
             f"{_count(n)} {figure.replace('_', ' ')}" for figure, n in model["figures"].items()
         ],
     }
+
+
+def _microseconds(moment: str) -> int:
+    return round(datetime.fromisoformat(moment).timestamp()) * SECOND
+
+
+def _guard(journal: pa.Table | None, watched: Mapping[str, Statistics]) -> dict[str, Any] | None:
+    """Return what the report shows of the guard, None without one."""
+    if journal is None:
+        return None
+    windows = [window for of in watched.values() for window in of.windows()]
+    if not windows:
+        return None
+    length = next(iter(watched.values())).window
+    starts = [start for start, _ in windows]
+    recent = journal.slice(max(0, journal.num_rows - _EVENTS))
+    return {
+        "chart": guard_chart(journal, min(starts), max(starts) + length),
+        "events": [
+            [
+                f"{row['time']:%Y-%m-%d %H:%M}", row["label"],
+                "" if row["slice"] is None else f"{row['slice']} {row['value']}",
+                row["event"], row["reason"],
+            ]
+            for row in recent.to_pylist()
+        ],
+        "earlier": _count(journal.num_rows - recent.num_rows),
+    }  # fmt: skip
+
+
+def _delays(name: str, label: dict[str, Any]) -> dict[str, Any]:
+    """Return what the report shows of the delays of a label's actions."""
+    bins = label["delays"]
+    total = sum(found["actions"] for found in bins)
+    known = total + label["outside_window"]
+    half, seen = None, 0
+    for found in bins:
+        seen += found["actions"]
+        if half is None and 2 * seen >= total > 0:
+            half = _duration(found["below_s"])
+    late = label["outside_window"] / known if known else None
+    return {
+        "name": name,
+        "chart": delay_bars(name, bins),
+        "row": [
+            name, _count(label["positives"]), half or "", _duration(label["window_s"]),
+            _count(label["outside_window"]), "" if late is None else f"{1 - late:.2%}",
+        ],
+    }  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    return format_duration(round(seconds * SECOND))
+
+
+def _sources(sources: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the sources that end first, those without any event before."""
+    order = sorted(sources, key=lambda of: (of["latest"] or "", of["stream"], of["name"]))
+    return [
+        [
+            of["name"], of["stream"], _count(of["records"]), _count(of["rejected"]),
+            (of["latest"] or "no event").replace("T", " ")[:19],
+        ]
+        for of in order[:_SLICE_ROWS]
+    ]  # fmt: skip
+
+
+def _said(said: Said) -> list[str]:
+    """Return a row of the table of detectors."""
+    first = [_minute(time) for time in said.alarms[:3]]
+    more = len(said.alarms) - len(first)
+    return [
+        said.detector, _count(said.windows), _count(len(said.alarms)),
+        ", ".join([*first, *([f"{more:,} more"] if more else [])]),
+    ]  # fmt: skip
+
+
+def _minute(time: int) -> str:
+    return f"{datetime.fromtimestamp(time // SECOND, UTC):%Y-%m-%d %H:%M}"
 
 
 def _compared(learner: dict[str, Any]) -> str:
@@ -126,16 +250,19 @@ def _compared(learner: dict[str, Any]) -> str:
 
 def _figures_of(learner: dict[str, Any]) -> list[list[str]]:
     """Return the rows that compare predictions just before learning with those of a server."""
-    names = ("log_loss", "normalized_entropy", "auc", "calibration")
     rows = [("just before learning", learner, f"{learner['mature_share']:.2%}")]
     if (served := learner["served"]) is not None:
         rows.append(("when known, as served", served, "100.00%"))
     if (calibrated := learner["calibrated"]) is not None:
         rows.append(("as served, calibrated", calibrated, "100.00%"))
     return [
-        [when, _count(of["samples"]), mature, *(_number(of[name]) for name in names)]
+        [
+            when, _count(of["samples"]), mature, number(of["log_loss"]),
+            number(of["normalized_entropy"]), with_interval(of, "auc"),
+            with_interval(of, "calibration"), number(of["calibration_error"]),
+        ]
         for when, of, mature in rows
-    ]
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -205,6 +332,16 @@ def _tiles(summary: dict[str, Any]) -> list[tuple[str, str]]:
     return tiles
 
 
+def _left_out(learners: Mapping[str, dict[str, Any]]) -> str:
+    """Return in words what headline figures leave out."""
+    found = [of["after_warm_up"] for of in learners.values() if of["after_warm_up"] is not None]
+    if not found or not any(of["left_out"] for of in found):
+        return ""
+    since = min(of["since"] for of in found).replace("T", " ")[:16]
+    windows = max(of["left_out"] for of in found)
+    return f"the first {windows:,} window{'s'[: windows > 1]}, before {since} UTC"
+
+
 def _heat_maps(
     learners: dict[str, dict[str, Any]], statistics: Mapping[str, Statistics]
 ) -> list[str]:
@@ -231,29 +368,21 @@ def _heat_maps(
     return charts
 
 
-def _slice_rows(statistics: Statistics, name: str) -> list[list[str]]:
-    totals = sorted(statistics.totals(name).items(), key=lambda item: -item[1][SAMPLES])
+def _slice_rows(statistics: Statistics, name: str, since: int) -> list[list[str]]:
+    totals = sorted(statistics.totals(name, since).items(), key=lambda of: (-of[1][SAMPLES], of[0]))
+    weight = sum(float(sums[WEIGHT]) for _, sums in totals)
     rows = []
     for value, sums in totals[:_SLICE_ROWS]:
         found = ratios(sums)
-        rate = found["label_rate"]
         rows.append(
             [
-                value,
-                _count(found["samples"]),
-                _count(found["positives"]),
-                "" if rate is None else f"{rate:.3%}",
-                _number(found["log_loss"]),
-                _number(found["normalized_entropy"]),
-                _number(found["calibration"]),
+                value, _count(found["samples"]), f"{found['weight'] / weight:.2%}",
+                _count(found["positives"]), with_interval(found, "label_rate", ".3%"),
+                number(found["normalized_entropy"]), with_interval(found, "calibration", ".3f"),
             ]
-        )
+        )  # fmt: skip
     return rows
 
 
 def _count(number: int | float | None) -> str:
     return "" if number is None else f"{number:,.0f}"
-
-
-def _number(number: int | float | None) -> str:
-    return "undefined" if number is None else f"{number:.4f}"

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from headrace.learners.learning import tells_of
+from headrace.monitoring.delays import DelayHistogram
 from headrace.monitoring.diagnosis import (
     LearnerResult,
     LogResult,
@@ -47,6 +48,8 @@ class Written:
         Joined actions by stream; empty without ``join.joined``.
     emissions
         Samples by emission.
+    delays
+        Delays of the first actions of positive samples, by action stream.
     sampling
         Samples that the settings of sampling are about.
     suspicions
@@ -58,6 +61,7 @@ class Written:
     reasons: dict[str, dict[str, int]]
     joined: dict[str, int]
     emissions: dict[str, int]
+    delays: dict[str, DelayHistogram]
     sampling: SamplingResult
     suspicions: dict[str, Looks]
 
@@ -66,13 +70,15 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
     """Read the outputs in `folder` and sum up labels, weights and reasons."""
     names = [action.name for action in inputs.join.actions]
     positives = dict.fromkeys(names, 0)
+    delays = {name: DelayHistogram() for name in names}
     weight_sum = 0.0
     samples = ds.dataset(folder / "samples", format="parquet")
     emissions: Counter[str] = Counter()
     plan = inputs.join.sampling
     kept, found = 0, dict.fromkeys(plan.rates, 0)
     trigger = ["trigger"] if inputs.join.triggers else []
-    columns = dict.fromkeys([*names, "weight", "emission", *trigger, *plan.columns])
+    times = ["event_time", *(f"{name}_time" for name in names)]
+    columns = dict.fromkeys([*names, *times, "weight", "emission", *trigger, *plan.columns])
     for batch in samples.to_batches(columns=list(columns)):
         kept += 0 if plan.keep is None else int(plan.keep.evaluate(batch).sum())
         if plan.column is not None:
@@ -85,6 +91,8 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
             positive = batch.column(name).to_numpy(zero_copy_only=False)
             tells = tells_of([name], batch, inputs.train.emission)
             positives[name] += int(np.count_nonzero(positive & tells))
+            delay = pc.subtract(batch.column(f"{name}_time"), batch.column("event_time"))
+            delays[name].add(delay.filter(pa.array(positive & tells)).cast(pa.int64()).to_numpy())
         weight_sum += pc.sum(batch.column("weight")).as_py() or 0.0
     reasons: dict[str, dict[str, int]] = {}
     letters = ds.dataset(folder / "dead_letters", format="parquet")
@@ -107,8 +115,9 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
     )  # fmt: skip
     by_emission = dict(sorted(emissions.items()))
     return Written(
-        positives, weight_sum, reasons, joined, by_emission, sampling, _suspicions(samples, inputs)
-    )
+        positives, weight_sum, reasons, joined, by_emission, delays, sampling,
+        _suspicions(samples, inputs),
+    )  # fmt: skip
 
 
 def _suspicions(samples: ds.Dataset, inputs: Inputs) -> dict[str, Looks]:

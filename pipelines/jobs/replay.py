@@ -178,7 +178,7 @@ def replay(
             summary = summarize(inputs, finished, written, run.blocks.states, elapsed_s)
             log = log_result(inputs, finished, summary, written)
             findings = gather_findings(place.result, inputs, finished, summary, log)
-        report = render_report(summary, finished.statistics, findings)
+        report = render_report(summary, finished.statistics, findings, finished.served)
         write_text(place.result / "report.html", report)
         write_statistics(place.result / STATISTICS_FILE, finished)
         _keep_last_models(place.result / "model", finished)

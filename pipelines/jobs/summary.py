@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from headrace.learners.learning import LearnerPlan
-from headrace.monitoring.ratios import auc, ratios
+from headrace.monitoring.headline import headline, judged, worst_slice
+from headrace.monitoring.ratios import auc, auc_interval, calibration_error, ratios
 from headrace.monitoring.statistics import Statistics
 from headrace.pipelines.jobs.readback import Written
 from headrace.pipelines.sources.inputs import Inputs
@@ -20,7 +21,7 @@ from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.job import Finished
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.records.badvalues import together
-from headrace.schemas.records.events import Outcome
+from headrace.schemas.records.events import NEVER, Outcome
 from headrace.schemas.summary import TimeCounts
 
 _PACKAGES = ("headrace", "apache-beam", "numba", "numpy", "pyarrow", "river")
@@ -78,12 +79,26 @@ def summarize(
             for stream in inputs.streams
         },
         "end_of_log": inputs.ending(totals.ends).as_json(),
+        "sources": [
+            {
+                "name": log.name,
+                "stream": inputs.streams[log.stream].name,
+                "records": states[log.number].records,
+                "rejected": states[log.number].rejected,
+                "latest": _latest(states[log.number].confirmed),
+            }
+            for log in inputs.logs
+        ],
         "samples": {
             "rows": totals.samples,
             "emissions": written.emissions,
             "positives": written.positives,
             "negatives_dropped": totals.dropped,
             "weight_sum": written.weight_sum,
+        },
+        "labels": {
+            action.name: _label(written, outcomes[action.name], action.name, action.window)
+            for action in inputs.join.actions
         },
         "joined": {"actions": written.joined, "found_in": totals.looked_up}
         if inputs.join.joined
@@ -96,6 +111,7 @@ def summarize(
                 "start": _start(learner, inputs.config.named_learners[name].start),
                 "algorithm": learner.algorithm,
                 **learner_summary(finished.statistics[name]),
+                **_judgement(finished.statistics[name], finished.served.get(name)),
                 "compared": _compared(inputs, finished, name),
                 "clipped": dict(sorted(finished.clipped[name].items())),
                 "refused": finished.refused[name],
@@ -126,18 +142,50 @@ def learner_summary(statistics: Statistics) -> dict[str, Any]:
     if sums is None:
         return {
             "samples": 0, "log_loss": None, "normalized_entropy": None, "auc": None,
-            "calibration": None, "running_rate_log_loss": None, "windows": [],
+            "auc_interval": None, "calibration": None, "calibration_interval": None,
+            "calibration_error": None, "running_rate_log_loss": None, "windows": [],
         }  # fmt: skip
     overall = ratios(sums)
+    of_auc = auc_interval(statistics.bins, sums)
     return {
         "samples": overall["samples"],
         "log_loss": overall["log_loss"],
         "normalized_entropy": overall["normalized_entropy"],
         "auc": auc(statistics.bins),
+        "auc_interval": None if of_auc is None else of_auc.as_json(),
         "calibration": overall["calibration"],
+        "calibration_interval": overall["calibration_interval"],
+        "calibration_error": calibration_error(statistics.bins),
         "running_rate_log_loss": float(statistics.baseline[2] / statistics.baseline[0]),
         "windows": [{"start": _iso(start), **ratios(sums)} for start, sums in statistics.windows()],
     }
+
+
+def _judgement(statistics: Statistics, served: Statistics | None) -> dict[str, Any]:
+    """Return a learner's figures without the warm-up, and its worst slice."""
+    of = judged(statistics, served)
+    if of is None or (found := headline(of)) is None:
+        return {"after_warm_up": None, "worst_slice": None}
+    worst = worst_slice(of, found["since"])
+    predicted = "learned" if of is statistics else "served"
+    return {
+        "after_warm_up": {"predicted": predicted, **found, "since": _iso(found["since"])},
+        "worst_slice": None if worst is None else asdict(worst),
+    }
+
+
+def _label(written: Written, outcomes: Mapping[str, int], name: str, window: int) -> dict[str, Any]:
+    """Return what is known of a label: its actions by delay, and those that came too late."""
+    return {
+        "window_s": window / SECOND,
+        "positives": written.positives[name],
+        "outside_window": outcomes[Outcome.OUTSIDE_WINDOW.value],
+        "delays": written.delays[name].as_json(window),
+    }
+
+
+def _latest(time: int) -> str | None:
+    return _iso(time) if time > NEVER else None
 
 
 def _gate(verdict: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -409,8 +409,11 @@ def _observations(learned: Learned, job: TrainJob) -> dict[str, Observation]:
                 rows = whole.take(pa.array(own))
                 taken[id(own)] = {by: rows.column(by).combine_chunks() for by in job.slices}
             slices = taken[id(own)]
-            label = epoch.column(job.plan.learners[name].label)[own].astype(np.float64)
-            found[name] = Observation(time[own], label, weight[own], margin, slices)
+            label = job.plan.learners[name].label
+            found[name] = Observation(
+                time[own], epoch.column(label)[own].astype(np.float64), weight[own], margin, slices,
+                epoch.column(f"{label}_mature")[own],
+            )  # fmt: skip
     return found
 
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from headrace.monitoring.delays import Delays, nice_window
-from headrace.schemas.config.durations import HOUR, MINUTE, SECOND
+from headrace.monitoring.delays import DelayHistogram, Delays, nice_window
+from headrace.schemas.config.durations import DAY, HOUR, MINUTE, SECOND
 
 
 def survival_of(rows, longest, watched_until, resolution=1):
@@ -70,3 +72,34 @@ def test_windows_are_rounded_up_to_usual_ones():
     """Nine and a half minutes become ten; ten stay ten."""
     assert nice_window(9 * MINUTE + 30 * SECOND) == 10 * MINUTE
     assert nice_window(10 * MINUTE) == 10 * MINUTE
+
+
+def test_actions_are_counted_between_the_durations_that_people_use():
+    """An edge belongs to the bin after it; what a window cuts has the window's end."""
+    histogram = DelayHistogram()
+    histogram.add(np.array([0, 999_999, 1_000_000, 7 * SECOND, 14 * SECOND]))
+    assert histogram.as_json(15 * SECOND) == [
+        {"below_s": 1.0, "actions": 2}, {"below_s": 2.0, "actions": 1},
+        {"below_s": 5.0, "actions": 0}, {"below_s": 10.0, "actions": 1},
+        {"below_s": 15.0, "actions": 1},
+    ]  # fmt: skip
+
+
+def test_empty_bins_before_the_first_action_are_left_out():
+    """A log without actions has one bin, up to the window; one longer than all edges its own."""
+    histogram = DelayHistogram()
+    assert histogram.as_json(HOUR) == [{"below_s": 3600.0, "actions": 0}]
+    histogram.add(np.array([100 * DAY]))
+    assert histogram.as_json(120 * DAY) == [{"below_s": 120 * 86_400.0, "actions": 1}]
+
+
+@given(st.lists(st.integers(0, 400 * DAY), max_size=50), st.integers(0, 50))
+def test_histograms_of_parts_add_up(delays, cut):
+    """In any order."""
+    whole, first, second = DelayHistogram(), DelayHistogram(), DelayHistogram()
+    whole.add(np.array(delays, np.int64))
+    first.add(np.array(delays[:cut], np.int64))
+    second.add(np.array(delays[cut:], np.int64))
+    second.merge(first)
+    assert second.counts.tolist() == whole.counts.tolist()
+    assert whole.counts.sum() == len(delays)

@@ -1,13 +1,18 @@
 import itertools
+import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from headrace.monitoring.ratios import auc, entropy, ratios
+from headrace.monitoring import frequent
+from headrace.monitoring import statistics as module
+from headrace.monitoring.ratios import auc
 from headrace.monitoring.statistics import (
     LOGIT_BINS,
     LOGIT_RANGE,
@@ -57,7 +62,8 @@ def test_sums_are_the_plain_sums():
             here = where & (observed.event_time // 100 * 100 == start)
             w, y = observed.weight[here], observed.label[here]
             expected = [here.sum(), y.sum(), w.sum(), w @ y, w @ p[here], w @ loss[here]]
-            assert sums == pytest.approx(expected)
+            assert sums[:6] == pytest.approx(expected)
+            assert sums[6:] == pytest.approx([w @ w, (w * w) @ y, here.sum()])
     assert set(statistics.totals("device")) == {"d0", "d1", "d2"}
 
 
@@ -76,7 +82,7 @@ def test_batch_cuts_change_no_bit(cuts):
                 whole.windows(column, value), parts.windows(column, value), strict=True
             ):
                 assert a.tolist() == b.tolist()
-            assert sums.size == 6
+            assert sums.size == 9
     assert whole.bins.tolist() == parts.bins.tolist()
     assert whole.baseline.tolist() == parts.baseline.tolist()
 
@@ -104,21 +110,10 @@ def test_a_slice_keeps_a_thousand_values_and_sums_the_rest():
     assert sum(sums[0] for sums in totals.values()) == 5_000
 
 
-def test_ratios_are_computed_from_sums():
-    """Rate, log loss, normalised entropy and calibration of a hand-made row."""
-    found = ratios(np.array([10.0, 2.0, 34.0, 2.0, 4.0, 6.8]))
-    assert found["label_rate"] == pytest.approx(2 / 34)
-    assert found["log_loss"] == pytest.approx(0.2)
-    assert found["normalized_entropy"] == pytest.approx(0.2 / entropy(2 / 34))
-    assert found["calibration"] == pytest.approx(2.0)
-    empty = ratios(np.zeros(6))
-    assert (empty["label_rate"], empty["log_loss"], empty["calibration"]) == (None, None, None)
-
-
 def test_statistics_with_another_number_of_bins_are_refused():
     """Coarser counts cannot be made finer."""
     state = Statistics(100, ()).export()
-    state["bins"] = np.zeros((2, 1024)).tolist()
+    state["bin_count"] = 1024
     with pytest.raises(StateVersionError) as refused:
         Statistics(100, ()).restore(state)
     assert str(refused.value) == (
@@ -133,7 +128,7 @@ def test_log_odds_of_any_size_are_counted():
     one = np.ones(2)
     margin = np.array([-1e12, 1e12])
     statistics.observe(Observation(np.zeros(2, np.int64), one, one, margin, {}))
-    assert statistics.totals()[""][4:].tolist() == pytest.approx([1.0, -np.log(1e-15)])
+    assert statistics.totals()[""][4:6].tolist() == pytest.approx([1.0, -np.log(1e-15)])
     assert statistics.bins[1, [0, -1]].tolist() == [1, 1]
 
 
@@ -186,3 +181,152 @@ def test_auc_equals_the_share_of_pairs_in_order():
     sure = np.zeros((2, 4))
     sure[0, 0], sure[1, 3] = 5, 5
     assert auc(sure) == 1.0
+
+
+def skewed(rows, values, seed):
+    """Return an observation whose values change their frequency in the middle."""
+    random = np.random.default_rng(seed)
+    observed = observation(rows, seed)
+    early = random.zipf(1.3, rows // 2) % values
+    late = (random.zipf(1.3, rows - rows // 2) + values // 2) % values
+    device = pa.array([f"d{i}" for i in np.concatenate([early, late])])
+    return replace(observed, slices={"device": device})
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Five values a column, compared every 64 rows."""
+    monkeypatch.setattr(module, "MOST_VALUES", 5)
+    monkeypatch.setattr(frequent.FrequentValues.__init__, "__defaults__", (64,))
+
+
+def played(observed, edges, slices=("device",)):
+    statistics = Statistics(100, slices)
+    for begin, end in itertools.pairwise(sorted({0, observed.label.size, *edges})):
+        statistics.observe(cut(observed, begin, end))
+    return statistics
+
+
+def shown(statistics):
+    """Return everything that statistics say, whatever the order of their rows."""
+    sums = {key: statistics.sums[row].tolist() for key, row in statistics.rows.items()}
+    values = {name: of.export() for name, of in statistics.values.items()}
+    return sums, statistics.bins.tolist(), statistics.baseline.tolist(), values
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("seed", range(5))
+def test_a_crowded_column_does_not_depend_on_cuts_of_batches(seed):
+    """Which values have sums of their own, and each of their bits."""
+    observed = skewed(600, 40, seed)
+    cuts = np.random.default_rng(seed).integers(0, 600, 8).tolist()
+    assert shown(played(observed, cuts)) == shown(played(observed, ()))
+
+
+@pytest.mark.usefixtures("small")
+def test_a_value_that_becomes_frequent_gets_sums_of_its_own():
+    """One that is so no longer goes to the others, and sums over values are those of all."""
+    statistics = played(skewed(4_000, 40, seed=1), ())
+    totals = statistics.totals("device")
+    assert len(totals) == 6
+    assert "d21" in totals  # the most frequent of the second half
+    for start, sums in statistics.windows():
+        of_values = [
+            statistics.sums[row]
+            for (time, column, _), row in statistics.rows.items()
+            if column == "device" and time == start
+        ]
+        assert np.sum(of_values, axis=0) == pytest.approx(sums)
+        assert np.sum(of_values, axis=0)[[0, 1, 8]].tolist() == sums[[0, 1, 8]].tolist()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_value_called_like_the_others_is_summed_with_them():
+    """No sample is lost when it is given up."""
+    observed = observation(300)
+    names = [*["(other)", "a", "b", "c", "d"] * 2, *[f"e{i % 6}" for i in range(290)]]
+    statistics = Statistics(100, ("device",))
+    statistics.observe(replace(observed, slices={"device": pa.array(names)}))
+    assert sum(sums[0] for sums in statistics.totals("device").values()) == 300
+    assert OTHER in statistics.totals("device")
+
+
+@pytest.mark.usefixtures("small")
+def test_merging_is_commutative_to_the_bit_and_loses_nothing():
+    """Also of crowded columns; counts are exact."""
+    parts = [played(skewed(400, 40, seed), ()) for seed in (1, 2)]
+    again = [played(skewed(400, 40, seed), ()) for seed in (1, 2)]
+    parts[0].merge(again[1])
+    parts[1].merge(again[0])
+    assert shown(parts[0]) == shown(parts[1])
+    assert sum(sums[0] for sums in parts[0].totals("device").values()) == 800
+    assert len(parts[0].totals("device")) <= 6
+
+
+@given(st.lists(st.integers(0, 240), min_size=2, max_size=2))
+def test_merging_parts_is_associative_but_for_rounding(cuts):
+    """Counts are exact, sums equal to the 12th digit, and equal to those of one pass."""
+    observed = observation(240)
+    edges = sorted({0, 240, *cuts})
+    parts = [cut(observed, begin, end) for begin, end in itertools.pairwise(edges)]
+
+    def merged(order):
+        one = Statistics(100, ("device",))
+        for part in order:
+            other = Statistics(100, ("device",))
+            other.observe(part)
+            one.merge(other)
+        return one
+
+    whole = played(observed, ())
+    for found in (merged(parts), merged(parts[::-1])):
+        assert found.rows.keys() == whole.rows.keys()
+        for key, row in found.rows.items():
+            expected = whole.sums[whole.rows[key]]
+            np.testing.assert_allclose(found.sums[row], expected, rtol=1e-12)
+            assert found.sums[row][[0, 1, 8]].tolist() == expected[[0, 1, 8]].tolist()
+        np.testing.assert_allclose(found.bins, whole.bins, rtol=1e-12)
+
+
+def test_only_statistics_of_the_same_windows_and_slices_are_merged():
+    """Their sums would mean different things."""
+    with pytest.raises(ValueError, match="windows and slices must be"):
+        Statistics(100, ()).merge(Statistics(200, ()))
+
+
+def test_the_state_of_another_version_is_refused():
+    """That without a version was the first."""
+    state = Statistics(100, ()).export()
+    del state["version"]
+    with pytest.raises(StateVersionError) as refused:
+        Statistics(100, ()).restore(state)
+    assert str(refused.value) == (
+        "statistics must have version 2 (got None); "
+        "continue with the version that wrote the state, or start over"
+    )
+
+
+@pytest.mark.usefixtures("small")
+def test_a_restored_crowded_column_continues_bit_for_bit():
+    """In the middle of a block, through JSON."""
+    observed = skewed(500, 40, seed=3)
+    statistics = played(cut(observed, 0, 230), ())
+    again = Statistics(100, ("device",))
+    again.restore(json.loads(json.dumps(statistics.export())))
+    for one in (statistics, again):
+        one.observe(cut(observed, 230, 500))
+    assert shown(again) == shown(statistics)
+    assert shown(again) == shown(played(observed, ()))
+
+
+@pytest.mark.usefixtures("small")
+def test_windows_that_were_taken_out_stay_out_when_a_value_is_given_up():
+    """The others are summed on."""
+    observed = skewed(600, 40, seed=4)
+    statistics = played(cut(observed, 0, 300), ())
+    taken = statistics.take_before(200, "click", "learned")
+    statistics.observe(cut(observed, 300, 600))
+    values = taken.filter(pc.equal(taken.column("slice"), "device"))
+    total = pc.sum(values.column("samples")).as_py()
+    rest = sum(sums[0] for sums in statistics.totals("device").values())
+    assert total + rest == 600

@@ -55,12 +55,14 @@ def test_a_replay_writes_every_output(result):
         click["model"]["path"]
     ]
     assert set(summary) == {
-        "input", "outcomes", "bad_values", "times", "end_of_log", "samples", "joined",
-        "guard", "window_s", "learners", "elapsed_s", "events_per_s", "peak_rss_mb", "versions",
+        "input", "outcomes", "bad_values", "times", "end_of_log", "sources", "samples", "labels",
+        "joined", "guard", "window_s", "learners", "elapsed_s", "events_per_s", "peak_rss_mb",
+        "versions",
     }  # fmt: skip
     assert set(click) == {
         "label", "start", "algorithm", "samples", "log_loss", "normalized_entropy", "auc",
-        "calibration",
+        "auc_interval", "calibration", "calibration_interval", "calibration_error",
+        "after_warm_up", "worst_slice",
         "running_rate_log_loss", "compared", "clipped", "refused", "mature_share",
         "effective_samples", "served", "calibrated", "windows", "gate", "model",
     }  # fmt: skip
