@@ -44,7 +44,7 @@ class Cells:
     slices, values
         Column and value of each, of length n.
     sums
-        Float64, shape (n, 6), in the order of `headrace.monitoring.statistics.SUMS`.
+        Float64, shape (n, 9), in the order of `headrace.monitoring.statistics.SUMS`.
     """
 
     slices: tuple[str, ...]
@@ -272,15 +272,13 @@ class Running:
         self._forget()
 
     def _forget(self) -> None:
+        self.moved = -1
         self.at = np.empty(0, np.int64)
+        self.rows = np.empty(0, np.int64)
         self.starts = np.empty(0, np.int64)
 
     def take(self, rows: pa.Table, window: int) -> None:
-        """Note rows of `STATISTICS_SCHEMA` that were taken out; windows are so long, microseconds.
-
-        Called whenever rows may have been taken out: the others may have moved.
-        """
-        self._forget()
+        """Note rows of `STATISTICS_SCHEMA` that were taken out; windows are so long, microseconds."""
         if not rows.num_rows:
             return
         columns = rows.column("slice").fill_null("").to_pylist()
@@ -295,7 +293,7 @@ class Running:
     def totals(self, statistics: Statistics) -> Cells:
         """Return the sums of all windows so far."""
         self._follow(statistics)
-        held = _added(self.at, statistics.sums[: self.at.size], len(self.places))
+        held = _added(self.at, statistics.sums[self.rows], len(self.places))
         names = tuple(self.places)
         return Cells(
             tuple(column for column, _ in names), tuple(value for _, value in names),
@@ -309,17 +307,20 @@ class Running:
         if not ended.size:
             return self.latest
         last = int(ended.max())
-        sums = statistics.sums[: self.at.size]
+        sums = statistics.sums[self.rows]
         cells = self._of_window(self.at, self.starts, sums, last)
         return Window(last, last + statistics.window, cells)
 
     def _follow(self, statistics: Statistics) -> None:
-        """Look at the rows that were added since the last time."""
-        # Rows are numbered in the order in which they were added.
-        new = list(islice(statistics.rows, self.at.size, None))
-        at = self._places((column, value) for _, column, value in new)
+        """Look at the rows that were added since the last time, or at all if some have moved."""
+        if self.moved != statistics.moved:
+            self._forget()
+            self.moved = statistics.moved
+        new = list(islice(statistics.rows.items(), self.at.size, None))
+        at = self._places((column, value) for (_, column, value), _ in new)
         self.at = np.concatenate([self.at, at])
-        starts = np.array([start for start, _, _ in new], np.int64)
+        self.rows = np.concatenate([self.rows, np.array([row for _, row in new], np.int64)])
+        starts = np.array([start for (start, _, _), _ in new], np.int64)
         self.starts = np.concatenate([self.starts, starts])
 
     def _places(self, cells: Iterable[tuple[str, str]]) -> npt.NDArray[np.int64]:
@@ -406,7 +407,7 @@ def logit_bins(bins: Floats) -> Floats:
 
 
 def _added(at: npt.NDArray[np.int64], sums: Floats, size: int) -> Floats:
-    """Return rows added up by their places, shape (size, 6)."""
+    """Return rows added up by their places, shape (size, 9)."""
     columns = [np.bincount(at, weights=column, minlength=size) for column in sums.T]
     return np.column_stack(columns) if at.size else np.zeros((size, sums.shape[1]))
 

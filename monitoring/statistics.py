@@ -158,6 +158,8 @@ class Statistics:
         self.bins = np.zeros((2, LOGIT_BINS))
         self.baseline = np.zeros(3)
         self.values = {name: FrequentValues(MOST_VALUES) for name in slices}
+        self.moved = 0
+        """How often rows of sums were taken out, or given to other keys."""
         self._free: list[int] = []
         self._starts: dict[tuple[str, str], list[int]] = {}
 
@@ -218,6 +220,7 @@ class Statistics:
 
     def _give_up(self, name: str, values: list[str]) -> None:
         """Add the sums of values of a column to those of `OTHER`."""
+        self.moved += bool(values)
         for value in values:
             if value == OTHER:  # a value that is called so was summed there
                 continue
@@ -316,6 +319,7 @@ class Statistics:
 
     def _replace(self, keys: list[tuple[int, str, str]], sums: Floats) -> None:
         """Replace all sums."""
+        self.moved += 1
         self.sums = np.zeros((max(64, len(keys)), len(SUMS)))
         self.sums[: len(keys)] = sums.reshape(-1, len(SUMS))
         self.rows = {key: row for row, key in enumerate(keys)}

@@ -50,6 +50,9 @@ _OF_SUMS = dict(
             ("positive_weight", "Weight of positive samples"),
             ("expected", "Sum of predicted probabilities by weight: the positive weight expected"),
             ("log_loss", "Log loss by weight, nats"),
+            ("weight_squares", "Squares of weights of samples: how surely ratios are known"),
+            ("positive_weight_squares", "Squares of weights of positive samples"),
+            ("mature_samples", "Samples whose label could not change any more"),
         ),
         strict=True,
     )
