@@ -458,14 +458,16 @@ class LabelGuard:
 
     def holder(self, scopes: Int32s) -> Int32s:
         """Return the scope that holds each row back now, -1 for none, shape (m,)."""
-        if not self.plan.holds:
-            return np.full(len(scopes), -1, np.int32)
-        if self.state >= DISCONNECTED:
-            return np.full(len(scopes), _OVERALL, np.int32)
-        off = self.arrays.state[scopes] >= DISCONNECTED
         held = np.full(len(scopes), -1, np.int32)
-        for c in reversed(range(off.shape[1])):
-            held[off[:, c]] = scopes[off[:, c], c]
+        if not self.plan.holds:
+            return held
+        if self.state >= DISCONNECTED:
+            held[:] = _OVERALL
+        else:
+            off = self.arrays.state[scopes] >= DISCONNECTED
+            for c in reversed(range(off.shape[1])):
+                held[off[:, c]] = scopes[off[:, c], c]
+        self.counts["held"] += int(np.count_nonzero(held >= 0))
         return held
 
     def observe(self, emit: Int64s, positive: Bools, odds: Floats, scopes: Int32s) -> None:

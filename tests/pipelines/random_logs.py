@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.monitoring import guard
 from headrace.schemas.config.models import DELAYS
 
 SECOND = 1_000_000
@@ -205,4 +206,18 @@ def _options(random: Random, windows: dict[str, int], tidy: bool) -> dict[str, d
         if random.random() < 0.4:
             # Which model serves depends on when models are written: all are accepted.
             options["publish"] = {"entropy": 1e9, "calibration": 1e9, "auc": 1.0, "positives": 1}
+        options["guard"] = {
+            "action": random.choice(("disconnect", "disconnect", "warn", "off")),
+            "settle": seconds(0, 10), "alarm": 100.0, "cap": seconds(5, 300),
+            "accept": random.choice(([], ["2026-01-01T00:01:00Z"])),
+        }  # fmt: skip
     return options
+
+
+def small_guards(monkeypatch: Any) -> None:
+    """Let guards decide after a few rows: logs are small here."""
+    for name, value in (
+        ("_LEAST_CHUNK", 2), ("_MOST_CHUNK", 5), ("BLOCK_POSITIVES", 1.0), ("BLOCK_LENGTH", 1),
+        ("CALM_BLOCKS", 1), ("_RARER", 0.02), ("MOST_VALUES", 2), ("_FORGET", 20 * SECOND),
+    ):  # fmt: skip
+        monkeypatch.setattr(guard, name, value)

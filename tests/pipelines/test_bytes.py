@@ -12,7 +12,7 @@ from headrace.pipelines.app.cli import main
 from headrace.pipelines.beam import reading
 from headrace.pipelines.sources.blocks import LogBlocks
 from tests.pipelines.outputs import contents
-from tests.pipelines.random_logs import random_log
+from tests.pipelines.random_logs import random_log, small_guards
 
 
 def run(config, out, *options):
@@ -45,8 +45,9 @@ def check_cuts(seed, folder):
 
 @pytest.fixture(autouse=True)
 def _merging(monkeypatch):
-    """Merge even two small segments: logs are small here."""
+    """Merge even two small segments, and let guards decide early: logs are small here."""
     monkeypatch.setattr(hashqueue, "_FEW", 2)
+    small_guards(monkeypatch)
 
 
 class Killed(BaseException):
