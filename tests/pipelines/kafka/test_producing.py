@@ -36,7 +36,8 @@ LIVE = LiveTraffic(
 def generate(broker, live=LIVE, **options):
     return headrace.generate_to_kafka(
         broker.servers, rate=live.rate, impressions=live.impressions, seed=live.seed,
-        window=live.window, faults=[*live.faults, *map(str, live.timed)], partitions=live.partitions,
+        window=live.window, partitions=live.partitions,
+        faults=[*live.faults, *map(str, live.timed)],
         **{"speed": math.inf, "start": live.start, **options},
     )  # fmt: skip
 
