@@ -117,6 +117,7 @@ def generate_to_kafka(
     """
     check_seed(seed)
     given = list(faults)
+    timed = [name for name in given if name.partition(":")[0] in TIMED]
     live = LiveTraffic(
         rate=_positive("rate", rate),
         impressions=None if impressions is None else _positive("impressions", impressions),
@@ -124,8 +125,8 @@ def generate_to_kafka(
         start=_checked_start(time.time_ns() // 1000 if start is None else start),
         window=window_of(window),
         partitions=_positive("partitions", partitions),
-        faults=_checked_faults([name for name in given if ":" not in name], partitions),
-        timed=in_order(parse_fault(name) for name in given if ":" in name),
+        faults=_checked_faults((name for name in given if name not in timed), partitions),
+        timed=in_order(map(parse_fault, timed)),
     )
     if not speed > 0:
         raise ArgumentError("speed", speed, "must be greater than 0", "infinity does not wait")
@@ -166,7 +167,7 @@ def _checked_faults(faults: Iterable[str], partitions: int) -> frozenset[str]:
     chosen = frozenset(faults)
     for name in sorted(chosen):
         if name not in FAULTS:
-            names = ", ".join((*FAULTS, *(f"{kind}:BEGIN" for kind in TIMED)))
+            names = f"{', '.join(FAULTS)}, and with a time, as KIND:BEGIN, {', '.join(TIMED)}"
             raise ArgumentError("faults", name, "has no such fault", f"there are {names}")
         if name in _OF_ONE_PARTITION and partitions < 2:
             fact = f"must be 2 or more for the fault {name}"

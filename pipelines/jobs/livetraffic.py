@@ -371,6 +371,10 @@ def json_objects(rows: pa.Table) -> pa.Array:
     between = "{"
     for name, column in zip(rows.column_names, rows.columns, strict=True):
         quote = '"' if pa.types.is_string(column.type) else ""
-        parts += [f'{between}"{name}": {quote}', pc.cast(column, pa.string())]
+        values = pc.cast(column, pa.string())
+        if column.null_count:  # a null has no quotes
+            quoted = pc.binary_join_element_wise(quote, values, quote, "")
+            values, quote = pc.fill_null(quoted, "null"), ""
+        parts += [f'{between}"{name}": {quote}', values]
         between = f"{quote}, "
     return pc.binary_join_element_wise(*parts, f"{quote}}}", "")

@@ -501,6 +501,9 @@ def test_live_messages_outside_of_a_fault_are_as_they_were(monkeypatch, kind):
 
     assert outside(after) == outside(before)
     assert len(outside(after)) > 5_000
+    records = [json.loads(row[2]) for row in after]
+    nulls = sum(None in record.values() for record in records)
+    assert (nulls > 10_000) == (kind == "os-null")
     # A day's trend is none after ten minutes.
     assert kind == "trend" or after != before
 

@@ -10,14 +10,17 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 import headrace
 from headrace.pipelines.app.cli import main
+from headrace.pipelines.jobs.faults import TIMED, parse_fault
 from headrace.pipelines.jobs.livetraffic import FAULTS, STREAMS, LiveTraffic, live_messages
 from headrace.pipelines.kafka import producing
 from tests.pipelines.outputs import contents
@@ -33,7 +36,8 @@ LIVE = LiveTraffic(
 def generate(broker, live=LIVE, **options):
     return headrace.generate_to_kafka(
         broker.servers, rate=live.rate, impressions=live.impressions, seed=live.seed,
-        window=live.window, faults=live.faults, partitions=live.partitions,
+        window=live.window, partitions=live.partitions,
+        faults=[*live.faults, *map(str, live.timed)],
         **{"speed": math.inf, "start": live.start, **options},
     )  # fmt: skip
 
@@ -88,6 +92,25 @@ def test_topics_have_the_messages_that_were_generated_in_their_order(broker, pro
     assert truth["final"]
     assert [truth[stream] for stream in STREAMS] == counts
     assert truth["faults"].keys() == LIVE.faults
+
+
+def test_topics_have_faults_with_a_time(broker, tmp_path):
+    """Beside those without; the configuration knows the columns, and the truth the times."""
+    timed = (parse_fault("os-null:3m:1m"), parse_fault("stop:1m:2m"))
+    live = replace(LIVE, faults=frozenset({"broken"}), timed=timed)
+    generate(broker, live, prefix="timed-", out=tmp_path / "log")
+    for number, stream in enumerate(STREAMS):
+        for partition in range(LIVE.partitions):
+            found = read(broker, f"timed-{stream}", partition)
+            assert [message[:2] for message in found] == generated(live, number, partition)
+    truth = json.loads((tmp_path / "log" / "truth.json").read_text())
+    assert truth["faults"].keys() == {"broken"}
+    assert [fault["kind"] for fault in truth["timed_faults"]] == ["os-null", "stop"]
+    config = str(tmp_path / "log" / "headrace.toml")
+    assert main(["replay", config, "--out", str(tmp_path / "result"), "--quiet"]) == 0
+    null = pq.read_table(tmp_path / "result" / "samples", columns=["os", "region"])
+    assert null["os"].null_count > 1_000
+    assert null["region"].null_count == 0
 
 
 def test_a_replay_of_the_topics_equals_one_of_the_generated_records(produced, tmp_path):
@@ -234,7 +257,11 @@ def test_a_broker_that_is_not_there_is_named_in_one_line(capsys):
         ({"prefix": "a/"}, "prefix must be the beginning of a topic's name (got 'a/'); use "
          "letters, digits, points, _ and -"),
         ({"faults": ["skewed"]}, f"faults has no such fault (got 'skewed'); there are "
-         f"{', '.join(FAULTS)}"),
+         f"{', '.join(FAULTS)}, and with a time, as KIND:BEGIN, {', '.join(TIMED)}"),
+        ({"faults": ["idle:2m"]}, f"faults has no such fault (got 'idle:2m'); there are "
+         f"{', '.join(FAULTS)}, and with a time, as KIND:BEGIN, {', '.join(TIMED)}"),
+        ({"faults": ["late", "stop"]}, "faults must have a beginning and may have a length (got "
+         "'stop'); write KIND:BEGIN or KIND:BEGIN:LENGTH, such as \"stop:2d:2h\""),
         ({"faults": ["idle"], "partitions": 1}, "partitions must be 2 or more for the fault idle "
          "(got 1); it is of one partition alone"),
     ],
@@ -250,7 +277,7 @@ def test_an_argument_that_is_not_possible_is_named(options, said):
     ("options", "said"),
     [
         (["--rate", "5"], "--out DIR is missing; or produce messages with --to-kafka SERVERS"),
-        (["--out", "x", "--faults", "late"], "--faults has no effect without --to-kafka; leave it "
+        (["--out", "x", "--speed", "2"], "--speed has no effect without --to-kafka; leave it "
          "out"),
         (["--to-kafka", "127.0.0.1:1", "--clean"], "--clean has no effect with --to-kafka; leave "
          "it out"),
