@@ -47,6 +47,8 @@ from headrace.monitoring.statistics import (
 LEVEL = 0.95
 ECE_GROUPS = 32
 """The calibration error is summed over groups of log-odds of width 1, over ``[-16, 16)``."""
+_NOTHING = 1e-100
+"""So little predicted is nothing: a ratio to it need not be a number."""
 FEWEST_WINDOWS = 5
 """From fewer windows no interval of a log loss is given."""
 
@@ -138,7 +140,7 @@ def against_expected(sums: Floats, level: float = LEVEL) -> tuple[float, Interva
         positives, where the lower end is 0.
     """
     expected, positive = float(sums[P_SUM]), float(sums[POSITIVE_WEIGHT])
-    if not expected > 0:
+    if not expected > _NOTHING:
         return None
     squares = float(sums[POSITIVE_SQUARES])
     k = positive**2 / squares if squares else 0.0

@@ -97,6 +97,9 @@ def test_without_positives_there_is_an_upper_end():
     assert interval.high == pytest.approx(-np.log(0.025) / 10)
     assert calibration_interval(sums) is None
     assert against_expected(np.zeros(len(SUMS))) is None
+    hardly = sums.copy()
+    hardly[[3, 4, 7]] = 1e6, 1e-304, 1e6  # a ratio of both would be no number
+    assert against_expected(hardly) is None
 
 
 def test_equal_weights_say_what_their_samples_say():
