@@ -68,8 +68,8 @@ def joiner() -> dict[str, Any]:
                   "those decided in the same time.", "percentunit",
                   {"{{stream}} {{outcome}}":
                    f'rate(headrace_outcomes_total{{outcome!="settled"}}{rate})'
-                   " / on (stream, job, instance) group_left sum by (stream, job, instance) "
-                   f"(rate(headrace_outcomes_total{rate}))"}),
+                   " / on (stream, job, instance) group_left clamp_min(sum by (stream, job, "
+                   f"instance) (rate(headrace_outcomes_total{rate})), 1e-9)"}),
             Panel("timeseries", "Records that wait, by stream",
                   "Records whose window is open: memory grows with them.", _COUNT,
                   {"{{stream}}": "sum by (stream) (headrace_open_records)"}),
@@ -156,7 +156,7 @@ def calibration() -> dict[str, Any]:
             Panel("timeseries", "Samples of a window", "Ratios of few samples are noise.", _COUNT,
                   {"{{learner}}": f"headrace_window_samples{_ALL}"}),
             Panel("bargauge", "Predicted log-odds",
-                  "Weight of samples by predicted log-odds, up to the edge; of a run that goes on.",
+                  "Weight of samples by predicted log-odds, up to the edge, since the run began.",
                   _COUNT,
                   {"{{bin}}": 'sum by (bin) (headrace_prediction_logits_total'
                               '{learner=~"$learner",predicted="$predicted"}) > 0'}, 24),
@@ -190,7 +190,8 @@ def sources() -> dict[str, Any]:
                                  "- on (job, instance) group_left headrace_clock_seconds"}),
             Panel("timeseries", "Invalid records", "Share of the records of a source, in all.",
                   "percentunit",
-                  {"{{source}}": "headrace_source_rejected_total / headrace_source_records_total"}),
+                  {"{{source}}": "headrace_source_rejected_total "
+                                 "/ clamp_min(headrace_source_records_total, 1)"}),
             Panel("table", "Records by source", "Since the run began.", _COUNT,
                   {"": "sum by (stream, source) (headrace_source_records_total)"}, 12),
             Panel("table", "Sources that have ended", "1 if a source has been read to its end.",

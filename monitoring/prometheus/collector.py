@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from headrace.monitoring.figures import GUARD_STATES, LOGIT_EDGES, Figures, GuardScope, Predictions
+from headrace.monitoring.figures import GUARD_STATES, Figures, GuardScope, Predictions
 from headrace.monitoring.prometheus import metrics as known
-from headrace.monitoring.prometheus.metrics import label_value
+from headrace.monitoring.prometheus.metrics import BINS, label_value
 from headrace.monitoring.statistics import SUMS
 from headrace.schemas.records.events import Outcome
-
-BINS = (*(str(edge) for edge in LOGIT_EDGES), "+Inf")
 
 Sample = tuple[tuple[str, ...], float]
 

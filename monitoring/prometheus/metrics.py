@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from headrace.monitoring.figures import LOGIT_EDGES
 from headrace.monitoring.statistics import SUMS
 
 _LONGEST = 200
@@ -34,6 +35,9 @@ class Metric:
         """Whether it only grows."""
         return self.name.endswith("_total")
 
+
+BINS = (*(str(edge) for edge in LOGIT_EDGES), "+Inf")
+"""Values of the label ``bin``."""
 
 _SOURCE = ("source", "stream")
 _LEARNER = ("learner", "label", "predicted")

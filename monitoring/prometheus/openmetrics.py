@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from headrace.monitoring.figures import Cells, Shown
 from headrace.monitoring.prometheus import metrics as known
-from headrace.monitoring.prometheus.metrics import Metric, label_value
+from headrace.monitoring.prometheus.metrics import BINS, Metric, label_value
 from headrace.monitoring.statistics import OTHER, SUMS, Floats, Int64s
 from headrace.schemas.records.events import Outcome
 
@@ -144,7 +144,10 @@ def _target(name: tuple[str, str], target: Mapping[tuple[str, str], int]) -> int
 
 
 def lines(
-    found: list[Chart], outcomes: Mapping[str, Mapping[str, int]], samples: int
+    found: list[Chart],
+    outcomes: Mapping[str, Mapping[str, int]],
+    samples: int,
+    bins: Mapping[tuple[str, str], Floats],
 ) -> Iterator[str]:
     """Yield the text, a part of a family at a time.
 
@@ -152,8 +155,9 @@ def lines(
     ----------
     found
         From `charts`.
-    outcomes, samples
-        Records by stream and outcome, and samples; shown at the end of the last window.
+    outcomes, samples, bins
+        Records by stream and outcome, samples, and weights by log-odds of each learner and kind
+        of prediction; shown at the end of the last window.
     """
     ends = [int(chart.grid[-1]) for chart in found]
     for i, name in enumerate(SUMS):
@@ -170,6 +174,9 @@ def lines(
         yield from _family(known.OUTCOMES, [
             [(labels, last, np.array([float(count)])) for labels, count in counts]
         ])  # fmt: skip
+        yield from _family(known.LOGITS, (
+            _by_logit(chart, last, bins[chart.labels[0], chart.labels[2]]) for chart in found
+        ))  # fmt: skip
         yield from _family(known.SAMPLES, [[((), last, np.array([float(samples)]))]])
     yield END
 
@@ -193,6 +200,12 @@ def _of_windows(chart: Chart, i: int) -> Points:
 def _ends(chart: Chart) -> Points:
     ends = chart.grid[chart.present]
     yield chart.labels, ends, ends / 1e6
+
+
+def _by_logit(chart: Chart, last: Int64s, bins: Floats) -> Points:
+    for positive, weights in enumerate(bins):
+        for edge, weight in zip(BINS, weights, strict=True):
+            yield (*chart.labels, str(positive), edge), last, np.array([weight])
 
 
 def _family(metric: Metric, parts: Iterable[Points]) -> Iterator[str]:

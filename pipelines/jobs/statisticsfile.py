@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from headrace.monitoring.statistics import STATISTICS_SCHEMA
+from headrace.monitoring.figures import logit_bins
+from headrace.monitoring.statistics import STATISTICS_SCHEMA, Floats
 from headrace.pipelines.jobs.status import read_status
 from headrace.pipelines.run.disk import writing
 from headrace.pipelines.run.place import STATISTICS_FILE
@@ -21,6 +23,9 @@ from headrace.pipelines.sinks.liveoutputs import STATISTICS
 from headrace.pipelines.training.job import Finished
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import FolderError
+
+_BINS = b"headrace.logit_bins"
+"""Name of the counts by log-odds among the metadata of the file: they are not kept by window."""
 
 
 def write_statistics(path: Path, finished: Finished) -> None:
@@ -36,6 +41,12 @@ def write_statistics(path: Path, finished: Finished) -> None:
     ]
     rows = pa.concat_tables([STATISTICS_SCHEMA.empty_table(), *parts])
     order = pc.sort_indices(rows, [("window", "ascending")])  # stable
+    bins = [
+        [learner, predicted, logit_bins(statistics.bins).tolist()]
+        for predicted, by_learner in kinds.items()
+        for learner, statistics in by_learner.items()
+    ]
+    rows = rows.replace_schema_metadata({_BINS: json.dumps(bins)})
     with writing(path):
         pq.write_table(rows.take(order).combine_chunks(), path, compression="lz4")
 
@@ -56,6 +67,9 @@ class Recorded:
         Records by stream and outcome.
     samples
         Samples that were put in order.
+    bins
+        Weight of negatives and of positives by log-odds, by learner and kind of prediction, see
+        `headrace.monitoring.figures.Predictions`.
     """
 
     rows: pa.Table
@@ -63,6 +77,7 @@ class Recorded:
     labels: dict[str, str]
     outcomes: dict[str, dict[str, int]]
     samples: int
+    bins: dict[tuple[str, str], Floats]
 
 
 def read_recorded(folder: Path) -> Recorded:
@@ -85,12 +100,14 @@ def read_recorded(folder: Path) -> Recorded:
 
 def _of_replay(folder: Path) -> Recorded:
     summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    rows = pq.read_table(folder / STATISTICS_FILE)
     return Recorded(
-        pq.read_table(folder / STATISTICS_FILE),
+        rows,
         round(summary["window_s"] * SECOND),
         {name: learner["label"] for name, learner in summary["learners"].items()},
         summary["outcomes"],
         summary["samples"]["rows"],
+        {(of, kind): np.array(bins) for of, kind, bins in json.loads(rows.schema.metadata[_BINS])},
     )
 
 
@@ -104,4 +121,5 @@ def _of_live(folder: Path) -> Recorded:
         {of["learner"]: of["label"] for of in figures["predictions"]},
         figures["outcomes"],
         figures["samples"],
+        {(of["learner"], of["predicted"]): np.array(of["bins"]) for of in figures["predictions"]},
     )

@@ -69,6 +69,34 @@ class GrowingFiles:
         return self.random.random() < 0.9
 
 
+class Standing:
+    """A file from which nothing comes any more after a number of records."""
+
+    def __init__(self, log, records):
+        self.log, self.records = log, records
+        self.number, self.stream, self.name = log.number, log.stream, log.name
+
+    def chunks(self, rows, skip=0):
+        for chunk in self.log.chunks(500, skip):
+            while chunk.end > self.records:
+                yield None
+            yield chunk
+
+
+class StandingFiles(GrowingFiles):
+    """Files of which it is known that more records wait."""
+
+    def __init__(self, inputs, records):
+        super().__init__(inputs, None)
+        self.partitions = [Standing(log, records) for log in inputs.logs]
+
+    def ends(self, numbers):
+        return dict.fromkeys(numbers, 1000000)
+
+    def verify(self):
+        return True
+
+
 def run_stream(config, out, stopping, random, pauses=()):
     """Run the live job of a configuration of files."""
     inputs = resolve(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import socket
 import threading
 from importlib.metadata import version
@@ -19,10 +20,14 @@ import headrace
 from headrace.monitoring.prometheus.collector import FiguresCollector
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.app.metrics import Metrics
+from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.beam import reading
+from headrace.pipelines.jobs import stream as job
 from headrace.pipelines.jobs.figures import FiguresKeeper
+from headrace.pipelines.jobs.livecheckpoints import LiveCheckpoints
 from headrace.pipelines.jobs.status import read_status
-from tests.pipelines.growing import run_stream
+from headrace.pipelines.run.liveplace import opened_live
+from tests.pipelines.growing import StandingFiles, run_stream
 from tests.pipelines.test_stream import written
 
 
@@ -64,10 +69,10 @@ def scrapes(monkeypatch):
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
     folder = tmp_path_factory.mktemp("log")
-    headrace.generate(folder, impressions=3_000)
+    headrace.generate(folder, impressions=15_000, window="2s")
     path = folder / "headrace.toml"
-    text = path.read_text()
-    assert "slices" in text
+    text, windows = re.subn(r'^window = "\w+"\n\Z', 'window = "1m"\n', path.read_text(), flags=re.M)
+    assert windows == 1
     path.write_text(text + '\n[live]\ncheckpoint = "0s"\nsnapshot = "0s"\n')
     return path
 
@@ -128,11 +133,10 @@ def test_counters_of_a_run_never_fall(tmp_path, monkeypatch, live):
         assert not falling
 
 
-def test_a_live_run_has_the_figures_of_a_replay_in_its_status(tmp_path):
+def test_a_live_run_has_the_figures_of_a_replay_in_its_status(log, tmp_path):
     """Also of windows that were written and forgotten."""
-    random = Random(3)
-    config = written(tmp_path, random)
-    run_stream(config, tmp_path / "live", threading.Event(), random)
+    config = headrace.load_config(log)
+    run_live(config, tmp_path / "live")
     figures = read_status(tmp_path / "live")["figures"]
     summary = headrace.replay(config, tmp_path / "out").summary
     assert figures["outcomes"] == summary.outcomes
@@ -148,6 +152,50 @@ def test_a_live_run_has_the_figures_of_a_replay_in_its_status(tmp_path):
         name: {"samples": learner.samples,
                "positives": sum(window.positives for window in learner.windows)}
         for name, learner in summary.learners.items() if learner.samples
+    }  # fmt: skip
+
+
+def test_counters_go_on_where_a_stopped_run_stood(log, tmp_path, monkeypatch):
+    """Windows that were written before the stop still count."""
+    config = headrace.load_config(log)
+    run_live(config, tmp_path / "whole")
+    whole, stopping = read_status(tmp_path / "whole")["figures"], threading.Event()
+    original = LiveCheckpoints.offer
+
+    def offered(self, block, states):
+        if self.run.board.events > 9_000:
+            stopping.set()
+        return original(self, block, states)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LiveCheckpoints, "offer", offered)
+        patch.setattr(reading, "_BUNDLE_BLOCKS", 2)
+        stood = run_live(config, tmp_path / "live", stopping)
+    assert not stood.ended
+    then = read_status(tmp_path / "live")["figures"]
+    assert 0 < then["samples"] < whole["samples"]
+    assert then["predictions"][0]["window"] is not None
+    run_live(config, tmp_path / "live")
+    again = read_status(tmp_path / "live")["figures"]
+    assert again["samples"] == whole["samples"]
+    for before, after in zip(whole["predictions"], again["predictions"], strict=True):
+        assert cells_of(after["totals"]) == pytest.approx(cells_of(before["totals"]))
+        assert after["bins"] == before["bins"]
+
+
+def run_live(config, out, stopping=None):
+    """Run the live job of a configuration of files, all of which are there."""
+    inputs = resolve(config)
+    with opened_live(out) as place:
+        files = StandingFiles(inputs, 1 << 40)
+        return job.stream(inputs, files, place, stopping or threading.Event())
+
+
+def cells_of(totals):
+    names = zip(totals["slice"], totals["value"], strict=True)
+    return {
+        (*cell, sum_): totals[sum_][i] for i, cell in enumerate(names)
+        for sum_ in ("samples", "positives", "p_sum", "loss")
     }  # fmt: skip
 
 

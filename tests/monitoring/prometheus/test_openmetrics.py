@@ -11,6 +11,7 @@ from headrace.monitoring.prometheus.openmetrics import charts, lines
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, SUMS
 
 MINUTE = 60_000_000
+BINS = np.arange(40.0).reshape(2, 20)
 
 
 def table(*rows):
@@ -28,7 +29,7 @@ def table(*rows):
 
 def text_of(rows, outcomes=None, samples=0):
     found = charts(rows, MINUTE, {"ctr": "click"})
-    return "".join(lines(found, outcomes or {}, samples))
+    return "".join(lines(found, outcomes or {}, samples, {("ctr", "learned"): BINS}))
 
 
 def family(text, name):
@@ -90,7 +91,7 @@ def test_the_whole_is_read_by_a_parser_of_the_format():
     text = text_of(rows, {"clicks": {"settled": 5, "open": 2}}, 40)
     families = list(parsed(text))
     names = [family.name for family in families]
-    assert len(names) == len(set(names)) == 2 * len(SUMS) + 3
+    assert len(names) == len(set(names)) == 2 * len(SUMS) + 4
     values = {sample.labels.get("value") for family in families for sample in family.samples}
     assert odd in values
     for found in families:
@@ -103,6 +104,8 @@ def test_the_whole_is_read_by_a_parser_of_the_format():
     assert [(s.labels, s.value) for s in outcomes.samples] == [
         ({"stream": "clicks", "outcome": "settled"}, 5.0)
     ]
+    logits = next(family for family in families if family.name == "headrace_prediction_logits")
+    assert [sample.value for sample in logits.samples] == BINS.ravel().tolist()
 
 
 def test_without_windows_there_is_only_the_end():
