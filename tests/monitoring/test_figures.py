@@ -37,9 +37,9 @@ def test_totals_are_the_sums_over_all_windows_also_those_taken_out():
     statistics, running = Statistics(10, ("device",)), Running()
     statistics.observe(observed([1, 2, 12], [1, 0, 1], ["a", "b", "a"]))
     whole = {
-        ("", ""): [3, 2, 6, 4, 3, 6 * LOSS],
-        ("device", "a"): [2, 2, 4, 4, 2, 4 * LOSS],
-        ("device", "b"): [1, 0, 2, 0, 1, 2 * LOSS],
+        ("", ""): [3, 2, 6, 4, 3, 6 * LOSS, 12, 8, 3],
+        ("device", "a"): [2, 2, 4, 4, 2, 4 * LOSS, 8, 8, 2],
+        ("device", "b"): [1, 0, 2, 0, 1, 2 * LOSS, 4, 0, 1],
     }
     for name, sums in by_cell(running.totals(statistics)).items():
         assert sums == pytest.approx(whole[name])
@@ -64,7 +64,7 @@ def test_the_latest_window_is_the_same_whether_windows_are_taken_out_or_kept():
         cells = by_cell(window.cells)
         assert cells.keys() == {("", ""), ("device", "a")}
         for sums in cells.values():
-            assert sums == pytest.approx([1, 1, 2, 2, 1, 2 * LOSS])
+            assert sums == pytest.approx([1, 1, 2, 2, 1, 2 * LOSS, 4, 4, 1])
 
 
 def test_what_was_taken_out_outlives_the_process():

@@ -20,6 +20,7 @@ from headrace.monitoring.figures import (
 )
 from headrace.monitoring.prometheus.collector import FiguresCollector
 from headrace.monitoring.prometheus.metrics import METRICS
+from headrace.monitoring.statistics import SUMS
 
 SECOND = 1_000_000
 
@@ -27,7 +28,7 @@ SECOND = 1_000_000
 def cells(rows):
     return Cells(
         tuple(column for column, _ in rows), tuple(value for _, value in rows),
-        np.array(list(rows.values()), float).reshape(-1, 6),
+        np.array(list(rows.values()), float).reshape(-1, len(SUMS)),
     )  # fmt: skip
 
 
@@ -50,9 +51,10 @@ FIGURES = Figures(
     predictions=(
         Predictions(
             "ctr", "clicks", "learned",
-            cells({("", ""): [40, 3, 80, 6, 5.5, 9.25], ("app", "a"): [30, 2, 60, 4, 3.5, 7.0],
-                   ("app", "b"): [10, 1, 20, 2, 2.0, 2.25]}),
-            Window(0, 10 * SECOND, cells({("", ""): [5, 1, 10, 2, 1.5, 3.0]})),
+            cells({("", ""): [40, 3, 80, 6, 5.5, 9.25, 160, 12, 39],
+                   ("app", "a"): [30, 2, 60, 4, 3.5, 7.0, 120, 8, 29],
+                   ("app", "b"): [10, 1, 20, 2, 2.0, 2.25, 40, 4, 10]}),
+            Window(0, 10 * SECOND, cells({("", ""): [5, 1, 10, 2, 1.5, 3.0, 20, 4, 5]})),
             BINS,
         ),
         Predictions("ctr", "clicks", "served", cells({}), None, np.zeros((2, 20))),
@@ -91,8 +93,21 @@ def test_every_sample_of_a_run():
     """All of them, so that none is there that is not meant to be."""
     found = samples(FIGURES)
     logits = {name: found.pop(name) for name in list(found) if "logits" in name[0]}
-    of_app = {"a": [30, 2, 60, 4, 3.5, 7.0], "(other)": [10, 1, 20, 2, 2.0, 2.25]}
-    sums = ("samples", "positives", "weight", "positive_weight", "expected", "log_loss")
+    of_app = {
+        "a": [30, 2, 60, 4, 3.5, 7.0, 120, 8, 29],
+        "(other)": [10, 1, 20, 2, 2.0, 2.25, 40, 4, 10],
+    }
+    sums = (
+        "samples",
+        "positives",
+        "weight",
+        "positive_weight",
+        "expected",
+        "log_loss",
+        "weight_squares",
+        "positive_weight_squares",
+        "mature_samples",
+    )
     of = ("ctr", "clicks", "learned")
     assert found == {
         ("headrace_build_info", "1.2"): 1,
@@ -114,13 +129,13 @@ def test_every_sample_of_a_run():
         ("headrace_source_ended", "clicks-0", "clicks"): 0,
         ("headrace_source_ended", "views-0", "views"): 1,
         **{(f"headrace_prediction_{name}_total", *of, "", ""): total
-           for name, total in zip(sums, [40, 3, 80, 6, 5.5, 9.25], strict=True)},
+           for name, total in zip(sums, [40, 3, 80, 6, 5.5, 9.25, 160, 12, 39], strict=True)},
         **{(f"headrace_prediction_{name}_total", *of, "app", value): total
            for value, totals in of_app.items()
            for name, total in zip(sums, totals, strict=True)},
         ("headrace_window_event_time_seconds", *of): 10,
         **{(f"headrace_window_{name}", *of, "", ""): total
-           for name, total in zip(sums, [5, 1, 10, 2, 1.5, 3.0], strict=True)},
+           for name, total in zip(sums, [5, 1, 10, 2, 1.5, 3.0, 20, 4, 5], strict=True)},
         ("headrace_window_length_seconds",): 10,
         ("headrace_window_delay_seconds",): 7,
         ("headrace_learned_samples_total", "ctr"): 38,
@@ -159,7 +174,7 @@ def test_registering_reads_no_figures_and_names_every_metric():
     "value", ['say "no"', "two\nlines", "back\\slash", "x" * 10_000, "a,b={c}", "naïve ☃", "\udcff"]
 )
 def test_any_value_of_a_slice_is_a_label(value):
-    sums = [1, 0, 1, 0, 0.5, 0.7]
+    sums = [1, 0, 1, 0, 0.5, 0.7, 1, 0, 1]
     both = cells({("app", value): sums, ("app", f"{value}!"): sums})
     predictions = Predictions("l", "clicks", "learned", both, None, np.zeros((2, 20)))
     figures = Figures(0.0, 0, 0, {}, (), predictions=(predictions,),

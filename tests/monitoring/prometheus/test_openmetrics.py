@@ -20,7 +20,8 @@ def table(*rows):
         [
             {"learner": "ctr", "predicted": "learned", "window": at * MINUTE, "slice": column,
              "value": value, "samples": n, "positives": k, "weight": 2.0 * n,
-             "positive_weight": 2.0 * k, "p_sum": n / 4, "loss": n / 8}
+             "positive_weight": 2.0 * k, "p_sum": n / 4, "loss": n / 8, "squares": 4.0 * n,
+             "positive_squares": 4.0 * k, "mature": n}
             for at, column, value, n, k in rows
         ],
         STATISTICS_SCHEMA,
