@@ -174,7 +174,7 @@ def heat_map(cells: list[dict[str, Any]], column: str) -> str:
     order = list(dict.fromkeys(cell["value"] for cell in cells))
     x = {"field": "learner", "type": "nominal", "title": None,
          "axis": {"labelAngle": 0, "orient": "top", "labelLimit": 200}}  # fmt: skip
-    y = {"field": "value", "type": "nominal", "title": column, "sort": order,
+    y = {"field": "value", "type": "nominal", "title": None, "sort": order,
          "axis": {"labelLimit": 120}}  # fmt: skip
     shown = [
         {**cell, "better": cell["change"] < 0, "shade": abs(cell["change"]) / most}
@@ -187,7 +187,7 @@ def heat_map(cells: list[dict[str, Any]], column: str) -> str:
     text = {"field": "change", "format": "+.2%"}
     return svg(
         {
-            "title": f"Log loss by {column}, beside another learner: blue is better",
+            "title": f"Log loss by {column} (blue: better than the other)",
             "height": {"step": 20},
             "data": {"values": shown},
             "encoding": {"x": x, "y": y},

@@ -376,9 +376,9 @@ def _slice_rows(statistics: Statistics, name: str, since: int) -> list[list[str]
         found = ratios(sums)
         rows.append(
             [
-                value, _count(found["samples"]), f"{found['weight'] / weight:.2%}",
-                _count(found["positives"]), with_interval(found, "label_rate", ".3%"),
-                number(found["normalized_entropy"]), with_interval(found, "calibration", ".3f"),
+                value, f"{found['weight'] / weight:.2%}", with_interval(found, "label_rate", ".3%"),
+                with_interval(found, "calibration", ".3f"), _count(found["samples"]),
+                _count(found["positives"]), number(found["normalized_entropy"]),
             ]
         )  # fmt: skip
     return rows
