@@ -76,6 +76,17 @@ def test_the_traffic_is_a_command_that_this_version_has():
     assert done.stderr == f"headrace: {os.devnull}: is not a folder; choose a folder\n"
 
 
+def test_the_run_serves_metrics_where_prometheus_asks():
+    """It is a command that this version has; it ends only because there is no configuration."""
+    command = SERVICES["headrace"]["command"].split()
+    assert command[command.index("--metrics-port") + 1] == "9108"
+    done = subprocess.run(
+        [sys.executable, "-m", "headrace", *command], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("headrace: /data/live/headrace.toml: cannot be read")
+
+
 def test_prometheus_asks_headrace_and_grafana_asks_prometheus():
     scraped = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text())
     targets = [

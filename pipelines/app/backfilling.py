@@ -18,7 +18,7 @@ from headrace.schemas.errors import FolderError, OutputError
 
 _TEXT, _BLOCKS, _CONFIG = "headrace.om", "blocks", "prometheus.yml"
 _LEAST_LOOKBACK_S = 600
-_BLOCK = "24h"
+_BLOCK = "180h"
 """The longest block: promtool reads the whole text again for each."""
 
 
