@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from headrace.joiner.samples.rows import sample_schema
 from headrace.learners.snapshot import schema_fingerprint
 from headrace.monitoring.diagnosis import LogResult
 from headrace.monitoring.gate import GatePlan
+from headrace.monitoring.guard import GUARD
 from headrace.monitoring.report.page import render_report
 from headrace.pipelines.beam.graph import run_graph
 from headrace.pipelines.beam.run import Run
@@ -178,7 +181,8 @@ def replay(
             summary = summarize(inputs, finished, written, run.blocks.states, elapsed_s)
             log = log_result(inputs, finished, summary, written)
             findings = gather_findings(place.result, inputs, finished, summary, log)
-        report = render_report(summary, finished.statistics, findings, finished.served)
+        journal = None if inputs.guard is None else pq.read_table(place.result / GUARD)
+        report = render_report(summary, finished.statistics, findings, finished.served, journal)
         write_text(place.result / "report.html", report)
         write_statistics(place.result / STATISTICS_FILE, finished)
         _keep_last_models(place.result / "model", finished)
