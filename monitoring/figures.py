@@ -278,7 +278,7 @@ class Running:
         self.starts = np.empty(0, np.int64)
 
     def take(self, rows: pa.Table, window: int) -> None:
-        """Note rows of `STATISTICS_SCHEMA` that were taken out, of windows so long, microseconds."""
+        """Note rows of `STATISTICS_SCHEMA` that were taken out; `window` is in microseconds."""
         if not rows.num_rows:
             return
         columns = rows.column("slice").fill_null("").to_pylist()
