@@ -85,6 +85,7 @@ _DOWN = np.array([0.8, 0.6, 0.4, 0.2, 0.1, 0.001])
 """Alternatives, as factors of the odds at the edge of the band."""
 
 _FACTORS = np.concatenate([_UP, _DOWN, _UP, _DOWN])
+_MORE = _FACTORS > 1
 
 _RARER = 10.0
 """A warning is false so many times more seldom than a disconnect, because its band is narrow: a log
@@ -177,8 +178,8 @@ class _Arrays(NamedTuple):
     mean: Floats
     """Mean of R by level, shape (n, 2)."""
     begun: Floats
-    """Emit time and totals when R was below 1 last, shape (n, 2 * 12, 3): the change has begun
-    after them, if there is one. To a whole expected positive."""
+    """Emit time and totals when R was last no higher than it is usually, shape (n, 2 * 12, 3): the
+    change has begun after them, if there is one. To a whole expected positive."""
     looked: Floats
     """Total of expected positives when that was looked at last."""
     crossed: Int64s
@@ -219,7 +220,7 @@ class _Arrays(NamedTuple):
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _observe(a, whole, emit, positive, odds, bins, scopes, ratios, expected, alarm):
+def _observe(a, whole, emit, positive, odds, bins, scopes, ratios, expected, usual, alarm):
     """Add rows to all samples and to the values that they have, and to what was expected.
 
     A row of a value that is disconnected tells of this value alone; and while all samples are
@@ -271,7 +272,7 @@ def _observe(a, whole, emit, positive, odds, bins, scopes, ratios, expected, ala
             if often:
                 looked[at] = total[at, 1]
                 for j in range(size):
-                    if evidence[at, j] < 1.0:
+                    if evidence[at, j] < usual[kind, j]:
                         begun[at, j, 0] = now
                         begun[at, j, 1] = total[at, 0]
                         begun[at, j, 2] = total[at, 1]
@@ -378,6 +379,8 @@ class LabelGuard:
         bands = plan.bands.repeat(_UP.size, axis=1).reshape(2, 2, _UP.size)
         edges = np.concatenate([bands, 1 / bands], axis=2).reshape(2, -1)
         self.ratios, self.expected = _tables(edges)
+        # The mean of R, as far as it is above 1, where labels are as predicted and rare.
+        self.usual = np.maximum(1.0, 1.0 / ((_FACTORS - 1.0) * (edges - 1.0)))
         values = max(len(columns), 1) * (MOST_VALUES + 1)
         self.alarm = plan.alarm * np.outer([1.0, values], [_RARER, 1.0])
         self.arrays = _Arrays.new(len(columns) + 1)
@@ -495,7 +498,7 @@ class LabelGuard:
         emit, positive, odds, scopes = kept
         self.whole = _observe(
             self.arrays, self.whole, emit, positive.view(np.uint8), odds, _bins(odds), scopes,
-            self.ratios, self.expected, self.alarm,
+            self.ratios, self.expected, self.usual, self.alarm,
         )  # fmt: skip
         self.rows += rows
         self.counts["judged"] += rows
@@ -657,8 +660,8 @@ class LabelGuard:
         name = self.names[at]
         return self.label if name is None else f"{self.label}, {name[0]} = {name[1]}"
 
-    def _suspected(self, at: int, level: int) -> tuple[int, float, int]:
-        """Return positives and expected ones since a change has probably begun, and when."""
+    def _suspected(self, at: int, level: int) -> tuple[int, float, int, str]:
+        """Return positives and expected ones since a change has probably begun, when, and its way."""
         a = self.arrays
         half = _FACTORS.size // 2
         likely = half * level + int(np.argmax(a.evidence[at, half * level : half * (level + 1)]))
@@ -667,16 +670,16 @@ class LabelGuard:
             int(a.total[at, _POSITIVES] - positives),
             float(a.total[at, _EXPECTED] - expected),
             int(since),
+            "more" if _MORE[likely] else "fewer",
         )
 
     def _alarmed(self, at: int, time: int, event: str, level: int) -> str:
         """Note that labels left a band; return the reason."""
-        positives, expected, since = self._suspected(at, level)
+        positives, expected, since, direction = self._suspected(at, level)
         reason = (
             f"{self._scope(at)}: {positives:,} positives since {_moment(since)}, where "
             f"{expected:,.1f} were expected"
         )
-        direction = "more" if positives > expected else "fewer"
         evidence = math.log(min(float(self.arrays.mean[at, level]), sys.float_info.max))
         self._note(at, time, event, reason, (positives, expected), direction, evidence)
         return reason

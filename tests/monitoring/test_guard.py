@@ -145,6 +145,21 @@ def test_what_is_within_the_band_is_learned():
     assert (held < 0).all()
 
 
+@pytest.mark.parametrize(("factor", "direction"), [(1.7, "more"), (0.6, "fewer")])
+def test_a_change_after_days_is_told_from_when_it_began(factor, direction):
+    """What the mildest alternatives gather while all is well does not count."""
+    traffic, _ = settled()
+    traffic.go_on(2 * DAY)
+    begun = traffic.now
+    traffic.go_on(2 * HOUR, factor=factor, until_event="disconnect")
+    warn, disconnect = traffic.guard.take_journal()
+    for row in (warn, disconnect):
+        assert row["direction"] == direction
+        elapsed = (row["time"] - begun) / SECOND
+        assert 0.5 * elapsed < row["expected"] < elapsed + 100
+        assert row["positives"] / row["expected"] == pytest.approx(factor, rel=0.25)
+
+
 def test_a_value_that_goes_wrong_is_held_back_alone():
     """Rows of others are learned on, and all samples together stay watched."""
     traffic, _ = settled()
