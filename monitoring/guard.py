@@ -98,8 +98,8 @@ _BINS = 50 << _BIN_BITS
 
 CALM_BLOCKS = 3
 """So many blocks in a row within the band end a warning or a disconnect."""
-BLOCK_POSITIVES = 30.0
-"""A block has so many expected positives."""
+BLOCK_POSITIVES, VALUE_BLOCK_POSITIVES = 30.0, 10.0
+"""A block has so many expected positives, one of a value that many: its band is wider."""
 BLOCK_LENGTH = 5 * MINUTE
 """And is at least so long, microseconds."""
 
@@ -513,7 +513,8 @@ class LabelGuard:
             self.accepted += 1
             for at in np.flatnonzero(a.state >= DISCONNECTED).tolist():
                 self._accept(at, now)
-        enough = a.block[:, _EXPECTED] >= BLOCK_POSITIVES
+        enough = a.block[:, _EXPECTED] >= VALUE_BLOCK_POSITIVES
+        enough[_OVERALL] = a.block[_OVERALL, _EXPECTED] >= BLOCK_POSITIVES
         complete = enough & (now - a.opened >= BLOCK_LENGTH)
         late = (a.state == DISCONNECTED) & (now - a.entered >= self.plan.cap)
         due = complete | late | (a.crossed[:, _WARN] != NEVER) | (a.crossed[:, _HOLD] != NEVER)
@@ -661,7 +662,7 @@ class LabelGuard:
         return self.label if name is None else f"{self.label}, {name[0]} = {name[1]}"
 
     def _suspected(self, at: int, level: int) -> tuple[int, float, int, str]:
-        """Return positives and expected ones since a change has probably begun, when, and its way."""
+        """Return positives and expected ones since a change has probably begun, when, its way."""
         a = self.arrays
         half = _FACTORS.size // 2
         likely = half * level + int(np.argmax(a.evidence[at, half * level : half * (level + 1)]))

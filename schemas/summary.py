@@ -393,7 +393,8 @@ class GuardedScope(Part):
     since
         Emit time since when it is so; None before the first block of a young one.
     positives, expected, ratio
-        Of the last block, of at least 30 expected positives and five minutes; None before it.
+        Of the last block, of at least 30 expected positives (10 of a value) and five minutes;
+        None before it.
     reason
         Why it is disconnected; None if it is not.
     """

@@ -213,9 +213,7 @@ def test_a_port_in_use_is_one_line_before_anything_starts(log, tmp_path, capsys)
     assert not (tmp_path / "out" / "seal.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("port", "host"), [(9_108, "no.such.host.invalid"), (99_999, "127.0.0.1")]
-)
+@pytest.mark.parametrize(("port", "host"), [(9_108, "no.such.host.invalid"), (99_999, "127.0.0.1")])
 def test_an_address_that_is_none_is_one_line(port, host):
     with pytest.raises(headrace.ArgumentError) as raised, Metrics(port, host).served():
         pass
