@@ -36,8 +36,8 @@ class LabelGuard(Protocol):
     def begin(self) -> None:
         """Begin an epoch."""
 
-    def encode(self, columns: Mapping[str, pa.Array], rows: int) -> Any:
-        """Encode the slice columns of an epoch in canonical order, each of shape (n,)."""
+    def encode(self, columns: Mapping[str, pa.Array], order: Int64s) -> Any:
+        """Encode the slice columns of an epoch, each of shape (n,), and put them in order."""
 
     def look_up(self, encoded: Any, some: slice) -> Int32s:
         """Return numbers of the values of the next rows, int32, shape (m, columns)."""
@@ -97,9 +97,11 @@ class Judging:
     ) -> None:
         self.guard, self.epoch, self.own, self.early = guard, epoch, own, early
         guard.begin()
-        table = epoch.in_order(list(guard.columns))
-        columns = {name: table.column(name).combine_chunks() for name in guard.columns}
-        self.encoded = guard.encode(columns, epoch.order.size)
+        columns = {
+            name: pa.chunked_array([part.column(name) for part in epoch.parts]).combine_chunks()
+            for name in guard.columns
+        }
+        self.encoded = guard.encode(columns, epoch.order)
         rank = np.empty(epoch.order.size, np.int64)
         rank[epoch.order] = np.arange(epoch.order.size)
         self.position = rank[own]
@@ -120,14 +122,17 @@ class Judging:
         last = self.done + count == self.own.size
         until = self.held.size if last else int(self.position[self.done + count - 1]) + 1
         here = slice(self.passed, until)
-        self.scopes = self.guard.look_up(self.encoded, here)
-        holder = self.guard.holder(self.scopes)
-        for number in np.unique(holder[holder >= 0]).tolist():
-            self.held[here][holder == number] = len(self.reasons)
-            self.reasons.append(self.guard.reason(number))
-        self.of_own = self.position[self.done : self.done + count] - self.passed
-        self.passed = until
-        held: Bools = holder[self.of_own] >= 0
+        scopes = self.guard.look_up(self.encoded, here)
+        holder = self.guard.holder(scopes)
+        if (holder >= 0).any():
+            for number in np.unique(holder[holder >= 0]).tolist():
+                self.held[here][holder == number] = len(self.reasons)
+                self.reasons.append(self.guard.reason(number))
+        if count < len(scopes):
+            of_own = self.position[self.done : self.done + count] - self.passed
+            scopes, holder = scopes[of_own], holder[of_own]
+        self.passed, self.scopes = until, scopes
+        held: Bools = holder >= 0
         return held
 
     def observe(self, margin: Floats) -> None:
@@ -142,8 +147,7 @@ class Judging:
         log_odds = -np.logaddexp(0.0, -margin) if self.early else margin
         with np.errstate(over="ignore"):
             odds = np.exp(log_odds - self.log_rate[some])
-        scopes = self.scopes[self.of_own]
-        self.guard.observe(self.emit[some], self.positive[some], odds, scopes)
+        self.guard.observe(self.emit[some], self.positive[some], odds, self.scopes)
         self.done += margin.size
 
     def finish(self) -> None:

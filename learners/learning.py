@@ -437,10 +437,9 @@ class LearningStep:
         cut = None if drain is None else int(np.searchsorted(emit[turns.order], drain))
         margin = np.empty(len(turns))
         settled = None
-        for some in _pieces(turns, judging, cut):
+        for some, lessons in _pieces(turns, judging, cut):
             if some.start == cut:
                 settled = copy.deepcopy(learner)
-            lessons = np.flatnonzero(turns.learned[some]) + some.start
             if judging is not None and lessons.size:
                 back[lessons] |= judging.hold(lessons.size)
             piece = turns.part(some, back[some])
@@ -620,8 +619,10 @@ def judged_learners(plan: TrainPlan) -> dict[str, str]:
     return found
 
 
-def _pieces(turns: _Turns, judging: Judging | None, cut: int | None) -> Iterator[slice]:
-    """Yield turns in pieces: up to where the guard decides, and up to `cut`."""
+def _pieces(
+    turns: _Turns, judging: Judging | None, cut: int | None
+) -> Iterator[tuple[slice, Int64s]]:
+    """Yield pieces of the turns, with those that are learned: until a guard decides, or `cut`."""
     lessons = np.flatnonzero(turns.learned)
     begin, done = 0, 0
     while begin < len(turns):
@@ -630,9 +631,9 @@ def _pieces(turns: _Turns, judging: Judging | None, cut: int | None) -> Iterator
             end = int(lessons[done + judging.next - 1]) + 1
         if cut is not None and begin < cut < end:
             end = cut
-        yield slice(begin, end)
-        done += int(np.searchsorted(lessons[done:], end))
-        begin = end
+        until = int(np.searchsorted(lessons, end))
+        yield slice(begin, end), lessons[done:until]
+        begin, done = end, until
 
 
 def _came_later(epoch: Epoch, label: str) -> Bools:

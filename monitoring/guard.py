@@ -103,7 +103,7 @@ BLOCK_POSITIVES, VALUE_BLOCK_POSITIVES = 30.0, 10.0
 BLOCK_LENGTH = 5 * MINUTE
 """And is at least so long, microseconds."""
 
-_CHUNK_POSITIVES = 8.0
+_CHUNK_POSITIVES = 16.0
 _LEAST_CHUNK, _MOST_CHUNK = 128, 4096
 _FORGET = DAY
 """A value not seen for so long makes room for another, microseconds."""
@@ -220,14 +220,19 @@ class _Arrays(NamedTuple):
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _observe(a, whole, emit, positive, odds, bins, scopes, ratios, expected, usual, alarm):
-    """Add rows to all samples and to the values that they have, and to what was expected.
+def _observe(a, whole, emit, positive, odds, bins, scopes, ratios, expected, usual, alarm, least):
+    """Add rows to all samples and to the values that they have.
+
+    Returns `whole`, to which what was expected is added, and whether there is something to
+    decide: an alarm is due, or a block has at least ``least[0]`` expected positives and is at least
+    ``least[1]`` microseconds long.
 
     A row of a value that is disconnected tells of this value alone; and while all samples are
     disconnected, no other value is judged.
     """
     columns, size = scopes.shape[1], ratios.shape[3]
     half = size // 2
+    due = False
     state, seen, opened, block, total = a.state, a.seen, a.opened, a.block, a.total
     evidence, mean, crossed, looked, begun = a.evidence, a.mean, a.crossed, a.looked, a.begun
     for i in range(emit.size):
@@ -252,6 +257,7 @@ def _observe(a, whole, emit, positive, odds, bins, scopes, ratios, expected, usu
             block[at, 1] += q
             for side in range(4):
                 block[at, 2 + side] += expected[kind, at_bin, side]
+            due = due or (block[at, 1] >= least[0] and now - opened[at] >= least[1])
             if off or not armed or state[at] == YOUNG:
                 continue
             total[at, 0] += y
@@ -269,6 +275,7 @@ def _observe(a, whole, emit, positive, odds, bins, scopes, ratios, expected, usu
                 mean[at, level] = summed / half
                 if summed / half >= alarm[kind, level] and crossed[at, level] == NEVER:
                     crossed[at, level] = now
+                    due = True
             if often:
                 looked[at] = total[at, 1]
                 for j in range(size):
@@ -276,7 +283,7 @@ def _observe(a, whole, emit, positive, odds, bins, scopes, ratios, expected, usu
                         begun[at, j, 0] = now
                         begun[at, j, 1] = total[at, 0]
                         begun[at, j, 2] = total[at, 1]
-    return whole
+    return whole, due
 
 
 def _bins(odds: Floats) -> Int64s:
@@ -326,32 +333,39 @@ class Scopes:
     Parameters
     ----------
     columns
-        The columns in canonical order, each of shape (n,).
-    rows
-        How many rows there are.
+        The columns, each of shape (n,).
+    order
+        Canonical order of the rows, shape (n,).
 
     Attributes
     ----------
     values
-        The values of each column, in order of first appearance.
+        The values of each column.
     codes
-        Which of them each row has, int32, shape (n, columns).
+        Which of them each row has, in canonical order, int32, shape (n, columns).
     tables
         Scopes by column and code, int32, -1 for those not looked up yet.
     version
         That of the guard's table of values to which `tables` belong.
+    found
+        The scopes of all rows, if all values had been looked up before; else None.
     """
 
-    def __init__(self, columns: Mapping[str, pa.Array], rows: int) -> None:
-        self.codes = np.empty((rows, len(columns)), np.int32)
+    def __init__(self, columns: Mapping[str, pa.Array], order: Int64s) -> None:
+        self.codes = np.empty((order.size, len(columns)), np.int32)
         self.values: list[list[str]] = []
         for at, column in enumerate(columns.values()):
-            encoded = column.cast(pa.string()).fill_null(NULL).dictionary_encode()
-            self.codes[:, at] = encoded.indices.to_numpy()
-            self.values.append(encoded.dictionary.to_pylist())
+            if pa.types.is_dictionary(column.type):
+                column = column.dictionary_decode()
+            # Texts are made of different values, not of all rows.
+            encoded = column.dictionary_encode(null_encoding="encode")
+            self.codes[:, at] = encoded.indices.to_numpy()[order]
+            texts = encoded.dictionary.cast(pa.string()).fill_null(NULL)
+            self.values.append(texts.to_pylist())
         most = max(map(len, self.values), default=0)
         self.tables = np.full((len(columns), most), -1, np.int32)
         self.version = -1
+        self.found: Int32s | None = None
 
 
 class LabelGuard:
@@ -388,7 +402,9 @@ class LabelGuard:
         self.found: list[dict[str, int]] = [{} for _ in columns]
         self.free: list[int] = []
         self.reasons: dict[int, str] = {}
-        self.chunk, self.rows, self.whole = _MOST_CHUNK, 0, 0.0
+        self.chunk, self.rows, self.whole, self.due = _MOST_CHUNK, 0, 0.0, False
+        self.holding = False
+        """Whether anything is disconnected."""
         self.now = self.forgot = NEVER
         self.accepted = self.version = 0
         self.counts = {"judged": 0, "held": 0}
@@ -413,9 +429,9 @@ class LabelGuard:
         off = np.flatnonzero(self.arrays.state >= DISCONNECTED)
         self.changes = [(NEVER, int(at), True) for at in off]
 
-    def encode(self, columns: Mapping[str, pa.Array], rows: int) -> Scopes:
-        """Encode the slice columns of an epoch in canonical order, each of shape (n,)."""
-        return Scopes(columns, rows)
+    def encode(self, columns: Mapping[str, pa.Array], order: Int64s) -> Scopes:
+        """Encode the slice columns of an epoch, each of shape (n,), and put them in order."""
+        return Scopes(columns, order)
 
     def reason(self, holder: int) -> str:
         """Return why a scope is disconnected."""
@@ -426,9 +442,11 @@ class LabelGuard:
 
         The rows must be the next ones in canonical order.
         """
-        codes = scopes.codes[some]
         if scopes.version != self.version:
             self._tabulate(scopes)
+        if scopes.found is not None:
+            return scopes.found[some]
+        codes = scopes.codes[some]
         found = np.empty_like(codes)
         if _places(codes, scopes.tables, found):
             return found
@@ -443,11 +461,14 @@ class LabelGuard:
         return found
 
     def _tabulate(self, scopes: Scopes) -> None:
-        """Look up all values of an epoch; those that are not known get -1, to be asked again."""
+        """Look up all values of an epoch; those that are not known, but might be, get -1."""
         scopes.version = self.version
         for c, values in enumerate(scopes.values):
             known = self.found[c]
-            scopes.tables[c, : len(values)] = [known.get(value, -1) for value in values]
+            unknown = -1 if len(known) < MOST_VALUES else 1 + c
+            scopes.tables[c, : len(values)] = [known.get(value, unknown) for value in values]
+        found = np.empty_like(scopes.codes)
+        scopes.found = found if _places(scopes.codes, scopes.tables, found) else None
 
     def _new(self, name: tuple[str, str]) -> int:
         if self.free:
@@ -462,7 +483,7 @@ class LabelGuard:
     def holder(self, scopes: Int32s) -> Int32s:
         """Return the scope that holds each row back now, -1 for none, shape (m,)."""
         held = np.full(len(scopes), -1, np.int32)
-        if not self.plan.holds:
+        if not self.plan.holds or not self.holding:
             return held
         if self.state >= DISCONNECTED:
             held[:] = _OVERALL
@@ -496,10 +517,12 @@ class LabelGuard:
             kept = emit[finite], positive[finite], odds[finite], scopes[finite]
         last, rows = int(emit[-1]), emit.size
         emit, positive, odds, scopes = kept
-        self.whole = _observe(
+        self.whole, due = _observe(
             self.arrays, self.whole, emit, positive.view(np.uint8), odds, _bins(odds), scopes,
             self.ratios, self.expected, self.usual, self.alarm,
+            (min(BLOCK_POSITIVES, VALUE_BLOCK_POSITIVES), BLOCK_LENGTH),
         )  # fmt: skip
+        self.due = self.due or due
         self.rows += rows
         self.counts["judged"] += rows
         if self.rows >= self.chunk:
@@ -513,6 +536,20 @@ class LabelGuard:
             self.accepted += 1
             for at in np.flatnonzero(a.state >= DISCONNECTED).tolist():
                 self._accept(at, now)
+            self.holding = False
+        if self.due or self.holding:
+            self._judge(now)
+        self._forget(now)
+        mean = self.whole / self.rows
+        self.rows, self.whole, self.due = 0, 0.0, False
+        self.chunk = _MOST_CHUNK
+        if self.state != YOUNG and mean > 0:
+            wished = 2 ** round(math.log2(_CHUNK_POSITIVES / mean))
+            self.chunk = int(min(max(wished, _LEAST_CHUNK), _MOST_CHUNK))
+
+    def _judge(self, now: int) -> None:
+        """Change the states of the scopes of which there is something to decide."""
+        a = self.arrays
         enough = a.block[:, _EXPECTED] >= VALUE_BLOCK_POSITIVES
         enough[_OVERALL] = a.block[_OVERALL, _EXPECTED] >= BLOCK_POSITIVES
         complete = enough & (now - a.opened >= BLOCK_LENGTH)
@@ -528,13 +565,7 @@ class LabelGuard:
                 a.state[at] = ASKING
                 asked = f"so for {format_duration(self.plan.cap)}: is this how it is now?"
                 self._note(at, now, "ask", f"{self.reasons[at]}; {asked}", self._last(at))
-        self._forget(now)
-        mean = self.whole / self.rows
-        self.rows, self.whole = 0, 0.0
-        self.chunk = _MOST_CHUNK
-        if self.state != YOUNG and mean > 0:
-            wished = 2 ** round(math.log2(_CHUNK_POSITIVES / mean))
-            self.chunk = int(min(max(wished, _LEAST_CHUNK), _MOST_CHUNK))
+        self.holding = bool((a.state >= DISCONNECTED).any())
 
     def _alarm(self, at: int, now: int) -> None:
         a = self.arrays
@@ -783,7 +814,7 @@ class LabelGuard:
             "reasons": list(self.reasons.items()),
             "chunk": self.chunk, "rows": self.rows, "whole": self.whole,
             "now": self.now, "forgot": self.forgot, "accepted": self.accepted,
-            "counts": dict(self.counts), "off_us": self.off_us,
+            "counts": dict(self.counts), "off_us": self.off_us, "due": self.due,
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -799,6 +830,8 @@ class LabelGuard:
         self.chunk, self.rows, self.whole = state["chunk"], state["rows"], state["whole"]
         self.now, self.forgot, self.accepted = state["now"], state["forgot"], state["accepted"]
         self.counts, self.off_us = dict(state["counts"]), state["off_us"]
+        self.due = state["due"]
+        self.holding = bool((self.arrays.state >= DISCONNECTED).any())
 
 
 def _packed(array: npt.NDArray[Any]) -> str:

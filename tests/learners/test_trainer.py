@@ -228,8 +228,8 @@ class Until:
     def begin(self):
         pass
 
-    def encode(self, columns, rows):
-        return np.zeros((rows, 0), np.int32)
+    def encode(self, columns, order):
+        return np.zeros((order.size, 0), np.int32)
 
     def look_up(self, encoded, some):
         return encoded[some]
