@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import socket
 import subprocess
 import time
 from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
-
-import pytest
-
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None or shutil.which("promtool") is None,
-    reason="needs prometheus and promtool (apt-get install prometheus)",
-)
 
 
 def free_port():

@@ -14,8 +14,9 @@ from headrace.pipelines.app.backfilling import backfill
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.jobs.statisticsfile import read_recorded
 from tests.pipelines.growing import run_stream
-from tests.pipelines.prometheusserver import free_port, needs_prometheus, scraping, serving, until
+from tests.pipelines.prometheusserver import free_port, scraping, serving, until
 from tests.pipelines.test_stream import written
+from tests.prometheustools import needs_prometheus
 
 
 @pytest.fixture(scope="module")

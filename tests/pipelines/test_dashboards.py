@@ -17,7 +17,8 @@ from headrace.pipelines.jobs import stream as job
 from headrace.pipelines.run.liveplace import opened_live
 from tests.monitoring.grafana.test_dashboards import EVERY, MADE, expressions
 from tests.pipelines.growing import StandingFiles
-from tests.pipelines.prometheusserver import free_port, needs_prometheus, scraping, serving, until
+from tests.pipelines.prometheusserver import free_port, scraping, serving, until
+from tests.prometheustools import needs_prometheus
 
 pytestmark = needs_prometheus
 WINDOWS = [panel for name in ("drift", "calibration") for panel in MADE[name]["panels"]]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
 
 from headrace.monitoring.prometheus.metrics import METRICS
+from tests.prometheustools import needs_prometheus
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "docker" / "prometheus"
@@ -18,9 +17,6 @@ GROUPS = yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"]
 RULES = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 CASES = yaml.safe_load((FOLDER / "rules_test.yml").read_text())["tests"]
-promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="needs promtool (apt-get install prometheus)"
-)
 
 
 def run(*arguments):
@@ -29,13 +25,13 @@ def run(*arguments):
     return done.stdout
 
 
-@promtool
+@needs_prometheus
 def test_promtool_takes_the_rules_and_the_configuration():
     assert f"{len(RULES)} rules found" in run("check", "rules", "rules.yml")
     run("check", "config", "--syntax-only", "prometheus.yml")
 
 
-@promtool
+@needs_prometheus
 def test_every_alert_fires_when_it_should_and_else_not():
     """Promtool plays the series of rules_test.yml."""
     assert "SUCCESS" in run("test", "rules", "rules_test.yml")
