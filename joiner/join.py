@@ -26,7 +26,7 @@ from headrace.joiner.samples.labels import Labels, label
 from headrace.joiner.samples.output import JoinOutput
 from headrace.joiner.samples.rows import labelled
 from headrace.joiner.samples.sampled import emit_held, emit_settled
-from headrace.joiner.samples.served import emit_mature, emit_served
+from headrace.joiner.samples.served import emit_arrivals, emit_mature, emit_served
 from headrace.joiner.state.actions import PendingActions
 from headrace.joiner.state.groups import HeldRows
 from headrace.joiner.state.hashqueue import HashQueue, SettlingSlice, sort_by_time
@@ -35,6 +35,7 @@ from headrace.joiner.state.retained import Retained
 from headrace.joiner.state.settling import SettlingRows, gather
 from headrace.joiner.tally import Tally
 from headrace.schemas.records.envelope import (
+    ARRIVALS,
     CORRECTIONS,
     JOINED,
     MATURE,
@@ -111,7 +112,10 @@ class ShardJoin:
         """Make the envelope for the trainer, or None if it would tell nothing new."""
         tally = self.tally
         beside = {f"{JOINED}{stream}": batches for stream, batches in output.joined.items()}
-        others = {CORRECTIONS: output.corrections, SERVED: output.served, MATURE: output.mature}
+        others = {
+            CORRECTIONS: output.corrections, SERVED: output.served, MATURE: output.mature,
+            ARRIVALS: output.arrivals,
+        }  # fmt: skip
         beside |= {name: batches for name, batches in others.items() if batches}
         # Some rows leave only when the clock is past their time, not at it.
         told = FOREVER if all(tally.ended) else tally.clock - 1
@@ -178,6 +182,8 @@ class ShardJoin:
         if envelope.stream:
             if batch.num_rows:
                 self._add_actions(envelope.stream - 1, source, batch, journal, output)
+                if self.plan.served.step:
+                    emit_arrivals(self.plan, envelope.stream - 1, batch, output)
             return
         batch = sort_by_time(self._without_late(source, batch, output))
         if batch.num_rows:

@@ -16,10 +16,33 @@ import pyarrow as pa
 
 from headrace.learners.learner import Floats
 from headrace.learners.ordering import Epoch
-from headrace.schemas.records.events import EMIT, RATE
+from headrace.schemas.records.events import COUNT, EMIT, RATE, STREAM
 from headrace.schemas.records.hashing import Bools, Int64s
 
 Int32s = npt.NDArray[np.int32]
+
+
+class Lead(Protocol):
+    """Compares the arrivals of actions with what is predicted of impressions as they are known.
+
+    All is given in order of emit time, and before the rows of samples at which a guard decides.
+    """
+
+    @property
+    def stream(self) -> int:
+        """Number of the action stream, from 0."""
+
+    def end(self, drain: int) -> None:
+        """Judge nothing from a time on: the log has ended."""
+
+    def arrive(self, known: Int64s, count: Int64s) -> None:
+        """Take numbers of actions that became known, shape (m,)."""
+
+    def show(self, known: Int64s, log_odds: Floats) -> None:
+        """Take impressions that became known; NaN if nothing was predicted, shape (m,)."""
+
+    def settle(self, delay: Int64s) -> None:
+        """Take positives that may be learned: how long each took, shape (m,)."""
 
 
 class LabelGuard(Protocol):
@@ -28,6 +51,10 @@ class LabelGuard(Protocol):
     @property
     def columns(self) -> tuple[str, ...]:
         """Slice columns by whose values rows are held back too."""
+
+    @property
+    def lead(self) -> Lead | None:
+        """What is to be told of arrivals; None if they are not looked at."""
 
     @property
     def remaining(self) -> int:
@@ -90,11 +117,14 @@ class Judging:
     early
         Whether labels may still change: then positives leave again, besides the negatives that
         they were at first, and there are p of them for each impression, not p for 1 - p.
+    name
+        Name of the label.
     """
 
     def __init__(
-        self, guard: LabelGuard, epoch: Epoch, own: Int64s, label: Floats, early: bool
-    ) -> None:
+        self, guard: LabelGuard, epoch: Epoch, own: Int64s, label: Floats, early: bool,
+        name: str,
+    ) -> None:  # fmt: skip
         self.guard, self.epoch, self.own, self.early = guard, epoch, own, early
         guard.begin()
         columns = {
@@ -108,6 +138,7 @@ class Judging:
         self.emit = epoch.column(EMIT)[own]
         self.positive = label[own] > 0
         self.log_rate = np.log(epoch.column(RATE)[own])
+        self.delay = None if guard.lead is None else _delays(epoch, name)[own]
         self.held = np.full(epoch.order.size, -1, np.int32)
         self.reasons: list[str] = []
         self.done = self.passed = 0
@@ -133,6 +164,9 @@ class Judging:
             scopes, holder = scopes[of_own], holder[of_own]
         self.passed, self.scopes = until, scopes
         held: Bools = holder >= 0
+        if self.delay is not None and self.guard.lead is not None:
+            some = slice(self.done, self.done + count)
+            self.guard.lead.settle(self.delay[some][self.positive[some] & ~held])
         return held
 
     def observe(self, margin: Floats) -> None:
@@ -163,6 +197,28 @@ class Judging:
             return None
         reasons = pa.DictionaryArray.from_arrays(self.held[held], pa.array(self.reasons))
         return Held(self.epoch.order[held], reasons)
+
+
+def tell_arrivals(lead: Lead, epoch: Epoch) -> None:
+    """Tell of the actions that became known in an epoch, and where the log has ended."""
+    if epoch.drain is not None:
+        lead.end(epoch.drain)
+    if epoch.arrivals is not None:
+        stream, known, count = (
+            epoch.arrivals.column(of).to_numpy() for of in (STREAM, EMIT, COUNT)
+        )
+        own = stream == lead.stream
+        lead.arrive(known[own], count[own])
+
+
+def _delays(epoch: Epoch, label: str) -> Int64s:
+    """Return how long after each impression its action came, microseconds; shape (n,)."""
+    shown, came = (
+        epoch.column(of).astype("datetime64[us]").astype(np.int64)
+        for of in ("event_time", f"{label}_time")
+    )
+    delay: Int64s = came - shown
+    return delay
 
 
 def mask_of(held: Held | None, rows: int) -> Bools:

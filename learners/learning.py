@@ -19,7 +19,7 @@ from headrace.learners.delays import Delay, corrected, discount_of, positive_wei
 from headrace.learners.discount import NONE
 from headrace.learners.exact import ExactTable
 from headrace.learners.features import FeatureEncoder, FeatureRows, Features
-from headrace.learners.guarding import Held, Judging, LabelGuard, mask_of
+from headrace.learners.guarding import Held, Judging, LabelGuard, mask_of, tell_arrivals
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch, has_trigger
 from headrace.learners.position import PositionPlan, Positions, Randomised
@@ -351,6 +351,9 @@ class LearningStep:
         LearningError
             If a learner predicts what is not finite.
         """
+        for guard in self.guards.values():
+            if guard.lead is not None:
+                tell_arrivals(guard.lead, epoch)
         if not epoch.parts and epoch.served is None:
             return Learned(epoch, {}, {}, self._observe(epoch, {}, {}))
         drain = FOREVER if epoch.drain is None else epoch.drain
@@ -424,10 +427,12 @@ class LearningStep:
         own = self._own(name, epoch)
         own, log_theta = self._examined(name, epoch, own, emit)
         turns = self._turns(name, epoch, own, emit, log_theta)
-        judging = None
-        if epoch.parts and (guard := self._guard_of(name)) is not None:
+        guard, judging = self._guard_of(name), None
+        lead = None if guard is None else guard.lead
+        if epoch.parts and guard is not None:
             true = epoch.column(plan.label).astype(np.float64)
-            judging = Judging(guard, epoch, own, true, self.plan.emission != "window")
+            early = self.plan.emission != "window"
+            judging = Judging(guard, epoch, own, true, early, plan.label)
         back = np.zeros(len(turns), np.bool_)
         for label in (plan.label, *plan.among):
             found = held.get(label)
@@ -436,7 +441,7 @@ class LearningStep:
         back &= turns.learned
         cut = None if drain is None else int(np.searchsorted(emit[turns.order], drain))
         margin = np.empty(len(turns))
-        settled = None
+        settled, serves = None, bool(self.learned[name]) or plan.start is not None
         for some, lessons in _pieces(turns, judging, cut):
             if some.start == cut:
                 settled = copy.deepcopy(learner)
@@ -447,6 +452,12 @@ class LearningStep:
                 piece = self._without_false_negatives(name, piece, features)
                 turns.weight[some] = piece.weight
             margin[some] = piece.take(learner, features)
+            if lead is not None:
+                serving = serves | np.logical_or.accumulate(piece.learned & ~back[some])
+                predicted = corrected(plan.delay, margin[some] + piece.shift)
+                known = ~piece.learned & serving
+                lead.show(emit[piece.order[known]], predicted[known])
+                serves = bool(serving[-1])
             if judging is not None and lessons.size:
                 judging.observe(corrected(plan.delay, margin[lessons] + turns.shift[lessons]))
         if judging is not None:

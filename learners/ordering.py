@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.schemas.records.envelope import MATURE, SERVED, SampleEnvelope
+from headrace.schemas.records.envelope import ARRIVALS, MATURE, SERVED, SampleEnvelope
 from headrace.schemas.records.events import (
     ACTION_ORDER,
+    ARRIVALS_ORDER,
     EMIT,
     FOREVER,
     KEY0,
@@ -34,7 +35,7 @@ from headrace.schemas.records.events import (
 )
 from headrace.schemas.records.hashing import Int64s
 
-_WITH_SAMPLES = {SERVED: SERVED_ORDER, MATURE: MATURE_ORDER}
+_WITH_SAMPLES = {SERVED: SERVED_ORDER, MATURE: MATURE_ORDER, ARRIVALS: ARRIVALS_ORDER}
 """Order of the rows beside the samples that are released with them, in the same epochs."""
 
 
@@ -54,6 +55,8 @@ class Epoch:
     served, mature
         Impressions that became known in the epoch and are to be predicted, and final labels by
         which earlier ones are scored, each in its order; None without any.
+    arrivals
+        How many actions became known in the epoch, by stream and step, in their order.
     """
 
     parts: list[pa.RecordBatch]
@@ -61,6 +64,7 @@ class Epoch:
     drain: int | None = None
     served: pa.RecordBatch | None = None
     mature: pa.RecordBatch | None = None
+    arrivals: pa.RecordBatch | None = None
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return a column of all parts, not put in order, shape (n,)."""

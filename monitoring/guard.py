@@ -36,7 +36,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numba as nb
 import numpy as np
@@ -46,6 +46,9 @@ import pyarrow as pa
 from headrace.monitoring.statistics import MOST_VALUES, NULL, OTHER, Floats, Int64s
 from headrace.schemas.config.durations import DAY, HOUR, MINUTE, SECOND, format_duration
 from headrace.schemas.records.events import NEVER
+
+if TYPE_CHECKING:
+    from headrace.monitoring.lead import Lead
 
 Bools = npt.NDArray[np.bool_]
 Int32s = npt.NDArray[np.int32]
@@ -423,6 +426,11 @@ class LabelGuard:
     def state(self) -> int:
         """The state of all samples together."""
         return int(self.arrays.state[_OVERALL])
+
+    @property
+    def lead(self) -> Lead | None:
+        """What is to be told of the arrivals of actions; None if they are not looked at."""
+        return None
 
     def begin(self) -> None:
         """Begin an epoch; `held_at` is about the times from here on."""

@@ -407,6 +407,21 @@ class GuardedScope(Part):
     reason: str | None
 
 
+class GuardedArrivals(GuardedScope):
+    """Where a guard stands of the arrivals of actions, see docs/lead.md.
+
+    Parameters
+    ----------
+    usual
+        Arrivals for each expected positive, as usual.
+    disconnected_s
+        How long all samples were held back for want of arrivals, seconds of emit time.
+    """
+
+    usual: float
+    disconnected_s: float
+
+
 class GuardedValue(GuardedScope):
     """Where a guard stands of the samples with a value.
 
@@ -433,6 +448,8 @@ class GuardSummary(GuardedScope):
         The value whose last block is furthest from what was predicted; None without blocks.
     slices
         Values that had a block, or are warned or disconnected.
+    arrivals
+        Where it stands of the arrivals of actions; None if they are not guarded.
     """
 
     judged: int
@@ -440,6 +457,7 @@ class GuardSummary(GuardedScope):
     disconnected_s: float
     worst: GuardedValue | None
     slices: tuple[GuardedValue, ...]
+    arrivals: GuardedArrivals | None = None
 
 
 class LearnerSummary(Figures):

@@ -25,12 +25,15 @@ class ServedPlan:
         Columns of a sample by which what was predicted is scored.
     seed
         Another seed is an independent choice.
+    step
+        Actions that become known are counted by steps of this length, microseconds; 0 for not.
     """
 
     share: float = 0.0
     columns: tuple[str, ...] = ()
     labelled: tuple[str, ...] = ()
     seed: int = 0
+    step: int = 0
 
     def chosen(self, key0: UInt64s) -> Bools:
         """Return which keys, by the first half of their digest, are of the sample; shape (n,)."""

@@ -31,6 +31,8 @@ class JoinOutput:
         As `headrace.joiner.samples.rows` builds them, in each batch in order of emit time.
     served, mature
         Impressions to be predicted now that they are known, and final labels to score that by.
+    arrivals
+        How many actions became known, by step of time.
     joined
         Joined actions by number of the action stream.
     dead
@@ -48,6 +50,7 @@ class JoinOutput:
     corrections: list[pa.RecordBatch] = field(default_factory=list)
     served: list[pa.RecordBatch] = field(default_factory=list)
     mature: list[pa.RecordBatch] = field(default_factory=list)
+    arrivals: list[pa.RecordBatch] = field(default_factory=list)
     dead: list[DeadRows] = field(default_factory=list)
     settled: dict[int, int] = field(default_factory=dict)
     dropped: int = 0

@@ -1,4 +1,8 @@
-"""Impressions that leave when they are known, to be predicted, and when settled, to be scored."""
+"""What leaves for predictions as they are served, and for what they let expect.
+
+Impressions when they are known, to be predicted, and when settled, to be scored; and how many
+actions became known when.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,17 @@ from headrace.joiner.plan.rules import known_times
 from headrace.joiner.samples.labels import Labels
 from headrace.joiner.samples.output import JoinOutput
 from headrace.joiner.state.settling import SettlingRows
-from headrace.schemas.records.events import EMIT, KEY0, KEY1, OFFSET, RATE, SOURCE, TIME
+from headrace.schemas.records.events import (
+    COUNT,
+    EMIT,
+    KEY0,
+    KEY1,
+    OFFSET,
+    RATE,
+    SOURCE,
+    STREAM,
+    TIME,
+)
 from headrace.schemas.records.hashing import Int64s
 
 
@@ -32,6 +46,17 @@ def emit_served(plan: JoinPlan, source: int, batch: pa.RecordBatch, output: Join
     columns[SOURCE] = pa.array(np.full(chosen.size, source, np.int32))
     columns[RATE] = pa.array(plan.sampling.strata(rows).rates)
     output.served.append(pa.RecordBatch.from_pydict(columns))
+
+
+def emit_arrivals(plan: JoinPlan, stream: int, batch: pa.RecordBatch, output: JoinOutput) -> None:
+    """Emit how many of a source's new actions become known in each step of time."""
+    step, count = np.unique(known_times(batch) // plan.served.step, return_counts=True)
+    columns = {
+        EMIT: pa.array((step + 1) * plan.served.step - 1),
+        STREAM: pa.array(np.full(step.size, stream, np.int32)),
+        COUNT: pa.array(count.astype(np.int64)),
+    }
+    output.arrivals.append(pa.RecordBatch.from_pydict(columns))
 
 
 def emit_mature(

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from headrace.monitoring.headline import bucketed, summed
+from headrace.monitoring.leadguard import LEAD
 from headrace.monitoring.report.svg import BLUE, HEIGHT, svg, time_x
 from headrace.monitoring.statistics import P_SUM, POSITIVE_WEIGHT, SAMPLES, Statistics
 from headrace.schemas.config.durations import DAY, SECOND, format_duration
@@ -101,13 +102,15 @@ def guard_spans(journal: pa.Table, begin: int, end: int) -> list[dict[str, Any]]
     ).to_pylist()
     scopes: dict[str, list[tuple[int, str]]] = {}
     for row in sorted(rows, key=lambda row: row["slice"] is not None):
-        name = row["label"]
+        name, event = row["label"], row["event"].removeprefix(LEAD)
+        if event != row["event"]:
+            name += ": arrivals"
         if row["slice"] is not None:
             name += f": {row['slice']} {row['value']}"
         # A slice has no events of its own before something is suspected.
         at_first = "young" if row["slice"] is None else "watching"
         changes = scopes.setdefault(name, [(begin, at_first)])
-        changes.append((row["time"], _BECOMES[row["event"]]))
+        changes.append((row["time"], _BECOMES[event]))
     return [
         {"scope": scope, "state": state, "from": since // 1000, "to": until // 1000}
         for scope, changes in list(scopes.items())[:_SCOPES]

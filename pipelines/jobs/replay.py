@@ -108,6 +108,7 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
         folder=str(folder),
         about=about,
         guard=inputs.guard,
+        leads=inputs.leads,
         gate=None if config.publish is None else GatePlan(**config.publish.model_dump()),
     )
 

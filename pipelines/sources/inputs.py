@@ -18,6 +18,7 @@ from headrace.learners.learning import TrainPlan
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.monitoring.ending import Ending
 from headrace.monitoring.guard import GuardPlan
+from headrace.monitoring.lead import LeadPlan
 from headrace.pipelines.sources.checks import (
     check_filters,
     check_sample_names,
@@ -33,6 +34,7 @@ from headrace.pipelines.sources.plans import (
     StreamPlan,
     guard_plan,
     join_plan,
+    lead_plans,
     stream_plans,
     train_plan,
 )
@@ -73,6 +75,11 @@ class Inputs:
     def guard(self) -> GuardPlan | None:
         """When learning is disconnected; None if nothing is guarded."""
         return guard_plan(self.config.guard) if self.train.learners else None
+
+    @property
+    def leads(self) -> dict[str, LeadPlan]:
+        """By label, where the arrivals of its actions are, if they are guarded."""
+        return lead_plans(self.join, self.train)
 
     @property
     def warnings(self) -> tuple[str, ...]:

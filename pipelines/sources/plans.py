@@ -14,10 +14,11 @@ from headrace.joiner.plan.served import ServedPlan
 from headrace.learners.calibration import CalibrationPlan
 from headrace.learners.exact import CODE_BITS, ExactTable
 from headrace.learners.features import Features, MultiValued
-from headrace.learners.learning import LearnerPlan, TrainPlan
+from headrace.learners.learning import LearnerPlan, TrainPlan, judged_learners
 from headrace.learners.position import PositionPlan
 from headrace.learners.registry import Algorithms
 from headrace.monitoring.guard import GuardPlan
+from headrace.monitoring.lead import LeadPlan, step_for
 from headrace.pipelines.sources.heads import Head
 from headrace.pipelines.sources.numbering import Numbering
 from headrace.pipelines.sources.source import Log
@@ -193,7 +194,27 @@ def _served_plan(config: Config, train: TrainPlan) -> ServedPlan:
         tuple(dict.fromkeys([*columns, *offsets, *by])),
         tuple(dict.fromkeys([*labelled, *by, *config.monitor.slices])),
         config.sampling.seed,
+        _arrivals_step(config, train),
     )
+
+
+def _arrivals_step(config: Config, train: TrainPlan) -> int:
+    if config.guard.action == "off" or not config.monitor.served_share:
+        return 0
+    windows = [config.actions[label].window for label in _led(train)]
+    return step_for(max(windows) + config.join.early) if windows else 0
+
+
+def _led(train: TrainPlan) -> list[str]:
+    """Return the labels whose arrivals can be compared with predictions.
+
+    Not those that are predicted of some impressions alone: how many actions the others have is
+    not known.
+    """
+    return [
+        label for label, name in judged_learners(train).items()
+        if train.learners[name].filter is None
+    ]  # fmt: skip
 
 
 def sampling_plan(config: SamplingConfig) -> SamplingPlan:
@@ -259,3 +280,17 @@ def guard_plan(config: GuardConfig) -> GuardPlan | None:
         config.action == "disconnect",
         tuple(sorted(config.accept)),
     )
+
+
+def lead_plans(join: JoinPlan, train: TrainPlan) -> dict[str, LeadPlan]:
+    """Plan by label how arrivals are compared with predictions."""
+    if not join.served.step:
+        return {}
+    streams = {action.name: stream for stream, action in enumerate(join.actions)}
+    return {
+        label: LeadPlan(
+            streams[label], join.served.share, join.served.step,
+            join.actions[streams[label]].window + join.early, join.release_delay,
+        )
+        for label in _led(train)
+    }  # fmt: skip

@@ -13,6 +13,7 @@ from headrace.learners.ledger import Totals
 from headrace.monitoring.comparison import Difference
 from headrace.monitoring.gate import GatePlan
 from headrace.monitoring.guard import GuardPlan
+from headrace.monitoring.lead import LeadPlan
 from headrace.monitoring.statistics import Statistics
 
 
@@ -54,6 +55,9 @@ class TrainJob:
         Rows beside the samples leave in steps of this length, microseconds; None for an epoch.
     guard
         When learning is disconnected; None if nothing is guarded.
+    leads
+        By label, where the arrivals of its actions are; without labels of which they are not
+        guarded.
     gate
         How much worse than the model that serves a new one may be; None for no such gate.
     """
@@ -70,6 +74,7 @@ class TrainJob:
     handover: Callable[[Learn], Handover] = Inline
     step: int | None = None
     guard: GuardPlan | None = None
+    leads: Mapping[str, LeadPlan] = field(default_factory=dict)
     gate: GatePlan | None = None
 
 

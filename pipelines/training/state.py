@@ -23,13 +23,14 @@ from headrace.monitoring.comparison import Comparison
 from headrace.monitoring.figures import Predictions, Running, logit_bins
 from headrace.monitoring.gate import Gate, Verdict
 from headrace.monitoring.guard import LabelGuard
+from headrace.monitoring.leadguard import LeadGuard
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Observation, Statistics
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, TIME
 
-TRAINING_LAYOUT = 11
+TRAINING_LAYOUT = 12
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
 TOGETHER = "models.json"
@@ -373,10 +374,14 @@ def _guards(job: TrainJob) -> dict[str, LabelGuard]:
     if job.guard is None:
         return {}
     learners = job.plan.learners
-    return {
-        label: LabelGuard(label, job.guard, job.slices, learners[name].start is not None)
-        for label, name in judged_learners(job.plan).items()
-    }
+    guards: dict[str, LabelGuard] = {}
+    for label, name in judged_learners(job.plan).items():
+        known = label, job.guard, job.slices, learners[name].start is not None
+        if label in job.leads:
+            guards[label] = LeadGuard(*known, job.leads[label])
+        else:
+            guards[label] = LabelGuard(*known)
+    return guards
 
 
 def _checksum(folder: Path) -> str:

@@ -32,6 +32,10 @@ SERVED, MATURE = "served", "mature"
 """Names of the rows beside the samples that only the trainer uses: impressions to be predicted
 when they are known, and the final labels by which that is scored."""
 
+ARRIVALS = "arrivals"
+"""Name of further rows for the trainer: how many actions became known, by stream and step of time;
+the emit time is the last microsecond of the step."""
+
 
 @dataclass(frozen=True, slots=True)
 class EventEnvelope:
@@ -134,8 +138,8 @@ class SampleEnvelope:
     batches
         The samples, in each batch in order of emit time.
     beside
-        Rows that leave beside the samples, by `JOINED` and a number, `CORRECTIONS`, `SERVED` or
-        `MATURE`; in each batch in order of emit time.
+        Rows that leave beside the samples, by `JOINED` and a number, `CORRECTIONS`, `SERVED`,
+        `MATURE` or `ARRIVALS`; in each batch in order of emit time.
     """
 
     shard: int

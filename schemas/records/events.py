@@ -44,6 +44,9 @@ Records of one message have one place, and are told apart by their row."""
 RATE = "__rate"
 """The negative rate of the sample's stratum, float64."""
 
+STREAM, COUNT = "__stream", "__count"
+"""Number of an action stream, from 0, int32, and how many of its actions became known, int64."""
+
 RESERVED_PREFIX = "__"
 
 IMPRESSIONS = 0
@@ -113,6 +116,9 @@ ACTION_ORDER = (EMIT, KEY0, KEY1, ACTION_TIME, ACTION_SOURCE, ACTION_OFFSET)
 
 SERVED_ORDER = (EMIT, KEY0, KEY1, TIME, SOURCE, OFFSET)
 """The order of impressions that are predicted when known; total, for a record has one place."""
+
+ARRIVALS_ORDER = (EMIT, STREAM, COUNT)
+"""The order of counts of arrivals; equal ones are the same."""
 
 MATURE_ORDER = (EMIT, KEY0, KEY1, TIME)
 """The order of final labels; total, because no two kept impressions have one key and event time."""

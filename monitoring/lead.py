@@ -1,0 +1,491 @@
+"""Whether actions still arrive as they are expected, long before their windows close.
+
+Labels are final only when windows have closed: a dead stream of clicks shows in them half an hour
+later. But how many actions should become known is known at once: the sum of p over the impressions
+shown before, spread by the delays that actions usually have [1]_, times the usual number of
+arrivals for each expected positive, because second clicks, copies and orphans arrive too::
+
+    expected(t) = usual * sum over impressions of p (F(t + step - shown) - F(t - shown)) / share
+
+The test is that of labels (`headrace.monitoring.guard`) in its Poisson form, over steps of event
+time: with k arrivals where x were expected, and an alternative that is f times the edge of the
+band, at which m = x / b or x b are expected::
+
+    R <- (R + x) exp(-(f - 1) m) f^k
+
+Of the impressions only a share is predicted in time, so that the expectation has noise of its own:
+with a variance of (1 - share) / share times the sum of p^2. Counts and expectations are divided by
+phi = 1 + that over the sum of p, as is usual for counts that vary by more than a Poisson's.
+
+References
+----------
+.. [1] Chapelle 2014, Modeling delayed feedback in display advertising, section 3.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+
+from headrace.monitoring.statistics import Floats, Int64s
+from headrace.schemas.config.durations import HOUR, SECOND
+
+_FACTORS = np.array([0.8, 0.6, 0.4, 0.2, 0.1, 0.001, 1.2, 1.5, 2.5, 6.0, 20.0, 60.0])
+"""Alternatives, as factors of the edge of the band: those below it, then those above."""
+_LOGS = np.log(_FACTORS)
+FEWER, MORE = range(2)
+
+ENOUGH_DELAYS = 200
+"""From so many settled positives on it is known when actions come."""
+ENOUGH_ARRIVALS = 200.0
+"""From so many expected arrivals on it is known how many usually come."""
+SILENCE, YOUNG_SILENCE = 20.0, 80.0
+"""Without any arrival, where so many are expected, a source is idle or dead; what a model predicts
+before it is settled may be wrong by four times."""
+
+_PRIOR = 30.0
+"""Before more is known as many arrive as expected, with the weight of so many."""
+_REMEMBERED = 6 * HOUR
+_LEAST_REMEMBERED = 1000.0
+"""What is usual is known from so long, microseconds, and from at least so many arrivals."""
+_MOST_DELAYS = 1 << 17
+"""From so many positives on older ones count half: delays may change."""
+_MOST_EVIDENCE = 1e200
+_SHORTEST, _MOST_STEPS = SECOND, 1 << 16
+_LINEAR_BINS, _GROWTH = 8, 1.25
+"""Bins of delays are one step wide at first, then a quarter wider than all before."""
+
+# Sums, by place in the array.
+(
+    _SHOWN, _TOTAL_ARRIVALS, _TOTAL_EXPECTED, _USUAL_ARRIVALS, _USUAL_EXPECTED, _P, _P_SQUARES,
+    _SILENT, _SILENT_FOUND, _BLOCK_ARRIVALS, _BLOCK_EXPECTED,
+) = range(11)  # fmt: skip
+# Steps, by place in the array.
+(
+    _NEXT, _FIRST, _HEARD, _HEARD_FOUND, _OPENED, _CROSSED_FEWER, _CROSSED_MORE, _CROSSED_SILENT,
+) = range(8)  # fmt: skip
+_NONE = -(2**62)
+
+
+@dataclass(frozen=True)
+class LeadPlan:
+    """Where the arrivals of a label's actions are, and by when they are expected.
+
+    Parameters
+    ----------
+    stream
+        Number of the action stream, from 0.
+    share
+        Share of the impressions that are predicted when they are known.
+    step
+        Arrivals are counted by steps of this length, microseconds.
+    longest
+        The window: actions come less than so long after their impression, microseconds.
+    released
+        So long after its event time an impression leaves with its label, microseconds.
+    """
+
+    stream: int
+    share: float
+    step: int
+    longest: int
+    released: int
+
+
+class _State(NamedTuple):
+    sums: Floats
+    steps: Int64s
+    ring: Floats
+    """Sum of p up to before each of the last steps, shape (longest lag + 2,)."""
+    delays: Floats
+    """Settled positives by bin of their delay."""
+    evidence: Floats
+    """R by alternative, shape (12,)."""
+    rise: Floats
+    """How far the likelihood has risen since it was least, as a logarithm, by alternative."""
+    begun: Floats
+    """Step, arrivals and expected ones then: a change has probably begun there, shape (12, 3)."""
+
+    @classmethod
+    def new(cls, edges: Int64s) -> _State:
+        steps = np.full(8, _NONE, np.int64)
+        sums = np.zeros(11)
+        sums[_SILENT] = -np.inf
+        return cls(
+            sums, steps, np.zeros(int(edges[-1]) + 2), np.zeros(edges.size - 1),
+            np.zeros(_FACTORS.size), np.zeros(_FACTORS.size), np.zeros((_FACTORS.size, 3)),
+        )  # fmt: skip
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _advance(
+    s, until, shown_step, shown_p, came_step, came_count, edges, known, share, band, alarms,
+    silence, armed, decay,
+):  # fmt: skip
+    """Go through all steps before `until`; of the arrays only what is before it is given."""
+    sums, steps, ring, evidence, begun = s.sums, s.steps, s.ring, s.evidence, s.begun
+    rise = s.rise
+    size, half = ring.size, evidence.size // 2
+    longest = edges[-1]
+    total = 0.0
+    for of in s.delays:
+        total += of
+    i = j = 0
+    active = steps[_NEXT]
+    t = steps[_NEXT]
+    while t < until:
+        if t - active > longest + 1:
+            # All that was shown has come or will not: nothing is expected before the next.
+            t = until
+            if i < shown_step.size:
+                t = min(t, shown_step[i])
+            if j < came_step.size:
+                t = min(t, came_step[j])
+            ring[:] = sums[_SHOWN]
+            if t >= until:
+                break
+        while i < shown_step.size and shown_step[i] <= t:
+            p = shown_p[i]
+            sums[_SHOWN] += p / share
+            sums[_P] += p
+            sums[_P_SQUARES] += p * p
+            if steps[_FIRST] == _NONE:
+                steps[_FIRST] = t
+            active = t
+            i += 1
+        ring[(t + 1) % size] = sums[_SHOWN]
+        count = 0
+        while j < came_step.size and came_step[j] <= t:
+            count += came_count[j]
+            active = t
+            j += 1
+        if not known or steps[_FIRST] == _NONE or t < steps[_FIRST] + longest:
+            t += 1
+            continue
+        base = 0.0
+        after = ring[(t + 1 - edges[0]) % size]
+        for b in range(s.delays.size):
+            before = ring[(t + 1 - edges[b + 1]) % size]
+            if s.delays[b] > 0.0:
+                base += s.delays[b] * (after - before) / (edges[b + 1] - edges[b])
+            after = before
+        base /= total
+        usual = (sums[_USUAL_ARRIVALS] + _PRIOR) / (sums[_USUAL_EXPECTED] + _PRIOR)
+        phi = 1.0
+        if sums[_P] > 0.0:
+            phi += (1.0 - share) / share * sums[_P_SQUARES] / sums[_P]
+        expected = usual * base
+        sums[_TOTAL_ARRIVALS] += count
+        sums[_TOTAL_EXPECTED] += expected
+        sums[_BLOCK_ARRIVALS] += count
+        sums[_BLOCK_EXPECTED] += expected
+        if steps[_OPENED] == _NONE:
+            steps[_OPENED] = t
+        if count > 0:
+            sums[_SILENT] = 0.0
+            steps[_HEARD] = t
+        else:
+            sums[_SILENT] += expected
+        if sums[_SILENT] >= silence * phi and steps[_CROSSED_SILENT] == _NONE:
+            steps[_CROSSED_SILENT] = t
+            steps[_HEARD_FOUND] = steps[_HEARD]
+            sums[_SILENT_FOUND] = sums[_SILENT]
+        if armed:
+            x, k = expected / phi, count / phi
+            for side in range(2):
+                edge = x / band if side == 0 else x * band
+                summed = 0.0
+                for a in range(half * side, half * (side + 1)):
+                    likely = (1.0 - _FACTORS[a]) * edge + k * _LOGS[a]
+                    evidence[a] = min((evidence[a] + x) * math.exp(likely), _MOST_EVIDENCE)
+                    summed += evidence[a]
+                    rise[a] += likely
+                    if rise[a] <= 0.0:
+                        rise[a] = 0.0
+                        begun[a, 0] = t
+                        begun[a, 1] = sums[_TOTAL_ARRIVALS]
+                        begun[a, 2] = sums[_TOTAL_EXPECTED]
+                crossed = _CROSSED_FEWER + side
+                if summed / half >= alarms[side] and steps[crossed] == _NONE:
+                    steps[crossed] = t
+        if decay > 0.0 and (
+            steps[_CROSSED_FEWER] == _NONE
+            and steps[_CROSSED_MORE] == _NONE
+            and steps[_CROSSED_SILENT] == _NONE
+        ):
+            kept = math.exp(-min(decay, base / _LEAST_REMEMBERED))
+            sums[_USUAL_ARRIVALS] = sums[_USUAL_ARRIVALS] * kept + count
+            sums[_USUAL_EXPECTED] = sums[_USUAL_EXPECTED] * kept + base
+            sums[_P] *= kept
+            sums[_P_SQUARES] *= kept
+        t += 1
+    steps[_NEXT] = until
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """What arrivals say against them.
+
+    Parameters
+    ----------
+    side
+        `FEWER` or `MORE`.
+    time
+        End of the step at which it was due, microseconds.
+    since
+        When it has probably begun, microseconds.
+    arrivals, expected
+        Since then.
+    evidence
+        Natural logarithm of the mean of R; None if it is for silence alone.
+    """
+
+    side: int
+    time: int
+    since: int
+    arrivals: int
+    expected: float
+    evidence: float | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of arrivals.
+
+    Parameters
+    ----------
+    began
+        Microseconds.
+    arrivals, expected
+        In it.
+    """
+
+    began: int
+    arrivals: int
+    expected: float
+
+
+class Lead:
+    """Compares the arrivals of one action stream with what is expected.
+
+    All times are microseconds. What is shown, settles or arrives is given in order of the time at
+    which it is known; `advance` then goes through the steps that are complete, so that nothing
+    depends on how it is cut.
+
+    Parameters
+    ----------
+    plan
+        Of which stream.
+    band
+        Arrivals may be so many times as many as expected, or that part of them.
+    alarms
+        Evidence that is enough of fewer, and of more.
+
+    """
+
+    def __init__(self, plan: LeadPlan, band: float, alarms: tuple[float, float]) -> None:
+        self.plan, self.band, self.alarms = plan, band, np.array(alarms)
+        self.edges = _edges(-(-plan.longest // plan.step) + 1)
+        self.state = _State.new(self.edges)
+        self.shown: list[tuple[Int64s, Floats]] = []
+        self.came: list[tuple[Int64s, Int64s]] = []
+        self.until = 2**62
+
+    @property
+    def knows_delays(self) -> bool:
+        """Whether enough positives have settled to say when actions come."""
+        return bool(self.state.delays.sum() >= ENOUGH_DELAYS)
+
+    @property
+    def knows_usual(self) -> bool:
+        """Whether enough actions have come to say how many usually do."""
+        return bool(self.state.sums[_USUAL_EXPECTED] >= ENOUGH_ARRIVALS)
+
+    @property
+    def usual(self) -> float:
+        """Arrivals for each expected positive."""
+        sums = self.state.sums
+        return float((sums[_USUAL_ARRIVALS] + _PRIOR) / (sums[_USUAL_EXPECTED] + _PRIOR))
+
+    @property
+    def stream(self) -> int:
+        """Number of the action stream, from 0."""
+        return self.plan.stream
+
+    def end(self, drain: int) -> None:
+        """Judge nothing from a time on: the log has ended, and actions with it."""
+        self.until = drain // self.plan.step
+
+    def arrive(self, known: Int64s, count: Int64s) -> None:
+        """Take numbers of actions that became known in the steps of these times, shape (m,)."""
+        self.came.append((known // self.plan.step, count))
+
+    def show(self, known: Int64s, log_odds: Floats) -> None:
+        """Take impressions that became known, and what was predicted of them, shape (m,).
+
+        What is not finite says nothing.
+        """
+        finite = np.isfinite(log_odds)
+        if finite.any():
+            p = np.exp(-np.logaddexp(0.0, -log_odds[finite]))
+            self.shown.append((known[finite] // self.plan.step, p))
+
+    def settle(self, delay: Int64s) -> None:
+        """Take positives that may be learned: how long each took, shape (m,)."""
+        lag = np.clip(delay // self.plan.step, 0, self.edges[-1] - 1)
+        bins = np.searchsorted(self.edges, lag, side="right") - 1
+        self.state.delays[:] += np.bincount(bins, minlength=self.state.delays.size)
+
+    def advance(self, now: int, armed: bool, frozen: bool, silence: float) -> None:
+        """Go through the steps that have ended by `now`.
+
+        Parameters
+        ----------
+        now
+            All that became known before it has been given.
+        armed
+            Whether arrivals are tested; silence is always.
+        frozen
+            Whether nothing is learned of what is usual.
+        silence
+            So many arrivals are expected in a silence that is suspicious.
+        """
+        until = min(now // self.plan.step, self.until)
+        if until <= self.state.steps[_NEXT]:
+            return
+        shown, self.shown = _split(self.shown, until, np.float64)
+        came, self.came = _split(self.came, until, np.int64)
+        firsts = [int(of[0][0]) for of in (shown, came) if of[0].size]
+        if self.state.steps[_NEXT] == _NONE:
+            self.state.steps[_NEXT] = min([until, *firsts])
+        if self.state.delays.sum() >= _MOST_DELAYS:
+            self.state.delays[:] /= 2
+        decay = 0.0 if frozen else self.plan.step / _REMEMBERED
+        _advance(
+            self.state, until, *shown, *came, self.edges, self.knows_delays, self.plan.share,
+            self.band, self.alarms, silence, armed, decay,
+        )  # fmt: skip
+
+    def suspicion(self) -> Suspicion | None:
+        """Return what was found since the last `reset`; fewer before more."""
+        steps = self.state.steps
+        fewer, more, silent = (
+            int(steps[at]) for at in (_CROSSED_FEWER, _CROSSED_MORE, _CROSSED_SILENT)
+        )
+        if silent != _NONE and (fewer == _NONE or silent <= fewer):
+            since, expected = int(steps[_HEARD_FOUND]) + 1, float(self.state.sums[_SILENT_FOUND])
+            return self._suspicion(FEWER, silent, since, 0, expected, None)
+        for side, step in ((FEWER, fewer), (MORE, more)):
+            if step != _NONE:
+                half = slice(6 * side, 6 * side + 6)
+                own = self.state.evidence[half]
+                begun, arrivals, expected = self.state.begun[half][np.argmax(own)].tolist()
+                sums = self.state.sums
+                return self._suspicion(
+                    side, step, int(begun) + 1, int(sums[_TOTAL_ARRIVALS] - arrivals),
+                    float(sums[_TOTAL_EXPECTED] - expected), math.log(own.mean()),
+                )  # fmt: skip
+        return None
+
+    def _suspicion(
+        self, side: int, step: int, since: int, arrivals: int, expected: float, of: float | None
+    ) -> Suspicion:
+        length = self.plan.step
+        return Suspicion(side, (step + 1) * length, since * length, arrivals, expected, of)
+
+    def reset(self) -> None:
+        """Forget what was found, and what speaks for it."""
+        s = self.state
+        s.evidence[:] = s.rise[:] = 0.0
+        s.begun[:] = [s.steps[_NEXT] - 1, s.sums[_TOTAL_ARRIVALS], s.sums[_TOTAL_EXPECTED]]
+        s.steps[_CROSSED_FEWER : _CROSSED_SILENT + 1] = _NONE
+        s.sums[_SILENT] = min(s.sums[_SILENT], 0.0)
+
+    def forget(self) -> None:
+        """Forget what is usual: how many arrive, and that any do."""
+        self.state.sums[[_USUAL_ARRIVALS, _USUAL_EXPECTED]] = 0.0
+        self.state.sums[_SILENT] = -np.inf
+        self.reset()
+
+    def take_block(self, least: float, length: int) -> Block | None:
+        """Take out the block under way, if it has so many expected arrivals and is so long."""
+        s = self.state
+        opened, expected = int(s.steps[_OPENED]), float(s.sums[_BLOCK_EXPECTED])
+        took = (int(s.steps[_NEXT]) - opened) * self.plan.step
+        if opened == _NONE or expected < least or took < length:
+            return None
+        block = Block(opened * self.plan.step, int(s.sums[_BLOCK_ARRIVALS]), expected)
+        self.clear_block()
+        return block
+
+    def clear_block(self) -> None:
+        """Begin a block."""
+        self.state.steps[_OPENED] = _NONE
+        self.state.sums[[_BLOCK_ARRIVALS, _BLOCK_EXPECTED]] = 0.0
+
+    def export(self) -> dict[str, Any]:
+        """Return the whole state as JSON types."""
+        waiting = (*_joined(self.shown, np.float64), *_joined(self.came, np.int64))
+        return {
+            "state": {name: _packed(of) for name, of in self.state._asdict().items()},
+            "waiting": [_packed(of) for of in waiting],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Replace the state by what `export` returned."""
+        self.state = _State(*(
+            _unpacked(state["state"][name], of) for name, of in self.state._asdict().items()
+        ))  # fmt: skip
+        kinds = (np.int64, np.float64, np.int64, np.int64)
+        shown_step, p, came_step, count = (
+            _unpacked(packed, np.empty(0, kind))
+            for packed, kind in zip(state["waiting"], kinds, strict=True)
+        )
+        self.shown = [(shown_step, p)] if p.size else []
+        self.came = [(came_step, count)] if count.size else []
+
+
+def step_for(longest: int) -> int:
+    """Return the length of steps for a window, microseconds: a second, or more for a long one."""
+    return -(-longest // _MOST_STEPS // _SHORTEST) * _SHORTEST or _SHORTEST
+
+
+def _edges(longest: int) -> Int64s:
+    """Return the edges of the bins of delays, in steps, ascending, from 0 to `longest`."""
+    edges = [0]
+    while edges[-1] < longest:
+        wider = edges[-1] + 1 if edges[-1] < _LINEAR_BINS else math.ceil(edges[-1] * _GROWTH)
+        edges.append(min(wider, longest))
+    return np.array(edges, np.int64)
+
+
+def _joined(parts: list[tuple[Int64s, Any]], kind: Any) -> tuple[Int64s, Any]:
+    if not parts:
+        return np.empty(0, np.int64), np.empty(0, kind)
+    first, second = zip(*parts, strict=True)
+    return np.concatenate(first), np.concatenate(second)
+
+
+def _split(
+    parts: list[tuple[Int64s, Any]], until: int, kind: Any
+) -> tuple[tuple[Int64s, Any], list[tuple[Int64s, Any]]]:
+    """Split rows, in order of their steps, into those before one, and parts of the others."""
+    step, value = _joined(parts, kind)
+    cut = int(np.searchsorted(step, until))
+    rest = [(step[cut:], value[cut:])] if cut < step.size else []
+    return (step[:cut], value[:cut]), rest
+
+
+def _packed(array: npt.NDArray[Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _unpacked(packed: str, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.frombuffer(base64.b64decode(packed), like.dtype).reshape(-1, *like.shape[1:]).copy()
