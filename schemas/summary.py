@@ -460,6 +460,66 @@ class GuardSummary(GuardedScope):
     arrivals: GuardedArrivals | None = None
 
 
+class DriftLine(Part):
+    """How an hour differs from earlier ones, by one measure: the hour that differs most.
+
+    Parameters
+    ----------
+    of, name, measure
+        ``feature``, ``score`` or ``action``; the column, learner or action stream; and what was
+        compared, see ``docs/drift.md``.
+    level
+        ``same``, ``shifted``, or ``much``: then there is a finding.
+    value, reference
+        What is compared, and what it was; of a distribution the stability index, and 0.
+    rows, reference_rows
+        Of how many rows of equal weight, or actions, each is.
+    hour, against
+        When the hour begins, and the one that it is compared with.
+    latest_value, latest_hour
+        Of the last hour that was compared.
+    hours, much
+        Hours that were compared, and those of them that differ much.
+    since, until
+        From when to when there are such; null without any.
+    words
+        The same in words.
+    """
+
+    of: Literal["feature", "score", "action"]
+    name: str
+    measure: Literal["distribution", "null", "unseen", "duplicates", "actions"]
+    level: Literal["same", "shifted", "much"]
+    value: float
+    reference: float
+    rows: int
+    reference_rows: int
+    hour: AwareDatetime
+    against: AwareDatetime
+    latest_value: float
+    latest_hour: AwareDatetime
+    hours: int
+    much: int
+    since: AwareDatetime | None
+    until: AwareDatetime | None
+    words: str
+
+
+class DriftSummary(Part):
+    """Whether features, scores and actions are distributed as they were.
+
+    Parameters
+    ----------
+    reference
+        When the day begins that is the reference; null if no hour had enough rows.
+    lines
+        What was compared, what differs most first: at most 100.
+    """
+
+    reference: AwareDatetime | None
+    lines: tuple[DriftLine, ...]
+
+
 class LearnerSummary(Figures):
     """The results of one learner.
 
@@ -539,6 +599,8 @@ class Summary(Part):
         See their classes; `joined` is null without ``join.joined``.
     guard
         Where the guard stands, by label; empty if nothing is guarded.
+    drift
+        How features, scores and actions differ from what they were; null without learners.
     sources
         How far each source was read.
     labels
@@ -564,6 +626,7 @@ class Summary(Part):
     joined: Joined | None
     window_s: float
     guard: dict[str, GuardSummary]
+    drift: DriftSummary | None
     learners: dict[str, LearnerSummary]
     elapsed_s: float
     events_per_s: int

@@ -21,6 +21,7 @@ from headrace.monitoring.diagnosis import (
     StreamResult,
     diagnose,
 )
+from headrace.monitoring.driftwords import drift_findings
 from headrace.monitoring.numbers import Looks, suspicion
 from headrace.pipelines.jobs.nearmisses import near_misses
 from headrace.pipelines.sources.inputs import Inputs
@@ -187,6 +188,8 @@ def gather_findings(
                 + "; ".join(verdict["reasons"])
                 + "."
             )
+    if finished.drift is not None:
+        findings += drift_findings(finished.drift)
     if inputs.config.monitor.near_misses:
         findings += near_misses(folder, inputs)
     return findings

@@ -43,6 +43,7 @@ from headrace.pipelines.sources.blocks import LogBlocks
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.merge import read_blocks
 from headrace.pipelines.sources.source import Block, SourceState
+from headrace.pipelines.training.drifting import drift_plan
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import HeadraceError
@@ -110,6 +111,7 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
         guard=inputs.guard,
         leads=inputs.leads,
         gate=None if config.publish is None else GatePlan(**config.publish.model_dump()),
+        drift=drift_plan(inputs.train, types, inputs.join.release_delay + inputs.join.early),
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.learners.learning import LearnerPlan
+from headrace.monitoring.driftwords import drift_figures
 from headrace.monitoring.headline import headline, judged, worst_slice
 from headrace.monitoring.ratios import auc, auc_interval, calibration_error, ratios
 from headrace.monitoring.statistics import Statistics
@@ -104,6 +105,7 @@ def summarize(
         if inputs.join.joined
         else None,
         "guard": dict(finished.guards),
+        "drift": None if finished.drift is None else drift_figures(finished.drift),
         "window_s": inputs.config.monitor.window / SECOND,
         "learners": {
             name: {

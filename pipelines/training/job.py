@@ -11,6 +11,7 @@ from headrace.learners.handover import Handover, Inline, Learn
 from headrace.learners.learning import TrainPlan
 from headrace.learners.ledger import Totals
 from headrace.monitoring.comparison import Difference
+from headrace.monitoring.drift import Drift, DriftPlan
 from headrace.monitoring.gate import GatePlan
 from headrace.monitoring.guard import GuardPlan
 from headrace.monitoring.lead import LeadPlan
@@ -60,6 +61,8 @@ class TrainJob:
         guarded.
     gate
         How much worse than the model that serves a new one may be; None for no such gate.
+    drift
+        Features and scores whose distributions are watched.
     """
 
     plan: TrainPlan
@@ -76,6 +79,7 @@ class TrainJob:
     guard: GuardPlan | None = None
     leads: Mapping[str, LeadPlan] = field(default_factory=dict)
     gate: GatePlan | None = None
+    drift: DriftPlan = field(default_factory=DriftPlan)
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,8 @@ class Finished:
         (`headrace.learners.learning.TrainPlan.references`).
     guards
         Where each guard stands, by label.
+    drift
+        How features, scores and actions of an hour differ from those of earlier ones.
     """
 
     manifests: dict[str, dict[str, Any]]
@@ -130,3 +136,4 @@ class Finished:
     open: int = 0
     differences: Mapping[str, Difference | None] = field(default_factory=dict)
     guards: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    drift: Drift | None = None

@@ -20,11 +20,13 @@ from headrace.learners.learning import Learned, judged_learners
 from headrace.learners.serving import Scored
 from headrace.learners.trainer import Received, Trainer
 from headrace.monitoring.comparison import Comparison
+from headrace.monitoring.drift import Drift
 from headrace.monitoring.figures import Predictions, Running, logit_bins
 from headrace.monitoring.gate import Gate, Verdict
 from headrace.monitoring.guard import LabelGuard
 from headrace.monitoring.leadguard import LeadGuard
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Observation, Statistics
+from headrace.pipelines.training.drifting import observe_drift
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
@@ -72,6 +74,7 @@ class TrainingState:
         self.gates = {
             name: Gate(job.gate, job.window) for name in job.plan.learners if job.gate is not None
         }
+        self.drift = Drift(job.drift)
         self.snapshot: str | None = None
         self.journaled = 0
 
@@ -93,6 +96,10 @@ class TrainingState:
         """Add up the statistics of epochs; return those that have samples."""
         for learned in epochs:
             if learned.epoch.parts:
+                # Epochs come in order, so all before this one have been observed.
+                first = int(learned.epoch.column(EMIT).min())
+                self.drift.close_before(first // self.job.epoch * self.job.epoch)
+                observe_drift(self.drift, learned)
                 for name, observation in _observations(learned, self.job).items():
                     self.statistics[name].observe(observation)
             if learned.scored is not None:
@@ -268,6 +275,7 @@ class TrainingState:
             },
             "gates": {name: gate.export() for name, gate in self.gates.items()},
             "comparisons": {name: of.export() for name, of in self.comparisons.items()},
+            "drift": self.drift.export(),
         }
         (partial / _STATE).write_text(json.dumps(state), encoding="utf-8")
         if folder.exists():
@@ -295,6 +303,7 @@ class TrainingState:
             gate.restore(state["gates"][name])
         for name, comparison in self.comparisons.items():
             comparison.restore(state["comparisons"][name])
+        self.drift.restore(state["drift"])
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
@@ -360,6 +369,7 @@ class TrainingState:
         verdicts = {name: verdict.as_json() for name, verdict in self.verdicts.items()}
         manifests = self.write_models()
         step = self.trainer.step
+        self.drift.close_before(self.trainer.order.released)
         return Finished(
             manifests, snapshots, verdicts, self.statistics, totals, step.clipped, step.refused,
             {name: step.mature[name] / max(of, 1) for name, of in step.learned.items()},
@@ -367,6 +377,7 @@ class TrainingState:
             self.served, self.calibrated, step.serving.held.waiting,
             {name: of.difference() for name, of in self.comparisons.items()},
             {label: guard.summary() for label, guard in self.guards.items()},
+            self.drift,
         )  # fmt: skip
 
 

@@ -1,0 +1,286 @@
+"""Features and scores of an hour of event time, as counts of codes: additive and bounded.
+
+Each value has a code of 16 bits: that of a category is from its digest, that of a number from its
+sign, exponent and three bits of its mantissa, that of a score is an eighth of log-odds. So counts
+of codes need no dictionary, and those of several parts of a log may be added up.
+
+Of an hour with many rows those of some keys are counted: of a fraction 2^-level of them, chosen by
+digest, with the least level at which there are at most `MOST_ROWS`. That is a function of the rows
+and not of their order (adaptive sampling [1]_), so parts of an hour can be merged in any order.
+
+References
+----------
+.. [1] Flajolet, On adaptive sampling, Computing 43 (1990).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from headrace.monitoring.statistics import Floats, Int64s
+from headrace.schemas.records.hashing import Bools, UInt64s, hash_column, uniform
+
+Kind = Literal["values", "items", "numbers", "scores"]
+UInt16s = npt.NDArray[np.uint16]
+
+MOST_ROWS = 1 << 14
+"""So many rows of an hour are counted at most, and of a larger one at least about half of it."""
+CODES = 1 << 16
+"""There are so many codes. Code 0 is null; a row that has no score has it too."""
+
+UNIT = 64
+"""Weights are whole numbers of a 64th, so that their sums are exact in any order."""
+_MOST_WEIGHT = 1 << 14
+_OWN_DRAW = 0x6472696674
+"""Keeps the choice of keys independent of others by the same digests."""
+_LEVELS = 60
+_PER_LOG_ODDS, _SCORES = 8.0, 16.0
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A column of features, or the scores of a learner.
+
+    Parameters
+    ----------
+    name
+        Of the column, or the learner.
+    kind
+        ``values`` and ``items`` are categories, one or several in a row.
+    separator
+        Between items, where they are text.
+    """
+
+    name: str
+    kind: Kind
+    separator: str = " "
+
+    @property
+    def of(self) -> str:
+        """``feature`` or ``score``."""
+        return "score" if self.kind == "scores" else "feature"
+
+    @property
+    def ordered(self) -> bool:
+        """Whether codes are in the order of the values."""
+        return self.kind in ("numbers", "scores")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a log, n of them.
+
+    Parameters
+    ----------
+    time, key
+        Event time, microseconds, and the first half of the key's digest; shape (n,).
+    weight
+        Inverse probability of having been kept, shape (n,).
+    columns
+        The watched columns, each of shape (n,).
+    scores
+        Log-odds by learner, each of shape (n,); NaN where it has none.
+    """
+
+    time: Int64s
+    key: UInt64s
+    weight: Floats
+    columns: Mapping[str, pa.Array]
+    scores: Mapping[str, Floats]
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """Rows as codes: of items those of all rows in turn, and how many each row has."""
+
+    level: npt.NDArray[np.uint8]
+    weight: npt.NDArray[np.int32]
+    codes: dict[str, UInt16s]
+    lengths: dict[str, npt.NDArray[np.int32]] = field(default_factory=dict)
+
+    def select(self, rows: Bools) -> _Coded:
+        """Return some of the rows."""
+        codes = {
+            name: codes[np.repeat(rows, self.lengths[name]) if name in self.lengths else rows]
+            for name, codes in self.codes.items()
+        }
+        lengths = {name: of[rows] for name, of in self.lengths.items()}
+        return _Coded(self.level[rows], self.weight[rows], codes, lengths)
+
+
+def levels(key: UInt64s) -> npt.NDArray[np.uint8]:
+    """Return up to which level rows are counted, by the first half of their digests, shape (n,)."""
+    exponent = np.frexp(uniform(key, _OWN_DRAW))[1]
+    return np.minimum(-exponent, _LEVELS).astype(np.uint8)
+
+
+class Hour:
+    """The rows of an hour that are counted.
+
+    It holds at most `MOST_ROWS` rows: 5 bytes of each, and two for each watched value.
+
+    Parameters
+    ----------
+    watched
+        What is counted.
+    """
+
+    def __init__(self, watched: tuple[Watched, ...]) -> None:
+        self.watched = watched
+        self.level = 0
+        self.size = 0
+        self._parts: list[_Coded] = []
+
+    def add(self, rows: Rows, level: npt.NDArray[np.uint8]) -> None:
+        """Count rows of which `levels` returned the level; those below this hour's are not."""
+        weight = np.rint(np.clip(rows.weight, 0.0, _MOST_WEIGHT) * UNIT).astype(np.int32)
+        coded = _Coded(level, weight, {}, {})
+        for of in self.watched:
+            if of.kind == "scores":
+                coded.codes[of.name] = score_codes(rows.scores[of.name])
+            elif of.kind == "items":
+                items, lengths = _items(rows.columns[of.name], of.separator)
+                coded.codes[of.name], coded.lengths[of.name] = items, lengths
+            else:
+                encode = number_codes if of.kind == "numbers" else value_codes
+                coded.codes[of.name] = encode(rows.columns[of.name])
+        self._add(coded)
+
+    def _add(self, coded: _Coded) -> None:
+        counted = coded.level >= self.level
+        self._parts.append(coded if counted.all() else coded.select(counted))
+        self.size += int(np.count_nonzero(counted))
+        if self.size > MOST_ROWS:
+            whole = self._whole()
+            # How many rows there would be at each level.
+            sizes = np.cumsum(np.bincount(whole.level, minlength=_LEVELS + 2)[::-1])[::-1]
+            self.level = int(np.argmax(sizes <= MOST_ROWS))
+            self._parts = [whole.select(whole.level >= self.level)]
+            self.size = int(sizes[self.level])
+
+    def merge(self, other: Hour) -> None:
+        """Add other rows of the same hour: associative and commutative."""
+        self.level = max(self.level, other.level)
+        mine, self._parts, self.size = self._whole(), [], 0
+        self._add(mine)
+        self._add(other._whole())
+
+    def _whole(self) -> _Coded:
+        parts = self._parts or [self._nothing()]
+        if len(parts) > 1:
+            codes, lengths = (
+                {name: np.concatenate([of[name] for of in found]) for name in found[0]}
+                for found in ([p.codes for p in parts], [p.lengths for p in parts])
+            )
+            level = np.concatenate([part.level for part in parts])
+            weight = np.concatenate([part.weight for part in parts])
+            self._parts = [_Coded(level, weight, codes, lengths)]
+            return self._parts[0]
+        return parts[0]
+
+    def _nothing(self) -> _Coded:
+        items = {of.name: np.empty(0, np.int32) for of in self.watched if of.kind == "items"}
+        codes = {of.name: np.empty(0, np.uint16) for of in self.watched}
+        return _Coded(np.empty(0, np.uint8), np.empty(0, np.int32), codes, items)
+
+    def counts(self, of: Watched) -> tuple[Floats, float]:
+        """Return how much weight each code has, shape (`CODES`,), and of how many rows it is.
+
+        Rows of different weights are as many as rows of equal weight that say as much (Kish 1965).
+        """
+        whole = self._whole()
+        codes, rows = whole.codes[of.name], whole.weight.astype(np.float64)
+        weight = np.repeat(rows, whole.lengths[of.name]) if of.kind == "items" else rows
+        counts: Floats = np.bincount(codes, weights=weight, minlength=CODES).astype(np.float64)
+        if of.kind == "scores":
+            rows = rows[codes > 0]
+            counts[0] = 0.0
+        total = float(rows.sum())
+        return counts, total**2 / float(rows @ rows) if total else 0.0
+
+    def export(self) -> dict[str, Any]:
+        """Return the whole state as JSON types; arrays are bytes in base 64."""
+        whole = self._whole()
+        return {
+            "at": self.level,
+            "level": packed(whole.level),
+            "weight": packed(whole.weight),
+            "codes": {name: packed(codes) for name, codes in whole.codes.items()},
+            "lengths": {name: packed(lengths) for name, lengths in whole.lengths.items()},
+        }
+
+    @classmethod
+    def restored(cls, watched: tuple[Watched, ...], state: dict[str, Any]) -> Hour:
+        """Return the hour of which `export` returned the state."""
+        hour = cls(watched)
+        hour.level = state["at"]
+        hour._add(
+            _Coded(
+                unpacked(state["level"], np.uint8),
+                unpacked(state["weight"], np.int32),
+                {name: unpacked(text, np.uint16) for name, text in state["codes"].items()},
+                {name: unpacked(text, np.int32) for name, text in state["lengths"].items()},
+            )
+        )
+        return hour
+
+
+def value_codes(column: pa.Array) -> UInt16s:
+    """Return codes of categories, shape (n,): 0 for null, others from 1 on."""
+    hashes, _ = hash_column(column)
+    codes = (hashes % np.uint64(CODES - 1)).astype(np.uint16) + np.uint16(1)
+    if column.null_count:
+        codes[column.is_null().to_numpy(zero_copy_only=False)] = 0
+    return codes
+
+
+def number_codes(column: pa.Array) -> UInt16s:
+    """Return codes of numbers in their order, shape (n,): 0 for what is null or not finite.
+
+    A code is an eighth of a power of two.
+    """
+    numbers = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    missing = ~np.isfinite(numbers)
+    greatest = float(np.finfo(np.float32).max)
+    # Adding 0 makes one zero of both.
+    single = np.clip(np.where(missing, 0.0, numbers), -greatest, greatest).astype(np.float32) + 0
+    bits = single.astype(np.float32).view(np.uint32)
+    ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)) >> np.uint32(20)
+    return np.where(missing, 0, ordered + 1).astype(np.uint16)
+
+
+def score_codes(margin: Floats) -> UInt16s:
+    """Return codes of log-odds in their order, shape (n,): 0 for NaN."""
+    clipped = np.clip(margin, -_SCORES, _SCORES)
+    code = np.floor((clipped + _SCORES) * _PER_LOG_ODDS) + 1
+    return np.where(np.isnan(margin), 0, code).astype(np.uint16)
+
+
+def _items(column: pa.Array, separator: str) -> tuple[UInt16s, npt.NDArray[np.int32]]:
+    """Return codes of the items of all rows, and how many each has: one if there are none."""
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        column = pc.split_pattern(column.cast(pa.string()), pattern=separator)
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int32)
+    codes = value_codes(column.flatten())
+    nothing = np.flatnonzero(lengths == 0)
+    before = np.cumsum(lengths) - lengths
+    return np.insert(codes, before[nothing], 0), np.maximum(lengths, 1)
+
+
+def packed(array: npt.NDArray[Any]) -> str:
+    """Return the bytes of an array in base 64."""
+    return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
+
+
+def unpacked(text: str, kind: type[np.generic]) -> npt.NDArray[Any]:
+    """Return the array of which `packed` returned the bytes, shape (n,)."""
+    data = base64.b64decode(text)
+    return np.frombuffer(data, np.dtype(kind).newbyteorder("<")).astype(kind)
