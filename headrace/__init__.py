@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from headrace.pipelines.app.scoring import score as score
     from headrace.pipelines.jobs.prediction import Model as Model
     from headrace.pipelines.jobs.prediction import load_model as load_model
+    from headrace.pipelines.jobs.quarantine import Quarantine as Quarantine
+    from headrace.pipelines.jobs.quarantine import discard_quarantine as discard_quarantine
+    from headrace.pipelines.jobs.quarantine import load_quarantine as load_quarantine
+    from headrace.pipelines.jobs.releasing import Released as Released
+    from headrace.pipelines.jobs.releasing import release_quarantine as release_quarantine
     from headrace.pipelines.jobs.serving import Scorer as Scorer
     from headrace.pipelines.jobs.serving import Serving as Serving
     from headrace.pipelines.jobs.validation import Validation as Validation
@@ -56,18 +61,23 @@ _WHERE = {
     "Measured": "pipelines.jobs.windows",
     "Model": "pipelines.jobs.prediction",
     "Produced": "pipelines.app.producing",
+    "Quarantine": "pipelines.jobs.quarantine",
+    "Released": "pipelines.jobs.releasing",
     "ReplayResult": "pipelines.app.api",
     "Scored": "pipelines.app.scoring",
     "Scorer": "pipelines.jobs.serving",
     "Serving": "pipelines.jobs.serving",
     "Summary": "schemas.summary",
+    "discard_quarantine": "pipelines.jobs.quarantine",
     "Validation": "pipelines.jobs.validation",
     "generate": "pipelines.app.api",
     "generate_to_kafka": "pipelines.app.producing",
     "load_config": "pipelines.app.api",
     "load_live": "pipelines.app.live",
     "load_model": "pipelines.jobs.prediction",
+    "load_quarantine": "pipelines.jobs.quarantine",
     "load_result": "pipelines.app.api",
+    "release_quarantine": "pipelines.jobs.releasing",
     "replay": "pipelines.app.api",
     "score": "pipelines.app.scoring",
     "stream": "pipelines.app.live",
@@ -90,18 +100,23 @@ __all__ = [
     "Measured",
     "Model",
     "Produced",
+    "Quarantine",
+    "Released",
     "ReplayResult",
     "Scored",
     "Scorer",
     "Serving",
     "Summary",
     "Validation",
+    "discard_quarantine",
     "generate",
     "generate_to_kafka",
     "load_config",
     "load_live",
     "load_model",
+    "load_quarantine",
     "load_result",
+    "release_quarantine",
     "replay",
     "score",
     "stream",

@@ -169,6 +169,8 @@ def _parser() -> argparse.ArgumentParser:
         help="a new folder to write to (DIR-prometheus, beside DIR)",
     )  # fmt: skip
 
+    _add_quarantine(commands)
+
     validate = commands.add_parser(
         "validate",
         help="check a configuration against the head of its files, and show what it would do",
@@ -282,6 +284,49 @@ def _add_metrics(command: argparse.ArgumentParser) -> None:
         metavar="HOST",
         help="the address to serve them on (127.0.0.1: for this machine alone)",
     )
+
+
+def _add_quarantine(commands: Any) -> None:
+    """Add the commands about what guards held back."""
+    quarantine = commands.add_parser(
+        "quarantine",
+        help="show what guards held back from learning, and decide about it",
+        description="Show what guards held back from learning, have models learn it with labels "
+        "that were joined again, or note that it is discarded, as it is by default.",
+    )
+    actions = quarantine.add_subparsers(dest="action", required=True, metavar="ACTION")
+    of_run = "the --out of a replay, or of a run that goes on"
+    numbers = "numbers of disconnects, as shown (all that nothing is decided about)"
+    show = actions.add_parser(
+        "show",
+        help="show the disconnects",
+        description="Show each disconnect: from when until when, how many rows were held back, "
+        "why, and what was decided.",
+    )
+    show.add_argument("folder", metavar="DIR", help=of_run)
+    show.add_argument("--json", action="store_true", help="as JSON")
+    release = actions.add_parser(
+        "release",
+        help="have models learn it, with the labels of another join",
+        description="Have the newest models of a run learn what was held back, with the labels "
+        "that another run has of the repaired log, and write them to another folder.",
+    )
+    release.add_argument("folder", metavar="DIR", help=of_run)
+    release.add_argument("numbers", type=_positive, nargs="*", metavar="N", help=numbers)
+    release.add_argument(
+        "--joined-again", required=True, metavar="NEW",
+        help="the --out of another run, of the same configuration over the repaired log",
+    )  # fmt: skip
+    release.add_argument(
+        "--out", required=True, metavar="MODELS", help="a new folder for the models"
+    )
+    discard = actions.add_parser(
+        "discard",
+        help="note that it is discarded",
+        description="Note that what was held back is discarded, as it is by default.",
+    )
+    discard.add_argument("folder", metavar="DIR", help=of_run)
+    discard.add_argument("numbers", type=_positive, nargs="*", metavar="N", help=numbers)
 
 
 def _add_models(commands: Any) -> None:

@@ -166,6 +166,31 @@ def backfill(options: argparse.Namespace) -> int:
     return 0
 
 
+def quarantine(options: argparse.Namespace) -> int:
+    """Show what guards held back, release it or note that it is discarded."""
+    from headrace.pipelines.jobs.quarantine import discard_quarantine, load_quarantine
+
+    if options.action == "release":
+        from headrace.pipelines.jobs.releasing import release_quarantine
+
+        released = release_quarantine(
+            options.folder, options.numbers, joined_again=options.joined_again, models=options.out
+        )
+        lines = list(released.lines())
+    elif options.action == "discard":
+        numbers = discard_quarantine(options.folder, options.numbers)
+        named = ", ".join(map(str, numbers)) or "none that was not decided about before"
+        lines = [f"discarded: {named}"]
+    else:
+        held = load_quarantine(options.folder).held
+        lines = [str(of) for of in held] or ["no guard has disconnected learning"]
+        if options.json:
+            lines = [json.dumps([of.as_json() for of in held], indent=1)]
+    for line in lines:
+        print(line)
+    return 0
+
+
 def verify(options: argparse.Namespace) -> int:
     """Compare every file of a result with its seal; return 1 if one differs."""
     folder = place_of(options.folder)

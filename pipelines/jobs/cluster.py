@@ -18,6 +18,7 @@ from headrace.pipelines.jobs.identity import live_identity_of
 from headrace.pipelines.jobs.replay import train_job
 from headrace.pipelines.run.disk import files_under
 from headrace.pipelines.run.interrupts import Stopping
+from headrace.pipelines.run.liveplace import CLUSTER_BEGUN as BEGUN
 from headrace.pipelines.run.locking import LOCK, held
 from headrace.pipelines.run.place import Place
 from headrace.pipelines.run.remote import Address
@@ -31,9 +32,6 @@ from headrace.pipelines.sources.source import Growing
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import ConfigError, FolderError, RunnerError
 from headrace.schemas.records.events import DEAD_LETTER_SCHEMA, FOREVER
-
-BEGUN = ".headrace/cluster.json"
-"""What the run is, and where it began."""
 
 _HINT = "write to another folder to begin anew"
 

@@ -18,6 +18,9 @@ RAISED = "raised-"
 BEGUN, STATUS = "begun.json", "status.json"
 """What the run is and where it began; where it stands. Both are beside its checkpoints."""
 
+CLUSTER_BEGUN = f"{HOME}/cluster.json"
+"""What a run on a distributed runner is and where it began, in its folder."""
+
 
 class LivePlace(Place):
     """The folder of a run that does not end: its outputs are in their places at once."""
