@@ -62,6 +62,7 @@ BELOW = {
         "ending",
         "figures",
         "headline",
+        "leadguard",
         "ratios",
         "statistics",
     },
