@@ -18,13 +18,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.monitoring.figures import Cells, Shown
+from headrace.monitoring.figures import GUARD_STATES, Cells, Shown
 from headrace.monitoring.prometheus import metrics as known
 from headrace.monitoring.prometheus.metrics import BINS, Metric, label_value
 from headrace.monitoring.statistics import OTHER, SUMS, Floats, Int64s
 from headrace.schemas.records.events import Outcome
 
 END = "# EOF\n"
+
+_STATE_AFTER = {
+    event: GUARD_STATES.index(state)
+    for event, state in (
+        ("accept", "young"), ("armed", "watching"), ("calm", "watching"),
+        ("reconnect", "watching"), ("warn", "warned"), ("disconnect", "disconnected"),
+        ("ask", "asking"),
+    )
+}  # fmt: skip
+"""The number of the state of a guard after an event of its journal."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +158,7 @@ def lines(
     outcomes: Mapping[str, Mapping[str, int]],
     samples: int,
     bins: Mapping[tuple[str, str], Floats],
+    journal: pa.Table | None = None,
 ) -> Iterator[str]:
     """Yield the text, a part of a family at a time.
 
@@ -158,6 +169,8 @@ def lines(
     outcomes, samples, bins
         Records by stream and outcome, samples, and weights by log-odds of each learner and kind
         of prediction; shown at the end of the last window.
+    journal
+        What guards decided, in order, in `headrace.monitoring.guard.GUARD_SCHEMA`.
     """
     ends = [int(chart.grid[-1]) for chart in found]
     for i, name in enumerate(SUMS):
@@ -178,6 +191,9 @@ def lines(
             _by_logit(chart, last, bins[chart.labels[0], chart.labels[2]]) for chart in found
         ))  # fmt: skip
         yield from _family(known.SAMPLES, [[((), last, np.array([float(samples)]))]])
+    if ends and journal is not None:
+        grid = np.unique(np.concatenate([chart.grid for chart in found]))
+        yield from _family(known.GUARD_STATE, [_states(journal, grid)])
     yield END
 
 
@@ -195,6 +211,22 @@ def _cumulative(chart: Chart, i: int) -> Points:
 def _of_windows(chart: Chart, i: int) -> Points:
     for series in chart.series:
         yield series.labels, chart.grid[series.at], series.sums[:, i]
+
+
+def _states(journal: pa.Table, grid: Int64s) -> Points:
+    """Return the states of guards, at the ends of windows and when they changed."""
+    scopes: dict[tuple[str, str, str], dict[int, int]] = {}
+    for row in journal.set_column(0, "time", journal.column("time").cast(pa.int64())).to_pylist():
+        if row["event"] in _STATE_AFTER:
+            scope = row["label"], row["slice"] or "", row["value"] or ""
+            # A time is written in milliseconds: of two changes in one the last counts.
+            at = row["time"] // 1000 * 1000
+            scopes.setdefault(scope, {})[at] = _STATE_AFTER[row["event"]]
+    for scope, changes in scopes.items():
+        when, states = np.array(sorted(changes)), np.array([changes[at] for at in sorted(changes)])
+        times = np.unique(np.concatenate([grid, when]))
+        last = np.searchsorted(when, times, side="right") - 1
+        yield scope, times, np.where(last < 0, 0, states[last]).astype(float)
 
 
 def _ends(chart: Chart) -> Points:

@@ -108,7 +108,10 @@ def backfill(folder: Path, out: Path | None = None) -> Backfilled:
         out.mkdir(parents=True, exist_ok=True)
         (out / _CONFIG).write_text("# Nothing is scraped: there are blocks.\n", encoding="utf-8")
         with (out / _TEXT).open("w", encoding="utf-8", newline="\n") as file:
-            for text in lines(found, recorded.outcomes, recorded.samples, recorded.bins):
+            whole = lines(
+                found, recorded.outcomes, recorded.samples, recorded.bins, recorded.journal
+            )
+            for text in whole:
                 file.write(text)
     grids = [chart.grid for chart in found]
     done = Backfilled(

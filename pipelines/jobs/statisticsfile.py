@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from headrace.monitoring.figures import logit_bins
+from headrace.monitoring.guard import GUARD, GUARD_SCHEMA
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Floats
 from headrace.pipelines.jobs.status import read_status
 from headrace.pipelines.run.disk import writing
@@ -70,6 +71,8 @@ class Recorded:
     bins
         Weight of negatives and of positives by log-odds, by learner and kind of prediction, see
         `headrace.monitoring.figures.Predictions`.
+    journal
+        What guards decided, in order; empty if nothing is guarded.
     """
 
     rows: pa.Table
@@ -78,6 +81,7 @@ class Recorded:
     outcomes: dict[str, dict[str, int]]
     samples: int
     bins: dict[tuple[str, str], Floats]
+    journal: pa.Table
 
 
 def read_recorded(folder: Path) -> Recorded:
@@ -108,6 +112,7 @@ def _of_replay(folder: Path) -> Recorded:
         summary["outcomes"],
         summary["samples"]["rows"],
         {(of, kind): np.array(bins) for of, kind, bins in json.loads(rows.schema.metadata[_BINS])},
+        _journal(folder),
     )
 
 
@@ -122,4 +127,11 @@ def _of_live(folder: Path) -> Recorded:
         figures["outcomes"],
         figures["samples"],
         {(of["learner"], of["predicted"]): np.array(of["bins"]) for of in figures["predictions"]},
+        _journal(folder),
     )
+
+
+def _journal(folder: Path) -> pa.Table:
+    if not (folder / GUARD).exists():
+        return GUARD_SCHEMA.empty_table()
+    return ds.dataset(folder / GUARD, schema=GUARD_SCHEMA, format="parquet").to_table()

@@ -7,6 +7,7 @@ import pyarrow as pa
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parsed
 
 from headrace.monitoring.figures import MOST_SHOWN
+from headrace.monitoring.guard import GUARD_SCHEMA
 from headrace.monitoring.prometheus.openmetrics import charts, lines
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, SUMS
 
@@ -120,3 +121,26 @@ def test_sums_keep_all_their_digits():
     rows = rows.set_column(at, "loss", pa.array([exact]))
     (line,) = family(text_of(rows), "headrace_window_log_loss")
     assert float(line.split()[-2]) == exact
+
+
+def test_states_of_guards_are_at_the_ends_of_windows_and_where_they_change():
+    """Of arrivals nothing: they have no state of their own there."""
+    rows = table((1, None, None, 3, 1), (2, None, None, 2, 2), (3, None, None, 1, 0))
+    events = [(2.5, None, None, "armed"), (2.5, None, None, "warn"),
+              (3.25, "app", "a", "disconnect"), (3.5, None, None, "lead-disconnect")]  # fmt: skip
+    journal = pa.Table.from_pylist(
+        [{"time": int(at * MINUTE), "label": "click", "slice": column, "value": value,
+          "event": event} for at, column, value, event in events],
+        GUARD_SCHEMA,
+    )  # fmt: skip
+    found = charts(rows, MINUTE, {"ctr": "click"})
+    text = "".join(lines(found, {}, 0, {("ctr", "learned"): BINS}, journal))
+    name = "headrace_guard_state"
+    of, other = '{label="click",slice="",value=""}', '{label="click",slice="app",value="a"}'
+    assert family(text, name) == [
+        f"{name}{of} 0 60.000", f"{name}{of} 0 120.000", f"{name}{of} 2 150.000",
+        f"{name}{of} 2 180.000", f"{name}{of} 2 240.000",
+        f"{name}{other} 0 60.000", f"{name}{other} 0 120.000", f"{name}{other} 0 180.000",
+        f"{name}{other} 3 195.000", f"{name}{other} 3 240.000",
+    ]  # fmt: skip
+    assert list(parsed(text))
