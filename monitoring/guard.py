@@ -691,8 +691,7 @@ class LabelGuard:
                     del known[value]
                     self._reset(at)
                     self._clear_block(at)
-                    a.state[at] = YOUNG
-                    a.entered[at] = NEVER
+                    a.state[at], a.entered[at], a.last[at] = YOUNG, NEVER, 0.0
                     self.names[at] = None
                     self.free.append(at)
 
