@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.monitoring import guard
+from headrace.monitoring import guard, lead, leadguard
 from headrace.schemas.config.models import DELAYS
 
 SECOND = 1_000_000
@@ -222,3 +222,9 @@ def small_guards(monkeypatch: Any) -> None:
         ("_RARER", 0.02), ("MOST_VALUES", 2), ("_FORGET", 20 * SECOND),
     ):  # fmt: skip
         monkeypatch.setattr(guard, name, value)
+    for name, value in (
+        ("ENOUGH_DELAYS", 2), ("ENOUGH_ARRIVALS", 2.0), ("_PRIOR", 1.0), ("_MOST_DELAYS", 8),
+    ):  # fmt: skip
+        monkeypatch.setattr(lead, name, value)
+    for name in ("SILENCE", "YOUNG_SILENCE", "_MORE_RARE"):
+        monkeypatch.setattr(leadguard, name, 0.1)
