@@ -18,8 +18,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numba as nb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -122,6 +123,50 @@ def levels(key: UInt64s) -> npt.NDArray[np.uint8]:
     return np.minimum(-exponent, _LEVELS).astype(np.uint8)
 
 
+class Counts(NamedTuple):
+    """A distribution of codes.
+
+    Parameters
+    ----------
+    codes, weights
+        The codes that occur, ascending, and their weights, shape (m,).
+    rows
+        Of how many rows: of different weights as many as rows of equal weight that say as much
+        (Kish 1965).
+    """
+
+    codes: UInt16s
+    weights: Floats
+    rows: float
+
+    @property
+    def null(self) -> float:
+        """The weight of nulls."""
+        return float(self.weights[0]) if self.codes.size and self.codes[0] == 0 else 0.0
+
+
+@nb.njit(cache=True, nogil=True)
+def _count(codes, weight, lengths, absent, present, sums):
+    """Add up weights by code; return how many codes occur, and the sums of weights and squares."""
+    found, total, squares, at = 0, 0.0, 0.0, 0
+    table = np.zeros(CODES)
+    for i in range(weight.size):
+        w = float(weight[i])
+        end = at + (lengths[i] if lengths.size else 1)
+        if not (absent and codes[at] == 0):
+            total += w
+            squares += w * w
+            for j in range(at, end):
+                table[codes[j]] += w
+        at = end
+    for code in range(CODES):
+        if table[code] > 0.0:
+            present[found] = code
+            sums[found] = table[code]
+            found += 1
+    return found, total, squares
+
+
 class Hour:
     """The rows of an hour that are counted.
 
@@ -191,20 +236,18 @@ class Hour:
         codes = {of.name: np.empty(0, np.uint16) for of in self.watched}
         return _Coded(np.empty(0, np.uint8), np.empty(0, np.int32), codes, items)
 
-    def counts(self, of: Watched) -> tuple[Floats, float]:
-        """Return how much weight each code has, shape (`CODES`,), and of how many rows it is.
-
-        Rows of different weights are as many as rows of equal weight that say as much (Kish 1965).
-        """
+    def counts(self, of: Watched) -> Counts:
+        """Return how much weight each code has."""
         whole = self._whole()
-        codes, rows = whole.codes[of.name], whole.weight.astype(np.float64)
-        weight = np.repeat(rows, whole.lengths[of.name]) if of.kind == "items" else rows
-        counts: Floats = np.bincount(codes, weights=weight, minlength=CODES).astype(np.float64)
-        if of.kind == "scores":
-            rows = rows[codes > 0]
-            counts[0] = 0.0
-        total = float(rows.sum())
-        return counts, total**2 / float(rows @ rows) if total else 0.0
+        codes, weight = whole.codes[of.name], whole.weight
+        present = np.empty(min(codes.size, CODES), np.uint16)
+        sums = np.empty(present.size)
+        lengths = whole.lengths.get(of.name, np.empty(0, np.int32))
+        absent = of.kind == "scores"
+        found, total, squares = _count(codes, weight, lengths, absent, present, sums)
+        return Counts(
+            present[:found].copy(), sums[:found].copy(), total**2 / squares if total else 0.0
+        )
 
     def export(self) -> dict[str, Any]:
         """Return the whole state as JSON types; arrays are bytes in base 64."""
