@@ -30,7 +30,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headrace.monitoring.hourly import CODES, Counts, Hour, Rows, Watched, levels, packed, unpacked
+from headrace.monitoring.hourly import (
+    CODES,
+    Counts,
+    Hour,
+    Rows,
+    Watched,
+    coded,
+    levels,
+    packed,
+    unpacked,
+)
 from headrace.monitoring.statistics import Floats, Int64s
 from headrace.schemas.config.durations import DAY, HOUR
 from headrace.schemas.errors import StateVersionError
@@ -331,19 +341,11 @@ class Drift:
     def observe(self, rows: Rows, level: Any) -> None:
         """Count the rows that `wanted` has chosen."""
         begins = rows.time // HOUR * HOUR
+        whole = coded(self.plan.watched, rows, level)
         for start in np.unique(begins).tolist():
-            here = np.flatnonzero(begins == start)
             if start not in self.hours:
                 self.hours[start] = Hour(self.plan.watched)
-            if here.size == rows.time.size:
-                self.hours[start].add(rows, level)
-                continue
-            chosen = Rows(
-                rows.time[here], rows.key[here], rows.weight[here],
-                {name: column.take(here) for name, column in rows.columns.items()},
-                {name: margin[here] for name, margin in rows.scores.items()},
-            )  # fmt: skip
-            self.hours[start].add(chosen, level[here])
+            self.hours[start].add(whole.select(begins == start))
 
     def count(self, stream: str, time: Int64s, positive: Bools, actions: Int64s) -> None:
         """Count the actions of positives.
@@ -403,7 +405,7 @@ class Drift:
             shape = shape_of(found, of.ordered)
             if not of.ordered:
                 shape = shape._replace(unseen=self._unseen(of.name, start, found))
-            shapes[_key(of)] = shape
+            shapes[of.key] = shape
             if shape.rows >= FEWEST_ROWS:
                 self._judge(of, start, found, shape)
         self.shapes[start] = shapes
@@ -439,7 +441,7 @@ class Drift:
     def _judge(self, of: Watched, start: int, counts: Counts, shape: Shape) -> None:
         found: dict[str, list[Found]] = {}
         for against in self._references(start, self._first(of)):
-            then = self.shapes.get(against, {}).get(_key(of))
+            then = self.shapes.get(against, {}).get(of.key)
             if then is not None and then.rows >= FEWEST_ROWS:
                 for measure, badness, value, other in _differences(of, counts, shape, then):
                     row = Found(start, badness, value, other, shape.rows, then.rows, against)
@@ -561,7 +563,3 @@ def _differences(
         weights = grouped(counts, np.array(then.groups, np.int64), of.ordered)
         index = stability_index(weights, now.rows, np.array(then.weights), then.rows)
         yield "distribution", index, index, 0.0
-
-
-def _key(of: Watched) -> str:
-    return f"{of.of}:{of.name}"
