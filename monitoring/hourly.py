@@ -1,7 +1,7 @@
 """Features and scores of an hour of event time, as counts of codes: additive and bounded.
 
-Each value has one of `CODES` codes: that of a category is from its digest, that of a number from its
-sign, exponent and three bits of its mantissa, that of a score is an eighth of log-odds. So counts
+Each value has one of `CODES` codes: that of a category is from its digest, of a number from its
+sign, exponent and three bits of its mantissa, of a score an eighth of log-odds. So counts
 of codes need no dictionary, and those of several parts of a log may be added up.
 
 Of an hour with many rows those of some keys are counted: of a part 2^(-level/4) of them, chosen by
