@@ -138,6 +138,7 @@ class ShardJoin:
             max(tally.shown, tally.spans[IMPRESSIONS][1])
             if all(tally.exhausted[: self.plan.shown])
             else NEVER,
+            tally.take_copies(self.plan.stream_names),
             output.samples,
             beside,
         )

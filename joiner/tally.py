@@ -6,10 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.samples.output import JoinOutput
+from headrace.schemas.config.durations import HOUR
 from headrace.schemas.records.events import FOREVER, NEVER, TIME, Outcome
 
 
@@ -35,6 +37,9 @@ class Tally:
         event time of theirs, or the time to which an idle source was raised.
     clock
         The least progress that has had its consequences.
+    copies
+        Duplicates of actions that the trainer has not been told of: stream, hour in which they
+        lie (microseconds), and how many.
     sequence, told_epoch
         Number of the next envelope for the trainer, and the epoch that the last told.
     """
@@ -49,6 +54,7 @@ class Tally:
     outcomes: Counter[tuple[int, Outcome]] = field(default_factory=Counter)
     dropped: int = 0
     looked_up: Counter[str] = field(default_factory=Counter)
+    copies: list[list[int]] = field(default_factory=list)
     shown: int = NEVER
     clock: int = NEVER
     sequence: int = 0
@@ -81,6 +87,15 @@ class Tally:
             self.outcomes[stream, Outcome.SETTLED] += records
         for dead in output.dead:
             self.outcomes[dead.stream, dead.outcome] += dead.batch.num_rows
+            if dead.stream and dead.outcome is Outcome.DUPLICATE:
+                hours = dead.batch.column(TIME).to_numpy() // HOUR * HOUR
+                for hour, count in zip(*np.unique(hours, return_counts=True), strict=True):
+                    self.copies.append([dead.stream, int(hour), int(count)])
+
+    def take_copies(self, names: tuple[str, ...]) -> list[list[Any]]:
+        """Take out the duplicates of actions by stream name and hour."""
+        taken, self.copies = self.copies, []
+        return [[names[stream], hour, count] for stream, hour, count in taken]
 
     def outcome_counts(self, names: tuple[str, ...]) -> dict[str, dict[str, int]]:
         """Return records by stream name and outcome; what has none yet is open."""

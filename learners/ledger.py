@@ -58,6 +58,7 @@ class Ledger:
         self.spans: list[list[list[int]]] = [[] for _ in range(shards)]
         self.looked_up: list[dict[str, int]] = [{} for _ in range(shards)]
         self.ends: list[int] = []
+        self._copies: list[list[Any]] = []
 
     def note(self, envelope: SampleEnvelope) -> None:
         """Record the counts of an envelope, which must be the latest of its shard."""
@@ -69,6 +70,12 @@ class Ledger:
         self.looked_up[envelope.shard] = envelope.looked_up
         # All shards send the same.
         self.ends = envelope.ends or self.ends
+        self._copies += envelope.copies
+
+    def take_copies(self) -> list[list[Any]]:
+        """Take out the duplicates of actions noted since the last call: stream, hour, how many."""
+        taken, self._copies = self._copies, []
+        return taken
 
     def tally(self) -> dict[str, dict[str, int]]:
         """Return the records by stream and outcome so far, without rejected ones."""
@@ -97,7 +104,7 @@ class Ledger:
 
     def export(self) -> dict[str, Any]:
         """Return the state as JSON types."""
-        return dict(vars(self))
+        return {name: of for name, of in vars(self).items() if not name.startswith("_")}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Replace the state by what `export` returned."""

@@ -30,7 +30,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headrace.monitoring.hourly import CODES, Hour, Rows, Watched, levels, packed, unpacked
+from headrace.monitoring.hourly import (
+    CODES,
+    Counts,
+    Hour,
+    Rows,
+    Watched,
+    coded,
+    levels,
+    packed,
+    unpacked,
+)
 from headrace.monitoring.statistics import Floats, Int64s
 from headrace.schemas.config.durations import DAY, HOUR
 from headrace.schemas.errors import StateVersionError
@@ -91,7 +101,7 @@ class Shape(NamedTuple):
     Parameters
     ----------
     rows
-        Of how many rows it is, see `headrace.monitoring.hourly.Hour.counts`.
+        Of how many rows it is, see `headrace.monitoring.hourly.Counts`.
     groups
         The most frequent codes, or the first code of each group of neighbours.
     weights
@@ -206,38 +216,39 @@ def _level(measure: str, badness: float) -> int:
     return sum(badness >= bound for bound in BOUNDS[measure])
 
 
-def shape_of(counts: Floats, rows: float, ordered: bool) -> Shape:
+def shape_of(counts: Counts, ordered: bool) -> Shape:
     """Return the groups of a distribution.
 
     Parameters
     ----------
     counts
-        Weight of each code, shape (`CODES`,).
-    rows
-        Of how many rows.
+        The distribution.
     ordered
         Whether neighbouring codes are grouped; else the most frequent have groups.
     """
-    if ordered:
-        sums = np.cumsum(counts[1:])
-        total = sums[-1]
+    has = counts.codes > 0
+    codes, weights = counts.codes[has].astype(np.int64), counts.weights[has]
+    if ordered and codes.size:
+        sums = np.cumsum(weights)
         # A code that has more than one part of the weight is a group, others share one.
-        at = np.searchsorted(sums, np.arange(GROUPS) * total / GROUPS, side="right") + 1
-        groups = np.unique(np.append(at[at < CODES], 1)) if total else np.array([1])
+        at = np.searchsorted(sums, np.arange(GROUPS) * sums[-1] / GROUPS, side="right")
+        groups = np.unique(np.append(codes[at], 1))
     else:
-        present = np.flatnonzero(counts[1:]) + 1
-        order = np.lexsort((present, -counts[present]))
-        groups = np.sort(present[order[:GROUPS]])
-    return Shape(rows, groups.tolist(), grouped(counts, groups, ordered).tolist())
+        order = np.lexsort((codes, -weights))
+        groups = np.sort(codes[order[:GROUPS]])
+    return Shape(counts.rows, groups.tolist(), grouped(counts, groups, ordered).tolist())
 
 
-def grouped(counts: Floats, groups: Int64s, ordered: bool) -> Floats:
+def grouped(counts: Counts, groups: Int64s, ordered: bool) -> Floats:
     """Return the weight of null, of each group, and of values of no group."""
+    codes = counts.codes.astype(np.int64)
     if ordered:
-        within = np.add.reduceat(counts, groups) if groups.size else np.empty(0)
-        return np.concatenate([counts[:1], within, [0.0]])
-    rest = max(float(counts[1:].sum() - counts[groups].sum()), 0.0)
-    return np.concatenate([counts[:1], counts[groups], [rest]])
+        at = np.searchsorted(groups, codes, side="right")
+    else:
+        at = np.searchsorted(groups, codes) + 1
+        own = np.append(groups, -1)[at - 1] == codes
+        at = np.where(own, at, np.where(codes == 0, 0, groups.size + 1))
+    return np.bincount(at, weights=counts.weights, minlength=groups.size + 2).astype(np.float64)
 
 
 def stability_index(now: Floats, rows: float, then: Floats, then_rows: float) -> float:
@@ -330,19 +341,11 @@ class Drift:
     def observe(self, rows: Rows, level: Any) -> None:
         """Count the rows that `wanted` has chosen."""
         begins = rows.time // HOUR * HOUR
+        whole = coded(self.plan.watched, rows, level)
         for start in np.unique(begins).tolist():
-            here = np.flatnonzero(begins == start)
             if start not in self.hours:
                 self.hours[start] = Hour(self.plan.watched)
-            if here.size == rows.time.size:
-                self.hours[start].add(rows, level)
-                continue
-            chosen = Rows(
-                rows.time[here], rows.key[here], rows.weight[here],
-                {name: column.take(here) for name, column in rows.columns.items()},
-                {name: margin[here] for name, margin in rows.scores.items()},
-            )  # fmt: skip
-            self.hours[start].add(chosen, level[here])
+            self.hours[start].add(whole.select(begins == start))
 
     def count(self, stream: str, time: Int64s, positive: Bools, actions: Int64s) -> None:
         """Count the actions of positives.
@@ -393,38 +396,37 @@ class Drift:
 
     def _close(self, start: int) -> None:
         hour = self.hours.pop(start, None)
-        counts = {}
-        if hour is not None:
-            counts = {of: hour.counts(of) for of in self.plan.watched}
-        rows = max((rows for _, rows in counts.values()), default=0.0)
+        counts = {} if hour is None else {of: hour.counts(of) for of in self.plan.watched}
+        rows = max((of.rows for of in counts.values()), default=0.0)
         if self.start is None and rows >= FEWEST_ROWS:
             self.start = start
         shapes: dict[str, Shape] = {}
-        for of, (weights, rows) in counts.items():
-            shape = shape_of(weights, rows, of.ordered)
+        for of, found in counts.items():
+            shape = shape_of(found, of.ordered)
             if not of.ordered:
-                shape = shape._replace(unseen=self._unseen(of.name, start, weights))
-            shapes[_key(of)] = shape
-            if rows >= FEWEST_ROWS:
-                self._judge(of, start, weights, shape)
+                shape = shape._replace(unseen=self._unseen(of.name, start, found))
+            shapes[of.key] = shape
+            if shape.rows >= FEWEST_ROWS:
+                self._judge(of, start, found, shape)
         self.shapes[start] = shapes
         for stream in self.plan.labels:
             if (stream, start) in self.actions:
                 self._judge_actions(stream, start)
 
-    def _unseen(self, name: str, start: int, weights: Floats) -> float | None:
+    def _unseen(self, name: str, start: int, counts: Counts) -> float | None:
         """Return the share of values that the reference has not; add those of the reference."""
         seen = self.seen[name]
         if self.start is None or start < self.start + DAY:
             if self.start is not None:
-                seen |= weights > 0
+                seen[counts.codes] = True
             return None
-        full = np.count_nonzero(seen[1:]) / (CODES - 1)
-        total = float(weights[1:].sum())
+        full = float(np.count_nonzero(seen[1:])) / (CODES - 1)
+        total = float(counts.weights.sum()) - counts.null
         if full > _FULL or not total:
             return None
+        new = ~seen[counts.codes] & (counts.codes > 0)
         # A new value has the code of a seen one as often as codes are taken.
-        return min(1.0, float(weights[1:][~seen[1:]].sum()) / total / (1 - full))
+        return min(1.0, float(counts.weights[new].sum()) / total / (1 - full))
 
     def _references(self, start: int, first: int | None) -> list[int]:
         """Return the hours to compare one with; the reference begins at `first`."""
@@ -436,10 +438,10 @@ class Drift:
         late = of.kind == "scores" and of.name in self.plan.fresh
         return self.start if self.start is None or not late else self.start + DAY
 
-    def _judge(self, of: Watched, start: int, counts: Floats, shape: Shape) -> None:
+    def _judge(self, of: Watched, start: int, counts: Counts, shape: Shape) -> None:
         found: dict[str, list[Found]] = {}
         for against in self._references(start, self._first(of)):
-            then = self.shapes.get(against, {}).get(_key(of))
+            then = self.shapes.get(against, {}).get(of.key)
             if then is not None and then.rows >= FEWEST_ROWS:
                 for measure, badness, value, other in _differences(of, counts, shape, then):
                     row = Found(start, badness, value, other, shape.rows, then.rows, against)
@@ -548,7 +550,7 @@ class Drift:
 
 
 def _differences(
-    of: Watched, counts: Floats, now: Shape, then: Shape
+    of: Watched, counts: Counts, now: Shape, then: Shape
 ) -> Iterator[tuple[str, float, float, float]]:
     """Yield measures of an hour: how much it differs, the value, and the earlier one."""
     if of.kind != "scores":
@@ -561,7 +563,3 @@ def _differences(
         weights = grouped(counts, np.array(then.groups, np.int64), of.ordered)
         index = stability_index(weights, now.rows, np.array(then.weights), then.rows)
         yield "distribution", index, index, 0.0
-
-
-def _key(of: Watched) -> str:
-    return f"{of.of}:{of.name}"

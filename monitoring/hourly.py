@@ -1,10 +1,10 @@
 """Features and scores of an hour of event time, as counts of codes: additive and bounded.
 
-Each value has a code of 16 bits: that of a category is from its digest, that of a number from its
-sign, exponent and three bits of its mantissa, that of a score is an eighth of log-odds. So counts
+Each value has one of `CODES` codes: that of a category is from its digest, of a number from its
+sign, exponent and three bits of its mantissa, of a score an eighth of log-odds. So counts
 of codes need no dictionary, and those of several parts of a log may be added up.
 
-Of an hour with many rows those of some keys are counted: of a fraction 2^-level of them, chosen by
+Of an hour with many rows those of some keys are counted: of a part 2^(-level/4) of them, chosen by
 digest, with the least level at which there are at most `MOST_ROWS`. That is a function of the rows
 and not of their order (adaptive sampling [1]_), so parts of an hour can be merged in any order.
 
@@ -16,10 +16,12 @@ References
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numba as nb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -31,9 +33,9 @@ from headrace.schemas.records.hashing import Bools, UInt64s, hash_column, unifor
 Kind = Literal["values", "items", "numbers", "scores"]
 UInt16s = npt.NDArray[np.uint16]
 
-MOST_ROWS = 1 << 14
-"""So many rows of an hour are counted at most, and of a larger one at least about half of it."""
-CODES = 1 << 16
+MOST_ROWS = 10_000
+"""So many rows of an hour are counted at most, and of a larger one hardly fewer than 8,400."""
+CODES = 1 << 14
 """There are so many codes. Code 0 is null; a row that has no score has it too."""
 
 UNIT = 64
@@ -41,7 +43,9 @@ UNIT = 64
 _MOST_WEIGHT = 1 << 14
 _OWN_DRAW = 0x6472696674
 """Keeps the choice of keys independent of others by the same digests."""
-_LEVELS = 60
+_DEEPEST = 60
+_LEVELS = 4 * (_DEEPEST + 1)
+_QUARTERS = 2.0 ** -np.arange(0.25, 1.0, 0.25)
 _PER_LOG_ODDS, _SCORES = 8.0, 16.0
 
 
@@ -67,6 +71,11 @@ class Watched:
     def of(self) -> str:
         """``feature`` or ``score``."""
         return "score" if self.kind == "scores" else "feature"
+
+    @property
+    def key(self) -> str:
+        """Tells it from others; a learner may have the name of a column."""
+        return f"{self.of}:{self.name}"
 
     @property
     def ordered(self) -> bool:
@@ -98,28 +107,118 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class _Coded:
-    """Rows as codes: of items those of all rows in turn, and how many each row has."""
+class Coded:
+    """Rows as codes, n of them.
+
+    Parameters
+    ----------
+    level, weight
+        What `levels` returned, and weights in units; shape (n,).
+    codes
+        By name of what is watched, shape (n,); of items those of all rows in turn.
+    lengths
+        How many items each row has, shape (n,); by name.
+    """
 
     level: npt.NDArray[np.uint8]
     weight: npt.NDArray[np.int32]
     codes: dict[str, UInt16s]
     lengths: dict[str, npt.NDArray[np.int32]] = field(default_factory=dict)
 
-    def select(self, rows: Bools) -> _Coded:
+    def select(self, rows: Bools) -> Coded:
         """Return some of the rows."""
         codes = {
             name: codes[np.repeat(rows, self.lengths[name]) if name in self.lengths else rows]
             for name, codes in self.codes.items()
         }
         lengths = {name: of[rows] for name, of in self.lengths.items()}
-        return _Coded(self.level[rows], self.weight[rows], codes, lengths)
+        return Coded(self.level[rows], self.weight[rows], codes, lengths)
+
+
+def coded(watched: tuple[Watched, ...], rows: Rows, level: npt.NDArray[np.uint8]) -> Coded:
+    """Return rows as codes.
+
+    Parameters
+    ----------
+    watched
+        What is counted.
+    rows, level
+        The rows, and what `levels` returned of them.
+    """
+    weight = np.rint(np.clip(rows.weight, 0.0, _MOST_WEIGHT) * UNIT).astype(np.int32)
+    codes: dict[str, UInt16s] = {}
+    lengths: dict[str, npt.NDArray[np.int32]] = {}
+    for of in watched:
+        if of.kind == "scores":
+            codes[of.key] = score_codes(rows.scores[of.name])
+        elif of.kind == "items":
+            codes[of.key], lengths[of.key] = _items(rows.columns[of.name], of.separator)
+        else:
+            encode = number_codes if of.kind == "numbers" else value_codes
+            codes[of.key] = encode(rows.columns[of.name])
+    return Coded(level, weight, codes, lengths)
 
 
 def levels(key: UInt64s) -> npt.NDArray[np.uint8]:
     """Return up to which level rows are counted, by the first half of their digests, shape (n,)."""
-    exponent = np.frexp(uniform(key, _OWN_DRAW))[1]
-    return np.minimum(-exponent, _LEVELS).astype(np.uint8)
+    drawn = uniform(key, _OWN_DRAW)
+    found = np.empty(drawn.size, np.uint8)
+    _levels(drawn, found)
+    return found
+
+
+@nb.njit(cache=True, nogil=True)
+def _levels(drawn, found):
+    for i in range(drawn.size):
+        mantissa, exponent = math.frexp(drawn[i])
+        level = 4 * min(-exponent, _DEEPEST)
+        for edge in _QUARTERS:
+            level += mantissa <= edge
+        found[i] = level
+
+
+class Counts(NamedTuple):
+    """A distribution of codes.
+
+    Parameters
+    ----------
+    codes, weights
+        The codes that occur, ascending, and their weights, shape (m,).
+    rows
+        Of how many rows: of different weights as many as rows of equal weight that say as much
+        (Kish 1965).
+    """
+
+    codes: UInt16s
+    weights: Floats
+    rows: float
+
+    @property
+    def null(self) -> float:
+        """The weight of nulls."""
+        return float(self.weights[0]) if self.codes.size and self.codes[0] == 0 else 0.0
+
+
+@nb.njit(cache=True, nogil=True)
+def _count(codes, weight, lengths, absent, present, sums):
+    """Add up weights by code; return how many codes occur, and the sums of weights and squares."""
+    found, total, squares, at = 0, 0.0, 0.0, 0
+    table = np.zeros(CODES)
+    for i in range(weight.size):
+        w = float(weight[i])
+        end = at + (lengths[i] if lengths.size else 1)
+        if not (absent and codes[at] == 0):
+            total += w
+            squares += w * w
+            for j in range(at, end):
+                table[codes[j]] += w
+        at = end
+    for code in range(CODES):
+        if table[code] > 0.0:
+            present[found] = code
+            sums[found] = table[code]
+            found += 1
+    return found, total, squares
 
 
 class Hour:
@@ -137,24 +236,10 @@ class Hour:
         self.watched = watched
         self.level = 0
         self.size = 0
-        self._parts: list[_Coded] = []
+        self._parts: list[Coded] = []
 
-    def add(self, rows: Rows, level: npt.NDArray[np.uint8]) -> None:
-        """Count rows of which `levels` returned the level; those below this hour's are not."""
-        weight = np.rint(np.clip(rows.weight, 0.0, _MOST_WEIGHT) * UNIT).astype(np.int32)
-        coded = _Coded(level, weight, {}, {})
-        for of in self.watched:
-            if of.kind == "scores":
-                coded.codes[of.name] = score_codes(rows.scores[of.name])
-            elif of.kind == "items":
-                items, lengths = _items(rows.columns[of.name], of.separator)
-                coded.codes[of.name], coded.lengths[of.name] = items, lengths
-            else:
-                encode = number_codes if of.kind == "numbers" else value_codes
-                coded.codes[of.name] = encode(rows.columns[of.name])
-        self._add(coded)
-
-    def _add(self, coded: _Coded) -> None:
+    def add(self, coded: Coded) -> None:
+        """Count rows; those below this hour's level are not counted."""
         counted = coded.level >= self.level
         self._parts.append(coded if counted.all() else coded.select(counted))
         self.size += int(np.count_nonzero(counted))
@@ -170,10 +255,10 @@ class Hour:
         """Add other rows of the same hour: associative and commutative."""
         self.level = max(self.level, other.level)
         mine, self._parts, self.size = self._whole(), [], 0
-        self._add(mine)
-        self._add(other._whole())
+        self.add(mine)
+        self.add(other._whole())
 
-    def _whole(self) -> _Coded:
+    def _whole(self) -> Coded:
         parts = self._parts or [self._nothing()]
         if len(parts) > 1:
             codes, lengths = (
@@ -182,29 +267,27 @@ class Hour:
             )
             level = np.concatenate([part.level for part in parts])
             weight = np.concatenate([part.weight for part in parts])
-            self._parts = [_Coded(level, weight, codes, lengths)]
+            self._parts = [Coded(level, weight, codes, lengths)]
             return self._parts[0]
         return parts[0]
 
-    def _nothing(self) -> _Coded:
-        items = {of.name: np.empty(0, np.int32) for of in self.watched if of.kind == "items"}
-        codes = {of.name: np.empty(0, np.uint16) for of in self.watched}
-        return _Coded(np.empty(0, np.uint8), np.empty(0, np.int32), codes, items)
+    def _nothing(self) -> Coded:
+        items = {of.key: np.empty(0, np.int32) for of in self.watched if of.kind == "items"}
+        codes = {of.key: np.empty(0, np.uint16) for of in self.watched}
+        return Coded(np.empty(0, np.uint8), np.empty(0, np.int32), codes, items)
 
-    def counts(self, of: Watched) -> tuple[Floats, float]:
-        """Return how much weight each code has, shape (`CODES`,), and of how many rows it is.
-
-        Rows of different weights are as many as rows of equal weight that say as much (Kish 1965).
-        """
+    def counts(self, of: Watched) -> Counts:
+        """Return how much weight each code has."""
         whole = self._whole()
-        codes, rows = whole.codes[of.name], whole.weight.astype(np.float64)
-        weight = np.repeat(rows, whole.lengths[of.name]) if of.kind == "items" else rows
-        counts: Floats = np.bincount(codes, weights=weight, minlength=CODES).astype(np.float64)
-        if of.kind == "scores":
-            rows = rows[codes > 0]
-            counts[0] = 0.0
-        total = float(rows.sum())
-        return counts, total**2 / float(rows @ rows) if total else 0.0
+        codes, weight = whole.codes[of.key], whole.weight
+        present = np.empty(min(codes.size, CODES), np.uint16)
+        sums = np.empty(present.size)
+        lengths = whole.lengths.get(of.key, np.empty(0, np.int32))
+        absent = of.kind == "scores"
+        found, total, squares = _count(codes, weight, lengths, absent, present, sums)
+        return Counts(
+            present[:found].copy(), sums[:found].copy(), total**2 / squares if total else 0.0
+        )
 
     def export(self) -> dict[str, Any]:
         """Return the whole state as JSON types; arrays are bytes in base 64."""
@@ -222,8 +305,8 @@ class Hour:
         """Return the hour of which `export` returned the state."""
         hour = cls(watched)
         hour.level = state["at"]
-        hour._add(
-            _Coded(
+        hour.add(
+            Coded(
                 unpacked(state["level"], np.uint8),
                 unpacked(state["weight"], np.int32),
                 {name: unpacked(text, np.uint16) for name, text in state["codes"].items()},

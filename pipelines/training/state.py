@@ -86,6 +86,8 @@ class TrainingState:
     def receive(self, envelope: SampleEnvelope) -> Received:
         """Receive an envelope; learn the epochs that it completes, and add up their statistics."""
         received = self.trainer.receive(envelope)
+        for stream, hour, copies in self.trainer.ledger.take_copies():
+            self.drift.count_duplicates(stream, hour, copies)
         return replace(received, samples=self._observe(received.samples))
 
     def flush(self) -> list[Learned]:

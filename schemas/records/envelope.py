@@ -17,7 +17,7 @@ from headrace.schemas.errors import EnvelopeError
 from headrace.schemas.records.events import NEVER
 
 _EVENTS = b"HRE4"
-_SAMPLES = b"HRS4"
+_SAMPLES = b"HRS5"
 _ROWS = ""
 _LENGTH = struct.Struct("<4sI")
 _PLAIN = pa.ipc.IpcWriteOptions()
@@ -135,6 +135,9 @@ class SampleEnvelope:
     last
         The event time of the last impression, or the time to which an idle source of them was
         raised, if that is later; `NEVER` until all sources of impressions are exhausted.
+    copies
+        Duplicates of actions since the shard's last envelope: name of the stream, hour of their
+        event times (microseconds), and how many.
     batches
         The samples, in each batch in order of emit time.
     beside
@@ -153,6 +156,7 @@ class SampleEnvelope:
     looked_up: dict[str, int] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
     last: int = NEVER
+    copies: list[list[Any]] = field(default_factory=list)
     batches: list[pa.RecordBatch] = field(default_factory=list)
     beside: dict[str, list[pa.RecordBatch]] = field(default_factory=dict)
 
@@ -170,6 +174,7 @@ class SampleEnvelope:
             self.looked_up,
             self.ends,
             self.last,
+            self.copies,
         ]
         return _pack(_SAMPLES, header, {_ROWS: self.batches, **self.beside})
 

@@ -20,7 +20,7 @@ def test_a_decoded_sample_envelope_equals_the_encoded_one():
     """Counts, positions and several batches survive."""
     full = SampleEnvelope(
         1, 8, 5, NEVER, [[3, 0]], {"impressions": {"late": 1}}, 2, [[0, 9]], {"memory": 1},
-        [7, FOREVER], 9, [ROWS, ROWS], {"joined1": [ROWS.select(["n"])]},
+        [7, FOREVER], 9, [["click", 0, 2]], [ROWS, ROWS], {"joined1": [ROWS.select(["n"])]},
     )  # fmt: skip
     assert SampleEnvelope.decode(full.encode()) == full
 
@@ -28,7 +28,7 @@ def test_a_decoded_sample_envelope_equals_the_encoded_one():
 def test_an_envelope_of_another_step_or_version_is_refused():
     """The error names the magic that was expected and the one that was found."""
     data = EventEnvelope(0, 0, 1, 0, 0, 0).encode()
-    with pytest.raises(EnvelopeError, match=r"expected an envelope HRS4 \(got b'HRE4'\)"):
+    with pytest.raises(EnvelopeError, match=r"expected an envelope HRS5 \(got b'HRE4'\)"):
         SampleEnvelope.decode(data)
     with pytest.raises(EnvelopeError):
         EventEnvelope.decode(b"HRE2" + data[4:])
