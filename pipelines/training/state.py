@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,15 @@ from headrace.learners.learning import Learned, judged_learners
 from headrace.learners.serving import Scored
 from headrace.learners.trainer import Received, Trainer
 from headrace.monitoring.comparison import Comparison
-from headrace.monitoring.figures import Predictions, Running, logit_bins
+from headrace.monitoring.figures import (
+    MOST_DECISIONS,
+    MOST_SCOPES,
+    Decision,
+    GuardScope,
+    Predictions,
+    Running,
+    logit_bins,
+)
 from headrace.monitoring.gate import Gate, Verdict
 from headrace.monitoring.guard import LabelGuard
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Observation, Statistics
@@ -29,7 +38,7 @@ from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, TIME
 
-TRAINING_LAYOUT = 11
+TRAINING_LAYOUT = 12
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
 TOGETHER = "models.json"
@@ -71,6 +80,7 @@ class TrainingState:
         self.gates = {
             name: Gate(job.gate, job.window) for name in job.plan.learners if job.gate is not None
         }
+        self.decisions: deque[Decision] = deque(maxlen=MOST_DECISIONS)
         self.snapshot: str | None = None
         self.journaled = 0
 
@@ -91,6 +101,13 @@ class TrainingState:
     def _observe(self, epochs: list[Learned]) -> list[Learned]:
         """Add up the statistics of epochs; return those that have samples."""
         for learned in epochs:
+            self.decisions.extend(
+                Decision(
+                    row["time"], row["label"], row["slice"] or "", row["value"] or "",
+                    row["event"], row["reason"],
+                )
+                for row in learned.journal
+            )  # fmt: skip
             if learned.epoch.parts:
                 for name, observation in _observations(learned, self.job).items():
                     self.statistics[name].observe(observation)
@@ -171,6 +188,17 @@ class TrainingState:
                 bins = logit_bins(sums.bins)
                 found.append(Predictions(name, label, predicted, totals, window, bins))
         return tuple(found)
+
+    def guarded(self) -> tuple[GuardScope, ...]:
+        """Return where the guards stand, of each all samples and then the worst values first."""
+        return tuple(
+            GuardScope(
+                label, of["slice"], of["value"], of["state"], of["positives"], of["expected"],
+                of["since"], of["reason"],
+            )
+            for label, guard in self.guards.items()
+            for of in guard.standings(MOST_SCOPES)
+        )  # fmt: skip
 
     @property
     def _by_prediction(self) -> dict[str, dict[str, Statistics]]:
@@ -261,6 +289,7 @@ class TrainingState:
                 for predicted, statistics in self._by_prediction.items()
             },
             "guards": {label: guard.export() for label, guard in self.guards.items()},
+            "decisions": [vars(decision) for decision in self.decisions],
             "running": {
                 predicted: {name: running.export() for name, running in of.items()}
                 for predicted, of in self.running.items()
@@ -290,6 +319,8 @@ class TrainingState:
                 self.running[predicted][name].restore(state["running"][predicted][name])
         for label, guard in self.guards.items():
             guard.restore(state["guards"][label])
+        self.decisions.clear()
+        self.decisions.extend(Decision(**decision) for decision in state["decisions"])
         for name, gate in self.gates.items():
             gate.restore(state["gates"][name])
         for name, comparison in self.comparisons.items():
