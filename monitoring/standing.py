@@ -7,7 +7,7 @@ the same of a run on this machine and of a ``status.json`` from elsewhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,6 +193,19 @@ def learners(figures: Mapping[str, Any]) -> list[LearnerStanding]:
     return [_learner(_judged(by_kind), states) for by_kind in kinds.values()]
 
 
+def worst_scopes(scopes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return scopes of a guard, the worst first: by state, then by their last block."""
+
+    def badness(of: Mapping[str, Any]) -> tuple[int, float]:
+        state = of["state"]
+        severity = 1 + _SEVERITY.index(state) if state in _SEVERITY else 0
+        if of["expected"] is None:
+            return severity, 0.0
+        return severity, abs(math.log((of["positives"] + 0.5) / (of["expected"] + 0.5)))
+
+    return sorted(scopes, key=badness, reverse=True)
+
+
 def _judged(kinds: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the predictions whose labels are final, those as learned if none are."""
     learned, served = kinds["learned"], kinds.get("served")
@@ -204,9 +217,7 @@ def _judged(kinds: Mapping[str, Any]) -> Mapping[str, Any]:
     return served
 
 
-def _learner(
-    of: Mapping[str, Any], states: Mapping[tuple[str, str, str], str]
-) -> LearnerStanding:
+def _learner(of: Mapping[str, Any], states: Mapping[tuple[str, str, str], str]) -> LearnerStanding:
     totals = _cells(of["totals"])
     window = {} if of["window"] is None else _cells(of["window"])
     whole = totals.pop(("", ""), np.zeros(len(SUMS)))

@@ -63,6 +63,7 @@ BELOW = {
         "figures",
         "headline",
         "ratios",
+        "standing",
         "statistics",
     },
     "pipelines": set(),
