@@ -31,6 +31,12 @@ MOST_SHOWN = 50
 LOGIT_EDGES = tuple(range(-9, 10))
 """Upper edges of all bins of log-odds but the last, which has none; the first has no lower one."""
 
+MOST_SCOPES = 50
+"""So many scopes of a label's guard are shown, the worst first."""
+
+MOST_DECISIONS = 20
+"""So many of the latest decisions of guards are shown."""
+
 GUARD_STATES = ("young", "watching", "warned", "disconnected", "asking")
 """States of a scope of the guard; their numbers are their places."""
 
@@ -162,15 +168,43 @@ class GuardScope:
     state
         One of `GUARD_STATES`.
     positives, expected
-        Positives, and the sum of predictions, since a change is suspected to have begun.
+        Positives, and the sum of predictions, in the last complete block; None before it.
+    since
+        Emit time since when it is in its state, ISO 8601; None if it has been so from the start.
+    reason
+        Why it is disconnected; None if it is not.
     """
 
     label: str
     slice: str
     value: str
     state: str
-    positives: int
-    expected: float
+    positives: int | None
+    expected: float | None
+    since: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a guard decided: a row of its journal.
+
+    Parameters
+    ----------
+    time
+        Emit time of the row that decided, microseconds.
+    label, slice, value
+        See `GuardScope`.
+    event, reason
+        What it was, such as ``disconnect``, and why, a sentence.
+    """
+
+    time: int
+    label: str
+    slice: str
+    value: str
+    event: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -202,7 +236,9 @@ class Figures:
     learned
         Samples that were learned, by learner.
     guard
-        Scopes of the guard.
+        Scopes of the guard: of each label all samples, then the worst values first.
+    decisions
+        The latest decisions of the guard, the newest last.
     held, quarantined
         Samples that the guard held back, and those of them that wait for a decision, by label.
     checkpoint_s, models_s
@@ -223,6 +259,7 @@ class Figures:
     shown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     learned: Mapping[str, int] = field(default_factory=dict)
     guard: tuple[GuardScope, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     held: Mapping[str, int] = field(default_factory=dict)
     quarantined: Mapping[str, int] = field(default_factory=dict)
     checkpoint_s: float | None = None
@@ -233,13 +270,14 @@ class Figures:
         plain = {
             name: value
             for name, value in vars(self).items()
-            if name not in ("sources", "predictions", "guard", "shown")
+            if name not in ("sources", "predictions", "guard", "decisions", "shown")
         }
         return {
             **plain,
             "sources": [vars(source) for source in self.sources],
             "predictions": [self._predictions(of) for of in self.predictions],
             "guard": [vars(scope) for scope in self.guard],
+            "decisions": [vars(decision) for decision in self.decisions],
         }
 
     def _predictions(self, of: Predictions) -> dict[str, Any]:

@@ -797,6 +797,29 @@ class LabelGuard:
             "disconnected_s": off_us / SECOND, "worst": worst, "slices": slices,
         }  # fmt: skip
 
+    def standings(self, most: int) -> list[dict[str, Any]]:
+        """Return where all samples stand, then the worst values, as JSON types.
+
+        Those that are asking, disconnected or warned come first, and of each state those whose
+        last block is the furthest from what was predicted.
+
+        Parameters
+        ----------
+        most
+            How many there are at most.
+        """
+        a = self.arrays
+        scopes = np.array([at for at, name in enumerate(self.names) if name is not None], np.int64)
+        scopes = scopes[(a.last[scopes, 1] > 0) | (a.state[scopes] >= WARNED)]
+        positives, expected = (a.last[scopes, side] + 0.5 for side in range(2))
+        rest = np.where(a.state[scopes] >= WARNED, -a.state[scopes].astype(np.int64), 0)
+        order = np.lexsort((-np.abs(np.log(positives / expected)), rest))
+        worst = [(self.names[at] or ("", ""), at) for at in scopes[order[: most - 1]].tolist()]
+        return [
+            {"slice": column, "value": value, **self._standing(at)}
+            for (column, value), at in [(("", ""), _OVERALL), *worst]
+        ]
+
     def _standing(self, at: int) -> dict[str, Any]:
         """Return a scope's state, and its last complete block."""
         a = self.arrays

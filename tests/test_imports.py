@@ -64,6 +64,7 @@ BELOW = {
         "headline",
         "leadguard",
         "ratios",
+        "standing",
         "statistics",
     },
     "pipelines": set(),

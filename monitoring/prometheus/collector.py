@@ -128,10 +128,12 @@ def _of_guard(
 
 
 def _shown(figures: Figures) -> Iterator[GuardScope]:
-    """Yield the scopes that are shown: those of shown values, and all that are not at rest."""
+    """Yield the scopes that are shown: all samples of a label, and values that are not at rest.
+
+    Which values at rest are the worst changes all the time, and so would series.
+    """
     for scope in figures.guard:
-        known_value = not scope.slice or scope.value in figures.shown.get(scope.slice, ())
-        if known_value or scope.state not in ("young", "watching"):
+        if not scope.slice or scope.state not in ("young", "watching"):
             yield scope
 
 

@@ -136,12 +136,10 @@ GUARD_STATE = Metric(
     _SCOPE,
 )
 GUARD_POSITIVES = Metric(
-    "headrace_guard_positives", "Positives since a change is suspected to have begun.", _SCOPE
+    "headrace_guard_positives", "Positives in the guard's last complete block.", _SCOPE
 )
 GUARD_EXPECTED = Metric(
-    "headrace_guard_expected",
-    "Positives expected since a change is suspected to have begun.",
-    _SCOPE,
+    "headrace_guard_expected", "Positives expected in the guard's last complete block.", _SCOPE
 )
 GUARD_HELD = Metric(
     "headrace_guard_held_total", "Samples that the guard kept from being learned.", ("label",)

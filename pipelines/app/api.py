@@ -272,8 +272,7 @@ def replay_inputs(
             show(board)
             watch(board)
 
-        figures = metrics.port is not None
-        return _replay_inputs(inputs, out, work, resume, watched, announce, beam_options, figures)
+        return _replay_inputs(inputs, out, work, resume, watched, announce, beam_options)
 
 
 def _replay_inputs(
@@ -284,11 +283,10 @@ def _replay_inputs(
     watch: Callable[[Board], None],
     announce: Callable[[str], None],
     beam_options: Sequence[str],
-    figures: bool,
 ) -> ReplayResult:
     preview(inputs)
     if isinstance(out, Address):
-        return _replay_elsewhere(inputs, out, work, resume, watch, announce, beam_options, figures)
+        return _replay_elsewhere(inputs, out, work, resume, watch, announce, beam_options)
     if work is not None:
         fact = "is not used, since the result is written to this machine"
         raise FolderError(work, fact, "leave --work out")
@@ -297,7 +295,7 @@ def _replay_inputs(
     with opened(out, inputs.files) as place, unlogged():
         from headrace.pipelines.jobs.replay import replay as run_replay
 
-        replayed = run_replay(inputs, place, beam_options, watch, resume, announce, figures)
+        replayed = run_replay(inputs, place, beam_options, watch, resume, announce)
     summary = Summary.model_validate(replayed.summary)
     return ReplayResult(out, summary, tuple(replayed.findings))
 
@@ -310,7 +308,6 @@ def _replay_elsewhere(
     watch: Callable[[Board], None],
     announce: Callable[[str], None],
     beam_options: Sequence[str],
-    figures: bool,
 ) -> ReplayResult:
     """Replay in a folder of this machine, and upload the result."""
     for log in inputs.logs:
@@ -327,7 +324,7 @@ def _replay_elsewhere(
         else:
             from headrace.pipelines.jobs.replay import replay as run_replay
 
-            replayed = run_replay(inputs, place, beam_options, watch, resume, announce, figures)
+            replayed = run_replay(inputs, place, beam_options, watch, resume, announce)
         upload(place, target)
     if work is None:
         with contextlib.suppress(OSError):

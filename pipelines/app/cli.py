@@ -157,6 +157,24 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("folder", type=Path, metavar="DIR", help="the --out of the run")
     status.add_argument("--json", action="store_true", help="as JSON")
 
+    watch = commands.add_parser(
+        "watch",
+        help="watch a run: a table in the terminal, or a page in the browser",
+        description="Watch a live run or a replay until it ends: a table in the terminal, lines "
+        "elsewhere, or with --port a page. Exit with 1 if it failed or was killed.",
+    )
+    watch.add_argument("folder", type=Path, metavar="DIR", help="the --out of the run")
+    watch.add_argument(
+        "--port", type=_positive, metavar="PORT", help="serve a page on this port, until Ctrl-C"
+    )
+    watch.add_argument(
+        "--host", default="127.0.0.1", metavar="HOST",
+        help="the address to serve it on (127.0.0.1: for this machine alone)",
+    )  # fmt: skip
+    watch.add_argument(
+        "--once", action="store_true", help="print where it stands, and do not wait for its end"
+    )
+
     backfill = commands.add_parser(
         "backfill",
         help="write the statistics of a run for Prometheus, in event time",

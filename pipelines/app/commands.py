@@ -156,6 +156,30 @@ def status(options: argparse.Namespace) -> int:
     return 0 if found["state"] in ("running", "stopped", "ended") else 1
 
 
+def watch(options: argparse.Namespace) -> int:
+    """Show where a run stands until it ends, or serve a page of it until Ctrl-C.
+
+    Return 1 if it has failed or was killed.
+    """
+    from headrace.pipelines.jobs.watching import FAILED, KILLED, RunReader
+
+    if options.once and options.port is not None:
+        raise ArgumentError("--once", "with --port", "has no effect", "leave one out")
+    reader = RunReader(options.folder)
+    try:
+        if options.port is not None:
+            from headrace.pipelines.app.livepage import serve
+
+            serve(reader, str(options.folder), options.port, options.host)
+            return 0
+        from headrace.pipelines.app.watching import watch as watch_run
+
+        seen = watch_run(reader, options.once)
+    except KeyboardInterrupt:
+        return 0  # the run goes on
+    return 1 if seen.state in (FAILED, KILLED) else 0
+
+
 def backfill(options: argparse.Namespace) -> int:
     """Write the statistics of a run for Prometheus, and print the commands that show them."""
     from headrace.pipelines.app.backfilling import backfill as run_backfill

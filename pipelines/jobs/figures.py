@@ -80,6 +80,11 @@ class FiguresKeeper:
             predictions=predictions,
             shown=self.shown.by_column,
             learned=dict(training.trainer.step.learned) if training else {},
+            guard=training.guarded() if training else (),
+            decisions=tuple(training.decisions) if training else (),
+            held={label: guard.counts["held"] for label, guard in training.guards.items()}
+            if training
+            else {},
             checkpoint_s=checkpoint_s,
             models_s=models_s,
         )

@@ -27,6 +27,7 @@ from headrace.pipelines.jobs.figures import FiguresKeeper
 from headrace.pipelines.jobs.identity import digest_of, identity_of
 from headrace.pipelines.jobs.readback import gather_findings, log_result, read_back
 from headrace.pipelines.jobs.statisticsfile import write_statistics
+from headrace.pipelines.jobs.status import ReplayStatus, note_end
 from headrace.pipelines.jobs.summary import summarize
 from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.disk import write_text
@@ -122,7 +123,6 @@ def replay(
     watch: Callable[[Board], None] = lambda board: None,
     resuming: bool = False,
     announce: Callable[[str], None] = lambda line: None,
-    figures: bool = False,
 ) -> Replayed:
     """Replay logs into samples, models and a report.
 
@@ -143,8 +143,6 @@ def replay(
         is left to do.
     announce
         Called with a line about where the run begins.
-    figures
-        Whether the live figures shall have all of them, about once a second.
 
     Raises
     ------
@@ -167,12 +165,12 @@ def replay(
     with _clean_failure(place):
         outputs = open_outputs(place, inputs)
         with _started(inputs, place, identity, job, outputs, board, checkpoint) as (run, resumed):
-            keeper = FiguresKeeper(run, inputs, inputs.logs)
-            if figures:
-                run.between = keeper.offer
+            figures = FiguresKeeper(run, inputs, inputs.logs)
+            status = ReplayStatus(place, run, figures)
+            run.between = status.offer
             run_graph(run, inputs, job, resumed.block, tuple(beam_options))
-            if figures:
-                keeper.publish()
+            figures.publish()
+            status.write()
         finished = run.finished
         assert finished is not None  # the training step ends with the log
         budget = inputs.config.replay.sort_memory_mb << 20
@@ -239,7 +237,9 @@ def _clean_failure(place: Place) -> Iterator[None]:
         with contextlib.suppress(HeadraceError):
             if place.checkpoint() is None:
                 place.retire(place.partial)
-        if interrupt.interrupted or was_interrupted(error):
+        interrupted = interrupt.interrupted or was_interrupted(error)
+        note_end(place, "stopped" if interrupted else "failed")
+        if interrupted:
             raise KeyboardInterrupt from error
         raise_origin(error, place.out)
 

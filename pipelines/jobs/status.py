@@ -1,4 +1,4 @@
-"""Where a run that does not end stands, written every second for ``headrace status``."""
+"""Where a run stands, written every second for ``headrace status`` and ``headrace watch``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.pipelines.run.liveplace import STATUS, LivePlace
 from headrace.pipelines.run.locking import is_held
+from headrace.pipelines.run.place import Place
 from headrace.pipelines.sinks.completion import read_completion
 from headrace.pipelines.sinks.hours import moment
 from headrace.pipelines.sources.source import Growing, SourceState
@@ -24,6 +25,7 @@ from headrace.schemas.records.events import EARLIEST, FOREVER, NEVER
 
 if TYPE_CHECKING:  # reading a status takes no Beam
     from headrace.pipelines.beam.run import Run
+    from headrace.pipelines.jobs.figures import FiguresKeeper
     from headrace.pipelines.jobs.livecheckpoints import LiveCheckpoints
     from headrace.pipelines.sources.plans import StreamPlan
 
@@ -140,7 +142,7 @@ class StatusKeeper:
         self.growing, self.streams, self.watch = growing, streams, watch
         self.ends: Mapping[int, int] | None = None
         self.asked_s = 0.0
-        self.counts: deque[tuple[float, int]] = deque()
+        self.rate = Rate()
 
     @contextlib.contextmanager
     def keeping(self) -> Iterator[None]:
@@ -172,10 +174,7 @@ class StatusKeeper:
 
     def _write(self, state: str) -> Status:
         status = self._status(state)
-        path = self.place.partial / STATUS
-        hidden = path.with_name(f"{STATUS}.partial")
-        hidden.write_text(json.dumps(asdict(status)) + "\n", encoding="utf-8")
-        hidden.replace(path)
+        _put(self.place, asdict(status))
         return status
 
     def _status(self, state: str) -> Status:
@@ -191,7 +190,7 @@ class StatusKeeper:
             _now(time.time()),
             os.getpid(),
             self.run.board.events,
-            self._rate(),
+            self.rate.of(self.run.board.events),
             self.run.board.samples,
             sum(lag for lag in lags if lag is not None) if self.ends is not None else None,
             None if behind is None else _text(states[behind].progress),
@@ -225,13 +224,65 @@ class StatusKeeper:
             return read_completion(self.place.out)
         return {}
 
-    def _rate(self) -> float:
-        now, events = time.monotonic(), self.run.board.events
+
+class Rate:
+    """How many events were read a second, in the last ten seconds."""
+
+    def __init__(self) -> None:
+        self.counts: deque[tuple[float, int]] = deque()
+
+    def of(self, events: int) -> float:
+        """Return the rate now that so many have been read."""
+        now = time.monotonic()
         self.counts.append((now, events))
         while now - self.counts[0][0] > _RATE_OVER_S:
             self.counts.popleft()
         then, before = self.counts[0]
         return round((events - before) / (now - then), 1) if now > then else 0.0
+
+
+class ReplayStatus:
+    """Writes where a replay stands, between two bundles, when its figures are new.
+
+    Parameters
+    ----------
+    place, run
+        The replay.
+    figures
+        Gathers its figures.
+    """
+
+    def __init__(self, place: Place, run: Run, figures: FiguresKeeper) -> None:
+        self.place, self.run, self.figures = place, run, figures
+        self.rate = Rate()
+
+    def offer(self) -> None:
+        """Write if it is due; called between two bundles."""
+        before = self.run.board.figures
+        self.figures.offer()
+        if self.run.board.figures is not before:
+            self.write()
+
+    def write(self) -> None:
+        """Write the figures on the board."""
+        figures = self.run.board.figures
+        assert figures is not None  # they have been published
+        clock, taken = figures.clock, figures.checkpoint_s
+        status = Status(
+            "running", _now(figures.published_s), os.getpid(), figures.events,
+            self.rate.of(figures.events), figures.samples, None,
+            None if clock is None else _text(clock), figures.held_back_by,
+            None if taken is None else _now(taken), {}, [], figures.as_json(),
+        )  # fmt: skip
+        # It is for display: on a full disk the run itself fails, or goes on when there is room.
+        with contextlib.suppress(OSError):
+            _put(self.place, asdict(status))
+
+
+def note_end(place: Place, state: str) -> None:
+    """Write how a run has ended, if it wrote where it stands."""
+    with contextlib.suppress(OSError, ValueError):
+        _put(place, {**_read(place), "state": state})
 
 
 def read_status(out: Path) -> dict[str, Any]:
@@ -244,13 +295,25 @@ def read_status(out: Path) -> dict[str, Any]:
     """
     place = LivePlace(out)
     try:
-        found: dict[str, Any] = json.loads((place.partial / STATUS).read_text(encoding="utf-8"))
+        found = _read(place)
     except (OSError, ValueError) as error:
         hint = "name the --out folder of headrace stream"
         raise FolderError(out, "has no run that goes on", hint) from error
     if found["state"] == "running" and not is_held(place):
         found["state"] = _UNFINISHED
     return found
+
+
+def _read(place: Place) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((place.partial / STATUS).read_text(encoding="utf-8"))
+    return found
+
+
+def _put(place: Place, status: dict[str, Any]) -> None:
+    path = place.partial / STATUS
+    hidden = path.with_name(f"{STATUS}.partial")
+    hidden.write_text(json.dumps(status) + "\n", encoding="utf-8")
+    hidden.replace(path)
 
 
 def _text(time: int) -> str | None:

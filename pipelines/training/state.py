@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,15 @@ from headrace.learners.serving import Scored
 from headrace.learners.trainer import Received, Trainer
 from headrace.monitoring.comparison import Comparison
 from headrace.monitoring.drift import Drift
-from headrace.monitoring.figures import Predictions, Running, logit_bins
+from headrace.monitoring.figures import (
+    MOST_DECISIONS,
+    MOST_SCOPES,
+    Decision,
+    GuardScope,
+    Predictions,
+    Running,
+    logit_bins,
+)
 from headrace.monitoring.gate import Gate, Verdict
 from headrace.monitoring.guard import LabelGuard
 from headrace.monitoring.leadguard import LeadGuard
@@ -75,6 +84,7 @@ class TrainingState:
             name: Gate(job.gate, job.window) for name in job.plan.learners if job.gate is not None
         }
         self.drift = Drift(job.drift)
+        self.decisions: deque[Decision] = deque(maxlen=MOST_DECISIONS)
         self.snapshot: str | None = None
         self.journaled = 0
 
@@ -97,6 +107,13 @@ class TrainingState:
     def _observe(self, epochs: list[Learned]) -> list[Learned]:
         """Add up the statistics of epochs; return those that have samples."""
         for learned in epochs:
+            self.decisions.extend(
+                Decision(
+                    row["time"], row["label"], row["slice"] or "", row["value"] or "",
+                    row["event"], row["reason"],
+                )
+                for row in learned.journal
+            )  # fmt: skip
             if learned.epoch.parts:
                 # Epochs come in order, so all before this one have been observed.
                 first = int(learned.epoch.column(EMIT).min())
@@ -181,6 +198,17 @@ class TrainingState:
                 bins = logit_bins(sums.bins)
                 found.append(Predictions(name, label, predicted, totals, window, bins))
         return tuple(found)
+
+    def guarded(self) -> tuple[GuardScope, ...]:
+        """Return where the guards stand, of each all samples and then the worst values first."""
+        return tuple(
+            GuardScope(
+                label, of["slice"], of["value"], of["state"], of["positives"], of["expected"],
+                of["since"], of["reason"],
+            )
+            for label, guard in self.guards.items()
+            for of in guard.standings(MOST_SCOPES)
+        )  # fmt: skip
 
     @property
     def _by_prediction(self) -> dict[str, dict[str, Statistics]]:
@@ -271,6 +299,7 @@ class TrainingState:
                 for predicted, statistics in self._by_prediction.items()
             },
             "guards": {label: guard.export() for label, guard in self.guards.items()},
+            "decisions": [vars(decision) for decision in self.decisions],
             "running": {
                 predicted: {name: running.export() for name, running in of.items()}
                 for predicted, of in self.running.items()
@@ -301,6 +330,8 @@ class TrainingState:
                 self.running[predicted][name].restore(state["running"][predicted][name])
         for label, guard in self.guards.items():
             guard.restore(state["guards"][label])
+        self.decisions.clear()
+        self.decisions.extend(Decision(**decision) for decision in state["decisions"])
         for name, gate in self.gates.items():
             gate.restore(state["gates"][name])
         for name, comparison in self.comparisons.items():

@@ -90,6 +90,27 @@ def test_it_is_armed_when_labels_have_been_in_the_band_for_long_enough():
     assert guard.summary()["ratio"] == pytest.approx(3.0, rel=0.5)
 
 
+def test_standings_are_all_samples_and_then_the_worst_values():
+    """What is disconnected comes before what is only further from what was predicted."""
+    traffic, _ = settled()
+    traffic.go_on(2 * HOUR, bad=[3], bad_factor=6.0)
+    traffic.guard.arrays.last[traffic.guard.found[0]["ad5"]] = [0, 90.0]
+    found = traffic.guard.standings(4)
+    assert [(of["slice"], of["value"]) for of in found[:3]] == [
+        ("", ""), ("ad", "ad3"), ("ad", "ad5"),
+    ]  # fmt: skip
+    assert [of["state"] for of in found] == ["watching", "disconnected", "watching", "watching"]
+    by_value = {of["value"]: of for of in traffic.guard.summary()["slices"]}
+    assert found[1:] == [by_value[of["value"]] for of in found[1:]]
+    assert len(traffic.guard.standings(50)) == 11
+
+
+def test_standings_of_a_guard_that_saw_nothing_are_those_of_all_samples():
+    """There is a state, and no block."""
+    (found,) = LabelGuard("click", GuardPlan(), ("ad",)).standings(50)
+    assert (found["state"], found["positives"], found["expected"]) == ("young", None, None)
+
+
 def test_a_stream_that_stops_disconnects_within_25_expected_positives():
     """All samples are held back from the next chunk on; the reason says what was seen."""
     traffic, _ = settled()
