@@ -56,7 +56,8 @@ def test_a_replay_writes_every_output(result):
     ]
     assert set(summary) == {
         "input", "outcomes", "bad_values", "times", "end_of_log", "sources", "samples", "labels",
-        "joined", "guard", "window_s", "learners", "elapsed_s", "events_per_s", "peak_rss_mb",
+        "joined", "guard", "drift", "window_s", "learners", "elapsed_s", "events_per_s",
+        "peak_rss_mb",
         "versions",
     }  # fmt: skip
     assert set(click) == {
