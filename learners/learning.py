@@ -453,11 +453,14 @@ class LearningStep:
                 turns.weight[some] = piece.weight
             margin[some] = piece.take(learner, features)
             if lead is not None:
-                serving = serves | np.logical_or.accumulate(piece.learned & ~back[some])
-                predicted = corrected(plan.delay, margin[some] + piece.shift)
-                known = ~piece.learned & serving
-                lead.show(emit[piece.order[known]], predicted[known])
-                serves = bool(serving[-1])
+                known = ~piece.learned
+                if not serves:
+                    serving = np.logical_or.accumulate(piece.learned & ~back[some])
+                    known &= serving
+                    serves = bool(serving[-1])
+                shown = np.flatnonzero(known)
+                predicted = corrected(plan.delay, margin[some][shown] + piece.shift[shown])
+                lead.show(emit[piece.order[shown]], predicted)
             if judging is not None and lessons.size:
                 judging.observe(corrected(plan.delay, margin[lessons] + turns.shift[lessons]))
         if judging is not None:

@@ -124,19 +124,28 @@ class _State(NamedTuple):
         )  # fmt: skip
 
 
+@nb.njit(cache=True, nogil=True)
+def _settle(delays, delay, step, edges):
+    """Add delays, microseconds, to the bins between edges."""
+    for i in range(delay.size):
+        lag = min(max(delay[i] // step, 0), edges[-1] - 1)
+        b = 0
+        while edges[b + 1] <= lag:
+            b += 1
+        delays[b] += 1.0
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _advance(
-    s, until, shown_step, shown_p, came_step, came_count, edges, known, share, band, alarms,
-    silence, armed, decay,
+    s, until, step, shown, log_odds, came, came_count, edges, known, share, band, alarms, silence,
+    armed, decay,
 ):  # fmt: skip
-    """Go through all steps before `until`; of the arrays only what is before it is given."""
+    """Go through all steps before `until`; of what is shown and came only what is before it."""
     sums, steps, ring, evidence, begun = s.sums, s.steps, s.ring, s.evidence, s.begun
     rise = s.rise
     size, half = ring.size, evidence.size // 2
     longest = edges[-1]
-    total = 0.0
-    for of in s.delays:
-        total += of
+    density = s.delays / (s.delays.sum() * (edges[1:] - edges[:-1]))
     i = j = 0
     active = steps[_NEXT]
     t = steps[_NEXT]
@@ -144,39 +153,40 @@ def _advance(
         if t - active > longest + 1:
             # All that was shown has come or will not: nothing is expected before the next.
             t = until
-            if i < shown_step.size:
-                t = min(t, shown_step[i])
-            if j < came_step.size:
-                t = min(t, came_step[j])
+            if i < shown.size:
+                t = min(t, shown[i] // step)
+            if j < came.size:
+                t = min(t, came[j] // step)
             ring[:] = sums[_SHOWN]
             if t >= until:
                 break
-        while i < shown_step.size and shown_step[i] <= t:
-            p = shown_p[i]
-            sums[_SHOWN] += p / share
-            sums[_P] += p
-            sums[_P_SQUARES] += p * p
-            if steps[_FIRST] == _NONE:
-                steps[_FIRST] = t
-            active = t
+        end = (t + 1) * step
+        while i < shown.size and shown[i] < end:
+            if math.isfinite(log_odds[i]):
+                p = 1.0 / (1.0 + math.exp(-log_odds[i]))
+                sums[_SHOWN] += p / share
+                sums[_P] += p
+                sums[_P_SQUARES] += p * p
+                if steps[_FIRST] == _NONE:
+                    steps[_FIRST] = t
+                active = t
             i += 1
-        ring[(t + 1) % size] = sums[_SHOWN]
+        place = (t + 1) % size
+        ring[place] = sums[_SHOWN]
         count = 0
-        while j < came_step.size and came_step[j] <= t:
+        while j < came.size and came[j] < end:
             count += came_count[j]
             active = t
             j += 1
         if not known or steps[_FIRST] == _NONE or t < steps[_FIRST] + longest:
             t += 1
             continue
-        base = 0.0
-        after = ring[(t + 1 - edges[0]) % size]
-        for b in range(s.delays.size):
-            before = ring[(t + 1 - edges[b + 1]) % size]
-            if s.delays[b] > 0.0:
-                base += s.delays[b] * (after - before) / (edges[b + 1] - edges[b])
+        base, after = 0.0, ring[place]
+        for b in range(density.size):
+            at = place - edges[b + 1]
+            before = ring[at + size if at < 0 else at]
+            base += density[b] * (after - before)
             after = before
-        base /= total
         usual = (sums[_USUAL_ARRIVALS] + _PRIOR) / (sums[_USUAL_EXPECTED] + _PRIOR)
         phi = 1.0
         if sums[_P] > 0.0:
@@ -299,11 +309,6 @@ class Lead:
         self.until = 2**62
 
     @property
-    def knows_delays(self) -> bool:
-        """Whether enough positives have settled to say when actions come."""
-        return bool(self.state.delays.sum() >= ENOUGH_DELAYS)
-
-    @property
     def knows_usual(self) -> bool:
         """Whether enough actions have come to say how many usually do."""
         return bool(self.state.sums[_USUAL_EXPECTED] >= ENOUGH_ARRIVALS)
@@ -325,23 +330,20 @@ class Lead:
 
     def arrive(self, known: Int64s, count: Int64s) -> None:
         """Take numbers of actions that became known in the steps of these times, shape (m,)."""
-        self.came.append((known // self.plan.step, count))
+        if known.size:
+            self.came.append((known, count))
 
     def show(self, known: Int64s, log_odds: Floats) -> None:
         """Take impressions that became known, and what was predicted of them, shape (m,).
 
         What is not finite says nothing.
         """
-        finite = np.isfinite(log_odds)
-        if finite.any():
-            p = np.exp(-np.logaddexp(0.0, -log_odds[finite]))
-            self.shown.append((known[finite] // self.plan.step, p))
+        if known.size:
+            self.shown.append((known, log_odds))
 
     def settle(self, delay: Int64s) -> None:
         """Take positives that may be learned: how long each took, shape (m,)."""
-        lag = np.clip(delay // self.plan.step, 0, self.edges[-1] - 1)
-        bins = np.searchsorted(self.edges, lag, side="right") - 1
-        self.state.delays[:] += np.bincount(bins, minlength=self.state.delays.size)
+        _settle(self.state.delays, delay, self.plan.step, self.edges)
 
     def advance(self, now: int, armed: bool, frozen: bool, silence: float) -> None:
         """Go through the steps that have ended by `now`.
@@ -360,17 +362,19 @@ class Lead:
         until = min(now // self.plan.step, self.until)
         if until <= self.state.steps[_NEXT]:
             return
-        shown, self.shown = _split(self.shown, until, np.float64)
-        came, self.came = _split(self.came, until, np.int64)
-        firsts = [int(of[0][0]) for of in (shown, came) if of[0].size]
+        step = self.plan.step
+        shown, self.shown = _split(self.shown, until * step, np.float64)
+        came, self.came = _split(self.came, until * step, np.int64)
         if self.state.steps[_NEXT] == _NONE:
+            firsts = [int(of[0][0]) // step for of in (shown, came) if of[0].size]
             self.state.steps[_NEXT] = min([until, *firsts])
-        if self.state.delays.sum() >= _MOST_DELAYS:
+        settled = self.state.delays.sum()
+        if settled >= _MOST_DELAYS:
             self.state.delays[:] /= 2
-        decay = 0.0 if frozen else self.plan.step / _REMEMBERED
         _advance(
-            self.state, until, *shown, *came, self.edges, self.knows_delays, self.plan.share,
-            self.band, self.alarms, silence, armed, decay,
+            self.state, until, step, *shown, *came, self.edges, settled >= ENOUGH_DELAYS,
+            self.plan.share, self.band, self.alarms, silence, armed,
+            0.0 if frozen else step / _REMEMBERED,
         )  # fmt: skip
 
     def suspicion(self) -> Suspicion | None:
@@ -444,12 +448,12 @@ class Lead:
             _unpacked(state["state"][name], of) for name, of in self.state._asdict().items()
         ))  # fmt: skip
         kinds = (np.int64, np.float64, np.int64, np.int64)
-        shown_step, p, came_step, count = (
+        shown, odds, came, count = (
             _unpacked(packed, np.empty(0, kind))
             for packed, kind in zip(state["waiting"], kinds, strict=True)
         )
-        self.shown = [(shown_step, p)] if p.size else []
-        self.came = [(came_step, count)] if count.size else []
+        self.shown = [(shown, odds)] if shown.size else []
+        self.came = [(came, count)] if came.size else []
 
 
 def step_for(longest: int) -> int:
@@ -476,11 +480,11 @@ def _joined(parts: list[tuple[Int64s, Any]], kind: Any) -> tuple[Int64s, Any]:
 def _split(
     parts: list[tuple[Int64s, Any]], until: int, kind: Any
 ) -> tuple[tuple[Int64s, Any], list[tuple[Int64s, Any]]]:
-    """Split rows, in order of their steps, into those before one, and parts of the others."""
-    step, value = _joined(parts, kind)
-    cut = int(np.searchsorted(step, until))
-    rest = [(step[cut:], value[cut:])] if cut < step.size else []
-    return (step[:cut], value[:cut]), rest
+    """Split rows, in order of their times, into those before a time, and parts of the others."""
+    time, value = parts[0] if len(parts) == 1 else _joined(parts, kind)
+    cut = int(time.searchsorted(until))
+    rest = [(time[cut:], value[cut:])] if cut < time.size else []
+    return (time[:cut], value[:cut]), rest
 
 
 def _packed(array: npt.NDArray[Any]) -> str:

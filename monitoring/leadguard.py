@@ -219,7 +219,10 @@ class LeadGuard(LabelGuard):
         self._note(0, time, LEAD + event, reason, sums, direction, evidence)
 
     def summary(self) -> dict[str, Any]:
-        """Return where the guard stands, as JSON types."""
+        """Return where the guard stands, as JSON types.
+
+        Its state is that of the arrivals while these hold samples back and labels do not.
+        """
         block, waited_us = self.block, self.waited_us
         if self.standing >= DISCONNECTED:
             waited_us += self.now - self.entered
@@ -234,7 +237,10 @@ class LeadGuard(LabelGuard):
             "usual": self.lead.usual,
             "disconnected_s": waited_us / SECOND,
         }
-        return {**super().summary(), "arrivals": arrivals}
+        of_labels = super().summary()
+        if self.standing >= DISCONNECTED > self.state:
+            of_labels |= {name: arrivals[name] for name in ("state", "since", "reason")}
+        return {**of_labels, "arrivals": arrivals}
 
     def export(self) -> dict[str, Any]:
         """Return the whole state as JSON types."""

@@ -341,6 +341,9 @@ def test_a_guard_goes_on_from_a_copy():
     copy = LeadGuard("click", copied.guard.plan, (), True, PLAN)
     copy.restore(json.loads(json.dumps(copied.guard.export())))
     copied.guard = copy
+    summary = copy.summary()
+    assert (summary["state"], summary["arrivals"]["state"]) == ("disconnected", "disconnected")
+    assert summary["reason"].startswith("click: no arrivals since")
     for of in (rows, copied):
         of.go_on(1800)
     assert rows.journal == copied.journal
