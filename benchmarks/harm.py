@@ -33,7 +33,7 @@ def log(folder: Path, traffic: Traffic, start: Path | None, guard: str) -> Path:
     text = path.read_text().replace("slices = [", 'slices = ["ad", ')
     if start is not None:
         text = text.replace("[learner]\n", f'[learner]\nstart = "{start}"\n')
-    path.write_text(f"{text}\n[guard]\naction = \"{guard}\"\n")
+    path.write_text(f'{text}\n[guard]\naction = "{guard}"\n')
     return path
 
 
@@ -75,9 +75,10 @@ def main() -> None:
             return headrace.replay(config, folder / f"{name}-{guard}-out")
 
         healthy = losses(replayed("none", "off"))
-        print(f"{'log loss above that without the fault, %':<44}" + "".join(
-            f"{name:>10}" for name in AFTER
-        ))
+        print(
+            f"{'log loss above that without the fault, %':<44}"
+            + "".join(f"{name:>10}" for name in AFTER)
+        )
         for name in FAULTS:
             for guard in ("off", "disconnect"):
                 result = replayed(name, guard)
