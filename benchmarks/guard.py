@@ -7,15 +7,18 @@ calibration deviates by 8 % from day to day and drifts by 6 % within one, and le
 - expected positives from the begin of a fault to the alarm, of the guard itself, row by row; they
   do not depend on traffic;
 - false alarms a week at 10, 1,000 and 50,000 impressions a second, of which 2 % are positive, over
-  all samples and over 1,000 values whose frequencies follow Zipf's law;
-- the same for other detectors on the minutes of the same traffic;
+  all samples and over 1,000 values whose frequencies follow Zipf's law, and which deviate by 8 %
+  more from day to day;
+- the same of other detectors on the minutes of such traffic: in how many hours of a week they
+  alarm for nothing, and positives until they see a fault within an hour;
 - the deviation that is measured in a healthy week, and the band that it suggests;
 - nanoseconds that a row costs.
 
-A week at 50,000 a second is 3e10 rows. Where rows are rare positives, what the test sees depends on
-counts alone, so there a kernel does the same sums over stretches of eight expected positives; at
-10 and 1,000 a second the guard itself judges rows, at 1,000 of odds 0.1, of which five times fewer
-have as many positives. What both say of the same traffic is printed side by side.
+A week at 50,000 a second is 3e10 rows. Where positives are rare, what the test sees depends on
+their counts alone, so for false alarms a kernel does the same sums over stretches of eight expected
+positives. At 1,000 a second the guard itself judges rows too, of odds 0.1, of which five times
+fewer have as many positives, in traffic that deviates twice as much: the kernel's counts of the
+same minutes are beside them.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from river.drift import ADWIN
 from headrace.monitoring import guard as guards
 from headrace.monitoring.band import deviation_of, suggested_band
 from headrace.monitoring.guard import GuardPlan, LabelGuard
-from headrace.schemas.config.durations import DAY, HOUR, MINUTE, SECOND
+from headrace.schemas.config.durations import MINUTE, SECOND
 
 RATES = (10, 1_000, 50_000)
 POSITIVE = 0.02
@@ -93,6 +96,7 @@ class Shown:
         self.events: list[dict[str, Any]] = []
 
     def show(self, emit: np.ndarray, positive: np.ndarray, odds: float, *values: pa.Array) -> None:
+        """Show the guard rows of equal odds, with a column for each of its slices."""
         guard, at = self.guard, 0
         guard.begin()
         columns = dict(zip(guard.columns, values, strict=True))
@@ -107,67 +111,60 @@ class Shown:
         self.events += guard.take_journal()
 
 
-def positives_to(event: str, factor: float, sliced: bool, seed: int, most: float) -> float:
-    """Return the expected positives from the begin of a fault to an event, infinite for none.
+def positives_to(factor: float, sliced: bool, seed: int) -> dict[str, float]:
+    """Return the expected positives from the begin of a fault to a warning and to a disconnect.
 
-    Of all samples, or of one of two values; in rows of odds 0.02.
+    Of all samples, or of one value that has 3 % of them; in rows of odds 0.02. What did not come
+    within 400 of them, or 150 of a value, is infinite.
     """
     random = np.random.default_rng(seed)
     shown = Shown(int(sliced), settle=0)
-    share, p = 0.2 if sliced else 1.0, POSITIVE / (1 + POSITIVE)
-    now, gap = START, SECOND // 50
-
-    def rows(count: int, times: float) -> None:
-        nonlocal now
-        emit = now + np.arange(count) * gap
-        bad = random.random(count) < share
-        odds = POSITIVE * np.where(bad, times, 1.0)
-        positive = random.random(count) < odds / (1 + odds)
-        values = [pa.array(np.where(bad, "bad", "good"))] if sliced else []
-        shown.show(emit, positive, POSITIVE, *values)
-        now += count * gap
-
-    # A value is armed after three blocks, which take fifteen minutes and thirty positives each.
-    rows(int(100 / p / share * 1.5), 1.0)
-    shown.events.clear()
-    begun, step = now, int(max(most, 20) / p / share / 10)
-    name = "bad" if sliced else None
-    for _ in range(10):
-        rows(step, factor)
+    share, most = (0.03, 150) if sliced else (1.0, 400)
+    p, gap = POSITIVE / (1 + POSITIVE), SECOND // 50
+    # A value is armed after three blocks of thirty positives.
+    healthy, count = int(130 / p / share), int(most / p / share)
+    emit = START + np.arange(healthy + count) * gap
+    bad = random.random(emit.size) < share
+    odds = POSITIVE * np.where(bad & (np.arange(emit.size) >= healthy), factor, 1.0)
+    positive = random.random(emit.size) < odds / (1 + odds)
+    values = pa.DictionaryArray.from_arrays((~bad).astype(np.int32), pa.array(["bad", "good"]))
+    found = {"warn": math.inf, "disconnect": math.inf}
+    for at in [0, *range(healthy, emit.size, 20_000)]:
+        some = slice(at, healthy if at == 0 else at + 20_000)
+        shown.show(emit[some], positive[some], POSITIVE, *([values[some]] if sliced else []))
         for row in shown.events:
-            if row["event"] == event and row["value"] == name:
-                return (row["time"] - begun + gap) / gap * p * share
-    return math.inf
+            if row["value"] == ("bad" if sliced else None) and at:
+                took = ((row["time"] - emit[healthy]) / gap + 1) * p * share
+                found[row["event"]] = min(found.get(row["event"], math.inf), took)
+        if math.isfinite(found["disconnect"]):
+            break
+    return found
 
 
 @nb.njit(cache=True, nogil=True)
-def _week(stretches, ratios, rates, logs, gains, alarms, tops, stop):
-    """Judge stretches of so many expected positives; return warnings, disconnects and time.
+def _week(ratios, rates, likelihood, alarms, tops, random):
+    """Judge stretches of `STRETCH` expected positives; return warnings and disconnects.
 
     Parameters
     ----------
-    stretches
-        Minutes from one stretch to the next are ``STRETCH / rates``.
     ratios, rates
         True over predicted, and expected positives, of each minute.
-    logs, gains
-        Logarithm of a factor, and what a positive that is expected costs, by level, (2, 12).
+    likelihood
+        Likelihood ratio of a stretch by its positives, level and alternative, shape (k, 2, 12).
     alarms, tops
         By level: when R alarms, and the band.
-    stop
-        Whether to end with the first disconnect.
+    random
+        Where chance comes from.
     """
-    half = logs.shape[1]
+    half = likelihood.shape[2]
     evidence = np.zeros((2, half))
     state, calm = 0, 0
     warnings, disconnects = 0, 0
     k_block, n_block, opened = 0.0, 0.0, 0.0
     minute, at = 0.0, 0
-    for _ in range(stretches):
-        if at >= rates.size:
-            break
+    while at < rates.size:
         n = STRETCH
-        k = np.random.poisson(n * ratios[at])
+        k = min(random.poisson(n * ratios[at]), likelihood.shape[0] - 1)
         minute += n / rates[at]
         at = int(minute)
         k_block += k
@@ -176,8 +173,8 @@ def _week(stretches, ratios, rates, logs, gains, alarms, tops, stop):
             for level in range(2):
                 mean = 0.0
                 for j in range(half):
-                    # Positives are spread evenly over the stretch, on average.
-                    factor = math.exp(k * logs[level, j] - n * gains[level, j])
+                    factor = likelihood[k, level, j]
+                    # What is added comes in the middle of the stretch, on average.
                     evidence[level, j] = evidence[level, j] * factor + n * math.sqrt(factor)
                     mean += evidence[level, j]
                 if mean / half >= alarms[level]:
@@ -186,8 +183,6 @@ def _week(stretches, ratios, rates, logs, gains, alarms, tops, stop):
                         state, calm = 2, 0
                         k_block = n_block = 0.0
                         opened = minute
-                        if stop:
-                            return warnings, disconnects, minute
                         break
                     if state == 0:
                         warnings += 1
@@ -200,7 +195,7 @@ def _week(stretches, ratios, rates, logs, gains, alarms, tops, stop):
                 evidence[:] = 0.0
             k_block = n_block = 0.0
             opened = minute
-    return warnings, disconnects, minute
+    return warnings, disconnects
 
 
 def by_stretches(ratios: np.ndarray, rates: np.ndarray, sliced: bool) -> tuple[int, int]:
@@ -211,12 +206,12 @@ def by_stretches(ratios: np.ndarray, rates: np.ndarray, sliced: bool) -> tuple[i
     factors = np.concatenate([UP, DOWN])
     scopes = guards.MOST_VALUES + 1 if sliced else 1
     alarms = plan.alarm * scopes * np.array([guards._RARER, 1.0])
-    stretches = int(rates.sum() / STRETCH) + 1
-    warnings, disconnects, _ = _week(
-        stretches, ratios, rates, np.log(np.tile(factors, (2, 1))), (factors - 1) * edges, alarms,
-        tops, False,
-    )  # fmt: skip
-    return warnings, disconnects
+    gains = np.exp(-STRETCH * (factors - 1) * edges)
+    likelihood = factors ** np.arange(100)[:, np.newaxis, np.newaxis] * gains
+    found: tuple[int, int] = _week(
+        ratios, rates, likelihood, alarms, tops, np.random.default_rng(5)
+    )
+    return found
 
 
 def by_rows(
@@ -239,10 +234,6 @@ def by_rows(
         positive = random.random(count) < true / (1 + true)
         shown.show(emit, positive, odds, *values)
     return shown
-
-
-def told(events: list[dict[str, Any]], event: str, sliced: bool) -> int:
-    return sum(row["event"] == event and (row["slice"] is not None) == sliced for row in events)
 
 
 def trailing_z(k: np.ndarray, n: np.ndarray, shown: np.ndarray) -> np.ndarray:
@@ -295,20 +286,19 @@ OTHERS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = 
 }  # fmt: skip
 
 
-def episodes(alarms: np.ndarray) -> int:
-    """Return how many alarms there are, those within an hour being one."""
-    at = np.flatnonzero(alarms)
-    return int(at.size and 1 + np.count_nonzero(np.diff(at) > 60))
+def hours(alarms: np.ndarray) -> int:
+    """Return in how many hours there is an alarm."""
+    return np.unique(np.flatnonzero(alarms) // 60).size
 
 
 def of_others(name: str, per_second: int, minutes: int, tries: int) -> tuple[float, list[float]]:
-    """Return false alarms a week, and the median minutes until each fault, of at most an hour."""
+    """Return hours a week with a false alarm, and the median positives until a fault is seen."""
     detect = OTHERS[name]
     random = np.random.default_rng(7)
     ratios, n = deviation(minutes, random), expected(minutes, per_second)
     k = random.poisson(n * ratios).astype(np.float64)
     shown = n / POSITIVE
-    false = episodes(detect(k, n, shown)) * 10_080 / minutes
+    false = hours(detect(k, n, shown)) * 10_080 / minutes
     needed = []
     for factor in FAULTS.values():
         took = []
@@ -349,46 +339,32 @@ def _number(found: float) -> str:
 
 
 def print_delays(tries: int) -> None:
-    print(f"{'expected positives until':<34}" + "".join(f"{name:>10}" for name in FAULTS))
+    print(f"{'expected positives until':<40}" + "".join(f"{name:>10}" for name in FAULTS))
     for sliced in (False, True):
+        runs = [
+            [positives_to(factor, sliced, seed) for seed in range(tries)]
+            for factor in FAULTS.values()
+        ]
         for event in ("warn", "disconnect"):
             what = f"{event}, {'a value' if sliced else 'all samples'}"
-            found = []
-            for factor in FAULTS.values():
-                runs = [positives_to(event, factor, sliced, seed, 400) for seed in range(tries)]
-                found.append(float(np.median(runs)))
-            print(f"{what:<34}" + "".join(map(_number, found)), flush=True)
+            found = [float(np.median([run[event] for run in of])) for of in runs]
+            print(f"{what:<40}" + "".join(map(_number, found)), flush=True)
         aims = [AIMS[name][int(sliced)] for name in FAULTS]
-        print(f"{'  at most':<34}" + "".join(f"{aim or '':>10}" for aim in aims))
+        print(f"{'  aim: at most':<40}" + "".join(f"{aim or '':>10}" for aim in aims))
 
 
 def print_false_alarms(days: int, weeks: int) -> None:
-    print(f"\n{'false alarms a week':<34}{'warnings':>10}{'disconnects':>12}   weeks")
-    minutes = days * 1_440
+    print(f"\n{'false alarms a week':<40}{'warnings':>10}{'disconnects':>12}{'weeks':>8}")
     shares = 1 / np.arange(1, VALUES + 1) ** 1.1
     shares /= shares.sum()
+    minutes = days * 1_440
     for per_second in RATES:
+        many = max(1, weeks // 10) if per_second == RATES[-1] else weeks
         found = np.zeros(2)
-        for seed in range(weeks):
+        for seed in range(many):
             random = np.random.default_rng(seed)
             found += by_stretches(deviation(10_080, random), expected(10_080, per_second), False)
-        print_line(f"all samples, {per_second:,}/s, stretches", found / weeks, weeks)
-        if per_second == RATES[-1]:
-            break
-        random = np.random.default_rng(0)
-        odds = POSITIVE if per_second == RATES[0] else 0.1
-        length = 10_080 if per_second == RATES[0] else minutes
-        ratios, rates = deviation(length, random), expected(length, per_second)
-        events = by_rows(ratios, rates, odds, random).events
-        counts = np.array([told(events, event, False) for event in ("warn", "disconnect")])
-        print_line(
-            f"  the guard itself, rows of odds {odds}", counts * 10_080 / length, length / 10_080
-        )
-        print_line(
-            "  stretches, the same minutes",
-            np.array(by_stretches(ratios, rates, False)) * 10_080 / length,
-            length / 10_080,
-        )
+        print_line(f"all samples, {per_second:,}/s", found, many)
     for per_second in RATES:
         found = np.zeros(2)
         random = np.random.default_rng(1)
@@ -396,29 +372,43 @@ def print_false_alarms(days: int, weeks: int) -> None:
         for share in shares:
             own = np.exp(random.normal(0.0, 0.08, days))[np.arange(minutes) // 1_440]
             found += by_stretches(ratios * own, rates * share, True)
-        print_line(f"{VALUES:,} values, {per_second:,}/s, stretches", found * 7 / days, days / 7)
-    random = np.random.default_rng(1)
-    own = np.exp(random.normal(0.0, 0.08, (VALUES, days)))
-    ratios, rates = deviation(minutes, random), expected(minutes, RATES[1])
-    events = by_rows(ratios, rates, 0.1, random, np.cumsum(shares)[:-1], own).events
-    counts = np.array([told(events, event, True) for event in ("warn", "disconnect")])
-    print_line(f"  the guard itself, {RATES[1]:,}/s", counts * 7 / days, days / 7)
+        print_line(f"{VALUES:,} values, {per_second:,}/s", found, days / 7)
+    # All deviations twice as large, so that there is something to compare.
+    ratios, rates = deviation(minutes, np.random.default_rng(1)) ** 2, expected(minutes, RATES[1])
+    print_line("rough, 1,000/s, stretches", np.array(by_stretches(ratios, rates, False)), days / 7)
+    own = np.exp(np.random.default_rng(2).normal(0.0, 0.16, (VALUES, days)))
+    found = np.zeros(2)
+    for share, of in zip(shares, own, strict=True):
+        found += by_stretches(ratios * of[np.arange(minutes) // 1_440], rates * share, True)
+    print_line("  values, stretches", found, days / 7)
+    random = np.random.default_rng(3)
+    shown = by_rows(ratios, rates, 0.1, random)
+    print_line("rough, 1,000/s, rows of odds 0.1", counts(shown, False), days / 7)
+    shown = by_rows(ratios, rates, 0.1, random, np.cumsum(shares)[:-1], own)
+    print_line("  values, rows of odds 0.1", counts(shown, True), days / 7)
+
+
+def counts(shown: Shown, sliced: bool) -> np.ndarray:
+    """Return how often there were warnings and disconnects."""
+    events = [row["event"] for row in shown.events if (row["slice"] is not None) == sliced]
+    return np.array([events.count("warn"), events.count("disconnect")])
 
 
 def print_line(what: str, found: np.ndarray, weeks: float) -> None:
-    print(f"{what:<34}{found[0]:>10.2f}{found[1]:>12.2f}{weeks:>8.2f}", flush=True)
+    """Print counts of so many weeks as those of one."""
+    print(f"{what:<40}{found[0] / weeks:>10.2f}{found[1] / weeks:>12.2f}{weeks:>8.2f}", flush=True)
 
 
 def print_others(days: int, tries: int) -> None:
     print(
-        f"\n{'others: positives until, of 60 min':<34}{'false/week':>11}"
+        f"\n{'others: positives until':<29}{'false h/week':>13}"
         + "".join(f"{name:>10}" for name in FAULTS)
     )
     for name in OTHERS:
         for per_second in RATES:
             false, needed = of_others(name, per_second, max(days, 4) * 1_440, tries)
             print(
-                f"{f'{name}, {per_second:,}/s':<34}{false:>11.1f}" + "".join(map(_number, needed)),
+                f"{f'{name}, {per_second:,}/s':<29}{false:>13.1f}" + "".join(map(_number, needed)),
                 flush=True,
             )
 
@@ -428,18 +418,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="fewer tries, and days for weeks")
     quick = parser.parse_args().quick
-    print_delays(15 if quick else 100)
-    print_false_alarms(1 if quick else 7, 2 if quick else 20)
-    print_others(4 if quick else 14, 5 if quick else 40)
+    print_delays(15 if quick else 60)
+    print_false_alarms(1 if quick else 4, 2 if quick else 10)
+    print_others(4 if quick else 7, 5 if quick else 20)
     random = np.random.default_rng(11)
     n = expected(10_080, RATES[1]).reshape(-1, 5).sum(axis=1)
     k = random.poisson(expected(10_080, RATES[1]) * deviation(10_080, random)).astype(np.float64)
     measured = deviation_of(k.reshape(-1, 5).sum(axis=1), n)
     print(f"\nmeasured deviation {measured:.3f}, suggested band {suggested_band(measured)}")
     for columns in (0, 3):
-        print(
-            f"{columns} slice columns: {cost(columns, 300_000 if quick else 2_000_000):.0f} ns a row"
-        )
+        found = cost(columns, 300_000 if quick else 1_000_000)
+        print(f"{columns} slice columns: {found:.0f} ns a row")
 
 
 if __name__ == "__main__":
