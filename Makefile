@@ -7,8 +7,8 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo live test test-slow check format bench bench-join bench-learn bench-guard bench-kafka bench-live \
-	bench-windows chaos soak floors papers clean-kernels clean
+.PHONY: help setup demo live test test-slow check format bench bench-join bench-learn bench-guard \
+	bench-kafka bench-live bench-windows chaos soak floors papers clean-kernels clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
