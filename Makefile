@@ -7,8 +7,8 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo live test test-slow check format bench bench-join bench-learn bench-kafka bench-live \
-	bench-windows chaos soak floors papers clean-kernels clean
+.PHONY: help setup demo live test test-slow check format bench bench-join bench-learn bench-guard \
+	bench-kafka bench-live bench-windows chaos soak floors papers clean-kernels clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,10 @@ bench-join: $(READY) ## compare the join alone with an offline left join
 
 bench-learn: $(READY) ## compare the learners alone with Vowpal Wabbit and river
 	$(BIN)/python -m benchmarks.learn
+
+bench-guard: $(READY) ## measure when the guard sees faults, false alarms, and what faults cost a model
+	$(BIN)/python -m benchmarks.guard
+	$(BIN)/python -m benchmarks.harm
 
 bench-kafka: $(READY) ## measure the clients that read topics of Kafka (needs Java and Maven)
 	$(BIN)/python -m benchmarks.kafka
