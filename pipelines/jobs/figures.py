@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from headrace.monitoring.figures import Figures, Shown, SourceFigures
+from headrace.monitoring.figures import MOST_SHOWN, Figures, Shown, SourceFigures
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import Partition, SourceState
@@ -80,6 +80,7 @@ class FiguresKeeper:
             predictions=predictions,
             shown=self.shown.by_column,
             learned=dict(training.trainer.step.learned) if training else {},
+            drift=training.drift.latest(MOST_SHOWN) if training else {},
             checkpoint_s=checkpoint_s,
             models_s=models_s,
         )
