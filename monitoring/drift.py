@@ -541,6 +541,14 @@ class Drift:
             line = Line(**{**row, "latest": latest, "worst": worst})
             self.lines[line.of, line.name, line.measure] = line
 
+    def latest(self, most: int) -> dict[str, dict[str, float]]:
+        """Return the index of the last hour by ``feature`` or ``score`` and name: the greatest."""
+        lines = [line for line in self.worst_first() if line.measure == "distribution"]
+        found: dict[str, dict[str, float]] = {}
+        for line in sorted(lines, key=lambda line: -line.latest.value)[:most]:
+            found.setdefault(line.of, {})[line.name] = line.latest.value
+        return found
+
     def worst_first(self) -> list[Line]:
         """Return what was found, what differs most first: by its part of the bound."""
         return sorted(

@@ -21,6 +21,7 @@ _HINTS = {
     "duplicates": "Are records written twice?",
     "actions": "Are they logged several times, under other ids?",
 }
+_COUNTED = {"actions": "positives", "duplicates": "actions"}
 _TELLS = ("null", "unseen", "distribution")
 """Measures of a column, of which the first that says anything explains the others."""
 
@@ -67,26 +68,27 @@ def in_words(line: Line, end: int) -> str:
     """
     worst = line.worst
     value, other = worst.value, worst.reference
-    against = f"{_when(worst.against)} UTC"
-    subject = {
-        "feature": f"feature {line.name}", "score": f"scores of learner {line.name}",
-        "action": line.name,
-    }[line.of]  # fmt: skip
+    at, before = f"at {_when(worst.hour)} UTC", f"at {_when(worst.against)}"
+    rows = f"({worst.rows:,.0f} {_COUNTED.get(line.measure, 'rows')})"
+    subject = {"feature": f"feature {line.name}", "score": f"learner {line.name}"}.get(
+        line.of, line.name
+    )
     what = {
-        "distribution": f"stability index {value:.3f} (from {_MUCH:g} is much)",
-        "null": f"{value:.1%} null, and {other:.1%}",
-        "unseen": f"{value:.1%} of values are new, and {other:.1%}",
-        "duplicates": f"{value:.1%} are duplicates, and {other:.1%}",
-        "actions": f"{value:.2f} actions of a positive, and {other:.2f}",
-    }[line.measure]  # fmt: skip
-    versus = "against" if line.measure == "distribution" else "in the hour of"
-    text = f"{subject}: {what} {versus} {against}, at {_when(worst.hour)} ({worst.rows:,.0f} "
-    text += {"actions": "positives)", "duplicates": "actions)"}.get(line.measure, "rows)")
+        "distribution": (
+            f"stability index{' of scores' if line.of == 'score' else ''} {value:.3f} {at}, "
+            f"against {_when(worst.against)} ({_MUCH:g} is much) {rows}"
+        ),
+        "null": f"{value:.1%} is null {at}, and {other:.1%} {before} {rows}",
+        "unseen": f"{value:.1%} of values are new {at}, and {other:.1%} {before} {rows}",
+        "duplicates": f"{value:.1%} are duplicates {at}, and {other:.1%} {before} {rows}",
+        "actions": f"a positive has {value:.2f} actions {at}, and {other:.2f} {before} {rows}",
+    }[line.measure]
+    text = f"{subject}: {what}"
     if line.since is None or line.until is None:
         return text
     if line.until == end:
-        return f"since {_when(line.since)} UTC {text}"
-    return f"from {_when(line.since)} to {_when(line.until)} UTC {text}"
+        return f"{text}; so since {_when(line.since)} UTC"
+    return f"{text}; so in hours from {_when(line.since)} to {_when(line.until)} UTC"
 
 
 def _figures(line: Line, end: int) -> dict[str, Any]:

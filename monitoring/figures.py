@@ -241,6 +241,9 @@ class Figures:
         The latest decisions of the guard, the newest last.
     held, quarantined
         Samples that the guard held back, and those of them that wait for a decision, by label.
+    drift
+        Stability index of the last hour that was compared, by ``feature`` or ``score`` and name
+        (`headrace.monitoring.drift`).
     checkpoint_s, models_s
         When the last checkpoint was taken and the last models were written by this process,
         seconds since 1970; None before the first.
@@ -262,6 +265,7 @@ class Figures:
     decisions: tuple[Decision, ...] = ()
     held: Mapping[str, int] = field(default_factory=dict)
     quarantined: Mapping[str, int] = field(default_factory=dict)
+    drift: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     checkpoint_s: float | None = None
     models_s: float | None = None
 

@@ -147,13 +147,18 @@ GUARD_HELD = Metric(
 GUARD_QUARANTINED = Metric(
     "headrace_guard_quarantined_total", "Samples that wait for a decision.", ("label",)
 )
+DRIFT = Metric(
+    "headrace_drift_stability_index",
+    "Population stability index of the last compared hour; of is feature or score.",
+    ("of", "name"),
+)
 
 METRICS = (
     BUILD, PUBLISHED, CHECKPOINT, MODELS,
     EVENTS, SAMPLES, OUTCOMES, OPEN, CLOCK,
     SOURCE_RECORDS, SOURCE_REJECTED, SOURCE_LAG, SOURCE_EVENT_TIME, SOURCE_PROGRESS, SOURCE_ENDED,
     *TOTALS.values(), LOGITS, WINDOW_LENGTH, WINDOW_DELAY, WINDOW_END, *WINDOW.values(), LEARNED,
-    GUARD_STATE, GUARD_POSITIVES, GUARD_EXPECTED, GUARD_HELD, GUARD_QUARANTINED,
+    GUARD_STATE, GUARD_POSITIVES, GUARD_EXPECTED, GUARD_HELD, GUARD_QUARANTINED, DRIFT,
 )  # fmt: skip
 """All of them, in the order in which they are shown."""
 

@@ -24,6 +24,7 @@ from headrace.monitoring.report.charts import (
     rate_chart,
     reliability_chart,
 )
+from headrace.monitoring.report.drift import drift_table
 from headrace.monitoring.report.verdict import (
     headline_rows,
     number,
@@ -117,6 +118,7 @@ def render_report(
         ],
         window=format_duration(round(summary["window_s"] * SECOND)),
         heat_maps=_heat_maps(learners, statistics),
+        drift=drift_table(summary.get("drift")),
         detectors=[
             (label, [_said(said) for said in what_others_say(of.windows())])
             for label, of in watched.items()

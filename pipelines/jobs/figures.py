@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from headrace.monitoring.figures import Figures, Shown, SourceFigures
+from headrace.monitoring.figures import MOST_SHOWN, Figures, Shown, SourceFigures
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import Partition, SourceState
@@ -80,11 +80,15 @@ class FiguresKeeper:
             predictions=predictions,
             shown=self.shown.by_column,
             learned=dict(training.trainer.step.learned) if training else {},
+<<<<<<< HEAD
             guard=training.guarded() if training else (),
             decisions=tuple(training.decisions) if training else (),
             held={label: guard.counts["held"] for label, guard in training.guards.items()}
             if training
             else {},
+=======
+            drift=training.drift.latest(MOST_SHOWN) if training else {},
+>>>>>>> drift
             checkpoint_s=checkpoint_s,
             models_s=models_s,
         )

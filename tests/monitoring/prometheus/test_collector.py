@@ -68,6 +68,7 @@ FIGURES = Figures(
     ),
     held={"clicks": 2},
     quarantined={"clicks": 1},
+    drift={"feature": {"os": 0.25}, "score": {"ctr": 0.01}},
     checkpoint_s=990.0,
 )  # fmt: skip
 
@@ -147,6 +148,8 @@ def test_every_sample_of_a_run():
         ("headrace_guard_expected", "clicks", "app", "c"): 30,
         ("headrace_guard_held_total", "clicks"): 2,
         ("headrace_guard_quarantined_total", "clicks"): 1,
+        ("headrace_drift_stability_index", "feature", "os"): 0.25,
+        ("headrace_drift_stability_index", "score", "ctr"): 0.01,
     }  # fmt: skip
     assert len(logits) == 40
     assert {name[4:]: weight for name, weight in logits.items() if weight} == {
