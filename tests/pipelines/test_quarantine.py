@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
+import re
+import shlex
 import shutil
 import threading
 from dataclasses import replace
@@ -24,12 +25,17 @@ from headrace.learners.snapshot import load_snapshot
 from headrace.learners.starting import Start
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.app.resolving import resolve
-from headrace.pipelines.jobs import releasing
+from headrace.pipelines.jobs import releasing, stream
 from headrace.pipelines.jobs.generate import START, Traffic, write_traffic
+from headrace.pipelines.jobs.quarantine import deciding
+from headrace.pipelines.jobs.runfolder import open_run
+from headrace.pipelines.run.signing import write_signed
+from headrace.pipelines.sinks.completion import completion_of, read_completion
 from headrace.schemas.config.durations import HOUR, MINUTE
 from headrace.schemas.errors import ArgumentError, FolderError
 from headrace.schemas.records.events import EMIT, RATE
 from headrace.schemas.records.hashing import hash_column
+from tests.pipelines.direct import run_directly
 from tests.pipelines.growing import run_stream
 
 CONFIG = """
@@ -111,6 +117,8 @@ alarm = 1000
 slice_warn = 1.25
 slice_disconnect = 1.5
 """
+
+PAGE = (Path(__file__).parents[2] / "docs" / "quarantine.md").read_text(encoding="utf-8")
 
 LEARNERS = ("plain", "exact", "rare", "placed", "bought")
 """Those from which the guard of clicks holds rows back."""
@@ -433,32 +441,61 @@ def test_a_damaged_file_of_decisions_is_named(bad, capsys):
     assert "quarantine.json: is damaged" in capsys.readouterr().err
 
 
-def test_only_one_process_decides_at_a_time(bad, good, tmp_path):
+def test_only_one_process_decides_at_a_time(bad):
     with (
-        headrace_deciding(bad),
+        deciding(open_run(bad)),
         pytest.raises(FolderError, match="another process decides about its quarantine"),
     ):
         headrace.discard_quarantine(bad)
 
 
-def headrace_deciding(folder):
-    from headrace.pipelines.jobs.quarantine import deciding
-    from headrace.pipelines.jobs.runfolder import open_run
+class Steady:
+    """No chance: of a log that grows, whole blocks come."""
 
-    return deciding(open_run(folder))
+    def choice(self, portions):
+        return 8_192
+
+    def random(self):
+        return 0.5
 
 
-def test_a_run_that_goes_on_is_released_as_a_replay_is(logs, bad, good, tmp_path):
-    """To the bit; and of a disconnect that is not over nothing is released."""
+def test_a_run_that_goes_on_is_released_as_a_replay_is(logs, bad, good, tmp_path, monkeypatch):
+    """To the bit; and while a disconnect is not over, nothing of it is released."""
     live = tmp_path / "live"
+    monkeypatch.setattr(stream, "run_graph", run_directly)
     config = headrace.load_config(logs / "bad" / "headrace.toml")
-    run_stream(config, live, threading.Event(), random.Random(1))
+    run_stream(config, live, threading.Event(), Steady())
     assert [of.as_json() for of in headrace.load_quarantine(live).held] == [
         of.as_json() for of in headrace.load_quarantine(bad).held
     ]
+    complete = (live / "complete.json").read_bytes()
+    until = dict.fromkeys(read_completion(live), START + 6 * HOUR)
+    write_signed(live / "complete.json", completion_of(until))
+    _, second = headrace.load_quarantine(live).held
+    assert f"{second.disconnect.begin:%H:%M:%S} still  {second.rows:,} held" in str(second)
+    with pytest.raises(ArgumentError, match="is that of a disconnect that is not over"):
+        release(live, good, tmp_path / "one", 2)
+    assert release(live, good, tmp_path / "first").numbers == (1,)
+    (live / "complete.json").write_bytes(complete)
+    (live / "quarantine.json").unlink()
     released = release(live, good, tmp_path / "one")
     for name, folder in release(bad, good, tmp_path / "two").models.items():
         same(load_snapshot(folder)[0], load_snapshot(released.models[name])[0])
     assert [str(of.decision) for of in headrace.load_quarantine(live).held] == [
         f"released to {tmp_path / 'one'}"
     ] * 2
+
+
+def test_what_the_page_shows_is_what_commands_print(tmp_path, monkeypatch, capsys):
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["sh", "text", "sh", "text"]
+    monkeypatch.chdir(tmp_path)
+    shown = ""
+    for kind, block in blocks:
+        if kind == "text":
+            assert shown == block
+            continue
+        for command in block.splitlines():
+            capsys.readouterr()
+            assert main(shlex.split(command)[1:]) == 0
+            shown = capsys.readouterr().out
