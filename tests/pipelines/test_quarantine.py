@@ -9,6 +9,7 @@ import shlex
 import shutil
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,12 @@ from headrace.learners.learning import LearningStep, TrainPlan
 from headrace.learners.ordering import Epoch
 from headrace.learners.snapshot import load_snapshot
 from headrace.learners.starting import Start
+from headrace.monitoring.disconnects import Disconnect
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.jobs import releasing, stream
 from headrace.pipelines.jobs.generate import START, Traffic, write_traffic
-from headrace.pipelines.jobs.quarantine import deciding
+from headrace.pipelines.jobs.quarantine import Held, Quarantine, deciding
 from headrace.pipelines.jobs.runfolder import open_run
 from headrace.pipelines.run.signing import write_signed
 from headrace.pipelines.sinks.completion import completion_of, read_completion
@@ -63,7 +65,7 @@ end_of_log = "close"
 [sampling]
 negative_rate = { column = "device", values = { phone = 0.4 }, default = 0.6 }
 keep = "hour == 5 and os == 'ios'"
-correction = "CORRECTION"
+correction = "logit"
 seed = 3
 
 [learners.plain]
@@ -124,12 +126,11 @@ LEARNERS = ("plain", "exact", "rare", "placed", "bought")
 """Those from which the guard of clicks holds rows back."""
 
 
-def write_log(folder, shown, clicks, buys, correction="logit"):
+def write_log(folder, shown, clicks, buys):
     folder.mkdir(parents=True)
     for name, rows in (("impressions", shown), ("clicks", clicks), ("buys", buys)):
         pq.write_table(rows, folder / f"{name}.parquet")
-    text = CONFIG.replace("CORRECTION", correction)
-    (folder / "headrace.toml").write_text(text)
+    (folder / "headrace.toml").write_text(CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -433,6 +434,51 @@ def test_what_is_joined_or_learned_in_another_way_is_refused(logs, bad, good, tm
         release(bad, good, models)
     assert not models.exists()
     assert not (bad / "quarantine.json").exists()
+
+
+def test_rows_that_another_guard_holds_back_are_not_learned():
+    """Of a learner whose filter asks for the label of that guard, unless it is released too."""
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    held = tuple(
+        Held(Disconnect(number, label, None, None, day, day, False, 0, 25.0, str(number)), 1)
+        for number, label in ((1, "click"), (2, "click"), (3, "buy"))
+    )
+    due = {"click": np.array([1, 1, 0, 2, 1]), "buy": np.array([0, 3, 3, 0, 0])}
+
+    def learned(*labels, chosen):
+        sorting = releasing._Sorting(
+            Quarantine(None, held), [held[n - 1] for n in chosen], [], [], releasing.Released(())
+        )
+        return np.flatnonzero(sorting.to_learn(frozenset(labels), due)).tolist()
+
+    assert learned("click", chosen=[1]) == [0, 1, 4]
+    assert learned("buy", "click", chosen=[1]) == [0, 4]
+    assert learned("buy", "click", chosen=[1, 3]) == [0, 1, 2, 4]
+    assert learned("buy", chosen=[1]) == []
+
+
+def test_a_value_that_is_not_counted_by_itself_is_refused(bad, good, tmp_path, monkeypatch):
+    """Which rows are of `(other)` is known to the guard alone."""
+    monkeypatch.setattr(releasing, "OTHER", "v5.1")
+    with pytest.raises(ArgumentError, match="values that are not counted one by one"):
+        release(bad, good, tmp_path / "models", 2)
+
+
+def test_files_that_cannot_be_read_are_named(bad, good, tmp_path, capsys):
+    """In one line, and nothing is written."""
+    broken = Path(shutil.copytree(good, tmp_path / "good"))
+    (part,) = (broken / "samples").iterdir()
+    part.write_bytes(part.read_bytes()[:20_000])
+    command = ["--joined-again", str(broken), "--out", str(tmp_path / "models")]
+    assert main(["quarantine", "release", str(bad), *command]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{broken / 'samples'}: cannot be read" in line
+    (part,) = (bad / "guard").iterdir()
+    part.write_bytes(b"PAR1")
+    assert main(["quarantine", "show", str(bad)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{bad / 'guard'}: cannot be read" in line
+    assert not (tmp_path / "models").exists()
 
 
 def test_a_damaged_file_of_decisions_is_named(bad, capsys):
