@@ -80,15 +80,12 @@ class FiguresKeeper:
             predictions=predictions,
             shown=self.shown.by_column,
             learned=dict(training.trainer.step.learned) if training else {},
-<<<<<<< HEAD
             guard=training.guarded() if training else (),
             decisions=tuple(training.decisions) if training else (),
             held={label: guard.counts["held"] for label, guard in training.guards.items()}
             if training
             else {},
-=======
             drift=training.drift.latest(MOST_SHOWN) if training else {},
->>>>>>> drift
             checkpoint_s=checkpoint_s,
             models_s=models_s,
         )

@@ -248,16 +248,20 @@ def deciding(run: RunFolder) -> Iterator[None]:
     Raises
     ------
     FolderError
-        If another one does.
+        If another one does, or the folder cannot be written to.
     """
     # The folder itself, for a run that goes on holds its own lock, and nothing is to be left.
-    handle = os.open(run.folder, os.O_RDONLY)
+    with run.reading(run.folder):
+        handle = os.open(run.folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             fact = "another process decides about its quarantine"
             raise FolderError(run.folder, fact, "wait until it ends") from error
+        if not os.access(run.folder, os.W_OK):
+            fact = "cannot be written to, and that is where decisions are noted"
+            raise FolderError(run.folder, fact, "allow it, or decide about a copy")
         yield
     finally:
         os.close(handle)

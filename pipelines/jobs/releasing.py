@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from headrace.pipelines.jobs.quarantine import (
     note,
 )
 from headrace.pipelines.jobs.runfolder import RunFolder, open_run, read_manifest
-from headrace.pipelines.run.disk import flush_tree, writing
+from headrace.pipelines.run.disk import flush, flush_tree, writing
 from headrace.pipelines.run.remote import Address, place_of
 from headrace.pipelines.sinks.outputs import SAMPLES
 from headrace.pipelines.sources.plans import features_plan, sampling_plan
@@ -54,6 +55,9 @@ from headrace.schemas.records.hashing import Bools, Int64s, hash_columns
 
 _ROWS = 1 << 15
 """About how many rows are read and learned at a time; no result depends on it."""
+
+_IDENTITY = 24
+"""Bytes of what tells a row: 16 of its key's digest, 8 of its event time."""
 
 _TIME = "event_time"
 _AGAIN = "replay the repaired log from its beginning instead"
@@ -167,12 +171,12 @@ def release_quarantine(
         released = Released(tuple(of.disconnect.number for of in chosen))
         lessons = _learn(quarantine, again, chosen, learners, released)
         _refuse_the_same(released, lessons, again)
-        about = {
-            "run": str(run.folder), "joined_again": str(again.folder),
+        about: dict[str, Any] = {
+            "run": os.path.abspath(run.folder), "joined_again": os.path.abspath(again.folder),
             "disconnects": [of.described() for of in chosen],
         }  # fmt: skip
         _write(target, lessons, learners, about, released)
-        decision = Decision(True, str(target), str(again.folder))
+        decision = Decision(True, os.path.abspath(target), about["joined_again"])
         note(quarantine, [of.disconnect for of in chosen], decision)
     return released
 
@@ -368,8 +372,16 @@ class _Cursor:
     """
 
     def __init__(
-        self, rows: ds.Dataset, span: tuple[int, int], columns: list[str] | None = None
+        self, run: RunFolder, output: str, span: tuple[int, int], columns: list[str] | None = None
     ) -> None:
+        rows = run.output(output)
+        if rows is None and output == QUARANTINE:  # nothing is guarded there
+            samples = run.output(SAMPLES)
+            if samples is not None:
+                rows = ds.dataset(quarantine_schema(samples.schema).empty_table())
+        if rows is None:
+            raise FolderError(run.folder, f"has no {output}", "restore them")
+        self.reading = partial(run.reading, run.folder / output)
         kind = rows.schema.field(_TIME).type
         first, last = (pa.scalar(time, pa.int64()).cast(kind) for time in span)
         within = (ds.field(_TIME) >= first) & (ds.field(_TIME) <= last)
@@ -381,7 +393,8 @@ class _Cursor:
 
     def more(self) -> None:
         """Read on."""
-        batch = next((batch for batch in self.batches if batch.num_rows), None)
+        with self.reading():
+            batch = next((batch for batch in self.batches if batch.num_rows), None)
         if batch is None:
             self.reached = FOREVER
         else:
@@ -407,7 +420,7 @@ def _identities(rows: pa.Table, key: Sequence[str]) -> pa.Array:
     halves = hash_columns([_whole(rows, name) for name in key])
     whole = np.column_stack([*halves, _times(rows).view(np.uint64)])
     buffer = pa.py_buffer(np.ascontiguousarray(whole))
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(24), len(whole), [None, buffer])
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(_IDENTITY), len(whole), [None, buffer])
 
 
 def _whole(rows: pa.Table, name: str) -> pa.Array:
@@ -418,21 +431,6 @@ def _whole(rows: pa.Table, name: str) -> pa.Array:
 def _bools(rows: pa.Table, name: str) -> Bools:
     values: Bools = _whole(rows, name).to_numpy(zero_copy_only=False)
     return values
-
-
-def _samples(run: RunFolder) -> ds.Dataset:
-    samples = run.output(SAMPLES)
-    if samples is None:
-        raise FolderError(run.folder, f"has no {SAMPLES}", "restore them")
-    return samples
-
-
-def _held(run: RunFolder) -> ds.Dataset:
-    """Return the rows that a run held back: none if nothing is guarded there."""
-    held = run.output(QUARANTINE)
-    if held is None:
-        held = ds.dataset(quarantine_schema(_samples(run).schema).empty_table())
-    return held
 
 
 class _Lesson:
@@ -465,8 +463,8 @@ class _Lesson:
         batch = batch.append_column(EMIT, pa.array(emit)).append_column(RATE, pa.array(rates))
         learned = self.step.learn(Epoch([batch], np.arange(batch.num_rows)))
         for name, own in learned.rows.items():
-            for identity in identities.take(pa.array(own)).to_pylist():
-                self.digests[name].update(identity)
+            taken = identities.take(pa.array(own))
+            self.digests[name].update(taken.buffers()[1][: _IDENTITY * len(taken)])
 
 
 class _Sorting:
@@ -513,12 +511,12 @@ class _Sorting:
         at = _places(ids, own_ids)
         found: Int64s = np.append(numbers, 0)[at]
         found[new] = self._by_place(label, rows)[new]
-        wanted, changed = self.wanted[numbers], self.released
-        changed.held += int(np.count_nonzero(wanted))
-        changed.missing += int(np.count_nonzero(wanted & (_places(own_ids, ids) < 0)))
+        wanted, counts = self.wanted[numbers], self.released
+        counts.held += int(np.count_nonzero(wanted))
+        counts.missing += int(np.count_nonzero(wanted & (_places(own_ids, ids) < 0)))
         differs = np.append(_bools(own, label), False)[at] != _bools(rows, label)
-        changed.changed += int(np.count_nonzero(differs & self.wanted[found] & ~new))
-        changed.added += int(np.count_nonzero(self.wanted[found] & new))
+        counts.changed += int(np.count_nonzero(differs & self.wanted[found] & ~new))
+        counts.added += int(np.count_nonzero(self.wanted[found] & new))
         return found
 
     def _by_place(self, label: str, rows: pa.Table) -> Int64s:
@@ -563,26 +561,25 @@ def _learn(
     lessons = {labels: _Lesson(of, config) for labels, of in together.items()}
     every = sorted(frozenset().union(*together))
     span = min(of.span[0] for of in chosen), max(of.span[1] for of in chosen)
-    with run.reading(run.folder), again.reading(again.folder):
-        theirs = _Cursor(_samples(again), span)
-        ours = _Cursor(_samples(run), span, [*key, _TIME])
-        held = _Cursor(_held(run), span, [*key, _TIME, *every, HELD_FOR, HELD_WHY])
-        back = _Cursor(_held(again), span, [*key, _TIME, HELD_FOR])
-        while theirs.reached < FOREVER:
-            theirs.more()
-            bound = theirs.reached
-            rows, before, still = theirs.before(bound), held.before(bound), back.before(bound)
-            ids = _identities(rows, key)
-            new = _places(ids, _identities(ours.before(bound), key)) < 0
-            due = {label: sorting.due(label, rows, ids, new, before) for label in every}
-            still_ids = _identities(still, key)
-            for labels, lesson in lessons.items():
-                some = sorting.to_learn(labels, due)
-                theirs_too = pc.is_in(_whole(still, HELD_FOR), pa.array(sorted(labels)))
-                wrong = _places(ids, still_ids.filter(theirs_too)) >= 0
-                released.still_held += int(np.count_nonzero(some & wrong))
-                learned = pa.array(some & ~wrong)
-                lesson.learn(rows.filter(learned), ids.filter(learned))
+    theirs = _Cursor(again, SAMPLES, span)
+    ours = _Cursor(run, SAMPLES, span, [*key, _TIME])
+    held = _Cursor(run, QUARANTINE, span, [*key, _TIME, *every, HELD_FOR, HELD_WHY])
+    back = _Cursor(again, QUARANTINE, span, [*key, _TIME, HELD_FOR])
+    while theirs.reached < FOREVER:
+        theirs.more()
+        bound = theirs.reached
+        rows, before, still = theirs.before(bound), held.before(bound), back.before(bound)
+        ids = _identities(rows, key)
+        new = _places(ids, _identities(ours.before(bound), key)) < 0
+        due = {label: sorting.due(label, rows, ids, new, before) for label in every}
+        still_ids = _identities(still, key)
+        for labels, lesson in lessons.items():
+            some = sorting.to_learn(labels, due)
+            theirs_too = pc.is_in(_whole(still, HELD_FOR), pa.array(sorted(labels)))
+            wrong = _places(ids, still_ids.filter(theirs_too)) >= 0
+            released.still_held += int(np.count_nonzero(some & wrong))
+            learned = pa.array(some & ~wrong)
+            lesson.learn(rows.filter(learned), ids.filter(learned))
     return list(lessons.values())
 
 
@@ -614,22 +611,24 @@ def _write(
     released: Released,
 ) -> None:
     """Write the models; the folder has its name when all of them are there."""
-    partial = target.with_name(f".{target.name}.partial")
+    place = Path(os.path.abspath(target))
+    hidden = place.with_name(f".{place.name}.partial")
     with writing(target):
-        if partial.exists():
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True)
+        if hidden.exists():
+            shutil.rmtree(hidden)
+        hidden.mkdir(parents=True)
         for lesson in lessons:
             for name in lesson.digests:
-                path = Path(name) / _save(partial, lesson, name, learners[name], about)
+                path = Path(name) / _save(hidden, lesson, name, learners[name], about)
                 released.models[name] = target / path
                 released.learned[name] = lesson.step.learned[name]
-        flush_tree(partial)
-        os.rename(partial, target)
+        flush_tree(hidden)
+        os.rename(hidden, place)
+        flush(place.parent)
 
 
 def _save(
-    partial: Path, lesson: _Lesson, name: str, learner: _Learner, about: dict[str, Any]
+    folder: Path, lesson: _Lesson, name: str, learner: _Learner, about: dict[str, Any]
 ) -> str:
     """Write the snapshot of a learner; return its name."""
     manifest, start = learner.manifest, learner.plan.start
@@ -639,7 +638,7 @@ def _save(
     described.pop("gate", None)  # it judged the model before
     described["samples"] = start.samples + count
     described["release"] = {
-        "from": {"snapshot": str(start.folder), "sha256": manifest["sha256"]}, **about,
+        "from": {"snapshot": os.path.abspath(start.folder), "sha256": manifest["sha256"]}, **about,
         "rows": count, "rows_sha256": lesson.digests[name].hexdigest(),
     }  # fmt: skip
     # A map is fitted to what was predicted and came; nothing of that has changed.
@@ -648,7 +647,7 @@ def _save(
     snapshot = f"snapshot-{described['samples']:015d}"
     try:
         save_snapshot(
-            partial / name / snapshot, learner.plan.algorithm, lesson.step.learners[name],
+            folder / name / snapshot, learner.plan.algorithm, lesson.step.learners[name],
             described, calibration,
         )  # fmt: skip
     except SnapshotError as error:  # it is not finite: say so by its columns

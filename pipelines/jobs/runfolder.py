@@ -12,12 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from headrace.monitoring.guard import GUARD, QUARANTINE
 from headrace.pipelines.run.liveplace import BEGUN, CLUSTER_BEGUN, LivePlace
 from headrace.pipelines.run.remote import Address, place_of
 from headrace.pipelines.run.seal import SEAL, read_seal
 from headrace.pipelines.run.signing import read_signed
 from headrace.pipelines.sinks.completion import COMPLETE, read_completion
 from headrace.pipelines.sinks.hours import open_dataset
+from headrace.pipelines.sinks.outputs import SAMPLES
 from headrace.schemas.errors import FolderError, SnapshotError
 from headrace.schemas.records.events import EARLIEST, FOREVER, NEVER
 
@@ -38,30 +40,32 @@ class RunFolder:
         The folder.
     run
         Name of the run, unique.
-    complete
-        Of a run that goes on, the emit time before which each output is complete, microseconds;
-        None of a finished replay.
+    until
+        Of a run that goes on, the emit time before which samples, journal and quarantine are all
+        complete, microseconds; None of a finished replay.
     """
 
     folder: Path
     run: str
-    complete: dict[str, int] | None
+    until: int | None
 
     @property
     def goes_on(self) -> bool:
         """Whether there may be more of its outputs later."""
-        return self.complete is not None and min(self.complete.values()) < FOREVER
+        return self.until is not None and self.until < FOREVER
 
     def output(self, name: str) -> ds.Dataset | None:
-        """Return the rows of an output as far as it is complete, in order; None without it."""
+        """Return the rows of an output before `until`, in order; None if there is no such output.
+
+        It is samples, journal or quarantine.
+        """
         folder = self.folder / name
+        if not folder.is_dir():
+            return None
         with self.reading(folder):
-            if self.complete is None:
-                return ds.dataset(folder, format="parquet") if folder.is_dir() else None
-            if name not in self.complete:
-                return None
-            until = self.complete[name]
-            return open_dataset(folder, EARLIEST if until == NEVER else until)
+            if self.until is None:
+                return ds.dataset(folder, format="parquet")
+            return open_dataset(folder, EARLIEST if self.until == NEVER else self.until)
 
     @contextmanager
     def reading(self, path: Path) -> Iterator[None]:
@@ -90,7 +94,7 @@ class RunFolder:
         SnapshotError
             If there is none.
         """
-        for path in sorted((self.folder / "model").glob("*/*-*[0-9]/manifest.json")):
+        for path in sorted((self.folder / "model").glob("*/[a-z]*-*[0-9]/manifest.json")):
             return read_manifest(path.parent)
         raise SnapshotError(
             f"{self.folder}: has no model, whose manifest would say how its log was joined; "
@@ -134,7 +138,10 @@ def open_run(out: str | Path) -> RunFolder:
     if (folder / SEAL).exists():
         return RunFolder(folder, read_seal(folder / SEAL).run, None)
     if (folder / COMPLETE).exists():
-        return RunFolder(folder, _name_of(folder), read_completion(folder))
+        # One of them may be complete further than another, for a second.
+        complete = read_completion(folder)
+        until = min(complete.get(name, FOREVER) for name in (SAMPLES, GUARD, QUARANTINE))
+        return RunFolder(folder, _name_of(folder), until)
     fact = "is neither a finished result nor a run that goes on"
     raise FolderError(folder, fact, "name the --out folder of headrace replay or stream")
 
