@@ -28,7 +28,6 @@ from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.app.watching import watch
 from headrace.pipelines.jobs import replay as replay_job
 from headrace.pipelines.jobs import stream as job
-from headrace.pipelines.jobs.figures import FiguresKeeper
 from headrace.pipelines.jobs.watching import RunReader
 from headrace.pipelines.run.liveplace import opened_live
 from headrace.schemas.errors import ArgumentError, FolderError
@@ -43,7 +42,7 @@ ALL = ("", "")
 def log(tmp_path_factory):
     """Traffic of four hours, so that the guard has something to say."""
     folder = tmp_path_factory.mktemp("log")
-    headrace.generate(folder, impressions=20_000, rate=2, window="10m", seed=5)
+    headrace.generate(folder, impressions=30_000, rate=3, window="10m", seed=5)
     path = folder / "headrace.toml"
     path.write_text(path.read_text() + '\n[guard]\nsettle = "30m"\n')
     return path
@@ -160,19 +159,23 @@ def test_decisions_of_the_guard_are_in_the_figures_of_the_live_run_that_goes_on(
 
 def test_a_replay_is_watched_while_it_runs(log, tmp_path, monkeypatch):
     """It writes where it stands between two bundles, and nothing of that is in its result."""
-    whole, seen = FiguresKeeper.publish, []
-    reader = RunReader(tmp_path / "out")
+    reader, seen = RunReader(tmp_path / "out"), []
 
-    def publish(self):
-        seen.append(reader.read())
-        whole(self)
+    def looking(whole):
+        def looked(*arguments):
+            seen.append(reader.read())
+            return whole(*arguments)
 
-    monkeypatch.setattr(FiguresKeeper, "publish", publish)
+        return looked
+
+    for name in ("run_graph", "sort_letters"):
+        monkeypatch.setattr(replay_job, name, looking(getattr(replay_job, name)))
     headrace.replay(log, tmp_path / "out")
-    assert seen[0].state == "starting"
-    assert seen[-1].state == "running"
-    assert seen[-1].figures["events"] > 0
-    assert reader.read().state == "ended"
+    assert [of.state for of in seen] == ["starting", "running"]
+    result = reader.read()
+    assert result.state == "ended"
+    for name in ("events", "samples", "outcomes", "guard", "decisions"):
+        assert result.figures[name] == seen[1].figures[name], name
     assert not (tmp_path / "out" / ".headrace").exists()
 
 
