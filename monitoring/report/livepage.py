@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,11 +29,11 @@ from headrace.monitoring.standing import (
 )
 from headrace.schemas.config.durations import SECOND
 
-_SOURCES, _SLICES, _SCOPES = 40, 30, 20
+_SOURCES, _SLICES, _SCOPES = 40, 30, 8
 """Rows of tables; of the rest it is said how many there are."""
-_LONGEST = 80
-"""Characters of a value that are shown."""
-_WIDTH, _HEIGHT, _MOST = 120, 16, 4.0
+_LONGEST, _LONGEST_REASON = 80, 300
+"""Characters of a value, and of a reason, that are shown."""
+_WIDTH, _HEIGHT, _MOST = 120, 16, 2.0
 """Of the drawing of a ratio, and the ratio at its end."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -66,7 +67,7 @@ def render_watch(title: str, content: str) -> str:
         Its parts, from `render_content`.
     """
     return _ENVIRONMENT.get_template("watch.html").render(
-        title=title, content=content, style=_style(), script=_script()
+        title=shortened(title, _LONGEST_REASON), content=content, style=_style(), script=_script()
     )
 
 
@@ -140,7 +141,7 @@ def _alarms(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = [
         (
             _KINDS.get(of["state"], "bad"),
-            of["reason"]
+            (of["reason"] and shortened(of["reason"], _LONGEST_REASON))
             or f"{_scope(of)}: {of['state']}; in its last block {_against(of)} positives",
             _since(of),
         )
@@ -192,7 +193,7 @@ def _streams(figures: Mapping[str, Any]) -> list[list[str]]:
 def _sources(figures: Mapping[str, Any]) -> list[list[str]]:
     """Return the sources, those that are furthest behind first."""
 
-    def behind(of: Mapping[str, Any]) -> tuple[bool, int]:
+    def behind(of: Mapping[str, Any]) -> tuple[bool, float]:
         return of["ended"], -math.inf if of["progress"] is None else of["progress"]
 
     return [
@@ -298,6 +299,12 @@ def _pace(rates: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
 
 
 def _scopes(figures: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return all scopes that are not at rest, and of each label some others."""
+    shown, others = [], Counter[str]()
+    for of in figures["guard"]:
+        others[of["label"]] += 1
+        if of["state"] not in AT_REST or others[of["label"]] <= _SCOPES:
+            shown.append(of)
     return [
         {
             "scope": _scope(of), "state": of["state"], "kind": _KINDS.get(of["state"], "bad"),
@@ -305,7 +312,7 @@ def _scopes(figures: Mapping[str, Any]) -> list[dict[str, str]]:
             "against": _against(of),
             "ratio": "" if not of["expected"] else f"{of['positives'] / of['expected']:.2f}",
         }
-        for of in figures["guard"][:_SCOPES]
+        for of in shown
     ]  # fmt: skip
 
 
@@ -320,7 +327,8 @@ def _scope(of: Mapping[str, Any]) -> str:
 
 def _decisions(figures: Mapping[str, Any]) -> list[list[str]]:
     return [
-        [_moment(of["time"]), of["event"], of["reason"]] for of in reversed(figures["decisions"])
+        [_moment(of["time"]), of["event"], shortened(of["reason"], _LONGEST_REASON)]
+        for of in reversed(figures["decisions"])
     ]
 
 
@@ -359,7 +367,7 @@ def duration(microseconds: int) -> str:
     return " ".join(shown) or "0s"
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, longest: int = _LONGEST) -> str:
     r"""Return a text of a log as it is shown: in one line, not too long, nothing invisible.
 
     Examples
@@ -368,7 +376,7 @@ def shortened(text: str) -> str:
     'a\\x1b[31m\\u202eb'
     """
     plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return plain if len(plain) <= _LONGEST else f"{plain[: _LONGEST - 1]}…"
+    return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
 
 
 def _moment(microseconds: int) -> str:
