@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from headrace.learners.registry import ALGORITHMS, Algorithms, parameter_models
+from headrace.monitoring.guard import GUARD, QUARANTINE
 from headrace.pipelines.app.metrics import LOOPBACK, Metrics
 from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.jobs.faults import in_order, parse_fault
@@ -159,6 +160,18 @@ class ReplayResult:
     def corrections(self) -> ds.Dataset | None:
         """Samples corrected for late actions; None without ``join.retention``."""
         folder = self.out / "corrections"
+        return _dataset(folder) if folder.exists() else None
+
+    @property
+    def guard(self) -> ds.Dataset | None:
+        """What guards decided; None if nothing was guarded."""
+        folder = self.out / GUARD
+        return _dataset(folder) if folder.exists() else None
+
+    @property
+    def quarantine(self) -> ds.Dataset | None:
+        """Samples that guards kept from being learned; None if nothing was guarded."""
+        folder = self.out / QUARANTINE
         return _dataset(folder) if folder.exists() else None
 
     @property

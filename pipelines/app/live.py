@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow.dataset as ds
 
 from headrace.learners.registry import ALGORITHMS, Algorithms
+from headrace.monitoring.guard import GUARD, QUARANTINE
 from headrace.pipelines.app.api import Configuration, load_config, unlogged
 from headrace.pipelines.app.metrics import LOOPBACK, Metrics
 from headrace.pipelines.app.resolving import open_output_topics, resolve_live
@@ -58,6 +59,16 @@ class LiveResult:
     def corrections(self) -> ds.Dataset | None:
         """Samples corrected for late actions; None without ``join.retention``."""
         return self._dataset("corrections") if "corrections" in self.complete else None
+
+    @property
+    def guard(self) -> ds.Dataset | None:
+        """What guards decided; None if nothing is guarded."""
+        return self._dataset(GUARD) if GUARD in self.complete else None
+
+    @property
+    def quarantine(self) -> ds.Dataset | None:
+        """Samples that guards keep from being learned; None if nothing is guarded."""
+        return self._dataset(QUARANTINE) if QUARANTINE in self.complete else None
 
     @property
     def joined(self) -> dict[str, ds.Dataset]:

@@ -26,9 +26,11 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
 def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
     """Return configuration and topics of a run that goes on, as JSON types.
 
-    Brokers may move and client settings change; the ids of cluster and topics tell them.
+    Brokers may move and client settings change; the ids of cluster and topics tell them. A guard
+    that asks is answered while the run goes on.
     """
     config = inputs.config.model_dump(mode="json", exclude={"live", "replay", "kafka"})
+    config["guard"].pop("accept")
     return {"layout": _layout(), "config": config, "files": growing.identity()}
 
 

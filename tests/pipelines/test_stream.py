@@ -25,7 +25,7 @@ from headrace.pipelines.sources.blocks import LiveBlocks
 from headrace.schemas.config.loading import load_config
 from tests.pipelines.direct import run_directly
 from tests.pipelines.growing import Pause, run_stream
-from tests.pipelines.random_logs import random_log
+from tests.pipelines.random_logs import random_log, small_guards
 
 STEPS = [
     (LiveBlocks, "at"),
@@ -74,6 +74,8 @@ def outputs(result):
     found = {"samples": rows(result.samples), "windows": windows_of(result)}
     if result.corrections is not None:
         found["corrections"] = rows(result.corrections)
+    if result.guard is not None:
+        found |= {"guard": rows(result.guard), "quarantine": rows(result.quarantine)}
     found |= {f"joined/{name}": rows(of) for name, of in result.joined.items()}
     letters = rows(result.dead_letters).to_pylist()
     found["dead"] = sorted(letters, key=lambda row: (row["source"], row["offset"], row["reason"]))
@@ -128,6 +130,7 @@ def directly(monkeypatch):
     monkeypatch.setattr(reading, "_BUNDLE_BLOCKS", 2)
     monkeypatch.setattr(hashqueue, "_FEW", 2)
     monkeypatch.setattr(livecheckpoints, "_VERIFIED_EVERY_S", 0.0)
+    small_guards(monkeypatch)
 
 
 def until_it_ends(config, out, random, pauses=()):
@@ -209,3 +212,18 @@ def check_decisions(seed, folder, monkeypatch):
     found, expected = (outputs(headrace.load_live(folder / name)) for name in ("again", "live"))
     assert [name for name in expected if found[name] != expected[name]] == []
     return len(lines)
+
+
+@pytest.mark.usefixtures("directly")
+def test_a_guard_that_asks_is_answered_in_a_run_that_goes_on(tmp_path):
+    """The answer is no other job; another band is."""
+    config = written(tmp_path, Random(3))
+    stopping = threading.Event()
+    stopping.set()
+    run_stream(config, tmp_path / "live", stopping, Random(3))
+    answered = config.guard.model_copy(update={"accept": (1_767_225_600_000_000,)})
+    config = config.model_copy(update={"guard": answered})
+    run_stream(config, tmp_path / "live", stopping, Random(3))
+    other = config.model_copy(update={"guard": answered.model_copy(update={"disconnect": 3.0})})
+    with pytest.raises(headrace.ConfigError, match="guard"):
+        run_stream(other, tmp_path / "live", stopping, Random(3))
