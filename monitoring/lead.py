@@ -13,9 +13,11 @@ band, at which m = x / b or x b are expected::
 
     R <- (R + x) exp(-(f - 1) m) f^k
 
-Of the impressions only a share is predicted in time, so that the expectation has noise of its own:
-with a variance of (1 - share) / share times the sum of p^2. Counts and expectations are divided by
-phi = 1 + that over the sum of p, as is usual for counts that vary by more than a Poisson's.
+Of the impressions only a share is predicted in time, so that the expectation has noise of its own,
+with a variance of (1 - share) / share times the sum of p^2; and actions come in clusters. Counts
+and expectations are divided by phi, as is usual for counts that vary by more than a Poisson's: 1 +
+that variance over the sum of p, or the mean of (k - x)^2 / x over stretches in which 30 are
+expected, if it is more.
 
 References
 ----------
@@ -55,6 +57,8 @@ _PRIOR = 30.0
 _REMEMBERED = 6 * HOUR
 _LEAST_REMEMBERED = 1000.0
 """What is usual is known from so long, microseconds, and from at least so many arrivals."""
+_CELL, _REMEMBERED_CELLS, _MOST_SQUARES = 30.0, 200.0, 9.0
+"""Stretches by whose deviations it is known how much counts vary; one says at most so much."""
 _MOST_DELAYS = 1 << 17
 """From so many positives on older ones count half: delays may change."""
 _MOST_EVIDENCE = 1e200
@@ -65,8 +69,9 @@ _LINEAR_BINS, _GROWTH = 8, 1.25
 # Sums, by place in the array.
 (
     _SHOWN, _TOTAL_ARRIVALS, _TOTAL_EXPECTED, _USUAL_ARRIVALS, _USUAL_EXPECTED, _P, _P_SQUARES,
-    _SILENT, _SILENT_FOUND, _BLOCK_ARRIVALS, _BLOCK_EXPECTED,
-) = range(11)  # fmt: skip
+    _SILENT, _SILENT_FOUND, _BLOCK_ARRIVALS, _BLOCK_EXPECTED, _CELL_ARRIVALS, _CELL_EXPECTED,
+    _SQUARES, _CELLS,
+) = range(15)  # fmt: skip
 # Steps, by place in the array.
 (
     _NEXT, _FIRST, _HEARD, _HEARD_FOUND, _OPENED, _CROSSED_FEWER, _CROSSED_MORE, _CROSSED_SILENT,
@@ -116,7 +121,7 @@ class _State(NamedTuple):
     @classmethod
     def new(cls, edges: Int64s) -> _State:
         steps = np.full(8, _NONE, np.int64)
-        sums = np.zeros(11)
+        sums = np.zeros(15)
         sums[_SILENT] = -np.inf
         return cls(
             sums, steps, np.zeros(int(edges[-1]) + 2), np.zeros(edges.size - 1),
@@ -191,6 +196,7 @@ def _advance(
         phi = 1.0
         if sums[_P] > 0.0:
             phi += (1.0 - share) / share * sums[_P_SQUARES] / sums[_P]
+        phi = max(phi, (sums[_SQUARES] + _PRIOR * phi) / (sums[_CELLS] + _PRIOR))
         expected = usual * base
         sums[_TOTAL_ARRIVALS] += count
         sums[_TOTAL_EXPECTED] += expected
@@ -235,6 +241,15 @@ def _advance(
             sums[_USUAL_EXPECTED] = sums[_USUAL_EXPECTED] * kept + base
             sums[_P] *= kept
             sums[_P_SQUARES] *= kept
+            sums[_CELL_ARRIVALS] += count
+            sums[_CELL_EXPECTED] += expected
+            if sums[_CELL_EXPECTED] >= _CELL:
+                off = sums[_CELL_ARRIVALS] - sums[_CELL_EXPECTED]
+                less = 1.0 - 1.0 / _REMEMBERED_CELLS
+                squares = min(off * off / sums[_CELL_EXPECTED], _MOST_SQUARES)
+                sums[_SQUARES] = sums[_SQUARES] * less + squares
+                sums[_CELLS] = sums[_CELLS] * less + 1.0
+                sums[_CELL_ARRIVALS] = sums[_CELL_EXPECTED] = 0.0
         t += 1
     steps[_NEXT] = until
 

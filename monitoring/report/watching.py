@@ -7,7 +7,6 @@ from typing import Any
 import pyarrow as pa
 
 from headrace.monitoring.headline import bucketed, summed
-from headrace.monitoring.leadguard import LEAD
 from headrace.monitoring.report.svg import BLUE, HEIGHT, svg, time_x
 from headrace.monitoring.statistics import P_SUM, POSITIVE_WEIGHT, SAMPLES, Statistics
 from headrace.schemas.config.durations import DAY, SECOND, format_duration
@@ -28,6 +27,8 @@ _BECOMES = {
     "armed": "watching", "warn": "warned", "calm": "watching", "disconnect": "disconnected",
     "ask": "asking", "reconnect": "watching", "accept": "watching",
 }  # fmt: skip
+_LEAD = "lead-"
+"""Events of arrivals begin with it."""
 _SCOPES = 20
 
 
@@ -102,7 +103,7 @@ def guard_spans(journal: pa.Table, begin: int, end: int) -> list[dict[str, Any]]
     ).to_pylist()
     scopes: dict[str, list[tuple[int, str]]] = {}
     for row in sorted(rows, key=lambda row: row["slice"] is not None):
-        name, event = row["label"], row["event"].removeprefix(LEAD)
+        name, event = row["label"], row["event"].removeprefix(_LEAD)
         if event != row["event"]:
             name += ": arrivals"
         if row["slice"] is not None:

@@ -221,6 +221,8 @@ class Until:
     def __init__(self, count):
         self.count, self.seen, self.asked = count, 0, 0
 
+    lead = None
+
     @property
     def remaining(self):
         return min(7, self.count - self.seen) if self.seen < self.count else 7

@@ -84,7 +84,7 @@ FAULTS = {
     ("rate", "p", "fault", "side", "seconds", "expected"),
     [
         (1000, 0.02, "stop", FEWER, 5, 60),
-        (1000, 0.02, "half", FEWER, 60, 1000),
+        (1000, 0.02, "half", FEWER, 60, 1500),
         (1000, 0.02, "doubled", MORE, 40, 600),
         (1000, 0.02, "ten times", MORE, 5, 30),
         (10, 0.02, "stop", FEWER, 400, 40),

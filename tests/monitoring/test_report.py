@@ -67,6 +67,22 @@ def test_a_guard_is_in_one_state_at_any_time():
     assert "disconnected" in guard_chart(rows, begin, end)
 
 
+def test_arrivals_have_states_of_their_own():
+    """Beside those of labels, whose events they do not end."""
+    rows = journal(
+        (1, None, None, "armed"), (2, None, None, "lead-armed"), (3, None, None, "lead-disconnect"),
+        (4, None, None, "disconnect"), (5, None, None, "lead-reconnect"),
+    )  # fmt: skip
+    found = [
+        (of["scope"], of["state"]) for of in guard_spans(rows, DAY_1, DAY_1 + 6 * HOUR)
+    ]  # fmt: skip
+    assert found == [
+        ("click", "young"), ("click", "watching"), ("click", "disconnected"),
+        ("click: arrivals", "young"), ("click: arrivals", "watching"),
+        ("click: arrivals", "disconnected"), ("click: arrivals", "watching"),
+    ]  # fmt: skip
+
+
 def test_a_guard_that_said_nothing_has_no_chart():
     """The page says so."""
     assert guard_chart(journal(), DAY_1, DAY_1 + HOUR) == ""
