@@ -65,27 +65,36 @@ def main() -> None:
         model = first.models["click"]
         hours = (BEGIN + LENGTH + 6 * HOUR + HOUR) // SECOND
 
-        def replayed(name: str, guard: str) -> headrace.ReplayResult:
+        def replayed(name: str, guard: str, without: str = "") -> headrace.ReplayResult:
             faults = () if name == "none" else (f"{name}:{BEGIN // HOUR}h:{LENGTH // HOUR}h",)
             traffic = Traffic(
                 hours * rate, rate, seed=2, clean=True, regions=True, start=START + DAY,
                 faults=tuple(map(parse_fault, faults)),
             )  # fmt: skip
-            config = log(folder / f"{name}-{guard}", traffic, model, guard)
-            return headrace.replay(config, folder / f"{name}-{guard}-out")
+            into = folder / f"{name}-{guard}-{bool(without)}"
+            config = log(into, traffic, model, guard)
+            text = config.read_text()
+            config.write_text(text.replace("[learner]\n", f"[learner]\n{without}\n"))
+            return headrace.replay(config, into / "out")
 
         healthy = losses(replayed("none", "off"))
         print(
-            f"{'log loss above that without the fault, %':<44}"
+            f"{'log loss above that without the fault, %':<48}"
             + "".join(f"{name:>10}" for name in AFTER)
         )
+        # As if the guard had known at once, and until the end of the fault.
+        inside = range(BEGIN // HOUR, (BEGIN + LENGTH) // HOUR)
+        without = f'filter = "{" and ".join(f"hour != {hour}" for hour in inside)}"'
+        lines = {"right labels, but none learned for two hours": ("none", "off", without)}
         for name in FAULTS:
             for guard in ("off", "disconnect"):
-                result = replayed(name, guard)
-                more = [100 * (a / b - 1) for a, b in zip(losses(result), healthy, strict=True)]
-                held = 0 if guard == "off" else result.summary.guard["click"].held
-                what = f"{name}, guard {guard}, {held:,} held"
-                print(f"{what:<44}" + "".join(f"{of:>10.3f}" for of in more), flush=True)
+                lines[f"{name}, guard {guard}"] = (name, guard, "")
+        for what, how in lines.items():
+            result = replayed(*how)
+            more = [100 * (a / b - 1) for a, b in zip(losses(result), healthy, strict=True)]
+            guards = result.summary.guard
+            held = f", {guards['click'].held:,} held" if guards else ""
+            print(f"{what + held:<48}" + "".join(f"{of:>10.3f}" for of in more), flush=True)
 
 
 if __name__ == "__main__":
