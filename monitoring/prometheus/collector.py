@@ -91,9 +91,9 @@ def _samples(figures: Figures) -> Iterator[tuple[known.Metric, tuple[str, ...], 
     for learner, count in figures.learned.items():
         yield known.LEARNED, (learner,), count
     yield from _of_guard(figures)
-    for of, by_name in figures.drift.items():
+    for kind, by_name in figures.drift.items():
         for name, index in by_name.items():
-            yield known.DRIFT, (of, name), index
+            yield known.DRIFT, (kind, name), index
 
 
 def _of_predictions(
