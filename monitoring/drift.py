@@ -29,16 +29,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from headrace.monitoring.hourly import (
     CODES,
+    LEVELS,
     Counts,
     Hour,
     Rows,
     Watched,
     coded,
+    least_level,
     levels,
     packed,
+    sizes_of,
     unpacked,
 )
 from headrace.monitoring.statistics import Floats, Int64s
@@ -331,21 +335,24 @@ class Drift:
             Event time, microseconds, and first half of the key's digest, shape (n,).
         """
         level = levels(key)
-        least = np.zeros(time.size, np.uint8)
-        for start, of in self.hours.items():
-            if of.level:
-                least[(time >= start) & (time < start + HOUR)] = of.level
-        rows = np.flatnonzero((level >= least) & (time >= self.closed))
+        starts, number = _by_hour(time)
+        # Rows that these alone would leave out need not be looked at.
+        least = np.empty(len(starts), np.uint8)
+        sizes = sizes_of(level, number, len(starts))
+        for at, start in enumerate(starts):
+            known = self.hours[start].level if start in self.hours else 0
+            least[at] = LEVELS if start < self.closed else max(known, least_level(sizes[at]))
+        rows = np.flatnonzero(level >= least[number])
         return rows, level[rows]
 
     def observe(self, rows: Rows, level: Any) -> None:
         """Count the rows that `wanted` has chosen."""
-        begins = rows.time // HOUR * HOUR
+        starts, number = _by_hour(rows.time)
         whole = coded(self.plan.watched, rows, level)
-        for start in np.unique(begins).tolist():
+        for at, start in enumerate(starts):
             if start not in self.hours:
                 self.hours[start] = Hour(self.plan.watched)
-            self.hours[start].add(whole.select(begins == start))
+            self.hours[start].add(whole if len(starts) == 1 else whole.select(number == at))
 
     def count(self, stream: str, time: Int64s, positive: Bools, actions: Int64s) -> None:
         """Count the actions of positives.
@@ -360,9 +367,10 @@ class Drift:
             Its label, and how many actions it has, shape (n,).
         """
         own = np.flatnonzero(positive)
-        begins, counts = time[own] // HOUR * HOUR, actions[own].astype(np.int64)
-        for start in np.unique(begins).tolist():
-            here = counts[begins == start]
+        counts = actions[own].astype(np.int64)
+        starts, number = _by_hour(time[own])
+        for at, start in enumerate(starts):
+            here = counts[number == at]
             self._count(stream, start, Actions(here.size, int(here.sum()), int(here @ here)))
 
     def count_duplicates(self, stream: str, time: int, records: int) -> None:
@@ -571,3 +579,10 @@ def _differences(
         weights = grouped(counts, np.array(then.groups, np.int64), of.ordered)
         index = stability_index(weights, now.rows, np.array(then.weights), then.rows)
         yield "distribution", index, index, 0.0
+
+
+def _by_hour(time: Int64s) -> tuple[list[int], Int64s]:
+    """Return the hours of times, when they begin, and which each time is in, shape (n,)."""
+    encoded = pa.array(time // HOUR).dictionary_encode()
+    starts = [number * HOUR for number in encoded.dictionary.to_pylist()]
+    return starts, encoded.indices.to_numpy().astype(np.int64)

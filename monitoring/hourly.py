@@ -44,7 +44,8 @@ _MOST_WEIGHT = 1 << 14
 _OWN_DRAW = 0x6472696674
 """Keeps the choice of keys independent of others by the same digests."""
 _DEEPEST = 60
-_LEVELS = 4 * (_DEEPEST + 1)
+LEVELS = 4 * (_DEEPEST + 1)
+"""No row has this level."""
 _QUARTERS = 2.0 ** -np.arange(0.25, 1.0, 0.25)
 _PER_LOG_ODDS, _SCORES = 8.0, 16.0
 
@@ -177,6 +178,32 @@ def _levels(drawn, found):
         found[i] = level
 
 
+def sizes_of(level: npt.NDArray[np.uint8], number: Int64s, hours: int) -> Int64s:
+    """Return how many rows would be counted at each level, shape (hours, `LEVELS` + 1).
+
+    Parameters
+    ----------
+    level, number
+        What `levels` returned of rows, and the number of their hour, shape (n,).
+    hours
+        How many hours there are.
+    """
+    counts = np.bincount(number * (LEVELS + 1) + level, minlength=hours * (LEVELS + 1))
+    sizes: Int64s = np.cumsum(counts.reshape(hours, LEVELS + 1)[:, ::-1], axis=1)[:, ::-1]
+    return sizes
+
+
+def least_level(sizes: Int64s) -> int:
+    """Return the level at which an hour has at most `MOST_ROWS` rows.
+
+    Parameters
+    ----------
+    sizes
+        A row of what `sizes_of` returned.
+    """
+    return int(np.argmax(sizes <= MOST_ROWS))
+
+
 class Counts(NamedTuple):
     """A distribution of codes.
 
@@ -245,9 +272,8 @@ class Hour:
         self.size += int(np.count_nonzero(counted))
         if self.size > MOST_ROWS:
             whole = self._whole()
-            # How many rows there would be at each level.
-            sizes = np.cumsum(np.bincount(whole.level, minlength=_LEVELS + 2)[::-1])[::-1]
-            self.level = int(np.argmax(sizes <= MOST_ROWS))
+            (sizes,) = sizes_of(whole.level, np.zeros(whole.level.size, np.int64), 1)
+            self.level = least_level(sizes)
             self._parts = [whole.select(whole.level >= self.level)]
             self.size = int(sizes[self.level])
 
