@@ -242,7 +242,9 @@ def watch(
                 lines = progress.lines(figures)
                 several = len(lines) > 1
                 rows.extend(
-                    [line.learner, *line.cells()] if several else line.cells() for line in lines
+                    [line.learner, *line.cells()] if several else line.cells()
+                    for line in lines
+                    if line.since.samples or not rows
                 )
                 shown_s = now
             several = figures is not None and len(progress.last) > 1
