@@ -175,8 +175,8 @@ def watch(options: argparse.Namespace) -> int:
         from headrace.pipelines.app.watching import watch as watch_run
 
         seen = watch_run(reader, options.once)
-    except KeyboardInterrupt:
-        return 0  # the run goes on
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 0  # nobody looks any more; the run goes on
     return 1 if seen.state in (FAILED, KILLED) else 0
 
 

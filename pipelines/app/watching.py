@@ -32,6 +32,11 @@ from headrace.pipelines.jobs.watching import RunReader, Seen
 _EVERY_S = 0.5
 _LINE_EVERY_S = 5.0
 """A line comes so often, and whenever there are twice as many samples."""
+_WIDE = 110
+_FIGURES = (
+    "samples", "k/sum p\nsince", "ratio\nsince", "loss\nsince", "ratio\noverall", "loss\noverall",
+    "behind", "lag",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,10 @@ class Line:
     lag: int | None
 
     def cells(self) -> list[str]:
-        """Return the line for a table."""
+        """Return the figures of the line for a table, in the order of `_FIGURES`."""
         return [
             f"{self.samples:,}", _against(self.since), ratio(self.since), _loss(self.since),
-            ratio(self.whole), _loss(self.whole), self.guard, self.worst, _behind(self.behind),
-            _lag(self.lag),
+            ratio(self.whole), _loss(self.whole), _behind(self.behind), _lag(self.lag),
         ]  # fmt: skip
 
     def plain(self, seen: Seen) -> str:
@@ -171,21 +175,36 @@ def _word(value: object) -> str:
     return json.dumps(text, ensure_ascii=False) if " " in text or '"' in text else text
 
 
-def _table(seen: Seen, rows: deque[list[str]], several: bool) -> Group:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    if several:
-        table.add_column("learner", overflow="fold")
-    for name in ("samples", "k/sum p\nsince", "ratio\nsince", "loss\nsince", "ratio\noverall",
-                 "loss\noverall"):  # fmt: skip
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("guard", overflow="fold")
-    table.add_column("worst slice", overflow="fold")
-    for name in ("behind", "lag"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        # As text, never as markup: values of slices come from a log.
-        table.add_row(*(Text(cell) for cell in row))
-    return Group(Text(_headline(seen)), table)
+@dataclass
+class _Screen:
+    """What is in the terminal: how the run is, the latest lines, and what they say at length.
+
+    In a narrow one guard and worst slice are beside the table alone.
+    """
+
+    console: Console
+    rows: deque[Line]
+    latest: list[Line]
+
+    def drawn(self, seen: Seen) -> Group:
+        several, wide = len(self.latest) > 1, self.console.width >= _WIDE
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        if several:
+            table.add_column("learner", no_wrap=True, overflow="ellipsis", max_width=16)
+        for name in _FIGURES:
+            table.add_column(name, justify="right", no_wrap=True)
+        if wide:
+            for name in ("guard", "worst slice"):
+                table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=24)
+        for line in self.rows:
+            cells = [line.learner] * several + line.cells() + [line.guard, line.worst] * wide
+            # As text, never as markup: values of slices come from a log.
+            table.add_row(*(Text(cell) for cell in cells))
+        about = [
+            f"{line.learner}: guard {line.guard or 'none'}; worst slice {line.worst or 'none'}"
+            for line in self.latest
+        ]
+        return Group(Text("\n".join([_headline(seen), *about])), table)
 
 
 def _headline(seen: Seen) -> str:
@@ -231,22 +250,19 @@ def watch(
     console = Console() if console is None else console
     if once or not console.is_terminal:
         return _print(reader, once, sleep)
-    rows: deque[list[str]] = deque(maxlen=max(console.height - 8, 3))
+    screen = _Screen(console, deque(maxlen=max(console.height - 8, 3)), [])
     progress, shown_s = Progress(), 0.0
     seen = reader.read()
-    with Live(_table(seen, rows, False), console=console, auto_refresh=False) as live:
+    with Live(screen.drawn(seen), console=console, auto_refresh=False) as live:
         while True:
             figures, now = seen.figures, time.monotonic()
             due = not seen.goes_on or now >= shown_s + _LINE_EVERY_S
             if figures is not None and (due or progress.is_due(figures)):
-                lines = progress.lines(figures)
-                several = len(lines) > 1
-                rows.extend(
-                    [line.learner, *line.cells()] if several else line.cells() for line in lines
-                )
+                screen.latest = progress.lines(figures)
+                new = (line for line in screen.latest if line.since.samples or not screen.rows)
+                screen.rows.extend(new)
                 shown_s = now
-            several = figures is not None and len(progress.last) > 1
-            live.update(_table(seen, rows, several), refresh=True)
+            live.update(screen.drawn(seen), refresh=True)
             if not seen.goes_on:
                 return seen
             sleep(_EVERY_S)

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 import headrace
+from headrace.monitoring.figures import GUARD_STATES
 from headrace.monitoring.prometheus.collector import FiguresCollector
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.app.metrics import Metrics
@@ -89,6 +90,10 @@ def test_a_replay_is_scraped_and_ends_with_the_figures_of_its_summary(log, tmp_p
                 == count
             )
     assert last["headrace_samples_total",] == summary.samples.rows
+    for label, guard in summary.guard.items():
+        of_all = (("label", label), ("slice", ""), ("value", ""))
+        assert GUARD_STATES[int(last["headrace_guard_state", *of_all])] == guard.state
+        assert last["headrace_guard_held_total", of_all[0]] == guard.held
     for name, learner in summary.learners.items():
         of = (("label", learner.label), ("learner", name), ("predicted", "learned"))
         of_all = (*of, ("slice", ""), ("value", ""))

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from subprocess import PIPE
 from urllib.request import urlopen
 
@@ -75,6 +75,13 @@ def waited(read, is_enough, seconds=60):
     return found
 
 
+def figures_of(reader):
+    """Return where a run stands if it has figures, else None."""
+    with suppress(FolderError):  # before it holds the lock
+        seen = reader.read()
+        return seen if seen.figures is not None else None
+
+
 def put(out, of, state="stopped", rate=64.0):
     """Write the status of a run that is not there any more."""
     folder = out / ".headrace" / "live"
@@ -103,10 +110,7 @@ def test_a_live_run_is_watched_by_events_and_ends_with_its_state(log, tmp_path):
     """Two events while it goes on, one more when it is stopped; figures are those of its status."""
     with living(log, tmp_path / "out", 15_000) as (stopping, thread):
         reader = RunReader(tmp_path / "out")
-        seen = waited(
-            lambda: reader.read() if (tmp_path / "out" / ".headrace" / "lock").exists() else None,
-            lambda of: of is not None and of.figures is not None and of.figures["samples"] > 3_000,
-        )
+        seen = waited(lambda: figures_of(reader), lambda of: of and of.figures["samples"] > 3_000)
         assert (seen.state, seen.goes_on) == ("running", True)
         assert seen.figures["held_back_by"] is not None
         with served(reader, "out", 0, "127.0.0.1") as (contents, address):
@@ -139,7 +143,12 @@ def look(contents, stop):
 
 
 def test_decisions_of_the_guard_are_in_the_figures_of_the_live_run_that_goes_on(log, tmp_path):
-    """Those of a replay are in its result, and are the same."""
+    """Also those from before it was stopped. Those of a replay are in its result, and the same."""
+    with living(log, tmp_path / "live", 27_000):
+        reader = RunReader(tmp_path / "live")
+        waited(lambda: figures_of(reader), lambda of: of and of.figures["decisions"])
+    stopped = reader.read()
+    assert stopped.state == "stopped"
     with living(log, tmp_path / "live", 1 << 40) as (_, thread):
         thread.join()
     live = RunReader(tmp_path / "live").read()
@@ -147,7 +156,8 @@ def test_decisions_of_the_guard_are_in_the_figures_of_the_live_run_that_goes_on(
     headrace.replay(log, tmp_path / "out")
     result = RunReader(tmp_path / "out").read()
     assert result.state == "ended"
-    assert [of["event"] for of in live.figures["decisions"]][:1] == ["armed"]
+    assert [of["event"] for of in stopped.figures["decisions"]] == ["armed"]
+    assert stopped.figures["samples"] < live.figures["samples"]
     for name in ("decisions", "guard", "held", "outcomes", "samples", "window"):
         assert result.figures[name] == live.figures[name], name
     for one, other in zip(result.figures["predictions"], live.figures["predictions"], strict=True):
@@ -327,6 +337,20 @@ def test_ctrl_c_leaves_the_run_alone_and_says_nothing(tmp_path):
         said, complained = process.communicate(timeout=30)
     assert (process.returncode, complained) == (0, "")
     assert said in ("", "headrace: the run: stopped; the page stays until Ctrl-C\n")
+
+
+def test_lines_that_nobody_reads_any_more_end_it_quietly(tmp_path):
+    """As after ``head -1``."""
+    with opened_live(tmp_path) as place:
+        place.partial.mkdir(parents=True, exist_ok=True)
+        put(tmp_path, figures(), "running")
+        command = [sys.executable, "-m", "headrace", "watch", str(tmp_path)]
+        with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
+            assert " state=running " in process.stdout.readline()
+            process.stdout.close()
+            put(tmp_path, figures({ALL: sums(9_000, 900, 900)}), "running")
+            assert process.wait(60) == 0
+            assert process.stderr.read() == ""
 
 
 def free_port():
