@@ -239,8 +239,8 @@ class Figures:
         Scopes of the guard: of each label all samples, then the worst values first.
     decisions
         The latest decisions of the guard, the newest last.
-    held, quarantined
-        Samples that the guard held back, and those of them that wait for a decision, by label.
+    held
+        Samples that the guard held back, by label.
     drift
         Stability index of the last hour that was compared, by ``feature`` or ``score`` and name
         (`headrace.monitoring.drift`).
@@ -264,7 +264,6 @@ class Figures:
     guard: tuple[GuardScope, ...] = ()
     decisions: tuple[Decision, ...] = ()
     held: Mapping[str, int] = field(default_factory=dict)
-    quarantined: Mapping[str, int] = field(default_factory=dict)
     drift: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     checkpoint_s: float | None = None
     models_s: float | None = None

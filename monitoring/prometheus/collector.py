@@ -126,8 +126,6 @@ def _of_guard(
         yield known.GUARD_EXPECTED, of, scope.expected
     for label, count in figures.held.items():
         yield known.GUARD_HELD, (label,), count
-    for label, count in figures.quarantined.items():
-        yield known.GUARD_QUARANTINED, (label,), count
 
 
 def _shown(figures: Figures) -> Iterator[GuardScope]:

@@ -144,9 +144,6 @@ GUARD_EXPECTED = Metric(
 GUARD_HELD = Metric(
     "headrace_guard_held_total", "Samples that the guard kept from being learned.", ("label",)
 )
-GUARD_QUARANTINED = Metric(
-    "headrace_guard_quarantined_total", "Samples that wait for a decision.", ("label",)
-)
 DRIFT = Metric(
     "headrace_drift_stability_index",
     "Population stability index of the last compared hour; of is feature or score.",
@@ -158,7 +155,7 @@ METRICS = (
     EVENTS, SAMPLES, OUTCOMES, OPEN, CLOCK,
     SOURCE_RECORDS, SOURCE_REJECTED, SOURCE_LAG, SOURCE_EVENT_TIME, SOURCE_PROGRESS, SOURCE_ENDED,
     *TOTALS.values(), LOGITS, WINDOW_LENGTH, WINDOW_DELAY, WINDOW_END, *WINDOW.values(), LEARNED,
-    GUARD_STATE, GUARD_POSITIVES, GUARD_EXPECTED, GUARD_HELD, GUARD_QUARANTINED, DRIFT,
+    GUARD_STATE, GUARD_POSITIVES, GUARD_EXPECTED, GUARD_HELD, DRIFT,
 )  # fmt: skip
 """All of them, in the order in which they are shown."""
 

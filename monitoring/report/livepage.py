@@ -170,9 +170,6 @@ def _tiles(events_per_s: float | None, figures: Mapping[str, Any]) -> list[tuple
     for label, held in figures["held"].items():
         if held:
             tiles.append((f"held back ({shortened(label)})", f"{held:,}"))
-    for label, waiting in figures["quarantined"].items():
-        if waiting:
-            tiles.append((f"in quarantine ({shortened(label)})", f"{waiting:,}"))
     if figures["clock"] is not None:
         tiles.append(("clock (UTC)", _moment(figures["clock"])))
     return tiles

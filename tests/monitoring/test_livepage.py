@@ -99,7 +99,7 @@ def test_texts_of_a_log_are_escaped_wherever_they_are():
         window={ALL: sums(10, 1, 2), (HOSTILE, HOSTILE): sums(10, 1, 2)},
         guard=(GuardScope(HOSTILE, "app", HOSTILE, "disconnected", 0, 9.0, None, HOSTILE),),
         decisions=(decision(reason=HOSTILE),),
-        held={HOSTILE: 3}, quarantined={HOSTILE: 3}, outcomes={HOSTILE: {"settled": 1}},
+        held={HOSTILE: 3}, outcomes={HOSTILE: {"settled": 1}},
     )  # fmt: skip
     of["sources"][0].update(name=HOSTILE, stream=HOSTILE)
     for predictions in of["predictions"]:

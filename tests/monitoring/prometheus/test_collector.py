@@ -67,7 +67,6 @@ FIGURES = Figures(
         GuardScope("clicks", "app", "c", "disconnected", 0, 30.0),
     ),
     held={"clicks": 2},
-    quarantined={"clicks": 1},
     drift={"feature": {"os": 0.25}, "score": {"ctr": 0.01}},
     checkpoint_s=990.0,
 )  # fmt: skip
@@ -147,7 +146,6 @@ def test_every_sample_of_a_run():
         ("headrace_guard_positives", "clicks", "app", "c"): 0,
         ("headrace_guard_expected", "clicks", "app", "c"): 30,
         ("headrace_guard_held_total", "clicks"): 2,
-        ("headrace_guard_quarantined_total", "clicks"): 1,
         ("headrace_drift_stability_index", "feature", "os"): 0.25,
         ("headrace_drift_stability_index", "score", "ctr"): 0.01,
     }  # fmt: skip
