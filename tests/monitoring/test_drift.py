@@ -290,6 +290,22 @@ def test_what_is_found_depends_neither_on_cuts_nor_on_resuming(cuts):
     assert found[0]["lines"]
 
 
+@pytest.mark.parametrize("pieces", [1, 2, 7, 60])
+def test_rows_that_are_not_looked_at_change_nothing(monkeypatch, pieces):
+    """Of an hour of too many rows a drift counts what the hour alone would, in any pieces."""
+    monkeypatch.setattr(hourly, "MOST_ROWS", 700)
+    rows = rows_of(hour_of(2, 4_000))
+    alone, drift = Hour(WATCHED), Drift(PLAN)
+    alone.add(coded(WATCHED, rows, levels(rows.key)))
+    looked_at = 0
+    for some in np.array_split(np.arange(4_000), pieces):
+        one = part(rows, some)
+        looked_at += drift.wanted(one.time, one.key)[0].size
+        observed(drift, one)
+    assert counted(drift.hours[2 * HOUR]) == counted(alone)
+    assert looked_at < 2_500
+
+
 def test_a_state_of_another_version_is_refused():
     """The line says what to do."""
     state = {**Drift(PLAN).export(), "version": 99}
