@@ -700,7 +700,7 @@ class LabelGuard:
         return self.label if name is None else f"{self.label}, {name[0]} = {name[1]}"
 
     def _suspected(self, at: int, level: int) -> tuple[int, float, int, str]:
-        """Return positives and expected ones since a change has probably begun, when, its way."""
+        """Return positives and expected ones since a change probably began, when, and its way."""
         a = self.arrays
         half = _FACTORS.size // 2
         likely = half * level + int(np.argmax(a.evidence[at, half * level : half * (level + 1)]))

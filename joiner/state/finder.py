@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 
 from headrace.joiner.journal.shardjournal import ShardJournal
@@ -43,12 +44,13 @@ def find_kept(
         _count(found_in, "memory", retained.find(gathered, settled))
     segments = queue.overlapping(wanted.time[~settled])
     batches, read_back = queue.look_up(segments, journal)
+    waiting = np.flatnonzero(~settled)
     for segment in segments:
-        missing = gathered.missing(~settled)
-        if missing.size == 0:
-            break
         place = "journal" if segment.name in read_back else "memory"
-        found = gathered.take_from(batches[segment.name], missing, has_copies=True)
+        # Also what has been found: a merged segment may have the first of equal copies.
+        found = gathered.take_from(
+            batches[segment.name], waiting, has_copies=True, source=segment.name[0]
+        )
         _count(found_in, place, found)
     return gathered.rows()
 

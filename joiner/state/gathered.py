@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from headrace.joiner.plan.rules import known_at
 from headrace.joiner.state.impressions import Impressions
-from headrace.schemas.records.events import ARRIVAL, KEY0, KEY1, TIME
+from headrace.schemas.records.events import ARRIVAL, KEY0, KEY1, OFFSET, TIME
 from headrace.schemas.records.hashing import Bools, Int64s
 
 
@@ -40,6 +40,7 @@ class Gathered:
     def __init__(self, wanted: Impressions) -> None:
         self.wanted = wanted
         self._where = np.full(wanted.time.size, -1, np.int64)
+        self._place = np.full((2, wanted.time.size), np.iinfo(np.int64).max)
         self._parts: list[pa.RecordBatch] = []
         self._found = 0
 
@@ -47,8 +48,10 @@ class Gathered:
         """List those of some, given as a mask of shape (n,), that are not found yet."""
         return np.flatnonzero(among & (self._where < 0))
 
-    def take_from(self, batch: pa.RecordBatch, numbers: Int64s, has_copies: bool) -> int:
-        """Take what is found of the impressions with some numbers; return how many are.
+    def take_from(
+        self, batch: pa.RecordBatch, numbers: Int64s, has_copies: bool, source: int = 0
+    ) -> int:
+        """Take what is found of the impressions with some numbers; return how many are new.
 
         Parameters
         ----------
@@ -57,8 +60,11 @@ class Gathered:
         numbers
             Which are sought in it.
         has_copies
-            Whether rows of the batch may have one key and event time. Then those are
-            meant that were known when the wanted one was; of several the first is.
+            Whether rows may have one key and event time. Then those are meant that were
+            known when the wanted one was; of several the one with the least (source, offset)
+            of all batches is.
+        source
+            The batch's.
         """
         time, *columns = (batch.column(name).to_numpy() for name in (TIME, KEY0, KEY1, ARRIVAL))
         sought = self.wanted.time[numbers]
@@ -66,12 +72,19 @@ class Gathered:
         row = np.full(numbers.size, -1, np.int64)
         _locate(time, *columns, self.wanted.select(numbers), has_copies, row)
         here = row >= 0
-        count = int(np.count_nonzero(here))
-        if count:
-            self._parts.append(batch.take(pa.array(row[here])))
-            self._where[numbers[here]] = self._found + np.arange(count)
-            self._found += count
-        return count
+        numbers, row = numbers[here], row[here]
+        offset = batch.column(OFFSET).to_numpy()[row]
+        sources, offsets = self._place[:, numbers]
+        before = (source < sources) | ((source == sources) & (offset < offsets))
+        numbers, row = numbers[before], row[before]
+        if not numbers.size:
+            return 0
+        new = int(np.count_nonzero(self._where[numbers] < 0))
+        self._place[0, numbers], self._place[1, numbers] = source, offset[before]
+        self._parts.append(batch.take(pa.array(row)))
+        self._where[numbers] = self._found + np.arange(numbers.size)
+        self._found += numbers.size
+        return new
 
     def rows(self) -> pa.RecordBatch:
         """Return all columns of the impressions, a row each; all must have been found."""

@@ -125,10 +125,11 @@ class HashQueue:
 
     def _merge(self, segments: list[Segment], moved: Moved) -> None:
         whole = pa.concat_batches([self.payloads[segment.name] for segment in segments])
-        time = whole.column(TIME).to_numpy()
+        time, offset = (whole.column(name).to_numpy() for name in (TIME, OFFSET))
         order: Int64s | None = None
-        if (time[1:] < time[:-1]).any():
-            order = np.lexsort((whole.column(OFFSET).to_numpy(), time))
+        tied = time[1:] == time[:-1]
+        if ((time[1:] < time[:-1]) | (tied & (offset[1:] < offset[:-1]))).any():
+            order = np.lexsort((offset, time))
             whole = whole.take(pa.array(order))
         last = max(segments, key=lambda segment: segment.last_time)
         merged = Segment(

@@ -85,7 +85,8 @@ def check_crashes(seed, folder, monkeypatch):
     return len(crashes)
 
 
-@pytest.mark.parametrize("seed", range(30), ids=lambda seed: f"random log {seed}")
+# In log 1153 copies of one impression are in segments that are merged.
+@pytest.mark.parametrize("seed", [*range(30), 1153], ids=lambda seed: f"random log {seed}")
 def test_shards_blocks_and_files_change_no_byte_of_any_output(tmp_path, seed, capsys):
     """With any options, on logs with every fault."""
     check_cuts(seed, tmp_path / "log")
