@@ -266,8 +266,9 @@ class PublishedModel(Part):
     path
         Its folder, relative to that of the result.
     samples
-        How many samples it has learned. With an early emission those before the last impression:
-        what comes after it is positives alone, or mostly negatives.
+        How many samples had left when it was as it is, also those that a guard held back. With an
+        early emission those before the last impression: what comes after it is positives alone,
+        or mostly negatives.
     sha256
         Checksum of algorithm, version, bits, parameters and arrays.
     figures
