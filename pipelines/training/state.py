@@ -25,6 +25,7 @@ from headrace.monitoring.drift import Drift
 from headrace.monitoring.figures import (
     MOST_DECISIONS,
     MOST_SCOPES,
+    Arrivals,
     Decision,
     GuardScope,
     Predictions,
@@ -208,6 +209,20 @@ class TrainingState:
             )
             for label, guard in self.guards.items()
             for of in guard.standings(MOST_SCOPES)
+        )  # fmt: skip
+
+    def arrivals(self) -> tuple[Arrivals, ...]:
+        """Return where the arrivals of actions stand, of the labels of which they are looked at."""
+        standings = {
+            label: guard.standing_of_arrivals()
+            for label, guard in self.guards.items()
+            if isinstance(guard, LeadGuard)
+        }
+        return tuple(
+            Arrivals(
+                label, of["state"], of["positives"], of["expected"], of["since"], of["reason"]
+            )
+            for label, of in standings.items()
         )  # fmt: skip
 
     @property
