@@ -186,6 +186,30 @@ class GuardScope:
 
 
 @dataclass(frozen=True)
+class Arrivals:
+    """What the guard of a label says of the arrivals of its actions.
+
+    Parameters
+    ----------
+    label
+        The action stream.
+    state
+        One of `GUARD_STATES`.
+    arrivals, expected
+        How many came in the last complete block, and how many were expected; None before it.
+    since, reason
+        See `GuardScope`.
+    """
+
+    label: str
+    state: str
+    arrivals: int | None
+    expected: float | None
+    since: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Decision:
     """What a guard decided: a row of its journal.
 
@@ -237,6 +261,8 @@ class Figures:
         Samples that were learned, by learner.
     guard
         Scopes of the guard: of each label all samples, then the worst values first.
+    arrivals
+        Arrivals of actions, of the labels of which they are looked at.
     decisions
         The latest decisions of the guard, the newest last.
     held
@@ -262,6 +288,7 @@ class Figures:
     shown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     learned: Mapping[str, int] = field(default_factory=dict)
     guard: tuple[GuardScope, ...] = ()
+    arrivals: tuple[Arrivals, ...] = ()
     decisions: tuple[Decision, ...] = ()
     held: Mapping[str, int] = field(default_factory=dict)
     drift: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -273,13 +300,14 @@ class Figures:
         plain = {
             name: value
             for name, value in vars(self).items()
-            if name not in ("sources", "predictions", "guard", "decisions", "shown")
+            if name not in ("sources", "predictions", "guard", "arrivals", "decisions", "shown")
         }
         return {
             **plain,
             "sources": [vars(source) for source in self.sources],
             "predictions": [self._predictions(of) for of in self.predictions],
             "guard": [vars(scope) for scope in self.guard],
+            "arrivals": [vars(of) for of in self.arrivals],
             "decisions": [vars(decision) for decision in self.decisions],
         }
 

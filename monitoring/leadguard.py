@@ -218,29 +218,38 @@ class LeadGuard(LabelGuard):
     ) -> None:
         self._note(0, time, LEAD + event, reason, sums, direction, evidence)
 
-    def summary(self) -> dict[str, Any]:
-        """Return where the guard stands, as JSON types.
-
-        Its state is that of the arrivals while these hold samples back and labels do not.
-        """
-        block, waited_us = self.block, self.waited_us
-        if self.standing >= DISCONNECTED:
-            waited_us += self.now - self.entered
+    def standing_of_arrivals(self) -> dict[str, Any]:
+        """Return where the arrivals stand, as JSON types."""
+        block = self.block
         since = None if self.entered == NEVER else labels._moment(self.entered, "T") + "+00:00"
-        arrivals = {
+        return {
             "state": STATES[self.standing],
             "since": since,
             "positives": None if block is None else block.arrivals,
             "expected": None if block is None else block.expected,
             "ratio": None if block is None else block.arrivals / block.expected,
             "reason": self.why,
+        }
+
+    def _standing(self, at: int) -> dict[str, Any]:
+        """Return a scope's state; that of all samples is that of the arrivals if it is worse."""
+        found = super()._standing(at)
+        if at == labels._OVERALL and self.standing >= WARNED and self.standing > self.state:
+            arrivals = self.standing_of_arrivals()
+            found |= {name: arrivals[name] for name in ("state", "since", "reason")}
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        """Return where the guard stands, as JSON types."""
+        waited_us = self.waited_us
+        if self.standing >= DISCONNECTED:
+            waited_us += self.now - self.entered
+        arrivals = {
+            **self.standing_of_arrivals(),
             "usual": self.lead.usual,
             "disconnected_s": waited_us / SECOND,
         }
-        of_labels = super().summary()
-        if self.standing >= DISCONNECTED > self.state:
-            of_labels |= {name: arrivals[name] for name in ("state", "since", "reason")}
-        return {**of_labels, "arrivals": arrivals}
+        return {**super().summary(), "arrivals": arrivals}
 
     def export(self) -> dict[str, Any]:
         """Return the whole state as JSON types."""

@@ -521,6 +521,70 @@ class DriftSummary(Part):
     lines: tuple[DriftLine, ...]
 
 
+class Clicks(Part):
+    """Clicks and the rest, of which pairs are made.
+
+    Parameters
+    ----------
+    positives, unclicked
+        Impressions with a click, and without.
+    effective_positives
+        How many clicks of equal weight would say as much (Kish 1965).
+    """
+
+    positives: int
+    effective_positives: float
+    unclicked: int
+
+
+class PairwiseValue(Clicks):
+    """Pairwise accuracy of the clicks on impressions with a value.
+
+    Parameters
+    ----------
+    slice, value
+        The slice column, and the value as text.
+    intra, inter
+        How often a click is predicted higher than what was not clicked: of the value, and of all
+        other values; null if there are too few effective clicks, or nothing is without a click.
+    intra_interval, inter_interval
+        Where they are with 95 %; null if all pairs are in order, or none.
+    """
+
+    slice: str
+    value: str
+    intra: float | None
+    intra_interval: Interval | None
+    inter: float | None
+    inter_interval: Interval | None
+
+
+class PairwiseSummary(Clicks):
+    """Whether clicks rank above the rest alike in every slice, see ``docs/report.md``.
+
+    Parameters
+    ----------
+    propensity
+        The column by whose inverse clicks weigh.
+    samples, left_out
+        Impressions that are compared, and those without a propensity above 0 and at most 1.
+    clipped
+        Clicks whose weight would have been greater than the greatest.
+    accuracy, accuracy_interval
+        Of all impressions together.
+    slices
+        By value, those of a column with most impressions first.
+    """
+
+    propensity: str
+    samples: int
+    left_out: int
+    clipped: int
+    accuracy: float | None
+    accuracy_interval: Interval | None
+    slices: tuple[PairwiseValue, ...]
+
+
 class LearnerSummary(Figures):
     """The results of one learner.
 
@@ -556,6 +620,9 @@ class LearnerSummary(Figures):
         Figures as a server's; null if ``monitor.served_share`` is 0.
     calibrated
         The same of calibrated predictions; null for a learner without calibration.
+    pairwise
+        Pairwise accuracy by slice; null without ``monitor.propensity``, and of a learner with a
+        position, whose predictions as served have the position in them.
     gate
         Whether the model may take over; null without ``[publish]``, or if nothing could be said.
     model
@@ -579,6 +646,7 @@ class LearnerSummary(Figures):
     windows: tuple[WindowFigures, ...]
     served: ServedFigures | None
     calibrated: ServedFigures | None
+    pairwise: PairwiseSummary | None
     gate: GateVerdict | None
     model: PublishedModel
 

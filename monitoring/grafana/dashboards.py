@@ -86,6 +86,7 @@ def drift() -> dict[str, Any]:
     """Return the dashboard of labels and of the guard."""
     guard = 'headrace_guard_{} or label_replace(vector({}), "label", "no guard", "", "")'
     states = {-1: "no guard", **dict(enumerate(GUARD_STATES))}
+    block = 'headrace_guard_arrivals{} or label_replace(vector(0), "label", "no block", "", "")'
     return dashboard(
         "headrace-drift", "Headrace: labels and guard",
         "Whether labels are as predicted, and what the guard says of them.",
@@ -102,6 +103,14 @@ def drift() -> dict[str, Any]:
                   {"{{label}} {{slice}} {{value}}": guard.format("state", -1)}, names=states),
             Panel("timeseries", "Samples held back", "Samples that the guard kept from learning.",
                   _COUNT, {"{{label}}": guard.format("held_total", 0)}),
+            Panel("state-timeline", "Arrivals of actions",
+                  "State of the arrivals by label: learning waits while too few arrive.", "none",
+                  {"{{label}}": guard.format("arrivals_state", -1)}, names=states),
+            Panel("timeseries", "Arrivals and expected",
+                  "Actions that arrived in the last complete block, and how many should; of a run "
+                  "that goes on.", _COUNT,
+                  {"{{label}} arrivals": block.format(""),
+                   "{{label}} expected": block.format("_expected")}),
             Panel("timeseries", "Label rate by slice", "Share of positives by weight, by window.",
                   "percentunit", {_SLICE: _ratio("positive_weight", "weight", _BY_VALUE)}),
             Panel("timeseries", "Positives over expected, by slice",

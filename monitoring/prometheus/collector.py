@@ -124,6 +124,10 @@ def _of_guard(
         yield known.GUARD_STATE, of, GUARD_STATES.index(scope.state)
         yield known.GUARD_POSITIVES, of, scope.positives
         yield known.GUARD_EXPECTED, of, scope.expected
+    for arrivals in figures.arrivals:
+        yield known.ARRIVALS_STATE, (arrivals.label,), GUARD_STATES.index(arrivals.state)
+        yield known.ARRIVALS, (arrivals.label,), arrivals.arrivals
+        yield known.ARRIVALS_EXPECTED, (arrivals.label,), arrivals.expected
     for label, count in figures.held.items():
         yield known.GUARD_HELD, (label,), count
 

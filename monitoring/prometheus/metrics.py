@@ -132,7 +132,7 @@ LEARNED = Metric("headrace_learned_samples_total", "Samples that were learned.",
 GUARD_STATE = Metric(
     "headrace_guard_state",
     "State of the guard: 0 young, 1 watching, 2 warned, 3 disconnected, 4 asking; of all samples "
-    "with empty slice and value.",
+    "with empty slice and value, or that of their arrivals if it is worse.",
     _SCOPE,
 )
 GUARD_POSITIVES = Metric(
@@ -143,6 +143,19 @@ GUARD_EXPECTED = Metric(
 )
 GUARD_HELD = Metric(
     "headrace_guard_held_total", "Samples that the guard kept from being learned.", ("label",)
+)
+ARRIVALS_STATE = Metric(
+    "headrace_guard_arrivals_state",
+    "State of the arrivals of actions, with the numbers of headrace_guard_state.",
+    ("label",),
+)
+ARRIVALS = Metric(
+    "headrace_guard_arrivals", "Actions that arrived in the last complete block.", ("label",)
+)
+ARRIVALS_EXPECTED = Metric(
+    "headrace_guard_arrivals_expected",
+    "Actions that were expected to arrive in the last complete block.",
+    ("label",),
 )
 DRIFT = Metric(
     "headrace_drift_stability_index",
@@ -155,7 +168,8 @@ METRICS = (
     EVENTS, SAMPLES, OUTCOMES, OPEN, CLOCK,
     SOURCE_RECORDS, SOURCE_REJECTED, SOURCE_LAG, SOURCE_EVENT_TIME, SOURCE_PROGRESS, SOURCE_ENDED,
     *TOTALS.values(), LOGITS, WINDOW_LENGTH, WINDOW_DELAY, WINDOW_END, *WINDOW.values(), LEARNED,
-    GUARD_STATE, GUARD_POSITIVES, GUARD_EXPECTED, GUARD_HELD, DRIFT,
+    GUARD_STATE, GUARD_POSITIVES, GUARD_EXPECTED, GUARD_HELD,
+    ARRIVALS_STATE, ARRIVALS, ARRIVALS_EXPECTED, DRIFT,
 )  # fmt: skip
 """All of them, in the order in which they are shown."""
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.monitoring.figures import GUARD_STATES, Cells, Shown
+from headrace.monitoring.leadguard import LEAD
 from headrace.monitoring.prometheus import metrics as known
 from headrace.monitoring.prometheus.metrics import BINS, Metric, label_value
 from headrace.monitoring.statistics import OTHER, SUMS, Floats, Int64s
@@ -35,6 +36,7 @@ _STATE_AFTER = {
     )
 }  # fmt: skip
 """The number of the state of a guard after an event of its journal."""
+_YOUNG, _WARNED = GUARD_STATES.index("young"), GUARD_STATES.index("warned")
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,10 @@ def lines(
         yield from _family(known.SAMPLES, [[((), last, np.array([float(samples)]))]])
     if ends and journal is not None:
         grid = np.unique(np.concatenate([chart.grid for chart in found]))
-        yield from _family(known.GUARD_STATE, [_states(journal, grid)])
+        of_labels, of_arrivals = _changes(journal)
+        states = _states(of_labels, of_arrivals, grid)
+        yield from _family(known.GUARD_STATE, [states])
+        yield from _family(known.ARRIVALS_STATE, [_arrivals(of_arrivals, grid)])
     yield END
 
 
@@ -213,20 +218,58 @@ def _of_windows(chart: Chart, i: int) -> Points:
         yield series.labels, chart.grid[series.at], series.sums[:, i]
 
 
-def _states(journal: pa.Table, grid: Int64s) -> Points:
-    """Return the states of guards, at the ends of windows and when they changed."""
-    scopes: dict[tuple[str, str, str], dict[int, int]] = {}
+_Changes = dict[tuple[str, str, str], dict[int, int]]
+"""States from a time on, microseconds, by label, slice and value."""
+
+
+def _changes(journal: pa.Table) -> tuple[_Changes, _Changes]:
+    """Return when guards changed by their labels, and when by arrivals."""
+    of_labels: _Changes = {}
+    of_arrivals: _Changes = {}
+    armed: set[str] = set()
     for row in journal.set_column(0, "time", journal.column("time").cast(pa.int64())).to_pylist():
-        if row["event"] in _STATE_AFTER:
-            scope = row["label"], row["slice"] or "", row["value"] or ""
-            # A time is written in milliseconds: of two changes in one the last counts.
-            at = row["time"] // 1000 * 1000
-            scopes.setdefault(scope, {})[at] = _STATE_AFTER[row["event"]]
-    for scope, changes in scopes.items():
-        when, states = np.array(sorted(changes)), np.array([changes[at] for at in sorted(changes)])
-        times = np.unique(np.concatenate([grid, when]))
-        last = np.searchsorted(when, times, side="right") - 1
-        yield scope, times, np.where(last < 0, 0, states[last]).astype(float)
+        event, label = row["event"].removeprefix(LEAD), row["label"]
+        if event not in _STATE_AFTER:
+            continue
+        scope, state = (label, row["slice"] or "", row["value"] or ""), _STATE_AFTER[event]
+        # A time is written in milliseconds: of two changes in one the last counts.
+        at = row["time"] // 1000 * 1000
+        if event == row["event"]:
+            of_labels.setdefault(scope, {})[at] = state
+            continue
+        if event in ("armed", "accept"):
+            (armed.add if event == "armed" else armed.discard)(label)
+        young = event == "reconnect" and label not in armed  # silence disconnects before it is
+        of_arrivals.setdefault(scope, {})[at] = _YOUNG if young else state
+    return of_labels, of_arrivals
+
+
+def _at(changes: Mapping[int, int], times: Int64s) -> Int64s:
+    """Return the states at times."""
+    when = sorted(changes)
+    states = np.array([_YOUNG, *(changes[at] for at in when)])
+    found: Int64s = states[np.searchsorted(np.array(when, np.int64), times, side="right")]
+    return found
+
+
+def _states(of_labels: _Changes, of_arrivals: _Changes, grid: Int64s) -> Points:
+    """Return the states of guards, at the ends of windows and when they changed.
+
+    That of all samples is the one of arrivals where it is worse.
+    """
+    for scope in dict.fromkeys([*of_labels, *of_arrivals]):
+        own, arrivals = of_labels.get(scope, {}), of_arrivals.get(scope, {})
+        times = np.unique(np.concatenate([grid, np.array([*own, *arrivals], np.int64)]))
+        states, worse = _at(own, times), _at(arrivals, times)
+        states = np.where(worse >= _WARNED, np.maximum(states, worse), states)
+        yield scope, times, states.astype(float)
+
+
+def _arrivals(changes: _Changes, grid: Int64s) -> Points:
+    """Return the states of arrivals, at the ends of windows and when they changed."""
+    for (label, _, _), own in changes.items():
+        times = np.unique(np.concatenate([grid, np.array([*own], np.int64)]))
+        yield (label,), times, _at(own, times).astype(float)
 
 
 def _ends(chart: Chart) -> Points:

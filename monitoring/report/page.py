@@ -25,6 +25,7 @@ from headrace.monitoring.report.charts import (
     reliability_chart,
 )
 from headrace.monitoring.report.drift import drift_table
+from headrace.monitoring.report.pairwise import pairwise_tables
 from headrace.monitoring.report.verdict import (
     headline_rows,
     number,
@@ -117,6 +118,7 @@ def render_report(
             if counts[name]
         ],
         window=format_duration(round(summary["window_s"] * SECOND)),
+        has_propensity=any(of["pairwise"] is not None for of in learners.values()),
         heat_maps=_heat_maps(learners, statistics),
         drift=drift_table(summary.get("drift")),
         detectors=[
@@ -150,6 +152,7 @@ def _section(
         "slice_tables": []
         if of_final is None or begin is None
         else [(column, _slice_rows(of_final, column, begin)) for column in of_final.slices],
+        "pairwise": pairwise_tables(learner["pairwise"]),
         "model": model,
         "figures": [
             f"{_count(n)} {figure.replace('_', ' ')}" for figure, n in model["figures"].items()

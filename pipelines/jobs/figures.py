@@ -81,6 +81,7 @@ class FiguresKeeper:
             shown=self.shown.by_column,
             learned=dict(training.trainer.step.learned) if training else {},
             guard=training.guarded() if training else (),
+            arrivals=training.arrivals() if training else (),
             decisions=tuple(training.decisions) if training else (),
             held={label: guard.counts["held"] for label, guard in training.guards.items()}
             if training

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ from headrace.pipelines.sources.source import Block, SourceState
 from headrace.pipelines.training.drifting import drift_plan
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.config.durations import SECOND
+from headrace.schemas.config.models import Config
 from headrace.schemas.errors import HeadraceError
 from headrace.schemas.records.events import IMPRESSIONS
 from headrace.schemas.types import type_name
@@ -116,6 +117,18 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
     )
 
 
+def _ranked(config: Config) -> dict[str, str]:
+    """Return the learners of which pairwise accuracy is kept, with the column of propensities.
+
+    What a learner with a position is scored by has the position in it, for which clicks are to
+    be corrected.
+    """
+    if (propensity := config.monitor.propensity) is None:
+        return {}
+    learners = config.named_learners.items()
+    return {name: propensity for name, learner in learners if learner.position is None}
+
+
 def replay(
     inputs: Inputs,
     place: Place,
@@ -161,7 +174,8 @@ def replay(
         announce("resuming from checkpoint" if found else "no checkpoint found, starting over")
     board = Board()
     watch(board)
-    job = train_job(inputs, place.result / "model")
+    # It is for the summary, which no other run has.
+    job = replace(train_job(inputs, place.result / "model"), ranked=_ranked(inputs.config))
     with _clean_failure(place):
         outputs = open_outputs(place, inputs)
         with _started(inputs, place, identity, job, outputs, board, checkpoint) as (run, resumed):

@@ -14,6 +14,7 @@ from typing import Any
 from headrace.learners.learning import LearnerPlan
 from headrace.monitoring.driftwords import drift_figures
 from headrace.monitoring.headline import headline, judged, worst_slice
+from headrace.monitoring.pairwise import pairwise_figures
 from headrace.monitoring.ratios import auc, auc_interval, calibration_error, ratios
 from headrace.monitoring.statistics import Statistics
 from headrace.pipelines.jobs.readback import Written
@@ -121,6 +122,7 @@ def summarize(
                 "effective_samples": finished.effective[name],
                 "served": _served(inputs, finished, finished.served.get(name)),
                 "calibrated": _served(inputs, finished, finished.calibrated.get(name)),
+                "pairwise": _pairwise(inputs, finished, name),
                 "gate": _gate(finished.verdicts.get(name)),
                 "model": {
                     "path": f"model/{name}/{finished.snapshots[name]}",
@@ -221,6 +223,14 @@ def _served(
     figures = learner_summary(statistics)
     del figures["running_rate_log_loss"]
     return {**figures, "share": share, "waiting": finished.open}
+
+
+def _pairwise(inputs: Inputs, finished: Finished, name: str) -> dict[str, Any] | None:
+    """Return whether a learner ranks what is clicked above the rest, by slice."""
+    if name not in finished.pairwise:
+        return None
+    propensity = inputs.config.monitor.propensity
+    return {"propensity": propensity, **pairwise_figures(finished.pairwise[name])}
 
 
 def _iso(microseconds: int) -> str:

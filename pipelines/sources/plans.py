@@ -187,12 +187,13 @@ def _served_plan(config: Config, train: TrainPlan) -> ServedPlan:
     by = [of.by for learner in learners if (of := learner.calibration) and of.by is not None]
     columns = [name for learner in learners for name in learner.features.columns]
     columns += [learner.position.column for learner in learners if learner.position is not None]
+    propensity = [] if config.monitor.propensity is None else [config.monitor.propensity]
     labelled = [learner.label for learner in learners]
     labelled += [name for learner in learners if learner.filter for name in learner.filter.columns]
     return ServedPlan(
         config.monitor.served_share if learners else 0.0,
         tuple(dict.fromkeys([*columns, *offsets, *by])),
-        tuple(dict.fromkeys([*labelled, *by, *config.monitor.slices])),
+        tuple(dict.fromkeys([*labelled, *by, *config.monitor.slices, *propensity])),
         config.sampling.seed,
         _arrivals_step(config, train),
     )

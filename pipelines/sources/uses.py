@@ -62,6 +62,8 @@ def impression_uses(config: Config) -> list[Use]:
     if config.sampling.keep is not None:
         uses += [Use("sampling.keep", name) for name in Predicate(config.sampling.keep).columns]
     uses += [Use("monitor.slices", name, text=True) for name in config.monitor.slices]
+    if config.monitor.propensity is not None:
+        uses.append(Use("monitor.propensity", config.monitor.propensity, numeric=True))
     return uses
 
 

@@ -15,6 +15,7 @@ from headrace.monitoring.drift import Drift, DriftPlan
 from headrace.monitoring.gate import GatePlan
 from headrace.monitoring.guard import GuardPlan
 from headrace.monitoring.lead import LeadPlan
+from headrace.monitoring.pairwise import Pairwise
 from headrace.monitoring.statistics import Statistics
 
 
@@ -63,6 +64,8 @@ class TrainJob:
         How much worse than the model that serves a new one may be; None for no such gate.
     drift
         Features and scores whose distributions are watched.
+    ranked
+        Learners of which pairwise accuracy is kept, each with the column of propensities.
     """
 
     plan: TrainPlan
@@ -80,6 +83,7 @@ class TrainJob:
     leads: Mapping[str, LeadPlan] = field(default_factory=dict)
     gate: GatePlan | None = None
     drift: DriftPlan = field(default_factory=DriftPlan)
+    ranked: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,8 @@ class Finished:
         Where each guard stands, by label.
     drift
         How features, scores and actions of an hour differ from those of earlier ones.
+    pairwise
+        Whether what is clicked ranks above what is not, by learner; empty without propensities.
     """
 
     manifests: dict[str, dict[str, Any]]
@@ -137,3 +143,4 @@ class Finished:
     differences: Mapping[str, Difference | None] = field(default_factory=dict)
     guards: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     drift: Drift | None = None
+    pairwise: Mapping[str, Pairwise] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from headrace.monitoring.drift import Drift
 from headrace.monitoring.figures import (
     MOST_DECISIONS,
     MOST_SCOPES,
+    Arrivals,
     Decision,
     GuardScope,
     Predictions,
@@ -34,6 +35,7 @@ from headrace.monitoring.figures import (
 from headrace.monitoring.gate import Gate, Verdict
 from headrace.monitoring.guard import LabelGuard
 from headrace.monitoring.leadguard import LeadGuard
+from headrace.monitoring.pairwise import Pairwise
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Observation, Statistics
 from headrace.pipelines.training.drifting import observe_drift
 from headrace.pipelines.training.job import Finished, TrainJob
@@ -84,6 +86,7 @@ class TrainingState:
             name: Gate(job.gate, job.window) for name in job.plan.learners if job.gate is not None
         }
         self.drift = Drift(job.drift)
+        self.pairwise = {name: Pairwise(job.slices) for name in job.ranked}
         self.decisions: deque[Decision] = deque(maxlen=MOST_DECISIONS)
         self.snapshot: str | None = None
         self.journaled = 0
@@ -131,6 +134,7 @@ class TrainingState:
                         statistics[name].observe(observation)
                 self._compare(scored)
                 self._judge(scored)
+                self._rank(scored)
         return [learned for learned in epochs if learned.epoch.parts]
 
     def _compare(self, scored: Scored) -> None:
@@ -154,6 +158,19 @@ class TrainingState:
             own = np.flatnonzero(both & plan.scores(scored.rows))
             label = scored.rows.column(plan.label).cast(pa.float64()).to_numpy()[own]
             gate.observe(time[own], label, margin[own], champion[own])
+
+    def _rank(self, scored: Scored) -> None:
+        """Add the predictions of what was clicked and what was not."""
+        for name, pairwise in self.pairwise.items():
+            plan = self.job.plan.learners[name]
+            margin = scored.calibrated.get(name, scored.margins[name])
+            own = np.flatnonzero(np.isfinite(margin) & plan.scores(scored.rows))
+            rows = scored.rows.take(pa.array(own))
+            label = rows.column(plan.label).cast(pa.float64()).to_numpy()
+            given = rows.column(self.job.ranked[name]).cast(pa.float64(), safe=False)
+            propensity = given.to_numpy(zero_copy_only=False)  # NaN for null
+            slices = {by: rows.column(by) for by in self.job.slices}
+            pairwise.observe(margin[own], label, propensity, slices)
 
     def take_statistics(self, delay: int) -> pa.Table:
         """Take out the statistics of windows of which no sample comes any more.
@@ -208,6 +225,20 @@ class TrainingState:
             )
             for label, guard in self.guards.items()
             for of in guard.standings(MOST_SCOPES)
+        )  # fmt: skip
+
+    def arrivals(self) -> tuple[Arrivals, ...]:
+        """Return where the arrivals of actions stand, of the labels of which they are looked at."""
+        standings = {
+            label: guard.standing_of_arrivals()
+            for label, guard in self.guards.items()
+            if isinstance(guard, LeadGuard)
+        }
+        return tuple(
+            Arrivals(
+                label, of["state"], of["positives"], of["expected"], of["since"], of["reason"]
+            )
+            for label, of in standings.items()
         )  # fmt: skip
 
     @property
@@ -307,6 +338,7 @@ class TrainingState:
             "gates": {name: gate.export() for name, gate in self.gates.items()},
             "comparisons": {name: of.export() for name, of in self.comparisons.items()},
             "drift": self.drift.export(),
+            "pairwise": {name: of.export() for name, of in self.pairwise.items()},
         }
         (partial / _STATE).write_text(json.dumps(state), encoding="utf-8")
         if folder.exists():
@@ -337,6 +369,8 @@ class TrainingState:
         for name, comparison in self.comparisons.items():
             comparison.restore(state["comparisons"][name])
         self.drift.restore(state["drift"])
+        for name, pairwise in self.pairwise.items():
+            pairwise.restore(state["pairwise"][name])
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
@@ -410,7 +444,7 @@ class TrainingState:
             self.served, self.calibrated, step.serving.held.waiting,
             {name: of.difference() for name, of in self.comparisons.items()},
             {label: guard.summary() for label, guard in self.guards.items()},
-            self.drift,
+            self.drift, self.pairwise,
         )  # fmt: skip
 
 

@@ -507,6 +507,7 @@ class MonitorConfig(Model):
     window: Duration = HOUR
     near_misses: bool = False
     served_share: float = Field(default=0.1, ge=0, le=1)
+    propensity: str | None = None
 
     @field_validator("window")
     @classmethod
@@ -741,6 +742,28 @@ class Config(Model):
                 "compares impressions as served, and monitor.served_share is 0",
                 None,
                 "leave monitor.served_share out, or set it to 0.1",
+            )
+        if self.monitor.propensity is not None and not self.monitor.served_share:
+            yield (
+                "monitor.propensity",
+                "weighs impressions as served, and monitor.served_share is 0",
+                self.monitor.propensity,
+                "leave monitor.served_share out, or set it to 0.1",
+            )
+        if self.monitor.propensity is not None and not self.monitor.slices:
+            yield (
+                "monitor.propensity",
+                "is to compare the values of slices, and monitor.slices has none",
+                self.monitor.propensity,
+                'add columns, such as monitor.slices = ["device"]',
+            )
+        placed = [learner.position is not None for learner in self.named_learners.values()]
+        if self.monitor.propensity is not None and placed and all(placed):
+            yield (
+                "monitor.propensity",
+                "is for learners without a position, and there is none",
+                self.monitor.propensity,
+                "leave it out, or add a learner without position",
             )
         for name, learner in self.named_learners.items():
             if learner.label not in self.actions:

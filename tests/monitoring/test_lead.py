@@ -342,6 +342,10 @@ def test_a_guard_goes_on_from_a_copy():
     copy.restore(json.loads(json.dumps(copied.guard.export())))
     copied.guard = copy
     summary = copy.summary()
+    (standing,) = copy.standings(1)
+    assert {
+        name: summary[name] for name in ("state", "since", "reason")
+    }.items() <= standing.items()
     assert (summary["state"], summary["arrivals"]["state"]) == ("disconnected", "disconnected")
     assert summary["reason"].startswith("click: no arrivals since")
     for of in (rows, copied):

@@ -202,7 +202,9 @@ def _options(random: Random, windows: dict[str, int], tidy: bool) -> dict[str, d
                 "crosses": [["device", "item"]],
             }  # fmt: skip
         share = random.choice((0.1, 1.0))
-        options["monitor"] = {"slices": ["device"], "window": "1m", "served_share": share}
+        options["monitor"] = {
+            "slices": ["device"], "window": "1m", "served_share": share, "propensity": "price",
+        }  # fmt: skip
         if random.random() < 0.4:
             # Which model serves depends on when models are written: all are accepted.
             options["publish"] = {"entropy": 1e9, "calibration": 1e9, "auc": 1.0, "positives": 1}

@@ -94,6 +94,8 @@ def test_a_replay_is_scraped_and_ends_with_the_figures_of_its_summary(log, tmp_p
         of_all = (("label", label), ("slice", ""), ("value", ""))
         assert GUARD_STATES[int(last["headrace_guard_state", *of_all])] == guard.state
         assert last["headrace_guard_held_total", of_all[0]] == guard.held
+        arrivals = GUARD_STATES[int(last["headrace_guard_arrivals_state", of_all[0]])]
+        assert arrivals == guard.arrivals.state
     for name, learner in summary.learners.items():
         of = (("label", learner.label), ("learner", name), ("predicted", "learned"))
         of_all = (*of, ("slice", ""), ("value", ""))

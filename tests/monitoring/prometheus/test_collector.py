@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as open_met
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from headrace.monitoring.figures import (
+    Arrivals,
     Cells,
     Figures,
     GuardScope,
@@ -65,6 +66,9 @@ FIGURES = Figures(
         GuardScope("clicks", "", "", "watching", 10, 11.5),
         GuardScope("clicks", "app", "b", "young", 0, 0.0),
         GuardScope("clicks", "app", "c", "disconnected", 0, 30.0),
+    ),
+    arrivals=(
+        Arrivals("clicks", "disconnected", 0, 31.5), Arrivals("installs", "young", None, None),
     ),
     held={"clicks": 2},
     drift={"feature": {"os": 0.25}, "score": {"ctr": 0.01}},
@@ -146,6 +150,10 @@ def test_every_sample_of_a_run():
         ("headrace_guard_positives", "clicks", "app", "c"): 0,
         ("headrace_guard_expected", "clicks", "app", "c"): 30,
         ("headrace_guard_held_total", "clicks"): 2,
+        ("headrace_guard_arrivals_state", "clicks"): 3,
+        ("headrace_guard_arrivals_state", "installs"): 0,
+        ("headrace_guard_arrivals", "clicks"): 0,
+        ("headrace_guard_arrivals_expected", "clicks"): 31.5,
         ("headrace_drift_stability_index", "feature", "os"): 0.25,
         ("headrace_drift_stability_index", "score", "ctr"): 0.01,
     }  # fmt: skip

@@ -123,18 +123,60 @@ def test_sums_keep_all_their_digits():
     assert float(line.split()[-2]) == exact
 
 
-def test_states_of_guards_are_at_the_ends_of_windows_and_where_they_change():
-    """Of arrivals nothing: they have no state of their own there."""
+def text_with_journal(*events):
+    """Return the text of three windows, which end after two to four minutes."""
     rows = table((1, None, None, 3, 1), (2, None, None, 2, 2), (3, None, None, 1, 0))
-    events = [(2.5, None, None, "armed"), (2.5, None, None, "warn"),
-              (3.25, "app", "a", "disconnect"), (3.5, None, None, "lead-disconnect")]  # fmt: skip
     journal = pa.Table.from_pylist(
         [{"time": int(at * MINUTE), "label": "click", "slice": column, "value": value,
           "event": event} for at, column, value, event in events],
         GUARD_SCHEMA,
     )  # fmt: skip
     found = charts(rows, MINUTE, {"ctr": "click"})
-    text = "".join(lines(found, {}, 0, {("ctr", "learned"): BINS}, journal))
+    return "".join(lines(found, {}, 0, {("ctr", "learned"): BINS}, journal))
+
+
+def states(text, name):
+    """Return the states of a metric by seconds."""
+    return {
+        float(sample.timestamp): int(sample.value)
+        for found in parsed(text) if found.name == name for sample in found.samples
+    }  # fmt: skip
+
+
+def test_a_state_of_arrivals_is_that_of_all_samples_while_it_is_worse():
+    """While arrivals are at rest, labels alone count: a young guard is not watching."""
+    text = text_with_journal(
+        (0.5, None, None, "lead-armed"), (2.25, None, None, "armed"),
+        (2.5, None, None, "lead-disconnect"), (2.75, None, None, "warn"),
+        (3.25, None, None, "lead-ask"), (3.5, None, None, "lead-accept"),
+    )  # fmt: skip
+    assert states(text, "headrace_guard_arrivals_state") == {
+        30: 1, 60: 1, 120: 1, 150: 3, 180: 3, 195: 4, 210: 0, 240: 0,
+    }  # fmt: skip
+    assert states(text, "headrace_guard_state") == {
+        30: 0, 60: 0, 120: 0, 135: 1, 150: 3, 165: 3, 180: 3, 195: 4, 210: 2, 240: 2,
+    }  # fmt: skip
+
+
+def test_arrivals_that_were_not_armed_are_young_again_after_a_disconnect():
+    text = text_with_journal(
+        (2.5, None, None, "lead-disconnect"), (3.5, None, None, "lead-reconnect"),
+    )  # fmt: skip
+    assert states(text, "headrace_guard_arrivals_state") == {
+        60: 0,
+        120: 0,
+        150: 3,
+        180: 3,
+        210: 0,
+        240: 0,
+    }
+    assert states(text, "headrace_guard_state") == states(text, "headrace_guard_arrivals_state")
+
+
+def test_states_of_guards_are_at_the_ends_of_windows_and_where_they_change():
+    text = text_with_journal(
+        (2.5, None, None, "armed"), (2.5, None, None, "warn"), (3.25, "app", "a", "disconnect")
+    )
     name = "headrace_guard_state"
     of, other = '{label="click",slice="",value=""}', '{label="click",slice="app",value="a"}'
     assert family(text, name) == [

@@ -72,7 +72,7 @@ def test_every_alert_says_what_to_do():
 def test_every_alert_has_hysteresis():
     for rule in ALERTS.values():
         assert "keep_firing_for" in rule
-        assert "for" in rule or "guard_state" in rule["expr"]  # the guard has its own
+        assert "for" in rule or "headrace_guard_" in rule["expr"]  # the guard has its own
 
 
 def test_shares_have_a_floor_on_their_counts():
