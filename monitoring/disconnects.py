@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from headrace.monitoring.leadguard import LEAD
+
 _OVER = frozenset({"reconnect", "accept"})
 """Events that end a disconnect."""
 
@@ -33,6 +35,8 @@ class Disconnect:
         What came since the change had probably begun, and what was predicted.
     reason
         A sentence that says all of this.
+    arrivals
+        Whether arrivals of actions were too few (`headrace.monitoring.leadguard`), and not labels.
     """
 
     number: int
@@ -45,11 +49,12 @@ class Disconnect:
     positives: int
     expected: float
     reason: str
+    arrivals: bool = False
 
     @property
-    def scope(self) -> tuple[str, str | None, str | None]:
-        """Label, slice column and value."""
-        return self.label, self.slice, self.value
+    def scope(self) -> tuple[str, str | None, str | None, bool]:
+        """Label, slice column and value, and whether it is of arrivals."""
+        return self.label, self.slice, self.value, self.arrivals
 
 
 def disconnects_of(journal: Iterable[Mapping[str, Any]]) -> list[Disconnect]:
@@ -61,18 +66,19 @@ def disconnects_of(journal: Iterable[Mapping[str, Any]]) -> list[Disconnect]:
         Rows of `headrace.monitoring.guard.GUARD_SCHEMA` as Python values, in order.
     """
     found: list[Disconnect] = []
-    open_at: dict[tuple[str, str | None, str | None], int] = {}
+    open_at: dict[tuple[str, str | None, str | None, bool], int] = {}
     for row in journal:
-        scope = row["label"], row["slice"], row["value"]
-        if row["event"] == "disconnect":
+        event = row["event"].removeprefix(LEAD)
+        scope = row["label"], row["slice"], row["value"], event != row["event"]
+        if event == "disconnect":
             open_at[scope] = len(found)
             found.append(Disconnect(
-                len(found) + 1, *scope, row["time"], None, False, row["positives"],
-                row["expected"], row["reason"],
+                len(found) + 1, *scope[:3], row["time"], None, False, row["positives"],
+                row["expected"], row["reason"], arrivals=scope[3],
             ))  # fmt: skip
-        elif scope in open_at and row["event"] in _OVER:
+        elif scope in open_at and event in _OVER:
             at = open_at.pop(scope)
             found[at] = replace(found[at], end=row["time"], asks=False)
-        elif scope in open_at and row["event"] == "ask":
+        elif scope in open_at and event == "ask":
             found[open_at[scope]] = replace(found[open_at[scope]], asks=True)
     return found

@@ -281,16 +281,19 @@ def note(quarantine: Quarantine, chosen: Iterable[Disconnect], decision: Decisio
         "format": _FORMAT,
         "run": run.run,
         "decisions": [
-            {"label": label, "slice": column, "value": value, "begin": begin, **asdict(of)}
-            for (label, column, value, begin), of in decisions.items()
+            {
+                "label": label, "slice": column, "value": value, "arrivals": arrivals,
+                "begin": begin, **asdict(of),
+            }
+            for (label, column, value, arrivals, begin), of in decisions.items()
         ],
-    }
+    }  # fmt: skip
     with aside(run.folder / DECISIONS) as hidden:
         write_signed(hidden, content)
     flush(run.folder)
 
 
-_Key = tuple[str, str | None, str | None, str]
+_Key = tuple[str, str | None, str | None, bool, str]
 
 
 def _key(of: Disconnect) -> _Key:
@@ -313,7 +316,7 @@ def _read_decisions(run: RunFolder) -> dict[_Key, Decision]:
     if content["run"] != run.run:
         return {}  # of the result that this one has replaced
     return {
-        (row["label"], row["slice"], row["value"], row["begin"]):
+        (row["label"], row["slice"], row["value"], row.get("arrivals", False), row["begin"]):
         Decision(row["released"], row["models"], row["joined_again"])
         for row in content["decisions"]
     }  # fmt: skip

@@ -523,10 +523,12 @@ class _Sorting:
         """Return in which disconnect rows would have been held back, by time and value."""
         found = np.zeros(rows.num_rows, np.int64)
         times = _times(rows)
-        # Those of all samples come before those of a value, as they do in a guard.
-        for column in (*reversed(self.slices), None):
+        # As in a guard: labels of all samples come before those of a value, and arrivals last.
+        scopes = [(None, True), *((name, False) for name in reversed(self.slices)), (None, False)]
+        for column, arrivals in scopes:
             for of in self.quarantine.held:
-                if (of.disconnect.label, of.disconnect.slice) != (label, column) or not of.rows:
+                scope = of.disconnect.label, of.disconnect.slice, of.disconnect.arrivals
+                if scope != (label, column, arrivals) or not of.rows:
                     continue
                 within = (of.span[0] <= times) & (times <= of.span[1])
                 if column is not None and within.any():

@@ -12,7 +12,8 @@ def at(minute):
 
 def row(minute, event, label="click", column=None, value=None):
     """Return a row of the journal; its reason is of its own."""
-    sums = (3, 20.0, 14.0) if event in ("warn", "disconnect") else (30, 31.0, None)
+    alarm = event.removeprefix("lead-") in ("warn", "disconnect")
+    sums = (3, 20.0, 14.0) if alarm else (30, 31.0, None)
     reason = f"{label} {value} {event} {minute}"
     return dict(
         zip(GUARD_SCHEMA.names, (at(minute), label, column, value, event, "fewer", *sums, reason),
@@ -44,6 +45,29 @@ def test_a_disconnect_ends_with_what_its_own_scope_says_next():
             4, "click", "os", "(null)", at(5), None, True, 3, 20.0, "click (null) disconnect 5"
         ),
         Disconnect(5, "buy", None, None, at(10), None, False, 3, 20.0, "buy None disconnect 10"),
+    ]
+
+
+def test_arrivals_have_disconnects_of_their_own():
+    """Beside those of the label, with which neither begins nor ends."""
+    journal = [
+        row(0, "lead-armed"),
+        row(1, "lead-disconnect"),
+        row(2, "disconnect"),
+        row(3, "lead-ask"),
+        row(4, "reconnect"),
+        row(5, "lead-reconnect"),
+        row(6, "lead-disconnect"),
+        row(7, "lead-accept"),
+        row(8, "lead-disconnect"),
+        row(9, "lead-ask"),
+    ]
+    found = disconnects_of(journal)
+    assert [(of.begin, of.end, of.asks, of.arrivals) for of in found] == [
+        (at(1), at(5), False, True),
+        (at(2), at(4), False, False),
+        (at(6), at(7), False, True),
+        (at(8), None, True, True),
     ]
 
 

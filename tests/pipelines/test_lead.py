@@ -12,6 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+import headrace
 from headrace.learners.registry import parameter_models
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.app.resolving import resolve
@@ -120,6 +121,12 @@ def test_a_fault_is_seen_in_seconds_and_none_of_what_it_loses_is_learned(
     lost, learned = lost_and_learned(tmp_path / "out", healthy[1])
     assert lost > 1000
     assert learned < 10
+    quarantine = headrace.load_quarantine(tmp_path / "out")
+    arrivals, labels = quarantine.held[:2]
+    assert arrivals.disconnect.arrivals
+    assert not labels.disconnect.arrivals
+    assert arrivals.rows > 0
+    assert sum(of.rows for of in quarantine.held) == quarantine.rows.count_rows()
 
 
 class Portions(GrowingFile):

@@ -237,17 +237,19 @@ def release(out, good, models, *numbers, **options):
 def test_it_shows_each_disconnect_in_a_line(bad, good, capsys):
     """With its rows, its reason and what becomes of them; of a run that was never off, that."""
     assert main(["quarantine", "show", str(bad)]) == 0
-    first, second = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     held = table(bad / "quarantine")["quarantine_reason"].to_pylist()
-    for line, number in ((first, 1), (second, 2)):
-        reason = list(dict.fromkeys(held))[number - 1]
+    for number, (line, reason) in enumerate(zip(lines, dict.fromkeys(held), strict=True), 1):
         assert line.startswith(f"{number}  2026-01-01 0")
         assert f"  {held.count(reason):,} held  {reason}; discarded by default" in line
-    assert "app_version = v5.1" in second
+    for line, words in zip(
+        lines, ("no arrivals", "0 positives", "app_version = v5.1"), strict=True
+    ):
+        assert words in line
     assert main(["quarantine", "show", str(bad), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert [of["number"] for of in shown] == [1, 2]
-    assert [of["value"] for of in shown] == [None, "v5.1"]
+    assert [of["number"] for of in shown] == [1, 2, 3]
+    assert [of["value"] for of in shown] == [None, None, "v5.1"]
     assert sum(of["rows"] for of in shown) == len(held)
     assert {of["decision"] for of in shown} == {"default"}
     assert main(["quarantine", "show", str(good)]) == 0
@@ -301,7 +303,7 @@ def test_a_released_model_is_that_of_a_trainer_that_learned_the_same_rows(
 
 def test_positives_that_sampling_had_dropped_as_negatives_are_learned(bad, good, tmp_path):
     """Else a rate of clicks among released rows would be less than it is among all."""
-    released = release(bad, good, tmp_path / "models", 1)
+    released = release(bad, good, tmp_path / "models", 2)
     told = load_snapshot(released.models["plain"])[1]["release"]
     (reason,) = [of["reason"] for of in told["disconnects"]]
     rows = due(bad, good, {reason})
@@ -324,15 +326,15 @@ def test_it_is_noted_beside_the_result_and_breaks_no_seal(logs, bad, good, tmp_p
 
     A result that replaces this one has no such decision.
     """
-    assert main(["quarantine", "release", str(bad), "2", "--joined-again", str(good),
+    assert main(["quarantine", "release", str(bad), "3", "--joined-again", str(good),
                  "--out", str(tmp_path / "models")]) == 0  # fmt: skip
     said = capsys.readouterr().out
     assert "learner plain: " in said
     assert not headrace.verify(bad).problems
     assert main(["quarantine", "show", str(bad)]) == 0
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.endswith("; discarded by default")
-    assert second.endswith(f"; released to {tmp_path / 'models'}")
+    *others, released = capsys.readouterr().out.splitlines()
+    assert all(line.endswith("; discarded by default") for line in others)
+    assert released.endswith(f"; released to {tmp_path / 'models'}")
     (model,) = (tmp_path / "models" / "plain").iterdir()
     p = headrace.load_model(model).predict_proba(table(good / "samples").slice(0, 100))
     assert np.isfinite(p).all()
@@ -353,10 +355,10 @@ def test_releasing_or_discarding_twice_is_refused_or_changes_nothing(bad, good, 
     assert main(["quarantine", "discard", str(bad), "1"]) == 0
     assert "none that was not decided about before" in capsys.readouterr().out
     assert (bad / "quarantine.json").read_bytes() == noted
-    assert main(["quarantine", "discard", str(bad), "3"]) == 2
-    assert "must be the number of a disconnect, 1 to 2 (got 3)" in capsys.readouterr().err
+    assert main(["quarantine", "discard", str(bad), "4"]) == 2
+    assert "must be the number of a disconnect, 1 to 3 (got 4)" in capsys.readouterr().err
     released = release(bad, good, tmp_path / "models")
-    assert released.numbers == (2,)
+    assert released.numbers == (2, 3)
     command = ["--joined-again", str(good), "--out", str(tmp_path / "more")]
     for numbers, why in (
         ([], "holds nothing back that is over and not decided about"),
@@ -457,11 +459,30 @@ def test_rows_that_another_guard_holds_back_are_not_learned():
     assert learned("buy", chosen=[1]) == []
 
 
+def test_a_row_that_the_broken_join_lacks_is_of_what_would_have_held_it_back():
+    """Labels of all samples before those of a value, and arrivals last: see `holder` of a guard."""
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def held(number, column, value, arrivals, span):
+        of = Disconnect(number, "click", column, value, day, day, False, 0, 25.0, "", arrivals)
+        return Held(of, 1, span)
+
+    run = Quarantine(None, (
+        held(1, None, None, True, (10, 60)),
+        held(2, "os", "ios", False, (20, 40)),
+        held(3, None, None, False, (30, 50)),
+    ))  # fmt: skip
+    sorting = releasing._Sorting(run, [], [], ["os"], releasing.Released(()))
+    times = pa.array([5, 15, 25, 25, 35, 55], pa.timestamp("us", "UTC"))
+    rows = pa.table({"event_time": times, "os": ["ios", "ios", "ios", "mac", "ios", "ios"]})
+    assert sorting._by_place("click", rows).tolist() == [0, 1, 2, 1, 3, 1]
+
+
 def test_a_value_that_is_not_counted_by_itself_is_refused(bad, good, tmp_path, monkeypatch):
     """Which rows are of `(other)` is known to the guard alone."""
     monkeypatch.setattr(releasing, "OTHER", "v5.1")
     with pytest.raises(ArgumentError, match="values that are not counted one by one"):
-        release(bad, good, tmp_path / "models", 2)
+        release(bad, good, tmp_path / "models", 3)
 
 
 def test_files_that_cannot_be_read_are_named(bad, good, tmp_path, capsys):
@@ -517,11 +538,11 @@ def test_a_run_that_goes_on_is_released_as_a_replay_is(logs, bad, good, tmp_path
     complete = (live / "complete.json").read_bytes()
     until = dict.fromkeys(read_completion(live), START + 6 * HOUR)
     write_signed(live / "complete.json", completion_of(until))
-    _, second = headrace.load_quarantine(live).held
-    assert f"{second.disconnect.begin:%H:%M:%S} still  {second.rows:,} held" in str(second)
+    *_, last = headrace.load_quarantine(live).held
+    assert f"{last.disconnect.begin:%H:%M:%S} still  {last.rows:,} held" in str(last)
     with pytest.raises(ArgumentError, match="is that of a disconnect that is not over"):
-        release(live, good, tmp_path / "one", 2)
-    assert release(live, good, tmp_path / "first").numbers == (1,)
+        release(live, good, tmp_path / "one", 3)
+    assert release(live, good, tmp_path / "first").numbers == (1, 2)
     (live / "complete.json").write_bytes(complete)
     (live / "quarantine.json").unlink()
     released = release(live, good, tmp_path / "one")
@@ -529,7 +550,7 @@ def test_a_run_that_goes_on_is_released_as_a_replay_is(logs, bad, good, tmp_path
         same(load_snapshot(folder)[0], load_snapshot(released.models[name])[0])
     assert [str(of.decision) for of in headrace.load_quarantine(live).held] == [
         f"released to {tmp_path / 'one'}"
-    ] * 2
+    ] * 3
 
 
 def test_what_the_page_shows_is_what_commands_print(tmp_path, monkeypatch, capsys):
