@@ -9,6 +9,7 @@ import pyarrow as pa
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.plan.sampling import SamplingPlan
 from headrace.learners.learning import TrainPlan
+from headrace.monitoring.guard import HELD_FOR, HELD_WHY
 from headrace.pipelines.sources.heads import Head, columns_hint
 from headrace.pipelines.sources.uses import Use
 from headrace.schemas.config.models import Config
@@ -159,8 +160,8 @@ def _check_rate(file: str, column: str, value: str, kind: pa.DataType) -> None:
         raise ConfigError(file, key, fact, value, hint)
 
 
-def check_sample_names(file: str, join: JoinPlan) -> None:
-    """Check that the columns of a sample have different names.
+def check_sample_names(file: str, join: JoinPlan, guarded: bool) -> None:
+    """Check that the columns of a sample, or of one that a guard holds back, have different names.
 
     Raises
     ------
@@ -170,6 +171,7 @@ def check_sample_names(file: str, join: JoinPlan) -> None:
     published = [f"weight_{name}" for name in join.sampling.published]
     added = [*published, "event_time", "weight", "sampling_rate", "emission", "observed_for"]
     added += ["trigger"] * join.triggers + ["drawn_wait"] * (join.emission.mode == "elapsed")
+    added += [HELD_FOR, HELD_WHY] * guarded
     carried: dict[str, str] = {}
     for action in join.actions:
         added += [action.name, *(f"{action.name}_{what}" for what in ("time", "count", "mature"))]

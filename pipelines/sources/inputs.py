@@ -199,8 +199,9 @@ def assemble(config: Config, heads: Sequence[Head], algorithms: Algorithms) -> I
         logs += head.logs(len(logs), stream.number, schema, stream.notation)
     train = with_starts(config, train_plan(config, algorithms), algorithms)
     join = join_plan(config, heads, carried, logs, train)
-    check_sample_names(file, join)
+    inputs = Inputs(config, streams, tuple(logs), join, train, tuple(heads), algorithms)
+    check_sample_names(file, join, inputs.guard is not None)
     check_sampling(file, join.sampling, logs[0].schema)
     check_tables(config, train)
     check_filters(config, train, sample_schema(join, logs[0].schema))
-    return Inputs(config, streams, tuple(logs), join, train, tuple(heads), algorithms)
+    return inputs

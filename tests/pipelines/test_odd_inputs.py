@@ -13,6 +13,8 @@ from tests.pipelines.rows import START as S
 
 GOOD = "".join(f"k{n},{S + n},d{n % 2},{n}\n" for n in range(20))
 
+GUARDED_TWICE = "id,t,device,price,quarantine_label\n" + GOOD.replace("\n", ",click\n")
+
 
 def tables(folder, text="id,t,device,price\n" + GOOD, form="csv", **impressions):
     path = folder / f"shown.{form}"
@@ -112,6 +114,10 @@ REFUSED = {
         lambda folder: with_action_columns(folder, ["time"]),
         "actions.click.columns", "the sample would have two columns of one name",
     ),
+    "a column of the quarantine": (
+        lambda folder: tables(folder, GUARDED_TWICE),
+        "impressions.columns", "the sample would have two columns of one name",
+    ),
     "a struct as several values": (
         lambda folder: of_parquet(folder, [{"a": 1}], multi_valued=["x"]),
         "learner.features.multi_valued", "column is struct<a: int64>, not lists",
@@ -137,6 +143,12 @@ def test_what_cannot_be_run_is_refused_with_its_key(tmp_path, make, key, fact):
         assert refused.value.key == key
         assert fact in refused.value.fact
     assert not (tmp_path / "out").exists()
+
+
+def test_a_column_of_the_quarantine_is_as_any_where_nothing_is_guarded(tmp_path):
+    config = {**tables(tmp_path, GUARDED_TWICE), "guard": {"action": "off"}}
+    result = headrace.replay(config, tmp_path / "out")
+    assert set(result.samples.to_table()["quarantine_label"].to_pylist()) == {"click"}
 
 
 @pytest.mark.parametrize("where", [0, 5_000], ids=["at the head", "far behind"])
