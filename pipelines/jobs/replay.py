@@ -199,7 +199,7 @@ def replay(
         journal = None if inputs.guard is None else pq.read_table(place.result / GUARD)
         report = render_report(summary, finished.statistics, findings, finished.served, journal)
         write_text(place.result / "report.html", report)
-        write_statistics(place.result / STATISTICS_FILE, finished)
+        inventory[STATISTICS_FILE] = write_statistics(place.result / STATISTICS_FILE, finished)
         _keep_last_models(place.result / "model", finished)
         write_text(place.result / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         write_seal(place.result, run.name, digest_of(identity), inventory)

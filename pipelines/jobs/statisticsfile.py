@@ -17,7 +17,7 @@ from headrace.monitoring.figures import logit_bins
 from headrace.monitoring.guard import GUARD, GUARD_SCHEMA
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Floats
 from headrace.pipelines.jobs.status import read_status
-from headrace.pipelines.run.disk import writing
+from headrace.pipelines.run.disk import describe, writing
 from headrace.pipelines.run.place import STATISTICS_FILE
 from headrace.pipelines.run.seal import SUMMARY
 from headrace.pipelines.sinks.liveoutputs import STATISTICS
@@ -29,8 +29,11 @@ _BINS = b"headrace.logit_bins"
 """Name of the counts by log-odds among the metadata of the file: they are not kept by window."""
 
 
-def write_statistics(path: Path, finished: Finished) -> None:
-    """Write the statistics of a replay, in the order in which a live run writes them."""
+def write_statistics(path: Path, finished: Finished) -> dict[str, Any]:
+    """Write the statistics of a replay in the order in which a live run does; return their entry.
+
+    That is for the inventory of a result, see `headrace.pipelines.sinks.outputs.Inventory`.
+    """
     kinds = {
         "learned": finished.statistics, "served": finished.served,
         "calibrated": finished.calibrated,
@@ -50,6 +53,7 @@ def write_statistics(path: Path, finished: Finished) -> None:
     rows = rows.replace_schema_metadata({_BINS: json.dumps(bins)})
     with writing(path):
         pq.write_table(rows.take(order).combine_chunks(), path, compression="lz4")
+    return {**describe(path), "rows": rows.num_rows}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """The guard before faults of generated traffic: which trip it, how soon, and which do not.
 
 A model that has learned a day goes on with logs of another day, so guards are armed from the first
-row on; those of values after three blocks of thirty positives. It learns slowly, as one does that
+row on; those of values after three blocks of ten positives. It learns slowly, as one does that
 has learned for weeks: a young one follows a doubling within a minute, and is only warned of.
+Arrivals of clicks, which would be seen before labels, are left out but for where bytes are
+compared: `tests/pipelines/test_lead.py` has them.
 """
 
 from __future__ import annotations
@@ -67,22 +69,22 @@ SILENT = {
 """Hours of the log, and what must not disconnect anything."""
 
 
-def write(folder, faults, hours, start=None, guard=""):
+def write(folder, faults, hours, start=None, guard="", served=0.0):
     """Write a log of the second day."""
     traffic = Traffic(
         round(hours * 3600 * PER_SECOND), PER_SECOND, seed=5, clean=True, click_rate=CLICK_RATE,
         regions=True, start=START + DAY, faults=tuple(map(parse_fault, faults)),
     )  # fmt: skip
     write_traffic(traffic, folder)
-    return configured(folder, start, guard)
+    return configured(folder, start, guard, served)
 
 
-def configured(folder, start=None, guard=""):
+def configured(folder, start=None, guard="", served=0.0):
     path = folder / "headrace.toml"
     text = path.read_text().replace("alpha = 0.05", "alpha = 0.02")
     if start is not None:
         text = text.replace("[learner]\n", f'[learner]\nstart = "{start}"\n')
-    text = text.replace("slices = [", 'slices = ["ad", ')
+    text = text.replace("slices = [", f'served_share = {served}\nslices = ["ad", ')
     path.write_text(f"{text}\n[guard]\n{guard}\n")
     return path
 
@@ -244,7 +246,9 @@ class Portions(Random):
 def both(tmp_path_factory):
     """A log in which all samples and a value are disconnected, and the replay of it."""
     folder = tmp_path_factory.mktemp("both")
-    config = write(folder / "log", ["flip:30m:10m", "stop:50m:10m"], 1.6, guard='settle = "15m"')
+    config = write(
+        folder / "log", ["flip:30m:10m", "stop:50m:10m"], 1.6, guard='settle = "15m"', served=0.1
+    )
     replay(config, folder / "whole")
     return config, decided(folder / "whole")
 
@@ -259,9 +263,11 @@ def test_decisions_are_the_same_for_other_shards_and_blocks(both, tmp_path):
     """Byte for byte; with Beam."""
     config, whole = both
     journal = read(config.parent.parent / "whole" / "guard").to_pylist()
-    assert [row["event"] for row in journal if row["slice"] is None] == [
+    events = [row["event"] for row in journal if row["slice"] is None]
+    assert [event for event in events if not event.startswith("lead-")] == [
         "armed", "disconnect", "reconnect"
     ]  # fmt: skip
+    assert "lead-disconnect" in events
     assert ("app_version", "v4.9") in {scope_of(row) for row in journal}
     command = ["replay", str(config), "--out", str(tmp_path / "out"), "--quiet"]
     assert main([*command, "--shards", "5", "--batch-rows", "777"]) == 0

@@ -175,7 +175,7 @@ def test_rows_are_scored_without_their_position_and_not_exported(replayed, tmp_p
     p = pq.read_table(scored)["p"].to_numpy()
     np.testing.assert_array_equal(p, models["given"].predict_proba(rows))
     capsys.readouterr()
-    assert main(["export", model, "--vw", str(tmp_path / "x.vw")]) == 1
+    assert main(["export", model, "--vw", str(tmp_path / "x.vw")]) == 2
     assert "is corrected for positions" in capsys.readouterr().err
 
 

@@ -114,10 +114,10 @@ def test_a_report_opens_offline(page):
 
 
 def test_the_sections_come_in_order_of_what_is_asked_first(page):
-    """The verdict before everything; the guard has no section where there is none."""
+    """The verdict before everything."""
     found = re.findall(r"<h2>(.*?)</h2>", page)
     assert found == [
-        "Headline figures", "Slices over time", "Labels: delay and coverage",
+        "Headline figures", "Slices over time", "Guard", "Labels: delay and coverage",
         "Learner plain: ftrl on click", "Learner other: ftrl on click", "Learners side by side",
         "What other detectors would have said", "Exposure by slice",
     ]  # fmt: skip

@@ -449,7 +449,7 @@ def test_a_linear_model_is_written_for_onnx(result, tmp_path, capsys):
     np.testing.assert_array_equal(margin, prediction.margin)
     np.testing.assert_allclose(p, prediction.p, rtol=1e-14)
     assert session.get_modelmeta().custom_metadata_map["learner"] == "ftrl"
-    assert main(["export", str(result.models["ffm"]), "--onnx", str(tmp_path / "no.onnx")]) == 1
+    assert main(["export", str(result.models["ffm"]), "--onnx", str(tmp_path / "no.onnx")]) == 2
     assert capsys.readouterr().err == (
         "headrace: learner is not linear (got 'ffm'); ONNX is written of ftrl and sgd\n"
     )
@@ -460,7 +460,7 @@ def test_without_onnx_the_error_says_what_to_install(result, tmp_path, capsys, m
     import sys
 
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert main(["export", str(result.models["sgd"]), "--onnx", str(tmp_path / "no.onnx")]) == 1
+    assert main(["export", str(result.models["sgd"]), "--onnx", str(tmp_path / "no.onnx")]) == 2
     assert "needs onnx, which is not installed" in capsys.readouterr().err
 
 
@@ -493,8 +493,8 @@ def test_what_cannot_be_made_small_is_refused(result, tmp_path, capsys):
     (tmp_path / "there").mkdir()
     exported(capsys, result.models["sgd"], "--small", tmp_path / "small")
     for model, out, code, said in (
-        (result.models["ffm"], tmp_path / "a", 1, "has more than a weight for each feature"),
-        (tmp_path / "small", tmp_path / "a", 1, "is small already"),
+        (result.models["ffm"], tmp_path / "a", 2, "has more than a weight for each feature"),
+        (tmp_path / "small", tmp_path / "a", 2, "is small already"),
         (result.models["sgd"], tmp_path / "there", 2, "is there already; name another"),
         (result.models["sgd"], "s3://bucket/small", 2, "is not of this machine; name a folder"),
     ):

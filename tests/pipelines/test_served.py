@@ -261,7 +261,7 @@ def test_learners_of_one_label_are_compared(log, tmp_path):
     assert other["low"] < other["mean"] < other["high"]
     report = (out / "report.html").read_text()
     assert "Beside click, on the same" in report
-    assert "Log loss by site, beside another learner" in report
+    assert "Log loss by site (blue: better than the other)" in report
     together = json.loads((out / "model" / "models.json").read_text())
     assert {name: of["sha256"] for name, of in together["learners"].items()} == {
         name: learner["model"]["sha256"] for name, learner in learners.items()

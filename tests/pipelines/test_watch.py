@@ -156,7 +156,7 @@ def test_decisions_of_the_guard_are_in_the_figures_of_the_live_run_that_goes_on(
     headrace.replay(log, tmp_path / "out")
     result = RunReader(tmp_path / "out").read()
     assert result.state == "ended"
-    assert [of["event"] for of in stopped.figures["decisions"]] == ["armed"]
+    assert [of["event"] for of in stopped.figures["decisions"]] == ["armed", "lead-armed"]
     assert stopped.figures["samples"] < live.figures["samples"]
     for name in ("decisions", "guard", "held", "outcomes", "samples", "window"):
         assert result.figures[name] == live.figures[name], name
