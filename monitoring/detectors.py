@@ -24,6 +24,8 @@ BAND = 1.25
 PSI_SHIFT = 0.1
 _LEARNING = 10
 """Windows before the first that is compared."""
+_GRACE = 10
+"""ADWIN says nothing before so many values (its `grace_period`)."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,16 @@ def _fed(detector: object, values: Sequence[float]) -> Iterator[bool]:
 
 
 def _adwin(rates: list[float]) -> list[bool]:
-    from river.drift import ADWIN  # takes a second to import
+    if len(rates) < _GRACE:
+        return [False] * len(rates)
+    from river.drift import ADWIN  # takes a second to import, which a short log is spared
 
     return list(_fed(ADWIN(delta=0.002, clock=1), rates))
 
 
 def _page_hinkley(rates: list[float]) -> list[bool]:
+    if len(rates) < _LEARNING:
+        return [False] * len(rates)
     from river.drift import PageHinkley
 
     relative, total = [], 0.0

@@ -106,7 +106,7 @@ BLOCK_POSITIVES, VALUE_BLOCK_POSITIVES = 30.0, 10.0
 BLOCK_LENGTH = 5 * MINUTE
 """And is at least so long, microseconds."""
 
-_CHUNK_POSITIVES = 16.0
+_CHUNK_POSITIVES = 32.0
 _LEAST_CHUNK, _MOST_CHUNK = 128, 4096
 _FORGET = DAY
 """A value not seen for so long makes room for another, microseconds."""
