@@ -63,6 +63,7 @@ BELOW = {
         "figures",
         "headline",
         "leadguard",
+        "pairwise",
         "ratios",
         "standing",
         "statistics",
