@@ -177,11 +177,19 @@ class Judging:
         margin
             Log-odds that were predicted of them, corrected for sampling, shape (count,).
         """
-        some = slice(self.done, self.done + margin.size)
-        log_odds = -np.logaddexp(0.0, -margin) if self.early else margin
-        with np.errstate(over="ignore"):
-            odds = np.exp(log_odds - self.log_rate[some])
-        self.guard.observe(self.emit[some], self.positive[some], odds, self.scopes)
+        judged = margin.size
+        if self.early and self.epoch.drain is not None:
+            # What leaves after the last impression is positives alone, or mostly negatives.
+            ahead = self.emit[self.done : self.done + judged]
+            judged = int(np.searchsorted(ahead, self.epoch.drain))
+        if judged:
+            some = slice(self.done, self.done + judged)
+            log_odds = margin[:judged]
+            if self.early:
+                log_odds = -np.logaddexp(0.0, -log_odds)
+            with np.errstate(over="ignore"):
+                odds = np.exp(log_odds - self.log_rate[some])
+            self.guard.observe(self.emit[some], self.positive[some], odds, self.scopes[:judged])
         self.done += margin.size
 
     def finish(self) -> None:

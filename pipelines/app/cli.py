@@ -78,7 +78,10 @@ def run() -> NoReturn:
     At once: everything is on disk by then, and an ordinary exit of so many libraries takes a
     second, in which a stopped run would seem to hang.
     """
-    code = main()
+    try:
+        code = main()
+    except BrokenPipeError:  # nobody reads any more what a command prints
+        code = FAILED
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(BrokenPipeError):  # nobody reads any more
             stream.flush()
@@ -437,10 +440,9 @@ def _add_models(commands: Any) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more (got {number})")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more (got {text})")
+    return int(text)
 
 
 def _share(text: str) -> float:

@@ -94,7 +94,7 @@ def read_recorded(folder: Path) -> Recorded:
     Raises
     ------
     FolderError
-        If there is neither in the folder, or one of a version that recorded nothing.
+        If there is neither in the folder, or one of another version.
     """
     try:
         return _of_replay(folder) if (folder / SUMMARY).exists() else _of_live(folder)
@@ -109,13 +109,17 @@ def read_recorded(folder: Path) -> Recorded:
 def _of_replay(folder: Path) -> Recorded:
     summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     rows = pq.read_table(folder / STATISTICS_FILE)
+    metadata = rows.schema.metadata or {}
+    if rows.schema.names != STATISTICS_SCHEMA.names or _BINS not in metadata:
+        hint = "replay the log again with this version"
+        raise FolderError(folder / STATISTICS_FILE, "is of another version", hint)
     return Recorded(
         rows,
         round(summary["window_s"] * SECOND),
         {name: learner["label"] for name, learner in summary["learners"].items()},
         summary["outcomes"],
         summary["samples"]["rows"],
-        {(of, kind): np.array(bins) for of, kind, bins in json.loads(rows.schema.metadata[_BINS])},
+        {(of, kind): np.array(bins) for of, kind, bins in json.loads(metadata[_BINS])},
         _journal(folder),
     )
 

@@ -93,6 +93,8 @@ def _first_error(
     if kind == "less_than_equal":
         rate = detail["loc"][0] == "sampling"
         hint = "use a rate in (0, 1]" if rate else f"use at most {detail['ctx']['le']}"
+    if kind == "greater_than" and detail["ctx"]["gt"] != 0:
+        hint = f"use a value above {detail['ctx']['gt']}"
     if kind == "tuple_type":
         fact = "expected a list"
     return ConfigError(file, key, fact[0].lower() + fact[1:], value, hint)

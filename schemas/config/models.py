@@ -521,11 +521,11 @@ class GuardConfig(Model):
     """How far labels may be from what is predicted before nothing is learned from them."""
 
     action: Literal["disconnect", "warn", "off"] = "disconnect"
-    warn: float = Field(default=1.25, gt=1)
-    disconnect: float = Field(default=1.5, gt=1)
-    slice_warn: float = Field(default=1.5, gt=1)
-    slice_disconnect: float = Field(default=2.0, gt=1)
-    alarm: float = Field(default=1e5, ge=100)
+    warn: float = Field(default=1.25, gt=1, le=1000)
+    disconnect: float = Field(default=1.5, gt=1, le=1000)
+    slice_warn: float = Field(default=1.5, gt=1, le=1000)
+    slice_disconnect: float = Field(default=2.0, gt=1, le=1000)
+    alarm: float = Field(default=1e5, ge=100, allow_inf_nan=False)
     settle: Duration = DAY
     cap: Duration = 6 * HOUR
     accept: tuple[Moment, ...] = ()

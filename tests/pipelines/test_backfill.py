@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from random import Random
+from subprocess import PIPE
 
+import pyarrow.parquet as pq
 import pytest
 
 import headrace
@@ -141,3 +145,31 @@ def test_a_result_of_an_older_version_says_what_to_do(replayed, tmp_path, capsys
     assert capsys.readouterr().err == (
         f"headrace: {older}: has no statistics.parquet; replay the log again with this version\n"
     )
+
+
+@pytest.mark.parametrize("command", [["backfill"], ["watch", "--once"]])
+@pytest.mark.parametrize("change", ["without a column", "without counts by log-odds"])
+def test_statistics_of_another_version_are_refused_in_a_line(
+    replayed, tmp_path, capsys, command, change
+):
+    older = tmp_path / "older"
+    shutil.copytree(replayed.out, older)
+    path = older / "statistics.parquet"
+    rows = pq.read_table(path)
+    rows = rows.drop(["squares"]) if "column" in change else rows.replace_schema_metadata()
+    pq.write_table(rows, path)
+    assert main([*command, str(older)]) == 2
+    assert capsys.readouterr().err == (
+        f"headrace: {path}: is of another version; replay the log again with this version\n"
+    )
+
+
+def test_what_nobody_reads_any_more_ends_quietly(replayed, tmp_path):
+    """As after ``head -1``; by then everything is written."""
+    out = tmp_path / "metrics"
+    command = [sys.executable, "-u", "-m", "headrace", "backfill", str(replayed.out), "--out", out]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 1
+    assert (out / "headrace.om").exists()

@@ -314,3 +314,14 @@ def test_a_run_that_does_not_end_decides_the_same(both, tmp_path, monkeypatch):
     for name in ("guard", "quarantine"):
         assert read(tmp_path / name).equals(read(replayed / name))
         assert read(tmp_path / name).num_rows > 0
+
+
+@pytest.mark.parametrize("emission", ["immediate", "window_and_immediate"])
+def test_what_leaves_after_the_last_impression_of_a_healthy_log_is_no_fault(tmp_path, emission):
+    """With an early emission it is positives alone, or negatives of which positives left before."""
+    config = write(tmp_path / "log", [], 1.0, guard='settle = "10m"')
+    text = config.read_text().replace("[join]", f'[join]\nemission = "{emission}"')
+    config.write_text(text.replace("negative_rate = 0.5", "negative_rate = 1"))
+    scenario = Scenario(replay(config, tmp_path / "out"))
+    assert scenario.guard.state == "watching"
+    assert scenario.guard.held == 0

@@ -169,6 +169,13 @@ def test_an_error_in_a_learner_names_its_table(tmp_path, old, new, message):
         ('key = ["request_id"]\ntime = { column = "time", unit = "us" }\nwindow',
          'time = { column = "time", unit = "us" }\nwindow',
          "actions.click.key: is missing; add this key"),
+        ("[join]", "[guard]\nwarn = 1\n[join]",
+         "guard.warn: input should be greater than 1 (got 1); use a value above 1.0"),
+        ("[join]", "[guard]\nslice_disconnect = inf\n[join]",
+         "guard.slice_disconnect: input should be less than or equal to 1000 (got inf); "
+         "use at most 1000.0"),
+        ("[join]", "[guard]\nalarm = inf\n[join]",
+         "guard.alarm: input should be a finite number (got inf)"),
         ("default = 0.1", "default = 0",
          "sampling.negative_rate.default: input should be greater than 0 (got 0); "
          "use a value above 0, for a rate at most 1"),
@@ -217,7 +224,8 @@ def test_an_error_in_a_learner_names_its_table(tmp_path, old, new, message):
         ("[join]", "[join", "is not valid TOML: Expected"),
     ],
     ids=["a misspelt key", "a misspelt table", "a window of zero", "a negative window",
-         "a window without quotes", "no window", "no key", "a rate of zero", "a rate above one",
+         "a window without quotes", "no window", "no key", "a band of nothing",
+         "a band without end", "no false alarm ever", "a rate of zero", "a rate above one",
          "an unknown unit", "an unknown zone", "an unknown label", "a group outside the key",
          "a horizon below the window", "a retention beyond the horizon", "groups with logit",
          "a stream name with a slash", "a reserved stream name", "a window longer than a century",
