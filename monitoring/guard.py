@@ -790,7 +790,7 @@ class LabelGuard:
             if a.last[at, 1] > 0 or a.state[at] >= WARNED
         ]
         judged = [of for of in slices if of["positives"] is not None]
-        worst = max(judged, key=lambda of: _distance(of["positives"], of["expected"]), default=None)
+        worst = max(judged, key=_badness, default=None)
         held = self.counts["held"]
         return {
             **self._standing(_OVERALL), "judged": self.counts["judged"], "held": held,
@@ -872,9 +872,10 @@ def _unpacked(packed: str, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.frombuffer(base64.b64decode(packed), like.dtype).reshape(-1, *like.shape[1:]).copy()
 
 
-def _distance(positives: int, expected: float) -> float:
-    """Return how far labels are from what was predicted, as a logarithm."""
-    return abs(math.log((positives + 0.5) / (expected + 0.5)))
+def _badness(scope: Mapping[str, Any]) -> tuple[int, float]:
+    """Return how bad a scope is: its state, then by how many deviations of a count it is off."""
+    off = abs(scope["positives"] - scope["expected"]) / math.sqrt(scope["expected"])
+    return max(STATES.index(scope["state"]), WATCHING), off
 
 
 def _moment(microseconds: int, between: str = " ") -> str:

@@ -446,7 +446,8 @@ class GuardSummary(GuardedScope):
     disconnected_s
         How long all samples were held back, seconds of emit time.
     worst
-        The value whose last block is furthest from what was predicted; None without blocks.
+        The value in the worst state; of equal ones that whose last block is, in deviations of its
+        count, furthest from what was predicted. None without blocks.
     slices
         Values that had a block, or are warned or disconnected.
     arrivals
