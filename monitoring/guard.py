@@ -107,7 +107,7 @@ BLOCK_LENGTH = 5 * MINUTE
 """And is at least so long, microseconds."""
 
 _CHUNK_POSITIVES = 32.0
-_LEAST_CHUNK, _MOST_CHUNK = 128, 4096
+_LEAST_CHUNK, _MOST_CHUNK = 32, 4096
 _FORGET = DAY
 """A value not seen for so long makes room for another, microseconds."""
 
@@ -551,7 +551,7 @@ class LabelGuard:
         mean = self.whole / self.rows
         self.rows, self.whole, self.due = 0, 0.0, False
         self.chunk = _MOST_CHUNK
-        if self.state != YOUNG and mean > 0:
+        if mean > 0:
             wished = 2 ** round(math.log2(_CHUNK_POSITIVES / mean))
             self.chunk = int(min(max(wished, _LEAST_CHUNK), _MOST_CHUNK))
 

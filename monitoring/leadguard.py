@@ -74,6 +74,8 @@ class LeadGuard(LabelGuard):
         self.why: str | None = None
         self.block: Block | None = None
         self.waited_us = 0
+        self.heeds = False
+        """Whether labels may end a disconnect: those of impressions after it began."""
         self.waits: list[tuple[int, bool]] = []
 
     @property
@@ -127,6 +129,8 @@ class LeadGuard(LabelGuard):
         suspicion = self.lead.suspicion()
         if suspicion is not None:
             self._suspect(suspicion, now)
+        if self.standing >= DISCONNECTED and self.state < DISCONNECTED:
+            self._heed_labels(now)
         if self.standing == DISCONNECTED and now - self.entered >= self.plan.cap:
             self.standing = ASKING
             asked = f"so for {format_duration(self.plan.cap)}: is this how it is now?"
@@ -185,6 +189,26 @@ class LeadGuard(LabelGuard):
         self._tell(now, event, reason, self._last_block())
         self.lead.reset()
 
+    def _heed_labels(self, now: int) -> None:
+        """Connect again if labels are right: then the usual number of arrivals was not.
+
+        As after many were logged twice, for so long that it was taken to be usual.
+        """
+        calm = self.arrays.calm
+        if not self.heeds:
+            if now >= self.entered + self.lead.plan.released:
+                self.heeds = True
+                calm[labels._OVERALL] = 0
+        elif calm[labels._OVERALL] >= labels.CALM_BLOCKS:
+            reason = (
+                f"{self.label}: {labels.CALM_BLOCKS} blocks of labels in a row within the band; "
+                "how many arrivals are usual is learned anew"
+            )
+            self._reconnect(YOUNG, now)
+            self.band = _YOUNG_BAND
+            self.lead.forget()
+            self._tell(now, "reconnect", reason, self._last_block())
+
     def _accept_arrivals(self, now: int) -> None:
         self._reconnect(YOUNG, now)
         self.band = _YOUNG_BAND
@@ -203,6 +227,7 @@ class LeadGuard(LabelGuard):
             self.waited_us += now - self.entered
         self.standing, self.entered = state, now
         self.calm, self.calm_since = 0, NEVER
+        self.heeds = False
 
     def _last_block(self) -> tuple[int, float]:
         return (0, 0.0) if self.block is None else (self.block.arrivals, self.block.expected)
@@ -259,7 +284,7 @@ class LeadGuard(LabelGuard):
             "lead": self.lead.export(),
             "arrivals": [
                 self.standing, self.entered, self.calm_since, self.calm, self.band, self.why,
-                self.waited_us,
+                self.waited_us, self.heeds,
             ],
             "block": None if block is None else [block.began, block.arrivals, block.expected],
         }  # fmt: skip
@@ -270,6 +295,6 @@ class LeadGuard(LabelGuard):
         self.lead.restore(state["lead"])
         (
             self.standing, self.entered, self.calm_since, self.calm, self.band, self.why,
-            self.waited_us,
+            self.waited_us, self.heeds,
         ) = state["arrivals"]  # fmt: skip
         self.block = None if state["block"] is None else Block(*state["block"])

@@ -34,7 +34,7 @@ from tests.pipelines.growing import run_stream
 from tests.pipelines.outputs import contents
 
 PER_SECOND, CLICK_RATE = 20, 0.2
-LEAST_CHUNK = 128
+LEAST_CHUNK = 256
 """A guard decides after so many rows, where so many of them are positive."""
 
 OVERALL = (None, None)
@@ -215,6 +215,27 @@ def test_other_changes_disconnect_nothing(name, first_day, tmp_path):
     assert scenario.quarantine.num_rows == 0
     assert scenario.guard.state == "watching"
     assert scenario.guard.judged == scenario.emit.size > 10_000
+
+
+def test_an_outage_is_seen_where_few_negatives_are_kept(first_day, tmp_path):
+    """Samples become rare then: one in a hundred impressions leaves one."""
+    config = write(tmp_path / "log", ["stop:20m:40m"], 1.2, first_day.models["click"])
+    config.write_text(config.read_text().replace("negative_rate = 0.5", "negative_rate = 0.01"))
+    scenario = Scenario(replay(config, tmp_path / "out"))
+    disconnect = scenario.of(OVERALL)["disconnect"]
+    assert disconnect["direction"] == "fewer"
+    assert moment(disconnect) < START + DAY + 20 * MINUTE + WINDOW + 10 * MINUTE
+
+
+def test_copies_that_end_do_not_hold_samples_back_for_good(first_day, tmp_path):
+    """They were taken to be usual; labels say that nothing is wrong."""
+    faults = ["doubled-same-key:10m:20m"]
+    config = write(tmp_path / "log", faults, 1.5, first_day.models["click"], served=0.1)
+    scenario = Scenario(replay(config, tmp_path / "out"))
+    events = [row["event"] for row in scenario.journal]
+    assert events.index("lead-disconnect") < events.index("lead-reconnect")
+    assert scenario.guard.state == "watching"
+    assert scenario.scopes("disconnect") == set()
 
 
 def test_a_young_model_is_not_judged(first_day):

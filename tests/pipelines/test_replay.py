@@ -66,6 +66,7 @@ def test_a_replay_writes_every_output(result):
         "after_warm_up", "worst_slice",
         "running_rate_log_loss", "compared", "clipped", "refused", "mature_share",
         "effective_samples", "served", "calibrated", "windows", "gate", "model",
+        "pairwise",
     }  # fmt: skip
     assert set(click["windows"][0]) >= {"start", "log_loss", "calibration"}
     assert summary["window_s"] == 1800
