@@ -336,7 +336,8 @@ def test_ctrl_c_leaves_the_run_alone_and_says_nothing(tmp_path):
         process.send_signal(signal.SIGINT)
         said, complained = process.communicate(timeout=30)
     assert (process.returncode, complained) == (0, "")
-    assert said in ("", "headrace: the run: stopped; the page stays until Ctrl-C\n")
+    # The signal may come while it writes.
+    assert "headrace: the run: stopped; the page stays until Ctrl-C\n".startswith(said)
 
 
 def test_lines_that_nobody_reads_any_more_end_it_quietly(tmp_path):
