@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from headrace.monitoring.exported import check_version, packed, unpacked
 from headrace.monitoring.hourly import (
     CODES,
     LEVELS,
@@ -41,13 +42,10 @@ from headrace.monitoring.hourly import (
     coded,
     least_level,
     levels,
-    packed,
     sizes_of,
-    unpacked,
 )
 from headrace.monitoring.statistics import Floats, Int64s
 from headrace.schemas.config.durations import DAY, HOUR
-from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.events import NEVER
 from headrace.schemas.records.hashing import Bools, UInt64s
 
@@ -526,11 +524,7 @@ class Drift:
         StateVersionError
             If the state has another version.
         """
-        if (version := state.get("version")) != DRIFT_VERSION:
-            raise StateVersionError(
-                f"counts of hours must have version {DRIFT_VERSION} (got {version}); "
-                "continue with the version that wrote the state, or start over"
-            )
+        check_version(state, DRIFT_VERSION, "counts of hours")
         watched = self.plan.watched
         self.hours = {start: Hour.restored(watched, hour) for start, hour in state["hours"]}
         self.actions = {

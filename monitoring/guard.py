@@ -30,7 +30,6 @@ References
 
 from __future__ import annotations
 
-import base64
 import math
 import sys
 from collections.abc import Mapping
@@ -43,6 +42,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from headrace.monitoring.exported import packed, unpacked
 from headrace.monitoring.statistics import MOST_VALUES, NULL, OTHER, Floats, Int64s
 from headrace.schemas.config.durations import DAY, HOUR, MINUTE, SECOND, format_duration
 from headrace.schemas.records.events import NEVER
@@ -838,7 +838,7 @@ class LabelGuard:
     def export(self) -> dict[str, Any]:
         """Return the whole state as JSON types."""
         return {
-            "arrays": {name: _packed(of) for name, of in self.arrays._asdict().items()},
+            "arrays": {name: packed(of) for name, of in self.arrays._asdict().items()},
             "names": self.names, "free": self.free,
             "found": [list(known.items()) for known in self.found],
             "reasons": list(self.reasons.items()),
@@ -850,7 +850,7 @@ class LabelGuard:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Replace the state by what `export` returned."""
         self.arrays = _Arrays(*(
-            _unpacked(state["arrays"][name], of)
+            unpacked(state["arrays"][name], of.dtype).reshape(-1, *of.shape[1:])
             for name, of in _Arrays.new(0)._asdict().items()
         ))  # fmt: skip
         self.names = [None if name is None else (name[0], name[1]) for name in state["names"]]
@@ -862,14 +862,6 @@ class LabelGuard:
         self.counts, self.off_us = dict(state["counts"]), state["off_us"]
         self.due = state["due"]
         self.holding = bool((self.arrays.state >= DISCONNECTED).any())
-
-
-def _packed(array: npt.NDArray[Any]) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
-
-
-def _unpacked(packed: str, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.frombuffer(base64.b64decode(packed), like.dtype).reshape(-1, *like.shape[1:]).copy()
 
 
 def _badness(scope: Mapping[str, Any]) -> tuple[int, float]:

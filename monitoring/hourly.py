@@ -15,7 +15,6 @@ References
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.monitoring.exported import packed, unpacked
 from headrace.monitoring.statistics import Floats, Int64s
 from headrace.schemas.records.hashing import Bools, UInt64s, hash_column, uniform
 
@@ -382,14 +382,3 @@ def _items(column: pa.Array, separator: str) -> tuple[UInt16s, npt.NDArray[np.in
     nothing = np.flatnonzero(lengths == 0)
     before = np.cumsum(lengths) - lengths
     return np.insert(codes, before[nothing], 0), np.maximum(lengths, 1)
-
-
-def packed(array: npt.NDArray[Any]) -> str:
-    """Return the bytes of an array in base 64."""
-    return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
-
-
-def unpacked(text: str, kind: type[np.generic]) -> npt.NDArray[Any]:
-    """Return the array of which `packed` returned the bytes, shape (n,)."""
-    data = base64.b64decode(text)
-    return np.frombuffer(data, np.dtype(kind).newbyteorder("<")).astype(kind)

@@ -26,7 +26,6 @@ References
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,8 +33,8 @@ from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
-import numpy.typing as npt
 
+from headrace.monitoring.exported import packed, unpacked
 from headrace.monitoring.statistics import Floats, Int64s
 from headrace.schemas.config.durations import HOUR, SECOND
 
@@ -453,19 +452,19 @@ class Lead:
         """Return the whole state as JSON types."""
         waiting = (*_joined(self.shown, np.float64), *_joined(self.came, np.int64))
         return {
-            "state": {name: _packed(of) for name, of in self.state._asdict().items()},
-            "waiting": [_packed(of) for of in waiting],
+            "state": {name: packed(of) for name, of in self.state._asdict().items()},
+            "waiting": [packed(of) for of in waiting],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Replace the state by what `export` returned."""
         self.state = _State(*(
-            _unpacked(state["state"][name], of) for name, of in self.state._asdict().items()
+            unpacked(state["state"][name], of.dtype).reshape(-1, *of.shape[1:])
+            for name, of in self.state._asdict().items()
         ))  # fmt: skip
         kinds = (np.int64, np.float64, np.int64, np.int64)
         shown, odds, came, count = (
-            _unpacked(packed, np.empty(0, kind))
-            for packed, kind in zip(state["waiting"], kinds, strict=True)
+            unpacked(text, kind) for text, kind in zip(state["waiting"], kinds, strict=True)
         )
         self.shown = [(shown, odds)] if shown.size else []
         self.came = [(came, count)] if came.size else []
@@ -500,11 +499,3 @@ def _split(
     cut = int(time.searchsorted(until))
     rest = [(time[cut:], value[cut:])] if cut < time.size else []
     return (time[:cut], value[:cut]), rest
-
-
-def _packed(array: npt.NDArray[Any]) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
-
-
-def _unpacked(packed: str, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.frombuffer(base64.b64decode(packed), like.dtype).reshape(-1, *like.shape[1:]).copy()

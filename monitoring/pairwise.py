@@ -30,12 +30,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import special
 
+from headrace.monitoring.exported import check_version, packed, unpacked
 from headrace.monitoring.frequent import FrequentValues
 from headrace.monitoring.ratios import LEVEL, Interval, auc
 from headrace.monitoring.statistics import LOGIT_RANGE, NULL, OTHER, Floats, Int64s
-from headrace.monitoring.statistics import _packed as packed
-from headrace.monitoring.statistics import _unpacked as unpacked
-from headrace.schemas.errors import StateVersionError
 
 PAIRWISE_VERSION = 1
 """Version of what `Pairwise.export` returns."""
@@ -194,11 +192,7 @@ class Pairwise:
         StateVersionError
             If the state has another version.
         """
-        if (version := state.get("version")) != PAIRWISE_VERSION:
-            raise StateVersionError(
-                f"pairwise accuracy must have version {PAIRWISE_VERSION} (got {version}); "
-                "continue with the version that wrote the state, or start over"
-            )
+        check_version(state, PAIRWISE_VERSION, "pairwise accuracy")
         self.rows = {(name, value): row for row, (name, value) in enumerate(state["keys"])}
         self._free = []
         filled, size = unpacked(state["filled"], np.int64), len(self.rows)

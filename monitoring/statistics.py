@@ -7,7 +7,6 @@ replay, to the last bit.
 
 from __future__ import annotations
 
-import base64
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from headrace.monitoring.exported import check_version, packed, unpacked
 from headrace.monitoring.frequent import FrequentValues
 from headrace.schemas.errors import StateVersionError
 
@@ -333,10 +333,10 @@ class Statistics:
         return {
             "version": STATISTICS_VERSION,
             "keys": list(self.rows),
-            "sums": _packed(self.sums[list(self.rows.values())]),
+            "sums": packed(self.sums[list(self.rows.values())]),
             "bin_count": LOGIT_BINS,
-            "filled": _packed(filled),
-            "bins": _packed(self.bins[:, filled]),
+            "filled": packed(filled),
+            "bins": packed(self.bins[:, filled]),
             "baseline": self.baseline.tolist(),
             "values": {name: frequent.export() for name, frequent in self.values.items()},
         }
@@ -349,30 +349,17 @@ class Statistics:
         StateVersionError
             If the state has another version, or log-odds were counted in another number of bins.
         """
-        if (version := state.get("version")) != STATISTICS_VERSION:
-            raise StateVersionError(
-                f"statistics must have version {STATISTICS_VERSION} (got {version}); "
-                "continue with the version that wrote the state, or start over"
-            )
+        check_version(state, STATISTICS_VERSION, "statistics")
         if (bins := state["bin_count"]) != LOGIT_BINS:
             raise StateVersionError(
                 f"log-odds must be counted in {LOGIT_BINS} bins (got {bins}); "
                 "continue with the version that wrote the state, or start over"
             )
         keys = [(start, name, value) for start, name, value in state["keys"]]
-        self._replace(keys, _unpacked(state["sums"], np.float64))
-        filled = _unpacked(state["filled"], np.int64)
+        self._replace(keys, unpacked(state["sums"], np.float64))
+        filled = unpacked(state["filled"], np.int64)
         self.bins = np.zeros((2, LOGIT_BINS))
-        self.bins[:, filled] = _unpacked(state["bins"], np.float64).reshape(2, -1)
+        self.bins[:, filled] = unpacked(state["bins"], np.float64).reshape(2, -1)
         self.baseline = np.array(state["baseline"])
         for name, frequent in self.values.items():
             frequent.restore(state["values"][name])
-
-
-def _packed(array: npt.NDArray[Any]) -> str:
-    return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
-
-
-def _unpacked(text: str, kind: type[np.generic]) -> npt.NDArray[Any]:
-    data = base64.b64decode(text)
-    return np.frombuffer(data, np.dtype(kind).newbyteorder("<")).astype(kind)
