@@ -205,7 +205,7 @@ def by_stretches(ratios: np.ndarray, rates: np.ndarray, sliced: bool) -> tuple[i
     edges = np.array([[*[top] * UP.size, *[1 / top] * DOWN.size] for top in tops])
     factors = np.concatenate([UP, DOWN])
     scopes = guards.MOST_VALUES + 1 if sliced else 1
-    alarms = plan.alarm * scopes * np.array([guards._RARER, 1.0])
+    alarms = plan.alarm * scopes * np.array([guards.RARER, 1.0])
     gains = np.exp(-STRETCH * (factors - 1) * edges)
     likelihood = factors ** np.arange(100)[:, np.newaxis, np.newaxis] * gains
     found: tuple[int, int] = _week(

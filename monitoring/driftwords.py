@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from headrace.monitoring.drift import BOUNDS, Drift, Line
-from headrace.schemas.config.durations import HOUR, SECOND
+from headrace.schemas.config.durations import HOUR, iso_moment
 
 MOST_SAID = 100
 """So many lines are in a summary."""
@@ -38,7 +37,7 @@ def drift_figures(drift: Drift) -> dict[str, Any] | None:
         return None
     end = max((line.latest.hour for line in drift.lines.values()), default=0) + HOUR
     return {
-        "reference": None if drift.start is None else _iso(drift.start),
+        "reference": None if drift.start is None else iso_moment(drift.start),
         "lines": [_figures(line, end) for line in drift.worst_first()[:MOST_SAID]],
     }
 
@@ -102,21 +101,17 @@ def _figures(line: Line, end: int) -> dict[str, Any]:
         "reference": worst.reference,
         "rows": round(worst.rows),
         "reference_rows": round(worst.reference_rows),
-        "hour": _iso(worst.hour),
-        "against": _iso(worst.against),
+        "hour": iso_moment(worst.hour),
+        "against": iso_moment(worst.against),
         "latest_value": latest.value,
-        "latest_hour": _iso(latest.hour),
+        "latest_hour": iso_moment(latest.hour),
         "hours": line.judged,
         "much": line.hours,
-        "since": None if line.since is None else _iso(line.since),
-        "until": None if line.until is None else _iso(line.until),
+        "since": None if line.since is None else iso_moment(line.since),
+        "until": None if line.until is None else iso_moment(line.until),
         "words": in_words(line, end),
     }
 
 
-def _iso(time: int) -> str:
-    return datetime.fromtimestamp(time // SECOND, UTC).isoformat()
-
-
 def _when(time: int) -> str:
-    return _iso(time)[:16].replace("T", " ")
+    return iso_moment(time)[:16].replace("T", " ")

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from headrace.monitoring.guard import STATES
 from headrace.monitoring.statistics import (
     LOGIT_BINS,
     LOGIT_RANGE,
@@ -37,7 +38,7 @@ MOST_SCOPES = 50
 MOST_DECISIONS = 20
 """So many of the latest decisions of guards are shown."""
 
-GUARD_STATES = ("young", "watching", "warned", "disconnected", "asking")
+GUARD_STATES = STATES
 """States of a scope of the guard; their numbers are their places."""
 
 

@@ -34,7 +34,6 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numba as nb
@@ -44,7 +43,15 @@ import pyarrow as pa
 
 from headrace.monitoring.exported import packed, unpacked
 from headrace.monitoring.statistics import MOST_VALUES, NULL, OTHER, Floats, Int64s
-from headrace.schemas.config.durations import DAY, HOUR, MINUTE, SECOND, format_duration
+from headrace.schemas.config.durations import (
+    DAY,
+    HOUR,
+    MINUTE,
+    SECOND,
+    format_duration,
+    format_moment,
+    iso_moment,
+)
 from headrace.schemas.records.events import NEVER
 
 if TYPE_CHECKING:
@@ -83,14 +90,14 @@ GUARD, QUARANTINE = "guard", "quarantine"
 HELD_FOR, HELD_WHY = "quarantine_label", "quarantine_reason"
 """Columns of the quarantine beside those of the samples: whose guard held a row back, and why."""
 
-_UP = np.array([1.2, 1.5, 2.5, 6.0, 20.0, 60.0])
-_DOWN = np.array([0.8, 0.6, 0.4, 0.2, 0.1, 0.001])
+UP = np.array([1.2, 1.5, 2.5, 6.0, 20.0, 60.0])
+DOWN = np.array([0.8, 0.6, 0.4, 0.2, 0.1, 0.001])
 """Alternatives, as factors of the odds at the edge of the band."""
 
-_FACTORS = np.concatenate([_UP, _DOWN, _UP, _DOWN])
+_FACTORS = np.concatenate([UP, DOWN, UP, DOWN])
 _MORE = _FACTORS > 1
 
-_RARER = 10.0
+RARER = 10.0
 """A warning is false so many times more seldom than a disconnect, because its band is narrow: a log
 that is a little off all the time would be warned of all the time."""
 
@@ -111,7 +118,7 @@ _LEAST_CHUNK, _MOST_CHUNK = 32, 4096
 _FORGET = DAY
 """A value not seen for so long makes room for another, microseconds."""
 
-_OVERALL = 0
+OVERALL = 0
 _SLACK = 2.0
 """A block is evidently outside of a band by so many standard deviations."""
 
@@ -314,7 +321,7 @@ def _tables(edges: Floats) -> tuple[Floats, Floats]:
     odds = (whole + (1 << 51 - _BIN_BITS)).view(np.float64)[:, np.newaxis]
     null = edges[:, np.newaxis] * odds
     negative = (1.0 + null) / (1.0 + _FACTORS * null)
-    at_edge = null[:, :, :: _UP.size]
+    at_edge = null[:, :, :: UP.size]
     return np.stack([negative, negative * _FACTORS], axis=1), at_edge / (1.0 + at_edge)
 
 
@@ -393,13 +400,13 @@ class LabelGuard:
         self, label: str, plan: GuardPlan, columns: tuple[str, ...], armed: bool = False
     ) -> None:
         self.label, self.plan, self.columns = label, plan, columns
-        bands = plan.bands.repeat(_UP.size, axis=1).reshape(2, 2, _UP.size)
+        bands = plan.bands.repeat(UP.size, axis=1).reshape(2, 2, UP.size)
         edges = np.concatenate([bands, 1 / bands], axis=2).reshape(2, -1)
         self.ratios, self.expected = _tables(edges)
         # The mean of R, as far as it is above 1, where labels are as predicted and rare.
         self.usual = np.maximum(1.0, 1.0 / ((_FACTORS - 1.0) * (edges - 1.0)))
         values = max(len(columns), 1) * (MOST_VALUES + 1)
-        self.alarm = plan.alarm * np.outer([1.0, values], [_RARER, 1.0])
+        self.alarm = plan.alarm * np.outer([1.0, values], [RARER, 1.0])
         self.arrays = _Arrays.new(len(columns) + 1)
         self.names: list[tuple[str, str] | None] = [None, *((name, OTHER) for name in columns)]
         self.found: list[dict[str, int]] = [{} for _ in columns]
@@ -415,7 +422,7 @@ class LabelGuard:
         self.journal: list[dict[str, Any]] = []
         self.changes: list[tuple[int, int, bool]] = []
         if armed:
-            self.arrays.state[_OVERALL] = WATCHING
+            self.arrays.state[OVERALL] = WATCHING
 
     @property
     def remaining(self) -> int:
@@ -425,7 +432,7 @@ class LabelGuard:
     @property
     def state(self) -> int:
         """The state of all samples together."""
-        return int(self.arrays.state[_OVERALL])
+        return int(self.arrays.state[OVERALL])
 
     @property
     def lead(self) -> Lead | None:
@@ -494,7 +501,7 @@ class LabelGuard:
         if not self.plan.holds or not self.holding:
             return held
         if self.state >= DISCONNECTED:
-            held[:] = _OVERALL
+            held[:] = OVERALL
         else:
             off = self.arrays.state[scopes] >= DISCONNECTED
             for c in reversed(range(off.shape[1])):
@@ -559,7 +566,7 @@ class LabelGuard:
         """Change the states of the scopes of which there is something to decide."""
         a = self.arrays
         enough = a.block[:, _EXPECTED] >= VALUE_BLOCK_POSITIVES
-        enough[_OVERALL] = a.block[_OVERALL, _EXPECTED] >= BLOCK_POSITIVES
+        enough[OVERALL] = a.block[OVERALL, _EXPECTED] >= BLOCK_POSITIVES
         complete = enough & (now - a.opened >= BLOCK_LENGTH)
         late = (a.state == DISCONNECTED) & (now - a.entered >= self.plan.cap)
         due = complete | late | (a.crossed[:, _WARN] != NEVER) | (a.crossed[:, _HOLD] != NEVER)
@@ -615,7 +622,7 @@ class LabelGuard:
         if event == "reconnect":
             self.reasons.pop(at, None)
             self.changes.append((now, at, False))
-            if at == _OVERALL:
+            if at == OVERALL:
                 for other in range(1, len(self.names)):
                     if a.state[other] < DISCONNECTED:
                         self._reset(other)
@@ -635,14 +642,14 @@ class LabelGuard:
         a.calm[at] += 1
         if a.calm[at] < CALM_BLOCKS:
             return
-        if at == _OVERALL:
+        if at == OVERALL:
             settled = now - int(a.entered[at]) >= self.plan.settle
         else:
             settled = self.state != YOUNG
         if settled:
             self._enter(at, WATCHING, now)
             self._reset(at)
-            if at == _OVERALL:
+            if at == OVERALL:
                 settled_for = format_duration(self.plan.settle)
                 reason = f"{self.label}: within the band for {settled_for}"
                 self._note(at, now, "armed", reason, self._last(at))
@@ -659,7 +666,7 @@ class LabelGuard:
 
     def _enter(self, at: int, state: int, now: int) -> None:
         a = self.arrays
-        if at == _OVERALL and a.state[at] >= DISCONNECTED and state < DISCONNECTED:
+        if at == OVERALL and a.state[at] >= DISCONNECTED and state < DISCONNECTED:
             self.off_us += now - int(a.entered[at])
         a.state[at] = state
         a.entered[at] = now
@@ -716,7 +723,7 @@ class LabelGuard:
         """Note that labels left a band; return the reason."""
         positives, expected, since, direction = self._suspected(at, level)
         reason = (
-            f"{self._scope(at)}: {positives:,} positives since {_moment(since)}, where "
+            f"{self._scope(at)}: {positives:,} positives since {format_moment(since)}, where "
             f"{expected:,.1f} were expected"
         )
         evidence = math.log(min(float(self.arrays.mean[at, level]), sys.float_info.max))
@@ -782,7 +789,7 @@ class LabelGuard:
         a = self.arrays
         off_us = self.off_us
         if self.state >= DISCONNECTED:
-            off_us += self.now - int(a.entered[_OVERALL])
+            off_us += self.now - int(a.entered[OVERALL])
         named = {name: at for at, name in enumerate(self.names) if name is not None}
         slices = [
             {"slice": name[0], "value": name[1], **self._standing(at)}
@@ -793,7 +800,7 @@ class LabelGuard:
         worst = max(judged, key=_badness, default=None)
         held = self.counts["held"]
         return {
-            **self._standing(_OVERALL), "judged": self.counts["judged"], "held": held,
+            **self._standing(OVERALL), "judged": self.counts["judged"], "held": held,
             "disconnected_s": off_us / SECOND, "worst": worst, "slices": slices,
         }  # fmt: skip
 
@@ -817,7 +824,7 @@ class LabelGuard:
         worst = [(self.names[at] or ("", ""), at) for at in scopes[order[: most - 1]].tolist()]
         return [
             {"slice": column, "value": value, **self._standing(at)}
-            for (column, value), at in [(("", ""), _OVERALL), *worst]
+            for (column, value), at in [(("", ""), OVERALL), *worst]
         ]
 
     def _standing(self, at: int) -> dict[str, Any]:
@@ -828,7 +835,7 @@ class LabelGuard:
         entered = int(a.entered[at])
         return {
             "state": STATES[a.state[at]],
-            "since": None if entered == NEVER else _moment(entered, "T") + "+00:00",
+            "since": None if entered == NEVER else iso_moment(entered),
             "positives": int(positives) if known else None,
             "expected": expected if known else None,
             "ratio": positives / expected if known else None,
@@ -868,8 +875,3 @@ def _badness(scope: Mapping[str, Any]) -> tuple[int, float]:
     """Return how bad a scope is: its state, then by how many deviations of a count it is off."""
     off = abs(scope["positives"] - scope["expected"]) / math.sqrt(scope["expected"])
     return max(STATES.index(scope["state"]), WATCHING), off
-
-
-def _moment(microseconds: int, between: str = " ") -> str:
-    whole = datetime.fromtimestamp(microseconds // SECOND, UTC)
-    return whole.strftime(f"%Y-%m-%d{between}%H:%M:%S")

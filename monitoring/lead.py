@@ -35,10 +35,11 @@ import numba as nb
 import numpy as np
 
 from headrace.monitoring.exported import packed, unpacked
+from headrace.monitoring.guard import DOWN, UP
 from headrace.monitoring.statistics import Floats, Int64s
 from headrace.schemas.config.durations import HOUR, SECOND
 
-_FACTORS = np.array([0.8, 0.6, 0.4, 0.2, 0.1, 0.001, 1.2, 1.5, 2.5, 6.0, 20.0, 60.0])
+_FACTORS = np.concatenate([DOWN, UP])
 """Alternatives, as factors of the edge of the band: those below it, then those above."""
 _LOGS = np.log(_FACTORS)
 FEWER, MORE = range(2)

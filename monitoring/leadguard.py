@@ -16,6 +16,8 @@ from headrace.monitoring import guard as labels
 from headrace.monitoring.guard import (
     ASKING,
     DISCONNECTED,
+    OVERALL,
+    RARER,
     STATES,
     WARNED,
     WATCHING,
@@ -27,7 +29,7 @@ from headrace.monitoring.guard import (
 )
 from headrace.monitoring.lead import FEWER, SILENCE, YOUNG_SILENCE, Block, Lead, LeadPlan, Suspicion
 from headrace.monitoring.statistics import Int64s
-from headrace.schemas.config.durations import SECOND, format_duration
+from headrace.schemas.config.durations import SECOND, format_duration, format_moment, iso_moment
 from headrace.schemas.records.events import NEVER
 
 LEAD = "lead-"
@@ -37,8 +39,6 @@ _HOLDER = 2**31 - 1
 """Stands for the arrivals where scopes have numbers."""
 _YOUNG_BAND = 4.0
 """What a model predicts before it is settled may be wrong by so many times."""
-_MORE_RARE = 10.0
-"""A warning is false so many times more seldom than a disconnect, as with labels."""
 
 
 class LeadGuard(LabelGuard):
@@ -66,7 +66,7 @@ class LeadGuard(LabelGuard):
         lead: LeadPlan,
     ) -> None:
         super().__init__(label, plan, columns, armed)
-        self.arrivals = Lead(lead, plan.disconnect, (plan.alarm, plan.alarm * _MORE_RARE))
+        self.arrivals = Lead(lead, plan.disconnect, (plan.alarm, plan.alarm * RARER))
         self.standing = YOUNG
         self.entered = self.calm_since = NEVER
         self.calm = 0
@@ -150,7 +150,7 @@ class LeadGuard(LabelGuard):
             event, state = "warn", WARNED
         else:
             return
-        moment = labels._moment(found.since)
+        moment = format_moment(found.since)
         arrivals = f"{found.arrivals:,}" if found.arrivals else "no"
         reason = (
             f"{self.label}: {arrivals} arrivals since {moment}, where "
@@ -198,8 +198,8 @@ class LeadGuard(LabelGuard):
         if not self.heeds:
             if now >= self.entered + self.lead.plan.released:
                 self.heeds = True
-                calm[labels._OVERALL] = 0
-        elif calm[labels._OVERALL] >= labels.CALM_BLOCKS:
+                calm[OVERALL] = 0
+        elif calm[OVERALL] >= labels.CALM_BLOCKS:
             reason = (
                 f"{self.label}: {labels.CALM_BLOCKS} blocks of labels in a row within the band; "
                 "how many arrivals are usual is learned anew"
@@ -246,7 +246,7 @@ class LeadGuard(LabelGuard):
     def standing_of_arrivals(self) -> dict[str, Any]:
         """Return where the arrivals stand, as JSON types."""
         block = self.block
-        since = None if self.entered == NEVER else labels._moment(self.entered, "T") + "+00:00"
+        since = None if self.entered == NEVER else iso_moment(self.entered)
         return {
             "state": STATES[self.standing],
             "since": since,
@@ -259,7 +259,7 @@ class LeadGuard(LabelGuard):
     def _standing(self, at: int) -> dict[str, Any]:
         """Return a scope's state; that of all samples is that of the arrivals if it is worse."""
         found = super()._standing(at)
-        if at == labels._OVERALL and self.standing >= WARNED and self.standing > self.state:
+        if at == OVERALL and self.standing >= WARNED and self.standing > self.state:
             arrivals = self.standing_of_arrivals()
             found |= {name: arrivals[name] for name in ("state", "since", "reason")}
         return found

@@ -12,7 +12,6 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from headrace.monitoring.standing import (
     learners,
     streams,
 )
-from headrace.schemas.config.durations import SECOND
+from headrace.schemas.config.durations import SECOND, format_moment
 
 _SOURCES, _SLICES, _SCOPES = 40, 30, 8
 """Rows of tables; of the rest it is said how many there are."""
@@ -171,14 +170,14 @@ def _tiles(events_per_s: float | None, figures: Mapping[str, Any]) -> list[tuple
         if held:
             tiles.append((f"held back ({shortened(label)})", f"{held:,}"))
     if figures["clock"] is not None:
-        tiles.append(("clock (UTC)", _moment(figures["clock"])))
+        tiles.append(("clock (UTC)", format_moment(figures["clock"])))
     return tiles
 
 
 def _streams(figures: Mapping[str, Any]) -> list[list[str]]:
     return [
         [
-            shortened(of.name), "" if of.event_time is None else _moment(of.event_time),
+            shortened(of.name), "" if of.event_time is None else format_moment(of.event_time),
             "" if of.behind is None else duration(of.behind),
             "unknown" if of.lag is None else f"{of.lag:,}", f"{of.records:,}", f"{of.rejected:,}",
             "ended" if of.ended else "open",
@@ -197,7 +196,7 @@ def _sources(figures: Mapping[str, Any]) -> list[list[str]]:
         [
             shortened(of["name"]), shortened(of["stream"]),
             "ended" if of["ended"] else
-            "no record yet" if of["progress"] is None else _moment(of["progress"]),
+            "no record yet" if of["progress"] is None else format_moment(of["progress"]),
             "unknown" if of["lag"] is None else f"{of['lag']:,}",
             f"{of['records']:,}", f"{of['rejected']:,}",
         ]
@@ -223,7 +222,7 @@ def _outcomes(figures: Mapping[str, Any]) -> list[list[str]]:
 def _learner(of: LearnerStanding) -> dict[str, Any]:
     rows = [("since the run began", of.whole)]
     if of.window is not None and of.window_end is not None:
-        rows.append((f"window until {_moment(of.window_end)}", of.window))
+        rows.append((f"window until {format_moment(of.window_end)}", of.window))
     return {
         "name": shortened(of.name),
         "label": shortened(of.label),
@@ -324,7 +323,7 @@ def _scope(of: Mapping[str, Any]) -> str:
 
 def _decisions(figures: Mapping[str, Any]) -> list[list[str]]:
     return [
-        [_moment(of["time"]), of["event"], shortened(of["reason"], _LONGEST_REASON)]
+        [format_moment(of["time"]), of["event"], shortened(of["reason"], _LONGEST_REASON)]
         for of in reversed(figures["decisions"])
     ]
 
@@ -374,7 +373,3 @@ def shortened(text: str, longest: int = _LONGEST) -> str:
     """
     plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
-
-
-def _moment(microseconds: int) -> str:
-    return f"{datetime.fromtimestamp(microseconds // SECOND, UTC):%Y-%m-%d %H:%M:%S}"

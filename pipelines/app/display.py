@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ from headrace.pipelines.run.remote import Address
 from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import Preview
-from headrace.schemas.config.durations import format_duration
+from headrace.schemas.config.durations import format_duration, format_moment
 from headrace.schemas.types import type_name
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
                 board = boards[0]
                 figures = f"{board.events:,} events, {board.samples:,} samples"
                 if board.event_time is not None:
-                    figures += f", at {_moment(board.event_time)}"
+                    figures += f", at {format_moment(board.event_time)}"
                 progress.update(task, completed=board.events, figures=figures)
                 if not console.is_terminal and board.events >= printed_at[0] * 2:
                     printed_at[0] = max(board.events, 1)
@@ -328,16 +327,12 @@ def _describe(preview: Preview, sorts: bool) -> str:
     if preview.first_time is None or preview.last_time is None:
         times = "no valid event time"
     else:
-        first, last = (_moment(time) for time in (preview.first_time, preview.last_time))
+        first, last = (format_moment(time) for time in (preview.first_time, preview.last_time))
         times = f"event times {first} to {last}"
         if not sorts and not preview.in_order:
             times += ", not in order"
     invalid = ", ".join(f"{count:,} {reason}" for reason, count in preview.reasons.items())
     return f"first {preview.records:,} records: {times}; invalid: {invalid or 'none'}"
-
-
-def _moment(microseconds: int) -> str:
-    return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def describe(inputs: Inputs, validation: Validation) -> None:

@@ -21,7 +21,7 @@ from headrace.pipelines.jobs.readback import Written
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.job import Finished
-from headrace.schemas.config.durations import SECOND
+from headrace.schemas.config.durations import SECOND, iso_moment
 from headrace.schemas.records.badvalues import together
 from headrace.schemas.records.events import NEVER, Outcome
 from headrace.schemas.summary import TimeCounts
@@ -161,7 +161,9 @@ def learner_summary(statistics: Statistics) -> dict[str, Any]:
         "calibration_interval": overall["calibration_interval"],
         "calibration_error": calibration_error(statistics.bins),
         "running_rate_log_loss": float(statistics.baseline[2] / statistics.baseline[0]),
-        "windows": [{"start": _iso(start), **ratios(sums)} for start, sums in statistics.windows()],
+        "windows": [
+            {"start": iso_moment(start), **ratios(sums)} for start, sums in statistics.windows()
+        ],
     }
 
 
@@ -173,7 +175,7 @@ def _judgement(statistics: Statistics, served: Statistics | None) -> dict[str, A
     worst = worst_slice(of, found["since"])
     predicted = "learned" if of is statistics else "served"
     return {
-        "after_warm_up": {"predicted": predicted, **found, "since": _iso(found["since"])},
+        "after_warm_up": {"predicted": predicted, **found, "since": iso_moment(found["since"])},
         "worst_slice": None if worst is None else asdict(worst),
     }
 
@@ -189,11 +191,11 @@ def _label(written: Written, outcomes: Mapping[str, int], name: str, window: int
 
 
 def _latest(time: int) -> str | None:
-    return _iso(time) if time > NEVER else None
+    return iso_moment(time) if time > NEVER else None
 
 
 def _gate(verdict: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if verdict is None else {**verdict, "window": _iso(verdict["window"])}
+    return None if verdict is None else {**verdict, "window": iso_moment(verdict["window"])}
 
 
 def _start(learner: LearnerPlan, path: str | None) -> dict[str, Any] | None:
@@ -231,12 +233,6 @@ def _pairwise(inputs: Inputs, finished: Finished, name: str) -> dict[str, Any] |
         return None
     propensity = inputs.config.monitor.propensity
     return {"propensity": propensity, **pairwise_figures(finished.pairwise[name])}
-
-
-def _iso(microseconds: int) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).isoformat()
 
 
 def peak_rss_mb() -> float:

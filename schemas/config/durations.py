@@ -1,8 +1,9 @@
-"""Durations as people write them, microseconds inside."""
+"""Durations and times as people write them, microseconds inside."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 MICROSECOND = 1
 MILLISECOND = 1_000
@@ -67,3 +68,25 @@ def format_duration(microseconds: int) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return " ".join(parts)
+
+
+def format_moment(microseconds: int) -> str:
+    """Write a time as people read it, in UTC, to the second.
+
+    Examples
+    --------
+    >>> format_moment(1_767_225_600_000_000)
+    '2026-01-01 00:00:00'
+    """
+    return f"{datetime.fromtimestamp(microseconds // SECOND, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def iso_moment(microseconds: int) -> str:
+    """Write a time as ISO 8601, in UTC, to the second.
+
+    Examples
+    --------
+    >>> iso_moment(1_767_225_600_000_000)
+    '2026-01-01T00:00:00+00:00'
+    """
+    return datetime.fromtimestamp(microseconds // SECOND, UTC).isoformat()

@@ -221,7 +221,7 @@ def small_guards(monkeypatch: Any) -> None:
     for name, value in (
         ("_LEAST_CHUNK", 2), ("_MOST_CHUNK", 5), ("BLOCK_POSITIVES", 1.0),
         ("VALUE_BLOCK_POSITIVES", 1.0), ("BLOCK_LENGTH", 1), ("CALM_BLOCKS", 1),
-        ("_RARER", 0.02), ("MOST_VALUES", 2), ("_FORGET", 20 * SECOND),
+        ("RARER", 0.02), ("MOST_VALUES", 2), ("_FORGET", 20 * SECOND),
     ):  # fmt: skip
         monkeypatch.setattr(guard, name, value)
     for name, value in (
