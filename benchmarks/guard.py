@@ -48,7 +48,7 @@ AIMS = {"stop": (25, 50), "half": (None, None), "doubled": (150, None), "x3": (2
 """Expected positives of all samples, and of a value, that a fault may take at most."""
 STRETCH = 8.0
 START = 1_700_000_000 * SECOND
-UP, DOWN = guards._UP, guards._DOWN
+UP, DOWN = guards.UP, guards.DOWN
 
 
 def deviation(minutes: int, random: np.random.Generator, extra: float = 0.0) -> np.ndarray:
