@@ -100,7 +100,7 @@ class Shown:
         guard, at = self.guard, 0
         guard.begin()
         columns = dict(zip(guard.columns, values, strict=True))
-        encoded = guard.encode(columns, emit.size)
+        encoded = guard.encode(columns, np.arange(emit.size))
         every = np.full(emit.size, odds)
         while at < emit.size:
             some = slice(at, min(at + guard.remaining, emit.size))
