@@ -228,5 +228,5 @@ def small_guards(monkeypatch: Any) -> None:
         ("ENOUGH_DELAYS", 2), ("ENOUGH_ARRIVALS", 2.0), ("_PRIOR", 1.0), ("_MOST_DELAYS", 8),
     ):  # fmt: skip
         monkeypatch.setattr(lead, name, value)
-    for name in ("SILENCE", "YOUNG_SILENCE", "_MORE_RARE"):
+    for name in ("SILENCE", "YOUNG_SILENCE", "RARER"):
         monkeypatch.setattr(leadguard, name, 0.1)
