@@ -23,7 +23,6 @@ from headrace.monitoring.diagnosis import (
 )
 from headrace.monitoring.driftwords import drift_findings
 from headrace.monitoring.numbers import Looks, suspicion
-from headrace.pipelines.jobs.nearmisses import near_misses
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.training.job import Finished
 from headrace.schemas.records.events import INVALID
@@ -173,9 +172,9 @@ def log_result(
 
 
 def gather_findings(
-    folder: Path, inputs: Inputs, finished: Finished, summary: dict[str, Any], log: LogResult
+    inputs: Inputs, finished: Finished, summary: dict[str, Any], log: LogResult
 ) -> list[str]:
-    """Return what is wrong with the input of a finished run, whose outputs are in `folder`."""
+    """Return what is wrong with the input of a finished run."""
     findings = diagnose(log)
     declared = "end_of_log" in inputs.config.join.model_fields_set
     ending = inputs.ending(finished.totals.ends)
@@ -190,6 +189,4 @@ def gather_findings(
             )
     if finished.drift is not None:
         findings += drift_findings(finished.drift)
-    if inputs.config.monitor.near_misses:
-        findings += near_misses(folder, inputs)
     return findings

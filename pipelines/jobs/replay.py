@@ -25,6 +25,7 @@ from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume
 from headrace.pipelines.jobs.failures import raise_origin, was_interrupted
 from headrace.pipelines.jobs.figures import FiguresKeeper
 from headrace.pipelines.jobs.identity import digest_of, identity_of
+from headrace.pipelines.jobs.nearmisses import NearMisses, near_misses
 from headrace.pipelines.jobs.readback import gather_findings, log_result, read_back
 from headrace.pipelines.jobs.statisticsfile import write_statistics
 from headrace.pipelines.jobs.status import ReplayStatus, note_end
@@ -188,14 +189,19 @@ def replay(
         finished = run.finished
         assert finished is not None  # the training step ends with the log
         budget = inputs.config.replay.sort_memory_mb << 20
-        letters = sort_letters(place.partial / LETTERS, place.result / DEAD_LETTERS, budget)
+        near = NearMisses()
+        if inputs.config.monitor.near_misses:
+            near = near_misses(place.partial / LETTERS, inputs, budget)
+        letters = sort_letters(
+            place.partial / LETTERS, place.result / DEAD_LETTERS, budget, near.amended
+        )
         inventory = {**inventory_of(outputs), **letters}
         with as_written(place, inventory):
             written = read_back(place.result, inputs)
             elapsed_s = resumed.elapsed_s + time.monotonic() - started
             summary = summarize(inputs, finished, written, run.blocks.states, elapsed_s)
             log = log_result(inputs, finished, summary, written)
-            findings = gather_findings(place.result, inputs, finished, summary, log)
+            findings = gather_findings(inputs, finished, summary, log) + near.findings
         journal = None if inputs.guard is None else pq.read_table(place.result / GUARD)
         report = render_report(summary, finished.statistics, findings, finished.served, journal)
         write_text(place.result / "report.html", report)
