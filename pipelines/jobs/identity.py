@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from headrace.joiner.journal.shardjournal import LAYOUT_VERSION
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import Growing
 from headrace.pipelines.training.state import TRAINING_LAYOUT
+from headrace.schemas.config.models import Config
 
 _LAYOUT = 5
 """Version of a checkpoint's own files."""
@@ -36,6 +38,18 @@ def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
 
 def _layout() -> dict[str, int]:
     return {"checkpoint": _LAYOUT, "join": LAYOUT_VERSION, "training": TRAINING_LAYOUT}
+
+
+def configuration_of(config: Config) -> dict[str, Any]:
+    """Return where a configuration was read from, as a seal has it; empty if from no file.
+
+    With what the command line may give instead of its values.
+    """
+    file = Path(config.file)
+    if not file.is_file():
+        return {}
+    shards, rows = config.join.shards, config.replay.batch_rows
+    return {"file": str(file.resolve()), "shards": shards, "batch_rows": rows}
 
 
 def digest_of(identity: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume
 from headrace.pipelines.jobs.failures import raise_origin, was_interrupted
 from headrace.pipelines.jobs.figures import FiguresKeeper
-from headrace.pipelines.jobs.identity import digest_of, identity_of
+from headrace.pipelines.jobs.identity import configuration_of, digest_of, identity_of
 from headrace.pipelines.jobs.nearmisses import NearMisses, near_misses
 from headrace.pipelines.jobs.readback import gather_findings, log_result, read_back
 from headrace.pipelines.jobs.statisticsfile import write_statistics
@@ -208,7 +208,8 @@ def replay(
         inventory[STATISTICS_FILE] = write_statistics(place.result / STATISTICS_FILE, finished)
         _keep_last_models(place.result / "model", finished)
         write_text(place.result / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-        write_seal(place.result, run.name, digest_of(identity), inventory)
+        where = configuration_of(inputs.config)
+        write_seal(place.result, run.name, digest_of(identity), inventory, where)
         publish(place)
     return Replayed(summary, findings, log)
 

@@ -60,6 +60,11 @@ class Verdict:
     outcome: str
     why: str
 
+    @property
+    def place_in_log(self) -> tuple[str, str, int, int | None]:
+        """Where it is: no other record is there."""
+        return self.stream, self.source, self.offset, self.row
+
 
 @dataclass(frozen=True)
 class _Event:
@@ -142,11 +147,13 @@ def _of_impression(event: _Event, found: KeyJoin) -> tuple[str, str]:
 
 def _of_action(event: _Event, shown: list[_Event], found: KeyJoin) -> tuple[str, str]:
     plan = found.plan
-    mine = next((i for i in shown if _belongs(event, i, plan)), None)
+    seen = [one for one in shown if _is_visible(event, one, plan)]
+    mine = next((one for one in seen if _belongs(event, one, plan)), None)
     if mine is None:
         until = _moment(event.time + plan.action_deadline)
+        came = f"it came {_apart(event, seen[-1], plan)}; " if seen else ""
         return Outcome.OPEN.value, (
-            f"no impression of its key that is known so far is its own; it is decided at {until}; "
+            f"{came}an impression of its own may come, so it is decided at {until}; "
             f"{_known_until(found.clock)}"
         )
     settles = mine.time + plan.release_delay
@@ -155,16 +162,17 @@ def _of_action(event: _Event, shown: list[_Event], found: KeyJoin) -> tuple[str,
         return Outcome.OPEN.value, (
             f"it came {where}, which settles at {_moment(settles)}; {_known_until(found.clock)}"
         )
-    return Outcome.SETTLED.value, f"it counts: it came {where}"
+    return Outcome.SETTLED.value, f"it counts, {where}"
 
 
 def _belongs(event: _Event, shown: _Event, plan: JoinPlan) -> bool:
-    durations, window = Durations.of(plan), plan.actions[event.stream - 1].window
+    window = plan.actions[event.stream - 1].window
+    return bool(belongs.py_func(shown.time, event.time, window, Durations.of(plan)))
+
+
+def _is_visible(event: _Event, shown: _Event, plan: JoinPlan) -> bool:
     times = (shown.time, shown.known, event.time, event.arrival)
-    return bool(
-        belongs.py_func(shown.time, event.time, window, durations)
-        and is_visible.py_func(*times, durations)
-    )
+    return bool(is_visible.py_func(*times, Durations.of(plan)))
 
 
 def _apart(event: _Event, shown: _Event, plan: JoinPlan) -> str:

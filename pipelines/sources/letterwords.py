@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.samples.output import CountedActions, DeadRows
 from headrace.pipelines.sources.numbering import Origin
+from headrace.pipelines.sources.recordnames import record_names
 from headrace.schemas.config.durations import format_duration
 from headrace.schemas.records.events import ARRIVAL, TIME, Outcome
 from headrace.schemas.records.hashing import Int64s
@@ -97,9 +98,5 @@ def _repeated(shown: Int64s, counted: CountedActions, sources: Sequence[Origin])
 
 def _record_names(source: Origin, numbers: Int64s) -> pa.Array:
     numbering = source.numbering
-    names = sentences(
-        f"{source.name} offset ", pa.array(numbering.message(numbers)).cast(pa.string())
-    )
-    if not numbering.row_bits:
-        return names
-    return sentences(names, " row ", pa.array(numbering.row(numbers)).cast(pa.string()))
+    row = pa.array(numbering.row(numbers)) if numbering.row_bits else None
+    return record_names(source.name, numbering.message(numbers), row)

@@ -4,21 +4,49 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from headrace.pipelines.sources.textfiles import COMPRESSIONS
+import pyarrow as pa
+import pyarrow.compute as pc
 
-_FIRST_LINES = {".csv": 2, ".tsv": 2, ".jsonl": 1, ".ndjson": 1, ".json": 1}
+from headrace.pipelines.sources.textfiles import COMPRESSIONS
+from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.texts import sentences
+
+_TEXT = {".csv": 2, ".tsv": 2, ".jsonl": 1, ".ndjson": 1}
 """The line of the first record, by the ending of a file's name; the header of CSV is line 1."""
 
 
-def record_name(source: str, offset: int, row: int | None = None, form: str | None = None) -> str:
-    """Name a record by its source and offset, as dead letters have them.
+def record_names(
+    source: str, offset: Int64s, row: pa.Array | None = None, form: str | None = None
+) -> pa.Array:
+    """Name records of a source by their offsets, as dead letters have them.
 
     Parameters
     ----------
-    source, offset, row
-        The columns of a dead letter.
+    source
+        Name of the source.
+    offset, row
+        Those columns of dead letters, shape (n,); no row for None or null.
     form
         How the source is written, ``csv``, ``jsonl`` or other; None if its name shows it.
+
+    Returns
+    -------
+    pyarrow.Array
+        Texts, shape (n,).
+    """
+    name = PurePosixPath(source.partition("?")[0])
+    suffix = name.with_suffix("").suffix if name.suffix in COMPRESSIONS else name.suffix
+    first = _TEXT.get(suffix.lower() if form is None else f".{form}")
+    word = "line" if first else "record" if suffix or form == "parquet" else "offset"
+    names = sentences(f"{source} {word} ", pa.array(offset + (first or 0)).cast(pa.string()))
+    if row is None:
+        return names
+    rows = pc.fill_null(sentences(", row ", row.cast(pa.string())), "")
+    return sentences(names, rows)
+
+
+def record_name(source: str, offset: int, row: int | None = None, form: str | None = None) -> str:
+    """Name one record, see `record_names`.
 
     Examples
     --------
@@ -27,12 +55,6 @@ def record_name(source: str, offset: int, row: int | None = None, form: str | No
     >>> record_name("clicks.parquet", 15), record_name("clicks/0", 15, 3)
     ('clicks.parquet record 15', 'clicks/0 offset 15, row 3')
     """
-    name = PurePosixPath(source.partition("?")[0])
-    suffix = name.with_suffix("").suffix if name.suffix in COMPRESSIONS else name.suffix
-    first = _FIRST_LINES.get(suffix.lower() if form is None else f".{form}")
-    if first is not None:
-        return f"{source} line {offset + first}"
-    if row is not None:
-        return f"{source} offset {offset}, row {row}"
-    is_file = suffix or form == "parquet"
-    return f"{source} {'record' if is_file else 'offset'} {offset}"
+    offsets, rows = pa.array([offset], pa.int64()).to_numpy(), pa.array([row], pa.int64())
+    text: str = record_names(source, offsets, rows, form)[0].as_py()
+    return text

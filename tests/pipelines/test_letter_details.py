@@ -35,7 +35,7 @@ def test_every_reason_has_its_sentence(replay):
     result = replay(impressions, clicks, action='id = "key"', join=JOINED)
     assert details(result) == {
         ("click", 1): "its id counted already for the impression of 2026-01-01 00:00:00: "
-        "clicks-0.csv offset 0, of 2026-01-01 00:00:05",
+        "clicks-0.csv line 2, of 2026-01-01 00:00:05",
         ("click", 2): "it came 1m before the impression of 2026-01-01 00:20:00; early is 5s",
         ("click", 3): "it came 11m after the impression of 2026-01-01 00:20:00; its window is 10m",
         ("click", 4): "no impression of its key was remembered, or came before 2026-01-01 00:42:00",
@@ -60,7 +60,7 @@ def test_the_kept_copy_may_have_the_later_time(replay):
 
 
 @pytest.mark.parametrize("order", ["sorted", "sort"])
-def test_offsets_in_sentences_are_those_of_the_file(replay, order):
+def test_lines_in_sentences_are_those_of_the_file(replay, order):
     """Also where records are sorted, and have other positions in the source's order."""
     clicks = [(START + 9 * MINUTE, "b"), (START + 30, "a"), (START + 31, "a"), *FOREVER]
     result = replay(
@@ -69,7 +69,7 @@ def test_offsets_in_sentences_are_those_of_the_file(replay, order):
     )  # fmt: skip
     assert details(result)["click", 2] == (
         "its id counted already for the impression of 2026-01-01 00:00:00: "
-        "clicks-0.csv offset 1, of 2026-01-01 00:00:30"
+        "clicks-0.csv line 3, of 2026-01-01 00:00:30"
     )
 
 
