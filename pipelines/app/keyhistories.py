@@ -13,13 +13,13 @@ import numpy as np
 from headrace.pipelines.app import api
 from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.jobs.identity import digest_of, identity_of
-from headrace.pipelines.jobs.keyhistory import KeyHistory, key_history
+from headrace.pipelines.jobs.keyhistory import KeyHistory, key_columns, key_history
 from headrace.pipelines.jobs.keyjoin import key_at
 from headrace.pipelines.jobs.keylearning import Learning
-from headrace.pipelines.jobs.runfolder import open_run
+from headrace.pipelines.jobs.runfolder import RunFolder, open_run
 from headrace.pipelines.jobs.verdicts import Verdict
 from headrace.pipelines.run.remote import place_of
-from headrace.pipelines.run.seal import SEAL, SUMMARY, Seal, read_seal
+from headrace.pipelines.run.seal import SEAL, SUMMARY, read_seal
 from headrace.pipelines.sinks.completion import COMPLETE
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.schemas.config.models import Config
@@ -78,40 +78,43 @@ def explain_key(
         If something cannot be read.
     """
     run = open_run(out)
-    if run.until is not None:
-        loaded, inputs = None if config is None else api.load_config(config), None
-        note: str | None = "the logs of a run that goes on are not read: only outputs are shown"
-    else:
-        loaded, inputs, note = _logs_of(read_seal(run.folder / SEAL), config)
+    loaded, inputs, note = _logs_of(run, config)
     if record is not None:
         values = _key_of(record, inputs)
-    key = () if loaded is None else loaded.impressions.key
-    history = key_history(run, values, inputs, key)
+    keys = {} if loaded is None else key_columns(loaded)
+    history = key_history(run, values, inputs, keys)
     if note is not None:
         history.notes.append(note)
     return history
 
 
 def _logs_of(
-    seal: Seal, config: api.Configuration | None
+    run: RunFolder, config: api.Configuration | None
 ) -> tuple[Config | None, Inputs | None, str | None]:
-    """Return configuration and logs of a finished run, and what is wrong with them."""
-    given: api.Configuration | None = seal.configuration.get("file") if config is None else config
-    if given is None:
-        return None, None, "the result does not say where its configuration is: name it by --config"
+    """Return configuration and logs of a run as far as there are, and what is wrong with them."""
+    given = None if config is None else api.load_config(config)
+    if run.until is not None:
+        return given, None, "the logs of a run that goes on are not read: only outputs are shown"
+    seal = read_seal(run.folder / SEAL)
+    if given is None and not seal.configuration:
+        note = "the result does not say where its configuration is: name it by --config"
+        return None, None, note
+    loaded = given
     try:
-        loaded = _as_run(api.load_config(given), seal.configuration)
+        if loaded is None:
+            loaded = api.load_config(seal.configuration["file"])
+        loaded = _as_run(loaded, seal.configuration)
         inputs = resolve(loaded)
     except HeadraceError as error:
-        if config is not None:
+        if given is not None:
             raise
-        return None, None, f"the logs cannot be read, so only outputs are shown ({error})"
-    if digest_of(identity_of(inputs)) != seal.identity:
-        return loaded, inputs, (
-            "configuration or logs have changed since the run: what is said of records is what it "
-            "would make of them now"
-        )  # fmt: skip
-    return loaded, inputs, None
+        return loaded, None, f"the logs cannot be read, so only outputs are shown ({error})"
+    if digest_of(identity_of(inputs)) == seal.identity:
+        return loaded, inputs, None
+    return loaded, inputs, (
+        "configuration or logs have changed since the run: what is said of records is what it "
+        "would make of them now"
+    )  # fmt: skip
 
 
 def _as_run(config: Config, given: Mapping[str, Any]) -> Config:

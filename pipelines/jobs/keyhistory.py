@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from headrace.monitoring.guard import QUARANTINE
-from headrace.pipelines.jobs.keyjoin import WantedKey, join_key
+from headrace.pipelines.jobs.keyjoin import WantedKey, check_values, join_key
 from headrace.pipelines.jobs.keylearning import Learning, learning_of
 from headrace.pipelines.jobs.keyoutputs import as_rows, emit_times, letters_of_key, rows_of_key
 from headrace.pipelines.jobs.keysampling import Sampled, sampled
@@ -19,6 +20,7 @@ from headrace.pipelines.jobs.verdicts import Verdict, of_letter, verdicts
 from headrace.pipelines.run.disk import writing
 from headrace.pipelines.sinks.outputs import SAMPLES
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.schemas.config.models import Config
 from headrace.schemas.errors import SnapshotError
 from headrace.schemas.records.events import Outcome
 
@@ -72,7 +74,10 @@ class KeyHistory:
 
 
 def key_history(
-    run: RunFolder, values: tuple[str, ...], inputs: Inputs | None, key: tuple[str, ...] = ()
+    run: RunFolder,
+    values: tuple[str, ...],
+    inputs: Inputs | None,
+    keys: Mapping[str, tuple[str, ...]],
 ) -> KeyHistory:
     """Gather what a run made of a key.
 
@@ -84,8 +89,9 @@ def key_history(
         The values of the key as texts, in the order of the key columns.
     inputs
         Its logs; None if they are not to be read.
-    key
-        Names of the key columns, if there are no inputs; by default the first of a sample.
+    keys
+        Names of the key columns by stream; if empty, as a model says, or else the first of a
+        sample.
 
     Raises
     ------
@@ -94,17 +100,14 @@ def key_history(
     HeadraceError
         If something cannot be read.
     """
-    if inputs is not None:
-        key = inputs.config.impressions.key
-    rows = run.output(SAMPLES)
-    if not key:
-        key = _key_of(run) or tuple([] if rows is None else rows.schema.names[: len(values)])
-    history = KeyHistory(dict(zip(key, values, strict=False)))
+    keys = keys or _keys_of(run, len(values))
+    key = keys.get("impressions", ())
+    check_values(key, values)
+    history = KeyHistory(dict(zip(key, values, strict=True)))
     if inputs is not None:
         _add_records(history, run, inputs, WantedKey.of(inputs, values))
     else:
-        names = {"impressions": key, **_action_keys(run)}
-        letters = letters_of_key(run, names, values)
+        letters = letters_of_key(run, keys, values)
         history.records.extend(of_letter(letter) for letter in letters)
     samples = rows_of_key(run, SAMPLES, history.key)
     if samples is not None:
@@ -135,32 +138,28 @@ def _add_records(history: KeyHistory, run: RunFolder, inputs: Inputs, wanted: Wa
     records = verdicts(inputs, found, wanted)
     if any(one.outcome == Outcome.ORPHAN for one in records):
         # What lies nearest to it was looked for when all was written.
-        keys = {stream.name: stream.events.key for stream in inputs.streams}
-        letters = map(of_letter, letters_of_key(run, keys, wanted.values))
+        letters = map(of_letter, letters_of_key(run, key_columns(inputs.config), wanted.values))
         said = {one.place_in_log: one.why for one in letters if one.outcome == Outcome.ORPHAN}
         records = [replace(one, why=said.get(one.place_in_log, one.why)) for one in records]
     history.records.extend(records)
     history.sampling.extend(sampled(inputs, found, wanted))
 
 
-def _key_of(run: RunFolder) -> tuple[str, ...]:
-    """Return the key columns of impressions, as a model says; empty without one."""
-    config = _config_of(run)
-    return tuple(config["impressions"]["key"]) if config else ()
+def key_columns(config: Config) -> dict[str, tuple[str, ...]]:
+    """Return the names of the key columns of each stream."""
+    return {table.removeprefix("actions."): of.key for table, of in config.streams.items()}
 
 
-def _action_keys(run: RunFolder) -> dict[str, tuple[str, ...]]:
-    config = _config_of(run)
-    actions = config["actions"] if config else {}
-    return {name: tuple(action["key"]) for name, action in actions.items()}
-
-
-def _config_of(run: RunFolder) -> dict[str, Any]:
+def _keys_of(run: RunFolder, columns: int) -> dict[str, tuple[str, ...]]:
+    """Return the names of the key columns, as the folder of a run shows them."""
     try:
-        config: dict[str, Any] = run.manifest()["config"]
+        config = run.manifest()["config"]
     except SnapshotError:
-        return {}
-    return config
+        samples = run.output(SAMPLES)
+        names = [] if samples is None else samples.schema.names[:columns]
+        return {"impressions": tuple(names)}
+    actions = {name: tuple(action["key"]) for name, action in config["actions"].items()}
+    return {"impressions": tuple(config["impressions"]["key"]), **actions}
 
 
 def _iso(time: int) -> str:

@@ -68,9 +68,7 @@ class WantedKey:
             If there are more or fewer than key columns, or one is not of its column's type.
         """
         key = inputs.streams[IMPRESSIONS].events.key
-        if len(values) != len(key):
-            fact = f"expected a value for each of {', '.join(key)}"
-            raise ArgumentError("KEY", " ".join(values), fact, "give them in this order")
+        check_values(key, values)
         schema, columns = inputs.schema_of(IMPRESSIONS), {}
         for name, value in zip(key, values, strict=True):
             kind = schema.field(name).type
@@ -93,6 +91,19 @@ class WantedKey:
         if self.group is None:
             return self.among(batch)
         return _equal(batch, (GROUP0, GROUP1), self.group)
+
+
+def check_values(key: Sequence[str], values: Sequence[str]) -> None:
+    """Make sure that there is a value for each key column.
+
+    Raises
+    ------
+    ArgumentError
+        If not.
+    """
+    if len(values) != len(key):
+        fact = f"expected a value for each of {', '.join(key)}"
+        raise ArgumentError("KEY", " ".join(values), fact, "give them in this order")
 
 
 def _digest(columns: list[pa.Array]) -> tuple[int, int]:

@@ -68,7 +68,8 @@ def letters_of_key(
     run
         The folder.
     keys
-        The key columns of each stream, by its name.
+        The key columns of each stream, by its name; of streams that it lacks those of
+        impressions.
     values
         The values as texts.
     """
@@ -78,7 +79,10 @@ def letters_of_key(
     near = pc.match_substring(pc.field("record"), json.dumps(values[0])[1:-1])
     with run.reading(folder):
         found = ds.dataset(folder, format="parquet").to_table(filter=near).to_pylist()
-    return [row for row in found if has_key(row["record"], keys.get(row["stream"], ()), values)]
+    return [
+        row for row in found
+        if has_key(row["record"], keys.get(row["stream"], keys["impressions"]), values)
+    ]  # fmt: skip
 
 
 def as_rows(table: pa.Table | None) -> list[dict[str, Any]]:

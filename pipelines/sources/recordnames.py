@@ -37,7 +37,7 @@ def record_names(
     name = PurePosixPath(source.partition("?")[0])
     suffix = name.with_suffix("").suffix if name.suffix in COMPRESSIONS else name.suffix
     first = _TEXT.get(suffix.lower() if form is None else f".{form}")
-    word = "line" if first else "record" if suffix or form == "parquet" else "offset"
+    word = "line" if first else "offset" if source.endswith("]") else "record"
     names = sentences(f"{source} {word} ", pa.array(offset + (first or 0)).cast(pa.string()))
     if row is None:
         return names
@@ -52,8 +52,8 @@ def record_name(source: str, offset: int, row: int | None = None, form: str | No
     --------
     >>> record_name("clicks.csv.gz", 15), record_name("clicks", 15, form="jsonl")
     ('clicks.csv.gz line 17', 'clicks line 16')
-    >>> record_name("clicks.parquet", 15), record_name("clicks/0", 15, 3)
-    ('clicks.parquet record 15', 'clicks/0 offset 15, row 3')
+    >>> record_name("clicks.parquet", 15), record_name("clicks[0]", 15, 3)
+    ('clicks.parquet record 15', 'clicks[0] offset 15, row 3')
     """
     offsets, rows = pa.array([offset], pa.int64()).to_numpy(), pa.array([row], pa.int64())
     text: str = record_names(source, offsets, rows, form)[0].as_py()
