@@ -41,8 +41,12 @@ def outputs(out, name):
     return pq.read_table(folder).to_pylist() if folder.exists() else []
 
 
-# Together they have every emission, groups, guards that hold back, and open records.
-@pytest.mark.parametrize("seed", [1, 4, 5, 8, 20, 33], ids=lambda seed: f"random log {seed}")
+WITH_HELD = (37, 49, 122)
+"""Logs in which guards hold samples back."""
+
+
+# Together they have every emission, groups as units, `keep`, and sorted and open logs.
+@pytest.mark.parametrize("seed", [11, 12, 30, *WITH_HELD], ids=lambda seed: f"random log {seed}")
 def test_what_is_said_agrees_with_every_output(tmp_path, seed, explain, monkeypatch):
     """Dead letters, samples, corrections and quarantine; with any options."""
     small_guards(monkeypatch)
@@ -72,10 +76,16 @@ def test_what_is_said_agrees_with_every_output(tmp_path, seed, explain, monkeypa
     found = [len(one["samples"]) for one in said.values()]
     assert sum(found) == len(samples)
     assert sum(len(one["corrections"]) for one in said.values()) == len(corrections)
-    learning = [row for one in said.values() for row in one["learning"]]
+    learning = [(key, row) for key, one in said.items() for row in one["learning"]]
     assert len(learning) == learners * len(samples)
-    back = [row for row in learning if row["why"].startswith("held back by the guard: ")]
-    assert len(back) >= len(held)
+    back = {
+        (key, row["label"], row["time"], row["emit_time"], row["emission"])
+        for key, row in learning if row["why"].startswith("held back by the guard: ")
+    }  # fmt: skip
+    # Those that leave again for an action of another stream tell the learner nothing.
+    told = [row for row in held if row.get("trigger") in (None, row["quarantine_label"])]
+    assert len(back) == len(told)
+    assert (len(held) > 0) == (seed in WITH_HELD)
     kept = [row for one in said.values() for row in one["sampling"] if row["kept"]]
     assert len(kept) == len({(r["request"], r["item"], r["event_time"]) for r in samples})
 
