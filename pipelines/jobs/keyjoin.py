@@ -194,7 +194,9 @@ def _rejects_of(
     letters: pa.RecordBatch, key: tuple[str, ...], values: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     """Yield the letters whose record shows the key."""
-    near = pc.match_substring(letters.column("record"), json.dumps(values[0])[1:-1])
+    near = pc.match_substring(
+        letters.column("record"), json.dumps(values[0], ensure_ascii=False)[1:-1]
+    )
     for letter in letters.filter(near).to_pylist():
         if has_key(letter["record"], key, values):
             yield letter

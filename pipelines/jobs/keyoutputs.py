@@ -76,7 +76,7 @@ def letters_of_key(
     folder = run.folder / DEAD_LETTERS
     if not folder.is_dir():
         return []
-    near = pc.match_substring(pc.field("record"), json.dumps(values[0])[1:-1])
+    near = pc.match_substring(pc.field("record"), json.dumps(values[0], ensure_ascii=False)[1:-1])
     with run.reading(folder):
         found = ds.dataset(folder, format="parquet").to_table(filter=near).to_pylist()
     return [

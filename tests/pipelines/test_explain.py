@@ -46,7 +46,7 @@ WITH_HELD = (37, 49, 122)
 
 
 # Together they have every emission, groups as units, `keep`, and sorted and open logs.
-@pytest.mark.parametrize("seed", [11, 12, 30, *WITH_HELD], ids=lambda seed: f"random log {seed}")
+@pytest.mark.parametrize("seed", [12, 30, *WITH_HELD], ids=lambda seed: f"random log {seed}")
 def test_what_is_said_agrees_with_every_output(tmp_path, seed, explain, monkeypatch):
     """Dead letters, samples, corrections and quarantine; with any options."""
     small_guards(monkeypatch)
