@@ -202,6 +202,11 @@ def _rejects_of(
             yield letter
 
 
+def text_in_record(value: str) -> str:
+    """Return how a value stands in the text of a record that has it."""
+    return json.dumps(value, ensure_ascii=False)[1:-1]
+
+
 def has_key(record: str, key: Sequence[str], values: Sequence[str]) -> bool:
     """Tell whether the text of a record, as dead letters have it, shows a key."""
     try:

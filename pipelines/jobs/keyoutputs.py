@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from headrace.pipelines.jobs.keyjoin import has_key
+from headrace.pipelines.jobs.keyjoin import has_key, text_in_record
 from headrace.pipelines.jobs.runfolder import RunFolder
 from headrace.pipelines.sinks.lettersort import DEAD_LETTERS
 from headrace.schemas.errors import ArgumentError
@@ -76,7 +76,7 @@ def letters_of_key(
     folder = run.folder / DEAD_LETTERS
     if not folder.is_dir():
         return []
-    near = pc.match_substring(pc.field("record"), json.dumps(values[0], ensure_ascii=False)[1:-1])
+    near = pc.match_substring(pc.field("record"), text_in_record(values[0]))
     with run.reading(folder):
         found = ds.dataset(folder, format="parquet").to_table(filter=near).to_pylist()
     return [

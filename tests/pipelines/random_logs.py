@@ -204,7 +204,6 @@ def _options(random: Random, windows: dict[str, int], tidy: bool) -> dict[str, d
         share = random.choice((0.1, 1.0))
         options["monitor"] = {
             "slices": ["device"], "window": "1m", "served_share": share, "propensity": "price",
-            "near_misses": True,
         }  # fmt: skip
         if random.random() < 0.4:
             # Which model serves depends on when models are written: all are accepted.

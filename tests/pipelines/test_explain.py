@@ -51,6 +51,7 @@ def test_what_is_said_agrees_with_every_output(tmp_path, seed, explain, monkeypa
     """Dead letters, samples, corrections and quarantine; with any options."""
     small_guards(monkeypatch)
     log = random_log(Random(seed))
+    log.options.setdefault("monitor", {})["near_misses"] = True
     out = tmp_path / "out"
     command = ["replay", str(log.write(tmp_path / "log")), "--out", str(out), "--quiet"]
     assert main([*command, "--allow-invalid", "--shards", "3", "--batch-rows", "50"]) == 0
@@ -93,7 +94,7 @@ def test_what_is_said_agrees_with_every_output(tmp_path, seed, explain, monkeypa
 def log_of(replay, **options):
     """A log with a key that counts, one that is dropped, and an orphan."""
     impressions = [(START + n, f"i{n}") for n in range(20)] + [(START + 3_600, "end")]
-    clicks = [(START + 5, "i0"), (START + 6, "nobody"), (START + 3_600, "end")]
+    clicks = [(START + 5, "i0"), (START + 6, "nobödy"), (START + 3_600, "end")]
     return replay(impressions, clicks, **options)
 
 
@@ -219,7 +220,7 @@ def test_of_a_live_run_its_outputs_are_shown(replay, tmp_path, explain, monkeypa
         assert said["notes"] == [
             "the logs of a run that goes on are not read: only outputs are shown"
         ]
-        (orphan,) = explain(live, "nobody", options=options)["records"]
+        (orphan,) = explain(live, "nobödy", options=options)["records"]
         assert (orphan["outcome"], orphan["place"]) == ("orphan", "clicks-0.csv line 3")
 
 
