@@ -194,9 +194,7 @@ def _rejects_of(
     letters: pa.RecordBatch, key: tuple[str, ...], values: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     """Yield the letters whose record shows the key."""
-    near = pc.match_substring(
-        letters.column("record"), json.dumps(values[0], ensure_ascii=False)[1:-1]
-    )
+    near = pc.match_substring(letters.column("record"), text_in_record(values[0]))
     for letter in letters.filter(near).to_pylist():
         if has_key(letter["record"], key, values):
             yield letter

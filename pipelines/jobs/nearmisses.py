@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from headrace.joiner.plan.rules import Durations, is_late, known_times
 from headrace.pipelines.jobs.nearest import Nearest
-from headrace.pipelines.jobs.nearwords import Near, details, finding
+from headrace.pipelines.jobs.nearwords import BETWEEN, Near, details, finding
 from headrace.pipelines.sinks.lettersort import read_letters
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.logevents import read_events
@@ -35,7 +35,6 @@ from headrace.schemas.types import matched_as
 
 _CHUNK_ROWS = 65_536
 _MOST_ORPHANS = 100_000
-_BETWEEN = "\x1f"
 
 
 @dataclass
@@ -93,7 +92,7 @@ class _Keys:
 
 
 def _joined(texts: list[pa.Array]) -> pa.Array:
-    return pc.binary_join_element_wise(*texts, _BETWEEN) if len(texts) > 1 else texts[0]
+    return pc.binary_join_element_wise(*texts, BETWEEN) if len(texts) > 1 else texts[0]
 
 
 def loosened(texts: list[pa.Array]) -> pa.Array:
@@ -184,7 +183,9 @@ def _orphans(written: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _column(rows: list[dict[str, Any]], name: str) -> pa.Array:
-    return pa.array([row[name] for row in rows])
+    """Return values of records as texts, as Arrow writes numbers."""
+    values = (row[name] for row in rows)
+    return pa.array([v if isinstance(v, str) else json.dumps(v) for v in values], pa.string())
 
 
 def _shared(inputs: Inputs) -> tuple[int, ...]:

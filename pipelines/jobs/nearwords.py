@@ -15,7 +15,8 @@ from headrace.schemas.records.events import FOREVER, NEVER
 from headrace.schemas.records.hashing import Bools, Int64s
 from headrace.schemas.records.texts import duration_texts, moment_texts, sentences
 
-_BETWEEN = "\x1f"
+BETWEEN = "\x1f"
+"""Between the texts of the columns of a key."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def key_text(names: tuple[str, ...], key: str, types: list[str]) -> str:
     types
         What they match: text is quoted.
     """
-    values = key.split(_BETWEEN)
+    values = key.split(BETWEEN, len(names) - 1)
     shown = (repr(v) if kind == "text" else v for v, kind in zip(values, types, strict=True))
     return ", ".join(f"{name}={value}" for name, value in zip(names, shown, strict=True))
 
@@ -216,7 +217,7 @@ def differences(a: str, b: str, types: tuple[list[str], list[str]]) -> str:
     found = []
     for name in _LOOSENING:
         others = [loosen for other, loosen in _LOOSENING.items() if other != name]
-        one, two = a.split(_BETWEEN), b.split(_BETWEEN)
+        one, two = a.split(BETWEEN), b.split(BETWEEN)
         for loosen in others:
             one, two = [loosen(v) for v in one], [loosen(v) for v in two]
         if one != two:

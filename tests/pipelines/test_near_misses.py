@@ -124,6 +124,18 @@ def test_the_shared_part_is_the_group(near):
     assert result.nearest == {0: "the impression of 2026-01-01 00:00:00 has user='ann', item=1"}
 
 
+def test_keys_of_any_text_and_number_are_compared(near):
+    """Also with the character that separates columns inside, and beyond 63 bits."""
+    odd, large = "a\x1fb", str(2**63 + 5)
+    result = near(
+        [(START, odd, large), (START, "c", "1")],
+        [(START + MINUTE, odd.upper(), large), (START + MINUTE, "C", "-1")],
+        item="uint64", own_item="decimal(20, 0)",
+    )  # fmt: skip
+    assert result.nearest[0].endswith(f"2026-01-01 00:00:00, user='a', item=b\x1f{large}, in case")
+    assert result.nearest[1] == ""
+
+
 def test_hours_outside_of_the_log_have_no_impressions(near):
     """Before its beginning as well."""
     result = near([(START, "ann", "1")], [(START - 2 * HOUR, "bob", "1")])
