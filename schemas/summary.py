@@ -659,8 +659,11 @@ class Summary(Part):
     ----------
     input
         Records read, by stream.
+    carried
+        Records without an outcome that were taken over from the run that this one continues, by
+        stream.
     outcomes
-        Records by stream and outcome; they add up to `input`.
+        Records by stream and outcome; they add up to `input` and `carried`.
     bad_values
         Values that do not fit: by stream, column and cause, such as ``not float64``.
     times
@@ -686,6 +689,7 @@ class Summary(Part):
     """
 
     input: dict[str, int]
+    carried: dict[str, int]
     outcomes: dict[str, dict[str, int]]
     bad_values: dict[str, dict[str, dict[str, BadValues]]]
     times: dict[str, TimeCounts]

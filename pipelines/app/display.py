@@ -53,7 +53,7 @@ def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
         _rows(log.path)
         if isinstance(log, LogFile) and log.format == "parquet" and log.location.local
         else None
-        for log in inputs.logs
+        for log in inputs.own_logs
     ]
     total = sum(count for count in rows if count is not None) if None not in rows else None
     progress = Progress(

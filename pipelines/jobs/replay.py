@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from headrace.monitoring.report.page import render_report
 from headrace.pipelines.beam.graph import run_graph
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume
+from headrace.pipelines.jobs.continuing import go_on, keep_state
 from headrace.pipelines.jobs.failures import raise_origin, was_interrupted
 from headrace.pipelines.jobs.figures import FiguresKeeper
 from headrace.pipelines.jobs.identity import digest_of, identity_of
@@ -222,6 +224,8 @@ def _started(
     resumed = Resumed()
     if checkpoint is not None:
         resumed = resume(checkpoint, place, inputs, identity, job, journals)
+    elif inputs.past is not None:
+        resumed = go_on(inputs.past, inputs, job, journals)
     for name, mark in resumed.marks.items():
         outputs[name].resume(mark)
     board.events = resumed.events
@@ -235,6 +239,8 @@ def _started(
         run.joins.begin_with(shard, join)
     if resumed.training is not None:
         run.training.begin_with(0, resumed.training)
+    if inputs.config.replay.state and not inputs.config.topics:
+        run.complete = partial(keep_state, run, place, inputs, identity)
     every_s = inputs.config.replay.checkpoint / SECOND
     run.checkpoints = Checkpointer(run, place, identity, every_s, resumed)
     with run.closing():

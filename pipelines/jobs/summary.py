@@ -46,24 +46,27 @@ def summarize(
     totals = finished.totals
     records = dict.fromkeys(inputs.join.stream_names, 0)
     invalid = dict.fromkeys(inputs.join.stream_names, 0)
-    for log in inputs.logs:
+    for log in inputs.own_logs:
         name = inputs.streams[log.stream].name
         records[name] += states[log.number].records
         invalid[name] += states[log.number].rejected
+    past = inputs.past
+    carried = dict.fromkeys(records, 0) if past is None else dict(past.carried)
     outcomes = {
         name: {**{o.value: 0 for o in Outcome}, **totals.outcomes.get(name, {})}
         for name in inputs.join.stream_names
     }
     for name, counts in outcomes.items():
         counts[Outcome.INVALID.value] = invalid[name]
-        if sum(counts.values()) != records[name]:
+        if sum(counts.values()) != records[name] + carried[name]:
             raise AssertionError(
-                f"stream {name}: {records[name]} records read, outcomes are {counts}; "
-                "please report this as a defect"
+                f"stream {name}: {records[name]} records read, {carried[name]} carried over, "
+                f"outcomes are {counts}; please report this as a defect"
             )
     total = sum(records.values())
     return {
         "input": records,
+        "carried": carried,
         "outcomes": outcomes,
         "bad_values": {
             stream.name: together(states[log.number].bad_values for log in logs)
@@ -89,10 +92,10 @@ def summarize(
                 "rejected": states[log.number].rejected,
                 "latest": _latest(states[log.number].confirmed),
             }
-            for log in inputs.logs
+            for log in inputs.own_logs
         ],
         "samples": {
-            "rows": totals.samples,
+            "rows": totals.samples - (0 if past is None else past.samples),
             "emissions": written.emissions,
             "positives": written.positives,
             "negatives_dropped": totals.dropped,

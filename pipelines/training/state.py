@@ -39,11 +39,12 @@ from headrace.monitoring.pairwise import Pairwise
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Observation, Statistics
 from headrace.pipelines.training.drifting import observe_drift
 from headrace.pipelines.training.job import Finished, TrainJob
+from headrace.pipelines.training.leaving import still_to_leave
 from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, TIME
 
-TRAINING_LAYOUT = 12
+TRAINING_LAYOUT = 13
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
 TOGETHER = "models.json"
@@ -90,6 +91,8 @@ class TrainingState:
         self.decisions: deque[Decision] = deque(maxlen=MOST_DECISIONS)
         self.snapshot: str | None = None
         self.journaled = 0
+        self.left: int | None = None
+        """Where the clock of the run that this one continues has stopped, microseconds."""
 
     @property
     def ended(self) -> bool:
@@ -101,7 +104,13 @@ class TrainingState:
         received = self.trainer.receive(envelope)
         for stream, hour, copies in self.trainer.ledger.take_copies():
             self.drift.count_duplicates(stream, hour, copies)
-        return replace(received, samples=self._observe(received.samples))
+        beside = received.beside
+        if self.left is not None:
+            beside = {
+                name: of.filter(pc.greater_equal(of.column(EMIT), self.left))
+                for name, of in beside.items()
+            }
+        return replace(received, samples=self._observe(received.samples), beside=beside)
 
     def flush(self) -> list[Learned]:
         """Learn all complete epochs and add up their statistics; return those not yet returned."""
@@ -135,7 +144,23 @@ class TrainingState:
                 self._compare(scored)
                 self._judge(scored)
                 self._rank(scored)
-        return [learned for learned in epochs if learned.epoch.parts]
+        observed = [learned for learned in epochs if learned.epoch.parts]
+        if (clock := self.left) is not None:
+            mode = self.job.plan.emission
+            observed = [still_to_leave(learned, clock, mode) for learned in observed]
+        return observed
+
+    def go_on(self, clock: int) -> None:
+        """Go on after the end of a log, as another run that adds to the outputs of the first.
+
+        Parameters
+        ----------
+        clock
+            Where the clock of the first has stopped, microseconds: what left by then is in its
+            outputs, and is not returned again.
+        """
+        self.trainer.go_on()
+        self.left = clock
 
     def _compare(self, scored: Scored) -> None:
         """Add the losses of learners beside those of the ones they are compared with."""
@@ -339,6 +364,7 @@ class TrainingState:
             "comparisons": {name: of.export() for name, of in self.comparisons.items()},
             "drift": self.drift.export(),
             "pairwise": {name: of.export() for name, of in self.pairwise.items()},
+            "left": self.left,
         }
         (partial / _STATE).write_text(json.dumps(state), encoding="utf-8")
         if folder.exists():
@@ -371,6 +397,7 @@ class TrainingState:
         self.drift.restore(state["drift"])
         for name, pairwise in self.pairwise.items():
             pairwise.restore(state["pairwise"][name])
+        self.left = state["left"]
 
     @property
     def verdicts(self) -> dict[str, Verdict]:

@@ -553,6 +553,7 @@ class ReplayConfig(Model):
     batch_rows: int | None = Field(default=None, ge=1, le=1_000_000)
     sort_memory_mb: int = Field(default=256, ge=1)
     checkpoint: Duration = 30 * SECOND
+    state: bool = True
 
 
 class LiveConfig(Model):
