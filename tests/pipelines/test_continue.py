@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from random import Random
 
@@ -10,11 +11,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.joiner.state import hashqueue
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.jobs import replay as replay_job
-from headrace.joiner.state import hashqueue
 from tests.pipelines.direct import run_directly
-from tests.pipelines.random_logs import ACTIONS, IMPRESSIONS, START, random_log, small_guards
+from tests.pipelines.random_logs import ACTIONS, IMPRESSIONS, random_log, small_guards
 
 ROWS = ("samples", "corrections", "joined", "quarantine", "guard", "dead_letters")
 
@@ -46,6 +47,17 @@ def rows(folders, name):
     return sorted(found)
 
 
+def arrays(snapshot):
+    """Return the files of a snapshot but its manifest."""
+    return {
+        path.name: path.read_bytes() for path in snapshot.iterdir() if path.name != "manifest.json"
+    }
+
+
+def statistics(out):
+    return pq.read_table(out / "statistics.parquet").to_pylist()
+
+
 def check_continued(seed, folder):
     """Compare one run over all files with runs over the files of some parts of the time."""
     random = Random(seed)
@@ -55,7 +67,9 @@ def check_continued(seed, folder):
         options.pop("complete_until", None)
     times = [row["time"] for files in (log.impressions, *log.actions.values())
              for part in files for row in part]  # fmt: skip
-    cuts = sorted(random.randint(min(times), max(times) + 1) for _ in range(random.choice((1, 1, 3))))
+    cuts = sorted(
+        random.randint(min(times), max(times) + 1) for _ in range(random.choice((1, 1, 3)))
+    )
     config, parts = folder / "log", len(cuts) + 1
     config.mkdir(parents=True)
     (config / "headrace.toml").write_text(log._configuration())
@@ -75,6 +89,15 @@ def check_continued(seed, folder):
     whole = run(config / "headrace.toml", folder / "whole", *options)
     for name in ROWS:
         assert rows(outs, name) == rows([whole], name), name
+    last, once = (json.loads((out / "summary.json").read_text()) for out in (outs[-1], whole))
+    assert last["learners"].keys() == once["learners"].keys()
+    for name, learner in once["learners"].items():
+        found = last["learners"][name]
+        for of in ("samples", "log_loss", "auc", "windows", "served", "calibrated", "compared"):
+            assert found[of] == learner[of], (name, of)
+        paths = [out / of["model"]["path"] for out, of in ((outs[-1], found), (whole, learner))]
+        assert arrays(paths[0]) == arrays(paths[1])
+    assert statistics(outs[-1]) == statistics(whole)
     shutil.rmtree(folder)
 
 
