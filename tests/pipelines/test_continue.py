@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 from random import Random
 
 import pyarrow as pa
@@ -13,7 +14,10 @@ import pytest
 
 from headrace.joiner.state import hashqueue
 from headrace.pipelines.app.cli import main
+from headrace.pipelines.beam import reading
 from headrace.pipelines.jobs import replay as replay_job
+from headrace.pipelines.sources.blocks import LogBlocks
+from headrace.schemas.types import type_name
 from tests.pipelines.direct import run_directly
 from tests.pipelines.random_logs import ACTIONS, IMPRESSIONS, random_log, small_guards
 
@@ -58,35 +62,89 @@ def statistics(out):
     return pq.read_table(out / "statistics.parquet").to_pylist()
 
 
-def check_continued(seed, folder):
-    """Compare one run over all files with runs over the files of some parts of the time."""
+class Killed(BaseException):
+    """Stands for the end of the process: no code handles it."""
+
+
+def killed_and_resumed(random, monkeypatch, config, out, *options):
+    """End a run before some of its blocks, and resume it each time; return how often."""
+    monkeypatch.setattr(reading, "_BUNDLE_BLOCKS", random.choice((1, 3)))
+    at, crashes = LogBlocks.at, []
+
+    def dies(self, position):
+        block = at(self, position)
+        if len(crashes) < 3 and random.random() < 0.2:
+            crashes.append(position)
+            raise Killed
+        return block
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LogBlocks, "at", dies)
+        while True:
+            try:
+                run(config, out, *options, *(["--resume"] if crashes else []))
+                return len(crashes)
+            except Killed:
+                continue
+
+
+class Files:
+    """Where the rows of a log go as it goes on: to new files, or to the ends of old ones."""
+
+    def __init__(self, log, folder, grows):
+        self.log, self.folder, self.grows = log, folder, grows
+        if grows:
+            # What the first rows look like does not tell all types.
+            for name, options in log.options.items():
+                if "path" in options:
+                    schema = IMPRESSIONS if name == "impressions" else ACTIONS
+                    options["path"] = options["path"].replace("parquet", "jsonl")
+                    options["types"] = {of.name: type_name(of.type) for of in schema}
+        folder.mkdir(parents=True)
+        self.config = folder / "headrace.toml"
+        self.config.write_text(log.configuration())
+
+    def write(self, part, begin, end):
+        """Write what lies in a part of the time."""
+        for name, files in {"impressions": self.log.impressions, **self.log.actions}.items():
+            schema = IMPRESSIONS if name == "impressions" else ACTIONS
+            for number, of in enumerate(files):
+                own = [row for row in of if begin <= row["time"] < end]
+                if self.grows:
+                    with (self.folder / f"{name}-{number}.jsonl").open("a") as file:
+                        file.writelines(json.dumps(row) + "\n" for row in own)
+                else:
+                    path = self.folder / f"{name}-{part}-{number}.parquet"
+                    pq.write_table(pa.Table.from_pylist(own, schema), path, row_group_size=17)
+
+
+def check_continued(seed, folder, monkeypatch):
+    """Compare one run over all of a log with runs over what has come by some times."""
     random = Random(seed)
     log = random_log(random, tidy=True)
     log.options["join"]["end_of_log"] = "open"
     for options in log.options.values():
         options.pop("complete_until", None)
-    times = [row["time"] for files in (log.impressions, *log.actions.values())
-             for part in files for row in part]  # fmt: skip
-    cuts = sorted(
-        random.randint(min(times), max(times) + 1) for _ in range(random.choice((1, 1, 3)))
-    )
-    config, parts = folder / "log", len(cuts) + 1
-    config.mkdir(parents=True)
-    (config / "headrace.toml").write_text(log._configuration())
-    outs = []
-    options = ["--shards", str(random.choice((1, 2, 8)))]
-    for part in range(parts):
-        begin = cuts[part - 1] if part else -(2**62)
-        end = cuts[part] if part < len(cuts) else 2**62
-        for name, files in {"impressions": log.impressions, **log.actions}.items():
-            schema = IMPRESSIONS if name == "impressions" else ACTIONS
-            for number, of in enumerate(files):
-                own = [row for row in of if begin <= row["time"] < end]
-                table = pa.Table.from_pylist(own, schema)
-                pq.write_table(table, config / f"{name}-{part}-{number}.parquet", row_group_size=17)
+    kills = random.random() < 0.3
+    if kills:
+        log.options["replay"] = {"checkpoint": "0s", "batch_rows": random.choice((5, 20))}
+    files = Files(log, folder / "log", grows=random.random() < 0.3)
+    streams = log.impressions, *log.actions.values()
+    times = [row["time"] for of in streams for rows in of for row in rows]
+    drawn = range(random.choice((1, 1, 3)))
+    cuts = sorted(random.randint(min(times), max(times) + 1) for _ in drawn)
+    outs, options = [], ["--shards", str(random.choice((1, 2, 8)))]
+    for part, (begin, end) in enumerate(pairwise([-(2**62), *cuts, 2**62])):
+        files.write(part, begin, end)
         past = ["--continue", str(outs[-1])] if outs else []
-        outs.append(run(config / "headrace.toml", folder / f"out-{part}", *options, *past))
-    whole = run(config / "headrace.toml", folder / "whole", *options)
+        arguments = files.config, folder / f"out-{part}", *options, *past
+        if kills:
+            killed_and_resumed(random, monkeypatch, *arguments)
+        else:
+            run(*arguments)
+        outs.append(folder / f"out-{part}")
+    config = files.config
+    whole = run(config, folder / "whole", *options)
     for name in ROWS:
         assert rows(outs, name) == rows([whole], name), name
     last, once = (json.loads((out / "summary.json").read_text()) for out in (outs[-1], whole))
@@ -101,7 +159,17 @@ def check_continued(seed, folder):
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("seed", range(30), ids=lambda seed: f"random log {seed}")
-def test_runs_that_continue_put_out_what_one_does(tmp_path, seed, capsys):
-    """With any options, cut at random times."""
-    check_continued(seed, tmp_path / "log")
+@pytest.mark.parametrize("seed", range(12), ids=lambda seed: f"random log {seed}")
+def test_runs_that_continue_put_out_what_one_does(tmp_path, seed, monkeypatch, capsys):
+    """With any options, cut at random times; some grow, and some are killed and resumed."""
+    check_continued(seed, tmp_path / "log", monkeypatch)
+
+
+@pytest.mark.slow
+def test_five_hundred_random_logs_go_on_as_one(tmp_path, monkeypatch, capsys):
+    """As with the twelve logs."""
+    for seed in range(1_000, 1_500):
+        check_continued(seed, tmp_path / str(seed), monkeypatch)
+        if seed % 100 == 99:
+            with capsys.disabled():
+                print(f"\n{seed - 999} logs that went on equal to one run")
