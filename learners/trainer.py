@@ -130,10 +130,19 @@ class Trainer:
         return self.ledger.samples + sum(batch.num_rows for batch in self.order.waiting)
 
     def go_on(self) -> None:
-        """Go on after the last impression of a log: others follow."""
+        """Go on after the last impression of a log: others follow.
+
+        Learners go on with the parameters of the plan, if these are others than theirs.
+        """
         self.order.last = [NEVER] * self.order.shards
         self.ledger.published = self.ledger.samples
         self.step.settled = None
+        for name, plan in self.step.plan.learners.items():
+            for learners in (self.step.learners, self.step.later):
+                if name in learners and learners[name].parameters != plan.parameters:
+                    arrays = learners[name].export()
+                    learners[name] = plan.fresh()
+                    learners[name].restore(arrays)
 
     def flush(self) -> list[Learned]:
         """Learn all complete epochs; return those not returned before."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -91,6 +92,12 @@ def keep_state(
             "files": {name: describe(path) for name, path in files_under(folder).items()},
         }  # fmt: skip
         write_signed(folder / MANIFEST, manifest)
+
+
+def state_bytes(result: Path) -> int | None:
+    """Return the size of the state that a run has left in its result; None if it left none."""
+    files = files_under(result / STATE).values()
+    return sum(file.stat().st_size for file in files) if files else None
 
 
 def go_on(past: Past, inputs: Inputs, job: TrainJob, journals: Spill) -> Resumed:

@@ -19,8 +19,9 @@ HINT = "replay all files again, without --continue"
 
 HARMLESS = (
     "impressions.path", "actions.*.path", "impressions.complete_until", "actions.*.complete_until",
-    "replay.*", "outputs.*", "publish", "publish.*", "kafka", "kafka.*", "guard.accept",
-    "monitor.near_misses", "learner.start", "learners.*.start",
+    "replay.*", "outputs.*", "publish.*", "guard.accept", "monitor.near_misses", "monitor.history",
+    *("learner.start", "learner.alpha", "learner.beta", "learner.l1", "learner.l2"),
+    *("learners.*.start", "learners.*.alpha", "learners.*.beta", "learners.*.l1", "learners.*.l2"),
 )  # fmt: skip
 """Keys of a configuration that may differ from those of the run that is continued."""
 

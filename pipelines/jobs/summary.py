@@ -35,8 +35,9 @@ def summarize(
     written: Written,
     states: Mapping[int, SourceState],
     elapsed_s: float,
+    state: int | None,
 ) -> dict[str, Any]:
-    """Return the contents of ``summary.json``.
+    """Return the contents of ``summary.json``; `state` is the size of the state kept, bytes.
 
     Raises
     ------
@@ -67,6 +68,8 @@ def summarize(
     return {
         "input": records,
         "carried": carried,
+        "continues": None if past is None else str(past.folder),
+        "state_bytes": state,
         "outcomes": outcomes,
         "bad_values": {
             stream.name: together(states[log.number].bad_values for log in logs)

@@ -206,6 +206,7 @@ class ContinuedHead(FileHead):
         self.format = self.past.format
         self.headers = {}
         self.files = self._unread(self._find())
+        self.reread = len(self.grown)
         looked_at = [*self.files, *self.grown.values()]
         self.inside = {file: self._read_columns(file) for file in looked_at}
         found = {of.name: of.type for of in self.past.found}

@@ -38,8 +38,8 @@ class Head(ABC):
         How records are written.
     numbering
         How positions number records.
-    known
-        How many of its logs an earlier run has read.
+    known, reread
+        How many of its logs an earlier run has read, and of how many of these more is to be read.
     told
         Event time until which an earlier run has taken the stream as complete, microseconds;
         `NEVER` without one.
@@ -67,6 +67,7 @@ class Head(ABC):
     numbering: Numbering = BY_RECORD
     told: int = NEVER
     known: int = 0
+    reread: int = 0
 
     def __init__(self, file: str, key: str, stream: StreamConfig) -> None:
         self.file, self.key, self.stream = file, key, stream

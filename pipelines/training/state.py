@@ -153,6 +153,9 @@ class TrainingState:
     def go_on(self, clock: int) -> None:
         """Go on after the end of a log, as another run that adds to the outputs of the first.
 
+        Windows of the statistics that are older than the job's `history` are forgotten: they are
+        in the outputs of runs before.
+
         Parameters
         ----------
         clock
@@ -161,6 +164,9 @@ class TrainingState:
         """
         self.trainer.go_on()
         self.left = clock
+        for predicted, statistics in self._by_prediction.items():
+            for name, sums in statistics.items():
+                sums.take_before(clock - self.job.history, name, predicted)
 
     def _compare(self, scored: Scored) -> None:
         """Add the losses of learners beside those of the ones they are compared with."""

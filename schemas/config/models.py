@@ -508,6 +508,7 @@ class MonitorConfig(Model):
     near_misses: bool = False
     served_share: float = Field(default=0.1, ge=0, le=1)
     propensity: str | None = None
+    history: Duration = 35 * DAY
 
     @field_validator("window")
     @classmethod

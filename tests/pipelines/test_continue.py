@@ -165,6 +165,193 @@ def test_runs_that_continue_put_out_what_one_does(tmp_path, seed, monkeypatch, c
     check_continued(seed, tmp_path / "log", monkeypatch)
 
 
+TABLES = """
+[impressions]
+path = "impressions-*.csv"
+key = ["key"]
+time = { column = "time", unit = "s", any_year = true }
+[actions.click]
+path = "clicks-*.csv"
+key = ["key"]
+time = { column = "time", unit = "s", any_year = true }
+window = "10s"
+[join]
+retention = "30s"
+[learner]
+label = "click"
+bits = 8
+alpha = 0.1
+[learner.features]
+categorical = ["ad"]
+"""
+
+
+@pytest.fixture
+def day(tmp_path):
+    """Write the files of a day, each a list of times and keys, and replay them after the last."""
+    config = tmp_path / "headrace.toml"
+    config.write_text(TABLES)
+    days = []
+
+    def go_on(impressions=None, clicks=None, *options):
+        number = len(days) + 1
+        for name, lines in (("impressions", impressions), ("clicks", clicks)):
+            if lines is not None:
+                text = "time,key,ad\n" + "".join(f"{time},{key},x\n" for time, key in lines)
+                (tmp_path / f"{name}-{number}.csv").write_text(text)
+        past = ["--continue", str(days[-1])] if days else []
+        days.append(run(config, tmp_path / f"day-{number}", *past, *options))
+        return json.loads((days[-1] / "summary.json").read_text())
+
+    go_on.days, go_on.config = days, config
+    return go_on
+
+
+def refused(day, capsys, *options):
+    """Return what is said when the run after the last is refused."""
+    command = ["replay", str(day.config), "--out", str(day.config.parent / "refused"), "--quiet"]
+    capsys.readouterr()
+    assert main([*command, "--continue", str(day.days[-1]), *options]) == 2
+    assert not (day.config.parent / "refused").exists()
+    return capsys.readouterr().err
+
+
+def table(folder, name):
+    return ds.dataset(folder / name, format="parquet").to_table().to_pylist()
+
+
+def test_what_was_open_settles_on_the_next_day(day):
+    """The click of the second day is of an impression of the first, which stays as it is."""
+    first = day([(100, "a"), (120, "b")], [(101, "a"), (121, "z")])
+    assert first["outcomes"]["impressions"]["open"] == 1
+    before = {path: path.read_bytes() for path in day.days[0].rglob("*") if path.is_file()}
+    second = day([(145, "c")], [(125, "b"), (150, "z")])
+    assert second["input"] == {"impressions": 1, "click": 2}
+    assert second["carried"] == {"impressions": 1, "click": 1}
+    assert [(row["key"], row["click"]) for row in table(day.days[1], "samples")] == [("b", True)]
+    assert [row["source"] for row in table(day.days[1], "dead_letters")] == ["clicks-1.csv"]
+    assert before == {path: path.read_bytes() for path in day.days[0].rglob("*") if path.is_file()}
+
+
+def test_what_comes_too_late_is_late_and_leaves_a_correction(day):
+    """The first day was complete until 160 and 165; b is retained until 180, a was until 140."""
+    day([(100, "a"), (140, "b"), (160, "c")], [(165, "c")])
+    second = day([(105, "d"), (170, "e")], [(104, "a"), (145, "b"), (171, "e")])
+    assert second["outcomes"]["impressions"]["late"] == 1
+    assert second["outcomes"]["click"]["late"] == 2
+    assert second["outcomes"]["click"]["orphan"] == 0
+    assert [row["key"] for row in table(day.days[1], "corrections")] == ["b"]
+
+
+def test_without_anything_new_nothing_is_written_and_the_run_after_goes_on(day):
+    """As when an export has not come yet; a file that was moved is known, too."""
+    day([(100, "a"), (120, "b")], [(101, "a"), (121, "z")])
+    root = day.config.parent
+    (root / "clicks-1.csv").rename(root / "clicks-0.csv")
+    second = day()
+    assert second["input"] == {"impressions": 0, "click": 0}
+    assert second["samples"]["rows"] == 0
+    third = day([(140, "c")], [(125, "b"), (150, "z")])
+    assert third["samples"]["rows"] == 1
+    assert third["learners"]["click"]["samples"] == 2
+
+
+def test_a_stream_that_is_declared_complete_until_later_lets_the_others_settle(day):
+    """Without a click for hours, the impressions would wait."""
+    day([(100, "a"), (120, "b")], [(101, "a")])
+    assert day([(150, "c")], None)["samples"]["rows"] == 0
+    text = TABLES.replace(
+        "[actions.click]", '[actions.click]\ncomplete_until = "1970-01-01T00:02:25Z"'
+    )
+    day.config.write_text(text)
+    assert day(None, None)["samples"]["rows"] == 2
+
+
+def test_a_line_that_was_not_complete_is_not_read_on(day, capsys):
+    """Its rest would be a record of its own."""
+    day([(100, "a"), (120, "b")], [(101, "a")])
+    path = day.config.parent / "clicks-1.csv"
+    path.write_text(path.read_text().removesuffix("\n"))
+    day.config.parent.joinpath("impressions-2.csv").write_text("time,key,ad\n")
+    said = refused(day, capsys)
+    assert "actions.click.path: has changed since it was read" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("10s", "11s"), "actions.click.window: has changed since"),
+        (('["ad"]', '["ad", "key"]'), "learner.features.categorical: has changed since"),
+        (("bits = 8", "bits = 9"), "learner.bits: has changed since"),
+    ],
+    ids=["the window", "features", "the size of a model"],
+)
+def test_another_configuration_is_refused(day, capsys, change, said):
+    """What has left would have left otherwise."""
+    day([(100, "a")], [(101, "a")])
+    day.config.write_text(TABLES.replace(*change))
+    assert said in refused(day, capsys)
+
+
+def test_rates_of_learning_may_change(day):
+    """A learner goes on with what it has learned, and learns otherwise from then on."""
+    day([(100, "a"), (120, "b")], [(101, "a"), (121, "z")])
+    day.config.write_text(TABLES.replace("alpha = 0.1", "alpha = 0.2"))
+    summary = day([(140, "c")], [(125, "b"), (150, "z")])
+    path = day.days[1] / summary["learners"]["click"]["model"]["path"] / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["parameters"]["alpha"] == 0.2
+    assert manifest["samples"] == 2
+
+
+def test_a_file_that_has_changed_is_refused(day, capsys):
+    """By other contents, by fewer, or by none that is known."""
+    day([(100, "a"), (120, "b")], [(101, "a"), (121, "z")])
+    path = day.config.parent / "clicks-1.csv"
+    whole = path.read_text()
+    path.write_text(whole.replace("101", "102") + "130,b,x\n")
+    assert "clicks-1.csv" in (said := refused(day, capsys))
+    assert "has other contents than when it was read" in said
+    path.write_text(whole[:-10])
+    assert "has changed since it was read by the run that is continued" in refused(day, capsys)
+
+
+def test_a_folder_without_a_state_is_refused(day, capsys):
+    """As that of a run that closed its log, or kept no state, or is none."""
+    day.config.write_text(TABLES.replace("[join]", '[join]\nend_of_log = "close"'))
+    day([(100, "a")], [(101, "a")])
+    assert "has no state to continue from" in refused(day, capsys)
+    day.days.append(day.config.parent / "nowhere")
+    assert "is no folder" in refused(day, capsys)
+
+
+def test_a_damaged_state_is_refused(day, capsys):
+    """Before anything is written."""
+    day([(100, "a")], [(101, "a")])
+    path = day.days[0] / "state/join.arrow"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "has changed since it was written; replay all files again" in refused(day, capsys)
+
+
+def test_the_folder_that_is_continued_is_not_replaced(day, capsys):
+    """It holds what the run reads."""
+    day([(100, "a")], [(101, "a")])
+    command = ["replay", str(day.config), "--quiet", "--continue", str(day.days[0])]
+    assert main([*command, "--out", str(day.days[0])]) == 2
+    assert "holds an input of the replay" in capsys.readouterr().err
+
+
+def test_old_windows_are_forgotten(day):
+    """They are in the results of the days before."""
+    day.config.write_text(TABLES + '[monitor]\nwindow = "1m"\nhistory = "2m"\n')
+    day([(100, "a"), (300, "b")], [(101, "a"), (300, "z")])
+    day([(400, "c"), (900, "d")], [(400, "z"), (900, "z")])
+    day([(1_000, "e")], [(1_000, "z")])
+    starts = [min(row["window"].timestamp() for row in pq.read_table(
+        out / "statistics.parquet").to_pylist()) for out in day.days]  # fmt: skip
+    assert starts == [60, 60, 300]
+
+
 @pytest.mark.slow
 def test_five_hundred_random_logs_go_on_as_one(tmp_path, monkeypatch, capsys):
     """As with the twelve logs."""
