@@ -127,11 +127,8 @@ class Judging:
     ) -> None:  # fmt: skip
         self.guard, self.epoch, self.own, self.early = guard, epoch, own, early
         guard.begin()
-        columns = {
-            name: pa.chunked_array([part.column(name) for part in epoch.parts]).combine_chunks()
-            for name in guard.columns
-        }
-        self.encoded = guard.encode(columns, epoch.order)
+        texts = {name: epoch.texts(name) for name in guard.columns}
+        self.encoded = guard.encode(texts, epoch.order)
         rank = np.empty(epoch.order.size, np.int64)
         rank[epoch.order] = np.arange(epoch.order.size)
         self.position = rank[own]

@@ -42,7 +42,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.monitoring.exported import packed, unpacked
-from headrace.monitoring.statistics import MOST_VALUES, NULL, OTHER, Floats, Int64s
+from headrace.monitoring.statistics import MOST_VALUES, OTHER, Floats, Int64s
 from headrace.schemas.config.durations import (
     DAY,
     HOUR,
@@ -53,6 +53,7 @@ from headrace.schemas.config.durations import (
     iso_moment,
 )
 from headrace.schemas.records.events import NEVER
+from headrace.schemas.records.slicing import NULL, as_texts
 
 if TYPE_CHECKING:
     from headrace.monitoring.lead import Lead
@@ -365,13 +366,9 @@ class Scopes:
         self.codes = np.empty((order.size, len(columns)), np.int32)
         self.values: list[list[str]] = []
         for at, column in enumerate(columns.values()):
-            if pa.types.is_dictionary(column.type):
-                column = column.dictionary_decode()
-            # Texts are made of different values, not of all rows.
-            encoded = column.dictionary_encode(null_encoding="encode")
-            self.codes[:, at] = encoded.indices.to_numpy()[order]
-            texts = encoded.dictionary.cast(pa.string()).fill_null(NULL)
-            self.values.append(texts.to_pylist())
+            texts = as_texts(column)
+            self.codes[:, at] = texts.indices.to_numpy()[order]
+            self.values.append(texts.dictionary.to_numpy(zero_copy_only=False).tolist())
         most = max(map(len, self.values), default=0)
         self.tables = np.full((len(columns), most), -1, np.int32)
         self.version = -1

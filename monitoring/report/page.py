@@ -81,7 +81,7 @@ def render_report(
     of_final = {
         name: of
         for name in learners
-        if (of := judged(statistics[name], (served or {}).get(name))) is not None and of.rows
+        if (of := judged(statistics[name], (served or {}).get(name))) is not None and not of.empty
     }
     # Of several learners of a label the first stands for what happened to it.
     first = {learners[name]["label"]: name for name in reversed(list(of_final))}
@@ -138,7 +138,7 @@ def _section(
     """Return what the report shows of one learner."""
     model, since = learner["model"], learner["after_warm_up"]
     charts = []
-    if statistics.rows:
+    if not statistics.empty:
         charts = [chart(statistics) for chart in (rate_chart, entropy_chart, reliability_chart)]
     begin = None if since is None else _microseconds(since["since"])
     return {
