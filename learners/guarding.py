@@ -152,15 +152,15 @@ class Judging:
         here = slice(self.passed, until)
         scopes = self.guard.look_up(self.encoded, here)
         holder = self.guard.holder(scopes)
-        if (holder >= 0).any():
-            for number in np.unique(holder[holder >= 0]).tolist():
+        held: Bools = holder >= 0
+        if held.any():
+            for number in np.unique(holder[held]).tolist():
                 self.held[here][holder == number] = len(self.reasons)
                 self.reasons.append(self.guard.reason(number))
         if count < len(scopes):
             of_own = self.position[self.done : self.done + count] - self.passed
-            scopes, holder = scopes[of_own], holder[of_own]
+            scopes, held = scopes[of_own], held[of_own]
         self.passed, self.scopes = until, scopes
-        held: Bools = holder >= 0
         if self.delay is not None and self.guard.lead is not None:
             some = slice(self.done, self.done + count)
             self.guard.lead.settle(self.delay[some][self.positive[some] & ~held])
@@ -202,6 +202,44 @@ class Judging:
             return None
         reasons = pa.DictionaryArray.from_arrays(self.held[held], pa.array(self.reasons))
         return Held(self.epoch.order[held], reasons)
+
+
+class Showing:
+    """Impressions that become known among the turns of an epoch, shown to a guard's lead.
+
+    Parameters
+    ----------
+    lead
+        Who compares arrivals with them.
+    turns
+        Their places among the turns, ascending, int64, shape (k,).
+    emit
+        When they became known, int64, shape (k,).
+    since
+        The learner serves after the turn at this place; None if it is not known to serve yet.
+    """
+
+    def __init__(self, lead: Lead, turns: Int64s, emit: Int64s, since: int | None) -> None:
+        self.lead, self.turns, self.emit, self.since = lead, turns, emit, since
+        self.done = 0
+
+    def taught(self, turns: Int64s) -> None:
+        """Tell at which places, ascending, the learner has learned."""
+        if self.since is None and turns.size:
+            self.since = int(turns[0])
+            self.done = int(self.turns.searchsorted(self.since))
+
+    def next(self, end: int) -> Int64s:
+        """Return the places before `end` of those to show next; none before the learner serves."""
+        if self.since is None:
+            return self.turns[:0]
+        return self.turns[self.done : int(self.turns.searchsorted(end))]
+
+    def show(self, log_odds: Floats) -> None:
+        """Show the impressions that `next` returned, with what was predicted of them."""
+        some = slice(self.done, self.done + log_odds.size)
+        self.lead.show(self.emit[some], log_odds)
+        self.done = some.stop
 
 
 def tell_arrivals(lead: Lead, epoch: Epoch) -> None:

@@ -19,7 +19,7 @@ from headrace.learners.delays import Delay, corrected, discount_of, positive_wei
 from headrace.learners.discount import NONE
 from headrace.learners.exact import ExactTable
 from headrace.learners.features import FeatureEncoder, FeatureRows, Features
-from headrace.learners.guarding import Held, Judging, LabelGuard, mask_of, tell_arrivals
+from headrace.learners.guarding import Held, Judging, LabelGuard, Showing, mask_of, tell_arrivals
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch, has_trigger
 from headrace.learners.position import PositionPlan, Positions, Randomised
@@ -428,7 +428,6 @@ class LearningStep:
         own, log_theta = self._examined(name, epoch, own, emit)
         turns = self._turns(name, epoch, own, emit, log_theta)
         guard, judging = self._guard_of(name), None
-        lead = None if guard is None else guard.lead
         if epoch.parts and guard is not None:
             true = epoch.column(plan.label).astype(np.float64)
             early = self.plan.emission != "window"
@@ -442,25 +441,28 @@ class LearningStep:
         cut = None if drain is None else int(np.searchsorted(emit[turns.order], drain))
         margin = np.empty(len(turns))
         settled, serves = None, bool(self.learned[name]) or plan.start is not None
+        showing = None
+        if guard is not None and guard.lead is not None:
+            shown = np.flatnonzero(~turns.learned)
+            known = emit[turns.order[shown]]
+            showing = Showing(guard.lead, shown, known, -1 if serves else None)
         for some, lessons in _pieces(turns, judging, cut):
             if some.start == cut:
                 settled = copy.deepcopy(learner)
             if judging is not None and lessons.size:
-                back[lessons] |= judging.hold(lessons.size)
+                held_back = judging.hold(lessons.size)
+                if held_back.any():
+                    back[lessons] |= held_back
             piece = turns.part(some, back[some])
             if name in self.later:
                 piece = self._without_false_negatives(name, piece, features)
                 turns.weight[some] = piece.weight
             margin[some] = piece.take(learner, features)
-            if lead is not None:
-                known = ~piece.learned
-                if not serves:
-                    serving = np.logical_or.accumulate(piece.learned & ~back[some])
-                    known &= serving
-                    serves = bool(serving[-1])
-                shown = np.flatnonzero(known)
-                predicted = corrected(plan.delay, margin[some][shown] + piece.shift[shown])
-                lead.show(emit[piece.order[shown]], predicted)
+            if showing is not None:
+                if showing.since is None:
+                    showing.taught(some.start + np.flatnonzero(piece.learned & ~back[some]))
+                if (shown := showing.next(some.stop)).size:
+                    showing.show(corrected(plan.delay, margin[shown] + turns.shift[shown]))
             if judging is not None and lessons.size:
                 judging.observe(corrected(plan.delay, margin[lessons] + turns.shift[lessons]))
         if judging is not None:
