@@ -340,11 +340,17 @@ def _take_block(a, at, now, calm_blocks, settle):
 
 
 @nb.njit(cache=True, nogil=True)
-def _next_decision(a, begin, complete, now, calm_blocks, settle, cap):
+def _next_decision(a, complete, begin, now, least, calm_blocks, settle, cap):
     """Take complete blocks of scopes, from `begin` on, until one is to be decided about.
 
-    Returns the scope, -1 for none, and what came of its block.
+    Blocks are complete that are when it begins with all samples: a decision may clear others.
+    They have as many expected positives as `least` says of all samples, then of a value, and are
+    as long as it says last. Returns the scope, -1 for none, and what came of its block.
     """
+    if begin == OVERALL:
+        for at in range(complete.size):
+            enough = a.block[at, _EXPECTED] >= (least[0] if at == OVERALL else least[1])
+            complete[at] = enough and now - a.opened[at] >= least[2]
     for at in range(begin, complete.size):
         if at > OVERALL and a.state[OVERALL] >= DISCONNECTED and a.state[at] < DISCONNECTED:
             continue  # what is seen in one value is the fault that is seen in all
@@ -465,7 +471,7 @@ class LabelGuard:
         self.free: list[int] = []
         self.reasons: dict[int, str] = {}
         self.chunk, self.rows, self.whole, self.due = _MOST_CHUNK, 0, 0.0, False
-        self.holding = False
+        self.off = False
         """Whether anything is disconnected."""
         self.now = self.forgot = NEVER
         self.accepted = self.version = 0
@@ -485,6 +491,11 @@ class LabelGuard:
     def state(self) -> int:
         """The state of all samples together."""
         return int(self.arrays.state[OVERALL])
+
+    @property
+    def holding(self) -> bool:
+        """Whether it holds back any rows now: those of a value, or all."""
+        return self.plan.holds and self.off
 
     @property
     def lead(self) -> Lead | None:
@@ -550,7 +561,7 @@ class LabelGuard:
     def holder(self, scopes: Int32s) -> Int32s:
         """Return the scope that holds each row back now, -1 for none, shape (m,)."""
         held = np.full(len(scopes), -1, np.int32)
-        if not self.plan.holds or not self.holding:
+        if not self.plan.holds or not self.off:
             return held
         if self.state >= DISCONNECTED:
             held[:] = OVERALL
@@ -598,8 +609,8 @@ class LabelGuard:
             self.accepted += 1
             for at in np.flatnonzero(a.state >= DISCONNECTED).tolist():
                 self._accept(at, now)
-            self.holding = False
-        if self.due or self.holding:
+            self.off = False
+        if self.due or self.off:
             self._judge(now)
         self._forget(now)
         mean = self.whole / self.rows
@@ -612,16 +623,14 @@ class LabelGuard:
     def _judge(self, now: int) -> None:
         """Change the states of the scopes of which there is something to decide."""
         a = self.arrays
-        enough = a.block[:, _EXPECTED] >= VALUE_BLOCK_POSITIVES
-        enough[OVERALL] = a.block[OVERALL, _EXPECTED] >= BLOCK_POSITIVES
-        complete = enough & (now - a.opened >= BLOCK_LENGTH)
-        rules = CALM_BLOCKS, self.plan.settle, self.plan.cap
-        begin = OVERALL
+        complete = np.empty(a.state.size, np.bool_)
+        least = BLOCK_POSITIVES, VALUE_BLOCK_POSITIVES, BLOCK_LENGTH
+        rules = now, least, CALM_BLOCKS, self.plan.settle, self.plan.cap
+        at = -1
         while True:
-            at, found = _next_decision(a, begin, complete, now, *rules)
+            at, found = _next_decision(a, complete, at + 1, *rules)
             if at < 0:
                 break
-            begin = at + 1
             if found == _ARMED:
                 self._arm(at, now)
             elif found == _CALM:
@@ -631,7 +640,7 @@ class LabelGuard:
                 a.state[at] = ASKING
                 asked = f"so for {format_duration(self.plan.cap)}: is this how it is now?"
                 self._note(at, now, "ask", f"{self.reasons[at]}; {asked}", self._last(at))
-        self.holding = bool((a.state >= DISCONNECTED).any())
+        self.off = bool((a.state >= DISCONNECTED).any())
 
     def _alarm(self, at: int, now: int) -> None:
         a = self.arrays
@@ -889,7 +898,7 @@ class LabelGuard:
         self.now, self.forgot, self.accepted = state["now"], state["forgot"], state["accepted"]
         self.counts, self.off_us = dict(state["counts"]), state["off_us"]
         self.due = state["due"]
-        self.holding = bool((self.arrays.state >= DISCONNECTED).any())
+        self.off = bool((self.arrays.state >= DISCONNECTED).any())
 
 
 def _badness(scope: Mapping[str, Any]) -> tuple[int, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +315,7 @@ def render_windows(streams: list[WindowsOf]) -> str:
     return _template("windows.html").render(streams=shown, longest=format_duration(longest))
 
 
+@cache
 def _template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
