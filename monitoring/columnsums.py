@@ -129,10 +129,11 @@ class ColumnSums:
 
     def give_up(self, values: Iterable[str], to: str) -> None:
         """Add the sums of values, one after the other, to those of another, in each window."""
-        slots = [self.slots.pop(value) for value in values if value in self.slots]
-        if not slots:
+        given_up = [value for value in values if value in self.slots]
+        if not given_up:
             return
         (to_slot,) = self._place_values([to])
+        slots = [self.slots.pop(value) for value in given_up]
         self._free_slots += slots
         order, at = np.nonzero(self.rows[:, slots].T >= 0)
         rows = self.rows[at, np.array(slots)[order]]
