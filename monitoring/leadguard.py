@@ -79,6 +79,11 @@ class LeadGuard(LabelGuard):
         self.waits: list[tuple[int, bool]] = []
 
     @property
+    def holding(self) -> bool:
+        """Whether it holds back any rows now: those of a value, or all."""
+        return super().holding or (self.plan.holds and self.standing >= DISCONNECTED)
+
+    @property
     def lead(self) -> Lead:
         """What is to be told of the arrivals of actions."""
         return self.arrivals

@@ -43,6 +43,7 @@ from headrace.pipelines.training.leaving import still_to_leave
 from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, TIME
+from headrace.schemas.records.slicing import as_texts
 
 TRAINING_LAYOUT = 13
 """Version of the step's ``meta`` cell and of ``state.json``."""
@@ -513,22 +514,21 @@ def _check_layout(state: dict[str, Any]) -> None:
 def _observations(learned: Learned, job: TrainJob) -> dict[str, Observation]:
     """Return the learned samples as observations for the statistics of each learner."""
     epoch = learned.epoch
-    whole = pa.Table.from_batches([part.select(list(job.slices)) for part in epoch.parts])
+    texts = {by: epoch.texts(by) for by in job.slices}
     time = epoch.column("event_time").astype("datetime64[us]").astype(np.int64)
     weight = 1.0 / epoch.column("sampling_rate")
     found = {}
-    taken: dict[int, dict[str, pa.Array]] = {}  # of learners with the same rows once
+    taken: dict[int, dict[str, pa.DictionaryArray]] = {}  # of learners with the same rows once
     for name, margin in learned.margins.items():
         own = learned.rows[name]
         if own.size:
             if id(own) not in taken:
-                rows = whole.take(pa.array(own))
-                taken[id(own)] = {by: rows.column(by).combine_chunks() for by in job.slices}
-            slices = taken[id(own)]
+                rows = pa.array(own)
+                taken[id(own)] = {by: column.take(rows) for by, column in texts.items()}
             label = job.plan.learners[name].label
             found[name] = Observation(
-                time[own], epoch.column(label)[own].astype(np.float64), weight[own], margin, slices,
-                epoch.column(f"{label}_mature")[own],
+                time[own], epoch.column(label)[own].astype(np.float64), weight[own], margin,
+                taken[id(own)], epoch.column(f"{label}_mature")[own],
             )  # fmt: skip
     return found
 
@@ -538,13 +538,13 @@ def _served(
 ) -> dict[str, Observation]:
     """Return impressions that settled as observations of what was predicted when known."""
     time = rows.column(TIME).to_numpy()
+    texts = {by: as_texts(rows.column(by)) for by in job.slices}
     found = {}
     for name, margin in margins.items():
         plan = job.plan.learners[name]
         own = np.flatnonzero(np.isfinite(margin) & plan.scores(rows))
         if own.size:
-            chosen = rows.take(pa.array(own))
-            label = chosen.column(plan.label).cast(pa.float64()).to_numpy()
-            slices = {by: chosen.column(by) for by in job.slices}
+            label = rows.column(plan.label).cast(pa.float64()).to_numpy()[own]
+            slices = {by: column.take(pa.array(own)) for by, column in texts.items()}
             found[name] = Observation(time[own], label, np.ones(own.size), margin[own], slices)
     return found
