@@ -7,6 +7,7 @@ replay, to the last bit.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ them. Mature are samples whose label could not change any more."""
 
 (SAMPLES, POSITIVES, WEIGHT, POSITIVE_WEIGHT, P_SUM, LOSS,
  SQUARES, POSITIVE_SQUARES, MATURE) = range(len(SUMS))  # fmt: skip
-STATISTICS_VERSION = 2
+STATISTICS_VERSION = 3
 """Version of what `Statistics.export` returns."""
 
 LOGIT_BINS = 1 << 14
@@ -140,6 +141,8 @@ class Statistics:
         self.window = window
         self.slices = slices
         self.columns = {name: ColumnSums(len(SUMS)) for name in ("", *slices)}
+        self.forgotten = {name: ColumnSums(len(SUMS)) for name in ("", *slices)}
+        """Sums over windows that are not told apart any more, each as one window."""
         self.bins = np.zeros((2, LOGIT_BINS))
         self.baseline = np.zeros(3)
         self.values = {name: FrequentValues(MOST_VALUES) for name in slices}
@@ -176,7 +179,9 @@ class Statistics:
     def _give_up(self, name: str, values: list[str]) -> None:
         """Add the sums of values of a column to those of `OTHER`."""
         # A value that is called so was summed there.
-        self.columns[name].give_up([value for value in values if value != OTHER], OTHER)
+        given_up = [value for value in values if value != OTHER]
+        for of in (self.columns, self.forgotten):
+            of[name].give_up(given_up, OTHER)
 
     def merge(self, other: Statistics) -> None:
         """Add the sums of other samples.
@@ -192,8 +197,9 @@ class Statistics:
         ours, theirs = (self.window, self.slices), (other.window, other.slices)
         if ours != theirs:
             raise ValueError(f"windows and slices must be {ours} (got {theirs})")
-        for name, column in self.columns.items():
-            column.add_all(other.columns[name])
+        for of, more in ((self.columns, other.columns), (self.forgotten, other.forgotten)):
+            for name, column in of.items():
+                column.add_all(more[name])
         self.bins += other.bins
         self.baseline += other.baseline
         for name, frequent in self.values.items():
@@ -205,7 +211,12 @@ class Statistics:
 
     def totals(self, column: str = "", since: int | None = None) -> dict[str, Floats]:
         """Return the sums over the windows from a time on, or all, of each value of a column."""
-        return self.columns[column].totals(since) if column in self.columns else {}
+        if column not in self.columns:
+            return {}
+        totals = self.columns[column].totals(since)
+        for value, sums in self.forgotten[column].totals().items() if since is None else ():
+            totals[value] = totals[value] + sums if value in totals else sums
+        return totals
 
     def all_totals(
         self, first: int | None = None, last: int | None = None
@@ -241,6 +252,17 @@ class Statistics:
         taken = {name: column.take_before(first_kept) for name, column in self.columns.items()}
         return _table(taken, learner, predicted)
 
+    def forget_before(self, time: int) -> None:
+        """Tell the windows that end at `time` or before, microseconds, apart no more."""
+        for name, column in self.columns.items():
+            cells = column.take_before(time - self.window + 1)
+            values = [cells.values[code] for code in cells.codes.tolist()]
+            old = ColumnSums.of_cells(cells.starts.tolist(), values, cells.sums).totals()
+            if old:
+                sums = np.stack(list(old.values()))
+                whole = ColumnSums.of_cells([0] * len(old), list(old), sums)
+                self.forgotten[name].add_all(whole)
+
     def table(self, learner: str, predicted: str) -> pa.Table:
         """Return the sums of all windows as rows, see `take_before`."""
         cells = {name: column.cells() for name, column in self.columns.items()}
@@ -249,15 +271,10 @@ class Statistics:
     def export(self) -> dict[str, Any]:
         """Return the whole state as JSON types; arrays are bytes in base 64."""
         filled = np.flatnonzero(self.bins.any(axis=0))
-        cells = {name: column.cells() for name, column in self.columns.items()}
         return {
             "version": STATISTICS_VERSION,
-            "keys": [
-                [start, name, of.values[code]]
-                for name, of in cells.items()
-                for start, code in zip(of.starts.tolist(), of.codes.tolist(), strict=True)
-            ],
-            "sums": packed(np.concatenate([of.sums for of in cells.values()])),
+            "windows": _exported(self.columns),
+            "forgotten": _exported(self.forgotten),
             "bin_count": LOGIT_BINS,
             "filled": packed(filled),
             "bins": packed(self.bins[:, filled]),
@@ -279,19 +296,36 @@ class Statistics:
                 f"log-odds must be counted in {LOGIT_BINS} bins (got {bins}); "
                 "continue with the version that wrote the state, or start over"
             )
-        names = np.array([name for _, name, _ in state["keys"]], object)
-        sums = unpacked(state["sums"], np.float64).reshape(-1, len(SUMS))
-        for name in self.columns:
-            own = np.flatnonzero(names == name)
-            keys = [state["keys"][at] for at in own.tolist()]
-            starts, values = [start for start, _, _ in keys], [value for _, _, value in keys]
-            self.columns[name] = ColumnSums.of_cells(starts, values, sums[own])
+        self.columns = _restored(state["windows"], self.columns)
+        self.forgotten = _restored(state["forgotten"], self.forgotten)
         filled = unpacked(state["filled"], np.int64)
         self.bins = np.zeros((2, LOGIT_BINS))
         self.bins[:, filled] = unpacked(state["bins"], np.float64).reshape(2, -1)
         self.baseline = np.array(state["baseline"])
         for name, frequent in self.values.items():
             frequent.restore(state["values"][name])
+
+
+def _exported(columns: Mapping[str, ColumnSums]) -> dict[str, Any]:
+    cells = {name: column.cells() for name, column in columns.items()}
+    keys = [
+        [start, name, of.values[code]]
+        for name, of in cells.items()
+        for start, code in zip(of.starts.tolist(), of.codes.tolist(), strict=True)
+    ]
+    return {"keys": keys, "sums": packed(np.concatenate([of.sums for of in cells.values()]))}
+
+
+def _restored(state: Mapping[str, Any], columns: Iterable[str]) -> dict[str, ColumnSums]:
+    names = np.array([name for _, name, _ in state["keys"]], object)
+    sums = unpacked(state["sums"], np.float64).reshape(-1, len(SUMS))
+    restored = {}
+    for name in columns:
+        own = np.flatnonzero(names == name)
+        keys = [state["keys"][at] for at in own.tolist()]
+        starts, values = [start for start, _, _ in keys], [value for _, _, value in keys]
+        restored[name] = ColumnSums.of_cells(starts, values, sums[own])
+    return restored
 
 
 def _table(columns: dict[str, Cells], learner: str, predicted: str) -> pa.Table:

@@ -154,8 +154,8 @@ class TrainingState:
     def go_on(self, clock: int) -> None:
         """Go on after the end of a log, as another run that adds to the outputs of the first.
 
-        Windows of the statistics that are older than the job's `history` are forgotten: they are
-        in the outputs of runs before.
+        Windows of the statistics that are older than the job's `history` are told apart no more:
+        they are in the outputs of runs before.
 
         Parameters
         ----------
@@ -165,9 +165,9 @@ class TrainingState:
         """
         self.trainer.go_on()
         self.left = clock
-        for predicted, statistics in self._by_prediction.items():
-            for name, sums in statistics.items():
-                sums.take_before(clock - self.job.history, name, predicted)
+        for statistics in self._by_prediction.values():
+            for sums in statistics.values():
+                sums.forget_before(clock - self.job.history)
 
     def _compare(self, scored: Scored) -> None:
         """Add the losses of learners beside those of the ones they are compared with."""

@@ -300,7 +300,7 @@ def test_the_state_of_another_version_is_refused():
     with pytest.raises(StateVersionError) as refused:
         Statistics(100, ()).restore(state)
     assert str(refused.value) == (
-        "statistics must have version 2 (got None); "
+        "statistics must have version 3 (got None); "
         "continue with the version that wrote the state, or start over"
     )
 

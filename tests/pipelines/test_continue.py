@@ -342,14 +342,15 @@ def test_the_folder_that_is_continued_is_not_replaced(day, capsys):
 
 
 def test_old_windows_are_forgotten(day):
-    """They are in the results of the days before."""
+    """They are in the results of the days before; the sums over all of them stay."""
     day.config.write_text(TABLES + '[monitor]\nwindow = "1m"\nhistory = "2m"\n')
     day([(100, "a"), (300, "b")], [(101, "a"), (300, "z")])
     day([(400, "c"), (900, "d")], [(400, "z"), (900, "z")])
-    day([(1_000, "e")], [(1_000, "z")])
+    last = day([(1_000, "e")], [(1_000, "z")])["learners"]["click"]
+    assert (last["samples"], len(last["windows"])) == (4, 1)
     starts = [min(row["window"].timestamp() for row in pq.read_table(
         out / "statistics.parquet").to_pylist()) for out in day.days]  # fmt: skip
-    assert starts == [60, 60, 300]
+    assert starts == [60, 300, 900]
 
 
 @pytest.mark.slow
