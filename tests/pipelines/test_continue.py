@@ -8,10 +8,12 @@ from itertools import pairwise
 from random import Random
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from examples.convert import convert
 from headrace.joiner.state import hashqueue
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.beam import reading
@@ -60,6 +62,21 @@ def arrays(snapshot):
 
 def statistics(out):
     return pq.read_table(out / "statistics.parquet").to_pylist()
+
+
+def check_equal(outs, whole):
+    """Compare what runs put out one after the other, and the last model, with one run."""
+    for name in ROWS:
+        assert rows(outs, name) == rows([whole], name), name
+    last, once = (json.loads((out / "summary.json").read_text()) for out in (outs[-1], whole))
+    assert last["learners"].keys() == once["learners"].keys()
+    for name, learner in once["learners"].items():
+        found = last["learners"][name]
+        for of in ("samples", "log_loss", "auc", "windows", "served", "calibrated", "compared"):
+            assert found[of] == learner[of], (name, of)
+        paths = [out / of["model"]["path"] for out, of in ((outs[-1], found), (whole, learner))]
+        assert arrays(paths[0]) == arrays(paths[1])
+    assert statistics(outs[-1]) == statistics(whole)
 
 
 class Killed(BaseException):
@@ -145,17 +162,7 @@ def check_continued(seed, folder, monkeypatch):
         outs.append(folder / f"out-{part}")
     config = files.config
     whole = run(config, folder / "whole", *options)
-    for name in ROWS:
-        assert rows(outs, name) == rows([whole], name), name
-    last, once = (json.loads((out / "summary.json").read_text()) for out in (outs[-1], whole))
-    assert last["learners"].keys() == once["learners"].keys()
-    for name, learner in once["learners"].items():
-        found = last["learners"][name]
-        for of in ("samples", "log_loss", "auc", "windows", "served", "calibrated", "compared"):
-            assert found[of] == learner[of], (name, of)
-        paths = [out / of["model"]["path"] for out, of in ((outs[-1], found), (whole, learner))]
-        assert arrays(paths[0]) == arrays(paths[1])
-    assert statistics(outs[-1]) == statistics(whole)
+    check_equal(outs, whole)
     shutil.rmtree(folder)
 
 
@@ -351,6 +358,53 @@ def test_old_windows_are_forgotten(day):
     starts = [min(row["window"].timestamp() for row in pq.read_table(
         out / "statistics.parquet").to_pylist()) for out in day.days]  # fmt: skip
     assert starts == [60, 300, 900]
+
+
+def cut_by_time(source, folder, config, cuts, column, moments):
+    """Write a table's parts between `cuts`, and the path to all of them to the configuration."""
+    table = pq.read_table(source)
+    times = moments(table.column(column))
+    name = source.stem
+    config.write_text(config.read_text().replace(f'"{name}.parquet"', f'"{name}-*.parquet"'))
+    return [
+        (
+            folder / f"{name}-{part:02d}.parquet",
+            table.filter(pc.and_(pc.greater_equal(times, begin), pc.less(times, end))),
+        )
+        for part, (begin, end) in enumerate(pairwise([-(2**62), *cuts, 2**62]))
+    ]
+
+
+@pytest.mark.parametrize("pieces", [2, 5, pytest.param(24, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["talkingdata", "taobao"])
+def test_real_logs_go_on_as_one(data, tmp_path, name, pieces):
+    """Days of clicks and installs, and of views and three kinds of actions, cut at random times."""
+    config = convert(name, data / name, tmp_path / "log")
+    config.write_text(config.read_text().replace('end_of_log = "close"', "retention = '1h'"))
+    columns = {"clicks": "click_time", "installs": "attributed_time"}
+
+    def moments(column):
+        return column if pa.types.is_integer(column.type) else pc.strptime(
+            column, format="%Y-%m-%d %H:%M:%S", unit="s").cast(pa.int64())  # fmt: skip
+
+    sources = sorted((tmp_path / "log").glob("*.parquet"))
+    times = [moments(pq.read_table(of).column(columns.get(of.stem, "time"))) for of in sources]
+    first, last = min(pc.min(of).as_py() for of in times), max(pc.max(of).as_py() for of in times)
+    random = Random(pieces)
+    cuts = sorted(random.randint(first, last) for _ in range(pieces - 1))
+    parts = [
+        cut_by_time(of, of.parent, config, cuts, columns.get(of.stem, "time"), moments)
+        for of in sources
+    ]
+    for of in sources:
+        of.unlink()
+    outs = []
+    for number, files in enumerate(zip(*parts, strict=True)):
+        for path, table_of in files:
+            pq.write_table(table_of, path)
+        past = ["--continue", str(outs[-1])] if outs else []
+        outs.append(run(config, tmp_path / f"out-{number}", *past))
+    check_equal(outs, run(config, tmp_path / "whole"))
 
 
 @pytest.mark.slow
