@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import pyarrow as pa
@@ -23,6 +27,8 @@ from headrace.schemas.types import type_name
 from tests.pipelines.direct import run_directly
 from tests.pipelines.random_logs import ACTIONS, IMPRESSIONS, random_log, small_guards
 
+ROOT = Path(__file__).parents[2]
+OPERATIONS = ROOT / "docs/operations.md"
 ROWS = ("samples", "corrections", "joined", "quarantine", "guard", "dead_letters")
 
 
@@ -358,6 +364,25 @@ def test_old_windows_are_forgotten(day):
     starts = [min(row["window"].timestamp() for row in pq.read_table(
         out / "statistics.parquet").to_pylist()) for out in day.days]  # fmt: skip
     assert starts == [60, 300, 900]
+
+
+def test_the_recipe_for_every_day_runs(tmp_path):
+    """As cron would run it, on the second day on top of the first."""
+    (script,) = re.findall(r"```sh\n(#!/bin/sh\n.*?)```", OPERATIONS.read_text(), re.DOTALL)
+    script = script.replace("/srv/headrace", str(tmp_path))
+    (tmp_path / "headrace.toml").write_text(TABLES)
+    command = f'headrace() {{ PYTHONPATH="{ROOT}" "{sys.executable}" -m headrace "$@"; }}'
+    for day, time in (("01", 100), ("02", 150)):
+        for name in ("impressions", "clicks"):
+            lines = f"time,key,ad\n{time},a{day},x\n{time + 20},b{day},x\n"
+            (tmp_path / f"{name}-{day}.csv").write_text(lines)
+        on_day = script.replace("$(date -u -d yesterday +%F)", f"2026-01-{day}")
+        assert on_day != script
+        subprocess.run(["sh", "-c", f"{command}\n{on_day}"], check=True)
+    last = tmp_path / "runs/2026-01-02"
+    assert json.loads((last / "summary.json").read_text())["continues"] == "runs/2026-01-01"
+    found = [row["key"] for row in table(last, "samples")]
+    assert found == ["b01", "a02"]
 
 
 def cut_by_time(source, folder, config, cuts, column, moments):
