@@ -415,6 +415,9 @@ class LabelGuard:
         self.chunk, self.rows, self.whole, self.due = _MOST_CHUNK, 0, 0.0, False
         self.holding = False
         """Whether anything is disconnected."""
+        self.trial = False
+        """Whether the next block of all samples has as much as three, however short it is, and is
+        enough to connect again."""
         self.now = self.forgot = NEVER
         self.accepted = self.version = 0
         self.counts = {"judged": 0, "held": 0}
@@ -568,6 +571,8 @@ class LabelGuard:
         enough = a.block[:, _EXPECTED] >= VALUE_BLOCK_POSITIVES
         enough[OVERALL] = a.block[OVERALL, _EXPECTED] >= BLOCK_POSITIVES
         complete = enough & (now - a.opened >= BLOCK_LENGTH)
+        if self.trial:
+            complete[OVERALL] = a.block[OVERALL, _EXPECTED] >= CALM_BLOCKS * BLOCK_POSITIVES
         late = (a.state == DISCONNECTED) & (now - a.entered >= self.plan.cap)
         due = complete | late | (a.crossed[:, _WARN] != NEVER) | (a.crossed[:, _HOLD] != NEVER)
         for at in np.flatnonzero(due).tolist():
@@ -609,14 +614,18 @@ class LabelGuard:
         most, least = block[2 + 2 * level : 4 + 2 * level]
         calm = least <= block[_POSITIVES] <= most
         a.calm[at] = a.calm[at] + 1 if calm else 0
-        if a.calm[at] < CALM_BLOCKS or state == WATCHING:
+        needed, said = CALM_BLOCKS, f"{CALM_BLOCKS} blocks in a row within the band; in the last"
+        if self.trial and at == OVERALL:
+            needed, said = 1, "arrivals are right again, and labels within the band; of these"
+            self.trial = False
+        if a.calm[at] < needed or state == WATCHING:
             return
         event = "calm" if state == WARNED else "reconnect"
         self._enter(at, WATCHING, now)
         self._reset(at)
         reason = (
-            f"{self._scope(at)}: {CALM_BLOCKS} blocks in a row within the band; in the last "
-            f"{block[_POSITIVES]:,.0f} positives, {block[_EXPECTED]:,.1f} expected"
+            f"{self._scope(at)}: {said} {block[_POSITIVES]:,.0f} positives, "
+            f"{block[_EXPECTED]:,.1f} expected"
         )
         self._note(at, now, event, reason, self._last(at))
         if event == "reconnect":
@@ -664,8 +673,15 @@ class LabelGuard:
         self._note(at, now, "accept", reason, self._last(at))
         self.changes.append((now, at, False))
 
+    def _try_labels(self) -> None:
+        """Let one block from here on decide whether all samples are connected again."""
+        self._clear_block(OVERALL)
+        self.trial = True
+
     def _enter(self, at: int, state: int, now: int) -> None:
         a = self.arrays
+        if at == OVERALL:
+            self.trial = False
         if at == OVERALL and a.state[at] >= DISCONNECTED and state < DISCONNECTED:
             self.off_us += now - int(a.entered[at])
         a.state[at] = state
@@ -852,6 +868,7 @@ class LabelGuard:
             "chunk": self.chunk, "rows": self.rows, "whole": self.whole,
             "now": self.now, "forgot": self.forgot, "accepted": self.accepted,
             "counts": dict(self.counts), "off_us": self.off_us, "due": self.due,
+            "trial": self.trial,
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -867,7 +884,7 @@ class LabelGuard:
         self.chunk, self.rows, self.whole = state["chunk"], state["rows"], state["whole"]
         self.now, self.forgot, self.accepted = state["now"], state["forgot"], state["accepted"]
         self.counts, self.off_us = dict(state["counts"]), state["off_us"]
-        self.due = state["due"]
+        self.due, self.trial = state["due"], state["trial"]
         self.holding = bool((self.arrays.state >= DISCONNECTED).any())
 
 

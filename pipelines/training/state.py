@@ -43,7 +43,7 @@ from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, TIME
 
-TRAINING_LAYOUT = 12
+TRAINING_LAYOUT = 13
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
 TOGETHER = "models.json"
