@@ -29,13 +29,7 @@ from headrace.monitoring.guard import (
 )
 from headrace.monitoring.lead import FEWER, SILENCE, YOUNG_SILENCE, Block, Lead, LeadPlan, Suspicion
 from headrace.monitoring.statistics import Int64s
-from headrace.schemas.config.durations import (
-    MINUTE,
-    SECOND,
-    format_duration,
-    format_moment,
-    iso_moment,
-)
+from headrace.schemas.config.durations import SECOND, format_duration, format_moment, iso_moment
 from headrace.schemas.records.events import NEVER
 
 LEAD = "lead-"
@@ -46,9 +40,9 @@ _HOLDER = 2**31 - 1
 _YOUNG_BAND = 4.0
 """What a model predicts before it is settled may be wrong by so many times."""
 _BLOCKS_A_WINDOW = 4
-"""While it is disconnected, blocks are so short that three of them have passed with the window."""
-_SHORTEST_BLOCK = MINUTE
-"""But no shorter, microseconds."""
+"""While arrivals are disconnected, a window has so many blocks: three have passed when it has."""
+_SHORTEST_BLOCK = 150 * SECOND
+"""But a block is at least so long, microseconds: a source that comes and goes is one fault."""
 
 
 class LeadGuard(LabelGuard):
@@ -183,7 +177,7 @@ class LeadGuard(LabelGuard):
         """Return how long a block must be, microseconds; it always has some expected arrivals."""
         if self.standing < DISCONNECTED:
             return labels.BLOCK_LENGTH
-        # Probes say when arrivals are right again; the last block may be short.
+        # The first is short, to say from when on arrivals are right; and the last may be.
         if self.calm_since == NEVER or self._has_recovered(now):
             return 0
         part = max(self.lead.plan.released // _BLOCKS_A_WINDOW, _SHORTEST_BLOCK)
@@ -201,13 +195,12 @@ class LeadGuard(LabelGuard):
         self.block = block
         calm = block.expected / self.band <= block.arrivals <= block.expected * self.band
         off = self.standing >= DISCONNECTED
-        if off and self.calm_since == NEVER:
-            # Not from its begin on: the first part of a probe may be of the fault.
-            self.calm_since = self.lead.passed if calm else NEVER
-            return
         self.calm = self.calm + 1 if calm else 0
         if not calm:
             self.calm_since = NEVER
+        elif self.calm_since == NEVER:
+            # Not from its begin on: its first part may be of the fault.
+            self.calm_since = self.lead.passed
         if self.calm < labels.CALM_BLOCKS or self.standing < WARNED:
             return
         if off and not self._has_recovered(now):

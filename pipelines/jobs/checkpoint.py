@@ -44,6 +44,7 @@ from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.job import TrainJob
 from headrace.pipelines.training.state import TrainingState
+from headrace.schemas.config.durations import iso_moment
 from headrace.schemas.errors import CheckpointError, ConfigError
 from headrace.schemas.records.envelope import SampleEnvelope
 
@@ -382,6 +383,8 @@ def check_identity(then: dict[str, Any], now: dict[str, Any], file: str, hint: s
         fact = "the checkpoint was written by another version of Headrace"
         raise ConfigError(file, "", fact, hint=hint)
     for key, value in _differences(then["config"], now["config"]):
+        if key == "guard.accept":
+            value = [iso_moment(moment) for moment in value]
         raise ConfigError(file, key, "has changed since the checkpoint", value, hint)
     for path in [*now["files"], *then["files"]]:
         if then["files"].get(path) != now["files"].get(path):
