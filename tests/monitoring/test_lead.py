@@ -219,7 +219,7 @@ class Rows:
         self.journal, self.held = [], {}
 
     def go_on(self, seconds, lost=False, unjoined=False):
-        """Twenty impressions a second, of which one is clicked; clicks that are not joined arrive."""
+        """Twenty impressions a second, of which one is clicked; what is not joined arrives."""
         for _ in range(seconds):
             self._second(lost, unjoined)
 
@@ -293,7 +293,7 @@ def test_learning_waits_from_the_first_seconds_until_no_lost_action_is_missing_a
 
 
 def test_actions_that_arrive_but_are_not_joined_connect_no_labels():
-    """The block that would be enough is not within the band; then it takes three of five minutes."""
+    """The block that would be enough is not within the band; then it takes three long ones."""
     rows = Rows(settle=HOUR)
     rows.go_on(4000)
     rows.go_on(1200, lost=True)
