@@ -340,23 +340,28 @@ def _take_block(a, at, now, calm_blocks, settle):
 
 
 @nb.njit(cache=True, nogil=True)
-def _next_decision(a, complete, begin, now, least, calm_blocks, settle, cap):
+def _next_decision(a, complete, begin, now, least, calm_blocks, settle, cap, trial):
     """Take complete blocks of scopes, from `begin` on, until one is to be decided about.
 
     Blocks are complete that are when it begins with all samples: a decision may clear others.
     They have as many expected positives as `least` says of all samples, then of a value, and are
-    as long as it says last. Returns the scope, -1 for none, and what came of its block.
+    as long as it says last; on trial, one of all samples has as much as all that are needed
+    otherwise, however short it is, and is enough. Returns the scope, -1 for none, and what came of
+    its block.
     """
     if begin == OVERALL:
         for at in range(complete.size):
             enough = a.block[at, _EXPECTED] >= (least[0] if at == OVERALL else least[1])
             complete[at] = enough and now - a.opened[at] >= least[2]
+        if trial:
+            complete[OVERALL] = a.block[OVERALL, _EXPECTED] >= calm_blocks * least[0]
     for at in range(begin, complete.size):
         if at > OVERALL and a.state[OVERALL] >= DISCONNECTED and a.state[at] < DISCONNECTED:
             continue  # what is seen in one value is the fault that is seen in all
         found = _QUIET
         if complete[at]:
-            found = _take_block(a, at, now, calm_blocks, settle)
+            needed = 1 if trial and at == OVERALL else calm_blocks
+            found = _take_block(a, at, now, needed, settle)
         crossed = a.crossed[at, _WARN] != NEVER or a.crossed[at, _HOLD] != NEVER
         late = a.state[at] == DISCONNECTED and now - a.entered[at] >= cap
         if found != _QUIET or crossed or late:
@@ -473,6 +478,9 @@ class LabelGuard:
         self.chunk, self.rows, self.whole, self.due = _MOST_CHUNK, 0, 0.0, False
         self.off = False
         """Whether anything is disconnected."""
+        self.trial = False
+        """Whether the next block of all samples has as much as three, however short it is, and is
+        enough to connect again."""
         self.now = self.forgot = NEVER
         self.accepted = self.version = 0
         self.counts = {"judged": 0, "held": 0}
@@ -625,7 +633,7 @@ class LabelGuard:
         a = self.arrays
         complete = np.empty(a.state.size, np.bool_)
         least = BLOCK_POSITIVES, VALUE_BLOCK_POSITIVES, BLOCK_LENGTH
-        rules = now, least, CALM_BLOCKS, self.plan.settle, self.plan.cap
+        rules = now, least, CALM_BLOCKS, self.plan.settle, self.plan.cap, self.trial
         at = -1
         while True:
             at, found = _next_decision(a, complete, at + 1, *rules)
@@ -640,6 +648,7 @@ class LabelGuard:
                 a.state[at] = ASKING
                 asked = f"so for {format_duration(self.plan.cap)}: is this how it is now?"
                 self._note(at, now, "ask", f"{self.reasons[at]}; {asked}", self._last(at))
+        self.trial = self.trial and not bool(complete[OVERALL])
         self.off = bool((a.state >= DISCONNECTED).any())
 
     def _alarm(self, at: int, now: int) -> None:
@@ -658,13 +667,13 @@ class LabelGuard:
         """End a warning or a disconnect."""
         a = self.arrays
         event = "calm" if a.state[at] == WARNED else "reconnect"
+        said = f"{CALM_BLOCKS} blocks in a row within the band; in the last"
+        if self.trial and at == OVERALL:
+            said = "arrivals are right again, and labels within the band; of these"
         self._enter(at, WATCHING, now)
         self._reset(at)
         positives, expected = self._last(at)
-        reason = (
-            f"{self._scope(at)}: {CALM_BLOCKS} blocks in a row within the band; in the last "
-            f"{positives:,.0f} positives, {expected:,.1f} expected"
-        )
+        reason = f"{self._scope(at)}: {said} {positives:,.0f} positives, {expected:,.1f} expected"
         self._note(at, now, event, reason, self._last(at))
         if event == "reconnect":
             self.reasons.pop(at, None)
@@ -694,8 +703,15 @@ class LabelGuard:
         self._note(at, now, "accept", reason, self._last(at))
         self.changes.append((now, at, False))
 
+    def _try_labels(self) -> None:
+        """Let one block from here on decide whether all samples are connected again."""
+        self._clear_block(OVERALL)
+        self.trial = True
+
     def _enter(self, at: int, state: int, now: int) -> None:
         a = self.arrays
+        if at == OVERALL:
+            self.trial = False
         if at == OVERALL and a.state[at] >= DISCONNECTED and state < DISCONNECTED:
             self.off_us += now - int(a.entered[at])
         a.state[at] = state
@@ -882,6 +898,7 @@ class LabelGuard:
             "chunk": self.chunk, "rows": self.rows, "whole": self.whole,
             "now": self.now, "forgot": self.forgot, "accepted": self.accepted,
             "counts": dict(self.counts), "off_us": self.off_us, "due": self.due,
+            "trial": self.trial,
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -897,7 +914,7 @@ class LabelGuard:
         self.chunk, self.rows, self.whole = state["chunk"], state["rows"], state["whole"]
         self.now, self.forgot, self.accepted = state["now"], state["forgot"], state["accepted"]
         self.counts, self.off_us = dict(state["counts"]), state["off_us"]
-        self.due = state["due"]
+        self.due, self.trial = state["due"], state["trial"]
         self.off = bool((self.arrays.state >= DISCONNECTED).any())
 
 

@@ -348,6 +348,11 @@ class Lead:
         """Number of the action stream, from 0."""
         return self.plan.stream
 
+    @property
+    def passed(self) -> int:
+        """End of the last step that was gone through, microseconds."""
+        return int(self.state.steps[_NEXT]) * self.plan.step
+
     def end(self, drain: int) -> None:
         """Judge nothing from a time on: the log has ended, and actions with it."""
         self.until = drain // self.plan.step

@@ -11,6 +11,7 @@ from headrace.joiner.journal.shardjournal import LAYOUT_VERSION
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import Growing
 from headrace.pipelines.training.state import TRAINING_LAYOUT
+from headrace.schemas.config.durations import iso_moment
 from headrace.schemas.config.models import Config
 from headrace.schemas.errors import ConfigError
 
@@ -68,6 +69,8 @@ def check_identity(then: dict[str, Any], now: dict[str, Any], file: str, hint: s
         fact = "the checkpoint was written by another version of Headrace"
         raise ConfigError(file, "", fact, hint=hint)
     for key, value in differences(then["config"], now["config"]):
+        if key == "guard.accept":
+            value = [iso_moment(moment) for moment in value]
         raise ConfigError(file, key, "has changed since the checkpoint", value, hint)
     for path in [*now["files"], *then["files"]]:
         if then["files"].get(path) != now["files"].get(path):
