@@ -136,7 +136,7 @@ class ShardJoin:
             dict(tally.looked_up),
             tally.progress if told == FOREVER else [],
             max(tally.shown, tally.spans[IMPRESSIONS][1])
-            if all(tally.exhausted[: self.plan.shown])
+            if all(tally.exhausted[source] for source in self.plan.shown)
             else NEVER,
             tally.take_copies(self.plan.stream_names),
             output.samples,

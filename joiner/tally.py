@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.samples.output import JoinOutput
 from headrace.schemas.config.durations import HOUR
-from headrace.schemas.records.events import FOREVER, NEVER, TIME, Outcome
+from headrace.schemas.records.events import FOREVER, IMPRESSIONS, NEVER, TIME, Outcome
 
 
 @dataclass
@@ -69,6 +70,31 @@ class Tally:
             starts, [NEVER] * sources, [0] * sources, [False] * sources, [False] * sources,
             [0] * streams, [[FOREVER, NEVER] for _ in range(streams)],
         )  # fmt: skip
+
+    def go_on(self, plan: JoinPlan, reopened: Mapping[int, int]) -> None:
+        """Go on with more sources than before, and count from here.
+
+        What is open now counts as received.
+
+        Parameters
+        ----------
+        plan
+            The join, with the sources so far, by the same numbers, and more.
+        reopened
+            The sources that have not ended, among them all that are new, and the progress that
+            each begins with. The others hold the clock back no more.
+        """
+        for source in range(len(self.position), plan.sources):
+            self.position.append(plan.starts.get(source, 0))
+        self.progress = [reopened.get(source, FOREVER) for source in range(plan.sources)]
+        self.ended = [source not in reopened for source in range(plan.sources)]
+        self.exhausted = list(self.ended)
+        self.rejected = [0] * plan.sources
+        self.shown = max(self.shown, self.spans[IMPRESSIONS][1])
+        counts = self.outcome_counts(plan.stream_names)
+        self.received = [counts[name][Outcome.OPEN.value] for name in plan.stream_names]
+        self.spans = [[FOREVER, NEVER] for _ in plan.stream_names]
+        self.outcomes, self.looked_up, self.dropped = Counter(), Counter(), 0
 
     def receive(self, stream: int, batch: pa.RecordBatch) -> None:
         """Count records that came."""

@@ -60,6 +60,10 @@ class LabelGuard(Protocol):
     def remaining(self) -> int:
         """How many rows it still takes before it decides again."""
 
+    @property
+    def holding(self) -> bool:
+        """Whether it may hold rows back now."""
+
     def begin(self) -> None:
         """Begin an epoch."""
 
@@ -127,18 +131,16 @@ class Judging:
     ) -> None:  # fmt: skip
         self.guard, self.epoch, self.own, self.early = guard, epoch, own, early
         guard.begin()
-        columns = {
-            name: pa.chunked_array([part.column(name) for part in epoch.parts]).combine_chunks()
-            for name in guard.columns
-        }
-        self.encoded = guard.encode(columns, epoch.order)
+        texts = {name: epoch.texts(name) for name in guard.columns}
+        self.encoded = guard.encode(texts, epoch.order)
         rank = np.empty(epoch.order.size, np.int64)
         rank[epoch.order] = np.arange(epoch.order.size)
         self.position = rank[own]
         self.emit = epoch.column(EMIT)[own]
         self.positive = label[own] > 0
         self.log_rate = np.log(epoch.column(RATE)[own])
-        self.delay = None if guard.lead is None else _delays(epoch, name)[own]
+        self.lead = guard.lead
+        self.delay = own if self.lead is None else _delays(epoch, name)[own]
         self.held = np.full(epoch.order.size, -1, np.int32)
         self.reasons: list[str] = []
         self.done = self.passed = 0
@@ -148,25 +150,30 @@ class Judging:
         """How many more of its own rows the next piece may have."""
         return min(self.guard.remaining, self.own.size - self.done)
 
-    def hold(self, count: int) -> Bools:
-        """Return which of the next `count` own rows are held back, shape (count,)."""
+    def hold(self, count: int) -> Bools | None:
+        """Return which of the next `count` own rows are held back, shape (count,).
+
+        None stands for no row.
+        """
         last = self.done + count == self.own.size
         until = self.held.size if last else int(self.position[self.done + count - 1]) + 1
         here = slice(self.passed, until)
         scopes = self.guard.look_up(self.encoded, here)
-        holder = self.guard.holder(scopes)
-        if (holder >= 0).any():
-            for number in np.unique(holder[holder >= 0]).tolist():
+        held: Bools | None = None
+        if self.guard.holding:
+            holder = self.guard.holder(scopes)
+            held = holder >= 0
+            for number in np.unique(holder[held]).tolist():
                 self.held[here][holder == number] = len(self.reasons)
                 self.reasons.append(self.guard.reason(number))
         if count < len(scopes):
             of_own = self.position[self.done : self.done + count] - self.passed
-            scopes, holder = scopes[of_own], holder[of_own]
+            scopes, held = scopes[of_own], None if held is None else held[of_own]
         self.passed, self.scopes = until, scopes
-        held: Bools = holder >= 0
-        if self.delay is not None and self.guard.lead is not None:
+        if self.lead is not None:
             some = slice(self.done, self.done + count)
-            self.guard.lead.settle(self.delay[some][self.positive[some] & ~held])
+            positive = self.positive[some]
+            self.lead.settle(self.delay[some][positive if held is None else positive & ~held])
         return held
 
     def observe(self, margin: Floats) -> None:
@@ -175,7 +182,8 @@ class Judging:
         Parameters
         ----------
         margin
-            Log-odds that were predicted of them, corrected for sampling, shape (count,).
+            Log-odds that were predicted of them, corrected for sampling, shape (count,). Odds may
+            overflow: what is not finite says nothing.
         """
         judged = margin.size
         if self.early and self.epoch.drain is not None:
@@ -187,8 +195,7 @@ class Judging:
             log_odds = margin[:judged]
             if self.early:
                 log_odds = -np.logaddexp(0.0, -log_odds)
-            with np.errstate(over="ignore"):
-                odds = np.exp(log_odds - self.log_rate[some])
+            odds = np.exp(log_odds - self.log_rate[some])
             self.guard.observe(self.emit[some], self.positive[some], odds, self.scopes[:judged])
         self.done += margin.size
 
@@ -205,6 +212,44 @@ class Judging:
             return None
         reasons = pa.DictionaryArray.from_arrays(self.held[held], pa.array(self.reasons))
         return Held(self.epoch.order[held], reasons)
+
+
+class Showing:
+    """Impressions that become known among the turns of an epoch, shown to a guard's lead.
+
+    Parameters
+    ----------
+    lead
+        Who compares arrivals with them.
+    turns
+        Their places among the turns, ascending, int64, shape (k,).
+    emit
+        When they became known, int64, shape (k,).
+    since
+        The learner serves after the turn at this place; None if it is not known to serve yet.
+    """
+
+    def __init__(self, lead: Lead, turns: Int64s, emit: Int64s, since: int | None) -> None:
+        self.lead, self.turns, self.emit, self.since = lead, turns, emit, since
+        self.done = 0
+
+    def taught(self, turns: Int64s) -> None:
+        """Tell at which places, ascending, the learner has learned."""
+        if self.since is None and turns.size:
+            self.since = int(turns[0])
+            self.done = int(self.turns.searchsorted(self.since))
+
+    def next(self, end: int) -> Int64s:
+        """Return the places before `end` of those to show next; none before the learner serves."""
+        if self.since is None:
+            return self.turns[:0]
+        return self.turns[self.done : int(self.turns.searchsorted(end))]
+
+    def show(self, log_odds: Floats) -> None:
+        """Show the impressions that `next` returned, with what was predicted of them."""
+        some = slice(self.done, self.done + log_odds.size)
+        self.lead.show(self.emit[some], log_odds)
+        self.done = some.stop
 
 
 def tell_arrivals(lead: Lead, epoch: Epoch) -> None:

@@ -19,7 +19,7 @@ from headrace.learners.delays import Delay, corrected, discount_of, positive_wei
 from headrace.learners.discount import NONE
 from headrace.learners.exact import ExactTable
 from headrace.learners.features import FeatureEncoder, FeatureRows, Features
-from headrace.learners.guarding import Held, Judging, LabelGuard, mask_of, tell_arrivals
+from headrace.learners.guarding import Held, Judging, LabelGuard, Showing, mask_of, tell_arrivals
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch, has_trigger
 from headrace.learners.position import PositionPlan, Positions, Randomised
@@ -224,20 +224,18 @@ class _Turns:
     def __len__(self) -> int:
         return self.order.size
 
-    def part(self, some: slice, held: Bools) -> _Turns:
-        """Return some of the turns, of which those that are `held`, shape (m,), weigh 0."""
-        weight = np.where(held, 0.0, self.weight[some]) if held.any() else self.weight[some]
-        discount = self.discount[some] if self.discount.size else self.discount
+    def part(self, some: slice) -> _Turns:
+        """Return some of the turns."""
         return _Turns(
-            self.order[some], self.learned[some], self.label[some], weight, self.offset[some],
-            self.shift[some], discount, self.later[some] if self.later.size else self.later,
+            self.order[some], self.learned[some], self.label[some], self.weight[some],
+            self.offset[some], self.shift[some], self.discount[some], self.later[some],
         )  # fmt: skip
 
-    def take(self, learner: Learner, features: FeatureRows) -> Floats:
-        """Take the turns; return the log-odds that were predicted, not shifted."""
+    def take(self, learner: Learner, features: FeatureRows, some: slice = slice(None)) -> Floats:
+        """Take some of the turns; return the log-odds that were predicted, not shifted."""
         return learner.learn(
-            features, self.order, self.label, self.weight, self.offset,
-            self.discount if self.discount.size else NONE,
+            features, self.order[some], self.label[some], self.weight[some], self.offset[some],
+            self.discount[some] if self.discount.size else NONE,
         )  # fmt: skip
 
 
@@ -428,7 +426,6 @@ class LearningStep:
         own, log_theta = self._examined(name, epoch, own, emit)
         turns = self._turns(name, epoch, own, emit, log_theta)
         guard, judging = self._guard_of(name), None
-        lead = None if guard is None else guard.lead
         if epoch.parts and guard is not None:
             true = epoch.column(plan.label).astype(np.float64)
             early = self.plan.emission != "window"
@@ -439,30 +436,36 @@ class LearningStep:
             if found is not None:
                 back |= mask_of(found, emit.size)[turns.order]
         back &= turns.learned
+        turns.weight[back] = 0.0
         cut = None if drain is None else int(np.searchsorted(emit[turns.order], drain))
         margin = np.empty(len(turns))
         settled, serves = None, bool(self.learned[name]) or plan.start is not None
-        for some, lessons in _pieces(turns, judging, cut):
-            if some.start == cut:
-                settled = copy.deepcopy(learner)
-            if judging is not None and lessons.size:
-                back[lessons] |= judging.hold(lessons.size)
-            piece = turns.part(some, back[some])
-            if name in self.later:
-                piece = self._without_false_negatives(name, piece, features)
-                turns.weight[some] = piece.weight
-            margin[some] = piece.take(learner, features)
-            if lead is not None:
-                known = ~piece.learned
-                if not serves:
-                    serving = np.logical_or.accumulate(piece.learned & ~back[some])
-                    known &= serving
-                    serves = bool(serving[-1])
-                shown = np.flatnonzero(known)
-                predicted = corrected(plan.delay, margin[some][shown] + piece.shift[shown])
-                lead.show(emit[piece.order[shown]], predicted)
-            if judging is not None and lessons.size:
-                judging.observe(corrected(plan.delay, margin[lessons] + turns.shift[lessons]))
+        showing = None
+        if guard is not None and guard.lead is not None:
+            shown = np.flatnonzero(~turns.learned)
+            known = emit[turns.order[shown]]
+            showing = Showing(guard.lead, shown, known, -1 if serves else None)
+        # Of what is certain the odds are infinite.
+        with np.errstate(over="ignore"):
+            for some, lessons in _pieces(turns, judging, cut):
+                if some.start == cut:
+                    settled = copy.deepcopy(learner)
+                if judging is not None and lessons.size:
+                    held_back = judging.hold(lessons.size)
+                    if held_back is not None:
+                        back[lessons[held_back]] = True
+                        turns.weight[lessons[held_back]] = 0.0
+                if name in self.later:
+                    turns.weight[some] = self._later_weight(name, turns.part(some), features)
+                margin[some] = turns.take(learner, features, some)
+                if showing is not None:
+                    if showing.since is None:
+                        taught = np.flatnonzero(turns.learned[some] & ~back[some])
+                        showing.taught(some.start + taught)
+                    if (shown := showing.next(some.stop)).size:
+                        showing.show(corrected(plan.delay, margin[shown] + turns.shift[shown]))
+                if judging is not None and lessons.size:
+                    judging.observe(corrected(plan.delay, margin[lessons] + turns.shift[lessons]))
         if judging is not None:
             judging.finish()
         if drain is not None and settled is None:
@@ -558,15 +561,15 @@ class LearningStep:
             later[learned] = _came_later(epoch, plan.label)[own]
         return _Turns(order, learned, label, weight, offset, shift, discount, later)
 
-    def _without_false_negatives(self, name: str, turns: _Turns, features: FeatureRows) -> _Turns:
-        """Let another learner tell later positives from first negatives, and weigh by that."""
+    def _later_weight(self, name: str, turns: _Turns, features: FeatureRows) -> Floats:
+        """Let another learner tell later positives from first negatives; weigh by that, (m,)."""
         if not turns.learned.any():
-            return turns
+            return turns.weight
         # One that is positive at first was never a negative.
         told = replace(turns, weight=turns.weight * ((turns.label == 0) | turns.later))
         margin = told.take(self.later[name], features) + turns.shift
         share = np.where(turns.learned & (turns.label == 0), true_share(margin), 1.0)
-        return replace(turns, weight=turns.weight * share)
+        return turns.weight * share
 
     def _count(
         self,
@@ -640,12 +643,12 @@ def _pieces(
     lessons = np.flatnonzero(turns.learned)
     begin, done = 0, 0
     while begin < len(turns):
-        end = len(turns)
+        end, until = len(turns), lessons.size
         if judging is not None and done + judging.next < lessons.size:
-            end = int(lessons[done + judging.next - 1]) + 1
+            until = done + judging.next
+            end = int(lessons[until - 1]) + 1
         if cut is not None and begin < cut < end:
-            end = cut
-        until = int(np.searchsorted(lessons, end))
+            end, until = cut, int(lessons.searchsorted(cut))
         yield slice(begin, end), lessons[done:until]
         begin, done = end, until
 

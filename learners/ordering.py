@@ -34,6 +34,7 @@ from headrace.schemas.records.events import (
     without_reserved,
 )
 from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.slicing import as_texts
 
 _WITH_SAMPLES = {SERVED: SERVED_ORDER, MATURE: MATURE_ORDER, ARRIVALS: ARRIVALS_ORDER}
 """Order of the rows beside the samples that are released with them, in the same epochs."""
@@ -65,6 +66,17 @@ class Epoch:
     served: pa.RecordBatch | None = None
     mature: pa.RecordBatch | None = None
     arrivals: pa.RecordBatch | None = None
+    _texts: dict[str, pa.DictionaryArray] = field(default_factory=dict, init=False, repr=False)
+
+    def texts(self, name: str) -> pa.DictionaryArray:
+        """Return a slice column of all parts as texts, not put in order, shape (n,).
+
+        Guards and statistics share them, so each column is encoded once.
+        """
+        if name not in self._texts:
+            parts = pa.chunked_array([part.column(name) for part in self.parts])
+            self._texts[name] = as_texts(parts.combine_chunks())
+        return self._texts[name]
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return a column of all parts, not put in order, shape (n,)."""

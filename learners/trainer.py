@@ -28,7 +28,7 @@ from headrace.learners.ordering import EpochOrder
 from headrace.learners.snapshot import load_snapshot, save_snapshot
 from headrace.schemas.errors import SnapshotError
 from headrace.schemas.records.envelope import SampleEnvelope
-from headrace.schemas.records.events import EMIT
+from headrace.schemas.records.events import EMIT, NEVER
 
 _SETTLED = ".settled"
 """Folder of the learners to serve with, if more was learned since; no learner has this name."""
@@ -123,6 +123,26 @@ class Trainer:
             self.ledger.published += published
             samples = self.handover.put(epoch)
         return Received(samples=samples, beside=ordered.beside)
+
+    @property
+    def put_in_order(self) -> int:
+        """Samples that were put in order, and those that wait for their epoch."""
+        return self.ledger.samples + sum(batch.num_rows for batch in self.order.waiting)
+
+    def go_on(self) -> None:
+        """Go on after the last impression of a log: others follow.
+
+        Learners go on with the parameters of the plan, if these are others than theirs.
+        """
+        self.order.last = [NEVER] * self.order.shards
+        self.ledger.published = self.ledger.samples
+        self.step.settled = None
+        for name, plan in self.step.plan.learners.items():
+            for learners in (self.step.learners, self.step.later):
+                if name in learners and learners[name].parameters != plan.parameters:
+                    arrays = learners[name].export()
+                    learners[name] = plan.fresh()
+                    learners[name].restore(arrays)
 
     def flush(self) -> list[Learned]:
         """Learn all complete epochs; return those not returned before."""

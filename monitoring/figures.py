@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -329,23 +328,12 @@ class Figures:
 
 
 class Running:
-    """Sums over all windows of a `Statistics`, of which closed ones may have been taken out.
-
-    It looks at each row of the statistics once, so that a replay, which keeps all its windows,
-    does not become slower with their number.
-    """
+    """Sums over all windows of a `Statistics`, of which closed ones may have been taken out."""
 
     def __init__(self) -> None:
         self.places: dict[tuple[str, str], int] = {}
         self.taken = np.zeros((0, len(SUMS)))
         self.latest: Window | None = None
-        self._forget()
-
-    def _forget(self) -> None:
-        self.moved = -1
-        self.at = np.empty(0, np.int64)
-        self.rows = np.empty(0, np.int64)
-        self.starts = np.empty(0, np.int64)
 
     def take(self, rows: pa.Table, window: int) -> None:
         """Note rows of `STATISTICS_SCHEMA` that were taken out; `window` is in microseconds."""
@@ -362,36 +350,24 @@ class Running:
 
     def totals(self, statistics: Statistics) -> Cells:
         """Return the sums of all windows so far."""
-        self._follow(statistics)
-        held = _added(self.at, statistics.sums[self.rows], len(self.places))
+        held = statistics.all_totals()
+        at = self._places(held)
         names = tuple(self.places)
+        totals = _grown(self.taken, len(names))
+        totals[at] += np.array(list(held.values())).reshape(-1, len(SUMS))
         return Cells(
-            tuple(column for column, _ in names), tuple(value for _, value in names),
-            _grown(self.taken, len(names)) + held,
-        )  # fmt: skip
+            tuple(column for column, _ in names), tuple(value for _, value in names), totals
+        )
 
     def window(self, statistics: Statistics, until: int) -> Window | None:
         """Return the latest window that ends at `until` or before, microseconds; None if none."""
-        self._follow(statistics)
-        ended = self.starts[self.starts + statistics.window <= until]
-        if not ended.size:
+        last = statistics.last_window(until)
+        if last is None:
             return self.latest
-        last = int(ended.max())
-        sums = statistics.sums[self.rows]
-        cells = self._of_window(self.at, self.starts, sums, last)
+        found = statistics.all_totals(last, last)
+        columns, values = (tuple(cell[of] for cell in found) for of in range(2))
+        cells = Cells(columns, values, np.array(list(found.values())))
         return Window(last, last + statistics.window, cells)
-
-    def _follow(self, statistics: Statistics) -> None:
-        """Look at the rows that were added since the last time, or at all if some have moved."""
-        if self.moved != statistics.moved:
-            self._forget()
-            self.moved = statistics.moved
-        new = list(islice(statistics.rows.items(), self.at.size, None))
-        at = self._places((column, value) for (_, column, value), _ in new)
-        self.at = np.concatenate([self.at, at])
-        self.rows = np.concatenate([self.rows, np.array([row for _, row in new], np.int64)])
-        starts = np.array([start for (start, _, _), _ in new], np.int64)
-        self.starts = np.concatenate([self.starts, starts])
 
     def _places(self, cells: Iterable[tuple[str, str]]) -> npt.NDArray[np.int64]:
         places = self.places
@@ -424,7 +400,6 @@ class Running:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Replace the state by what `export` returned."""
-        self._forget()
         self.places = {
             (column, value): i for i, (column, value, *_) in enumerate(state["taken"])
         }  # fmt: skip

@@ -19,8 +19,52 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Int32s = npt.NDArray[np.int32]
+
 BLOCK = 1 << 14
 """Rows of a block. Blocks are counted from the first row, so they do not depend on batches."""
+
+
+@nb.njit(cache=True, nogil=True)
+def _number(codes, place, index, found, counts):
+    """Give codes numbers in order of first occurrence; return how many there are."""
+    different = 0
+    for i in range(codes.size):
+        at = place[codes[i]]
+        if at < 0:
+            at = place[codes[i]] = different
+            found[at] = codes[i]
+            different += 1
+        index[i] = at
+        counts[at] += 1
+    return different
+
+
+def numbered(texts: pa.DictionaryArray) -> tuple[list[str], list[int], Int32s]:
+    """Return values in order of first occurrence, how often each occurs, and which each row has.
+
+    Parameters
+    ----------
+    texts
+        What `headrace.schemas.records.slicing.as_texts` returned, or a part of it, shape (n,).
+
+    Examples
+    --------
+    >>> numbered(pa.array(["b", "a", "b"]).dictionary_encode())
+    (['b', 'a'], [2, 1], array([0, 1, 0], dtype=int32))
+    """
+    codes = texts.indices.to_numpy()
+    most = min(codes.size, len(texts.dictionary))
+    index, found = np.empty(codes.size, np.int32), np.empty(most, np.int32)
+    counts = np.zeros(most, np.int64)
+    different = _number(codes, np.full(len(texts.dictionary), -1, np.int32), index, found, counts)
+    values = texts.dictionary.take(pa.array(found[:different]))
+    return values.to_numpy(zero_copy_only=False).tolist(), counts[:different].tolist(), index
 
 
 class FrequentValues:
@@ -63,9 +107,12 @@ class FrequentValues:
         kept, waiting, most = self.kept, self.waiting, self.most
         found = []
         for value, rows in zip(values, counts, strict=True):
-            has = value in kept or len(kept) < most
-            of = kept if has else waiting
-            of[value] = of.get(value, 0) + rows
+            if has := value in kept:
+                kept[value] += rows
+            elif has := len(kept) < most:
+                kept[value] = rows
+            else:
+                waiting[value] = waiting.get(value, 0) + rows
             found.append(has)
         return found
 
@@ -96,11 +143,18 @@ class FrequentValues:
         return self.waiting.get(value, 0) + self.floor
 
     def _keep(self, estimates: dict[str, int], floor: int) -> list[str]:
-        order = sorted(estimates, key=lambda value: (-estimates[value], value))
-        before = self.kept
-        self.kept = {value: estimates[value] for value in order[: self.most]}
-        self.floor = max([floor, *(estimates[value] for value in order[self.most :][:1])])
-        self.waiting = {}
+        before, self.kept, self.waiting = self.kept, estimates, {}
+        self.floor = floor
+        if len(estimates) > self.most:
+            numbers = np.fromiter(estimates.values(), np.int64, len(estimates))
+            least = int(np.partition(numbers, -self.most)[-self.most])
+            kept = {value: of for value, of in estimates.items() if of > least}
+            equal = sorted(value for value, of in estimates.items() if of == least)
+            room = self.most - len(kept)
+            kept.update(dict.fromkeys(equal[:room], least))
+            given_up = numbers[numbers < least]
+            next_one = least if len(equal) > room else int(given_up.max(initial=0))
+            self.kept, self.floor = kept, max(floor, next_one)
         return sorted(before.keys() - self.kept.keys())
 
     def export(self) -> dict[str, Any]:

@@ -125,7 +125,7 @@ class Gate:
 
     def verdict(self) -> Verdict | None:
         """Judge the new model; None if there is nothing, or not enough, to judge it by."""
-        pair = self.last if self.last[0].rows else self.now
+        pair = self.last if not self.last[0].empty else self.now
         windows = pair[0].windows()
         if not windows:
             return None

@@ -42,7 +42,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.monitoring.exported import packed, unpacked
-from headrace.monitoring.statistics import MOST_VALUES, NULL, OTHER, Floats, Int64s
+from headrace.monitoring.statistics import MOST_VALUES, OTHER, Floats, Int64s
 from headrace.schemas.config.durations import (
     DAY,
     HOUR,
@@ -53,6 +53,7 @@ from headrace.schemas.config.durations import (
     iso_moment,
 )
 from headrace.schemas.records.events import NEVER
+from headrace.schemas.records.slicing import NULL, as_texts
 
 if TYPE_CHECKING:
     from headrace.monitoring.lead import Lead
@@ -104,6 +105,7 @@ that is a little off all the time would be warned of all the time."""
 _BIN_BITS = 4
 _FIRST_BIN = (1023 - 30) << _BIN_BITS
 _BINS = 50 << _BIN_BITS
+_BIN_SHIFT = 52 - _BIN_BITS
 """Ratios are looked up by the odds, from 2^-30 to 2^20, to a sixteenth of a power of two."""
 
 CALM_BLOCKS = 3
@@ -125,6 +127,8 @@ _SLACK = 2.0
 # Columns of the sums of a block.
 _POSITIVES, _EXPECTED, _MOST_WARN, _LEAST_WARN, _MOST_HOLD, _LEAST_HOLD = range(6)
 _WARN, _HOLD = range(2)
+# What comes of a block.
+_QUIET, _ARMED, _CALM = range(3)
 
 
 def quarantine_schema(samples: pa.Schema) -> pa.Schema:
@@ -230,8 +234,8 @@ class _Arrays(NamedTuple):
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _observe(a, whole, emit, positive, odds, bins, scopes, ratios, expected, usual, alarm, least):
-    """Add rows to all samples and to the values that they have.
+def _observe(a, whole, emit, positive, odds, bits, scopes, ratios, expected, usual, alarm, least):
+    """Add rows to all samples and to the values that they have; not those without finite odds.
 
     Returns `whole`, to which what was expected is added, and whether there is something to
     decide: an alarm is due, or a block has at least ``least[0]`` expected positives and is at least
@@ -246,7 +250,11 @@ def _observe(a, whole, emit, positive, odds, bins, scopes, ratios, expected, usu
     state, seen, opened, block, total = a.state, a.seen, a.opened, a.block, a.total
     evidence, mean, crossed, looked, begun = a.evidence, a.mean, a.crossed, a.looked, a.begun
     for i in range(emit.size):
-        y, now, at_bin = positive[i], emit[i], bins[i]
+        if not math.isfinite(odds[i]):
+            continue
+        y, now = positive[i], emit[i]
+        # The exponent and four bits of the mantissa.
+        at_bin = min(max((bits[i] >> _BIN_SHIFT) - _FIRST_BIN, 0), _BINS - 1)
         q = odds[i] / (1.0 + odds[i])
         whole += q
         off = False
@@ -296,10 +304,69 @@ def _observe(a, whole, emit, positive, odds, bins, scopes, ratios, expected, usu
     return whole, due
 
 
-def _bins(odds: Floats) -> Int64s:
-    """Return the bin of each of the odds, shape (m,): exponent and four bits of the mantissa."""
-    bins = (np.ascontiguousarray(odds).view(np.int64) >> (52 - _BIN_BITS)) - _FIRST_BIN
-    return np.clip(bins, 0, _BINS - 1)
+@nb.njit(cache=True, nogil=True)
+def _take_block(a, at, now, calm_blocks, settle):
+    """Judge a complete block: whether labels are in the band (again).
+
+    Returns `_ARMED` or `_CALM` if they have been for so many blocks that the state is to change.
+    """
+    state, began = a.state[at], a.opened[at]
+    positives, expected = a.block[at, _POSITIVES], a.block[at, _EXPECTED]
+    most_warn, least_warn = a.block[at, _MOST_WARN], a.block[at, _LEAST_WARN]
+    most_hold, least_hold = a.block[at, _MOST_HOLD], a.block[at, _LEAST_HOLD]
+    a.last[at, 0], a.last[at, 1] = positives, expected
+    a.block[at] = 0.0
+    a.opened[at] = NEVER
+    if state == YOUNG:
+        low = least_hold - _SLACK * math.sqrt(least_hold)
+        high = most_hold + _SLACK * math.sqrt(most_hold)
+        if not low <= positives <= high:
+            a.entered[at] = NEVER
+            a.calm[at] = 0
+            return _QUIET
+        if a.entered[at] == NEVER:
+            a.entered[at] = began
+        a.calm[at] += 1
+        if a.calm[at] < calm_blocks:
+            return _QUIET
+        settled = now - a.entered[at] >= settle if at == OVERALL else a.state[OVERALL] != YOUNG
+        return _ARMED if settled else _QUIET
+    if state >= DISCONNECTED:
+        calm = least_hold <= positives <= most_hold
+    else:
+        calm = least_warn <= positives <= most_warn
+    a.calm[at] = a.calm[at] + 1 if calm else 0
+    return _CALM if a.calm[at] >= calm_blocks and state != WATCHING else _QUIET
+
+
+@nb.njit(cache=True, nogil=True)
+def _next_decision(a, complete, begin, now, least, calm_blocks, settle, cap, trial):
+    """Take complete blocks of scopes, from `begin` on, until one is to be decided about.
+
+    Blocks are complete that are when it begins with all samples: a decision may clear others.
+    They have as many expected positives as `least` says of all samples, then of a value, and are
+    as long as it says last; on trial, one of all samples has as much as all that are needed
+    otherwise, however short it is, and is enough. Returns the scope, -1 for none, and what came of
+    its block.
+    """
+    if begin == OVERALL:
+        for at in range(complete.size):
+            enough = a.block[at, _EXPECTED] >= (least[0] if at == OVERALL else least[1])
+            complete[at] = enough and now - a.opened[at] >= least[2]
+        if trial:
+            complete[OVERALL] = a.block[OVERALL, _EXPECTED] >= calm_blocks * least[0]
+    for at in range(begin, complete.size):
+        if at > OVERALL and a.state[OVERALL] >= DISCONNECTED and a.state[at] < DISCONNECTED:
+            continue  # what is seen in one value is the fault that is seen in all
+        found = _QUIET
+        if complete[at]:
+            needed = 1 if trial and at == OVERALL else calm_blocks
+            found = _take_block(a, at, now, needed, settle)
+        crossed = a.crossed[at, _WARN] != NEVER or a.crossed[at, _HOLD] != NEVER
+        late = a.state[at] == DISCONNECTED and now - a.entered[at] >= cap
+        if found != _QUIET or crossed or late:
+            return at, found
+    return -1, _QUIET
 
 
 def _tables(edges: Floats) -> tuple[Floats, Floats]:
@@ -365,13 +432,9 @@ class Scopes:
         self.codes = np.empty((order.size, len(columns)), np.int32)
         self.values: list[list[str]] = []
         for at, column in enumerate(columns.values()):
-            if pa.types.is_dictionary(column.type):
-                column = column.dictionary_decode()
-            # Texts are made of different values, not of all rows.
-            encoded = column.dictionary_encode(null_encoding="encode")
-            self.codes[:, at] = encoded.indices.to_numpy()[order]
-            texts = encoded.dictionary.cast(pa.string()).fill_null(NULL)
-            self.values.append(texts.to_pylist())
+            texts = as_texts(column)
+            self.codes[:, at] = texts.indices.to_numpy()[order]
+            self.values.append(texts.dictionary.to_numpy(zero_copy_only=False).tolist())
         most = max(map(len, self.values), default=0)
         self.tables = np.full((len(columns), most), -1, np.int32)
         self.version = -1
@@ -413,8 +476,11 @@ class LabelGuard:
         self.free: list[int] = []
         self.reasons: dict[int, str] = {}
         self.chunk, self.rows, self.whole, self.due = _MOST_CHUNK, 0, 0.0, False
-        self.holding = False
+        self.off = False
         """Whether anything is disconnected."""
+        self.trial = False
+        """Whether the next block of all samples has as much as three, however short it is, and is
+        enough to connect again."""
         self.now = self.forgot = NEVER
         self.accepted = self.version = 0
         self.counts = {"judged": 0, "held": 0}
@@ -433,6 +499,11 @@ class LabelGuard:
     def state(self) -> int:
         """The state of all samples together."""
         return int(self.arrays.state[OVERALL])
+
+    @property
+    def holding(self) -> bool:
+        """Whether it holds back any rows now: those of a value, or all."""
+        return self.plan.holds and self.off
 
     @property
     def lead(self) -> Lead | None:
@@ -498,7 +569,7 @@ class LabelGuard:
     def holder(self, scopes: Int32s) -> Int32s:
         """Return the scope that holds each row back now, -1 for none, shape (m,)."""
         held = np.full(len(scopes), -1, np.int32)
-        if not self.plan.holds or not self.holding:
+        if not self.plan.holds or not self.off:
             return held
         if self.state >= DISCONNECTED:
             held[:] = OVERALL
@@ -526,22 +597,17 @@ class LabelGuard:
         """
         if not emit.size:
             return
-        finite = np.isfinite(odds)
-        kept = emit, positive, odds, scopes
-        if not finite.all():
-            kept = emit[finite], positive[finite], odds[finite], scopes[finite]
-        last, rows = int(emit[-1]), emit.size
-        emit, positive, odds, scopes = kept
+        odds = np.ascontiguousarray(odds)
         self.whole, due = _observe(
-            self.arrays, self.whole, emit, positive.view(np.uint8), odds, _bins(odds), scopes,
-            self.ratios, self.expected, self.usual, self.alarm,
+            self.arrays, self.whole, emit, positive.view(np.uint8), odds, odds.view(np.int64),
+            scopes, self.ratios, self.expected, self.usual, self.alarm,
             (min(BLOCK_POSITIVES, VALUE_BLOCK_POSITIVES), BLOCK_LENGTH),
         )  # fmt: skip
         self.due = self.due or due
-        self.rows += rows
-        self.counts["judged"] += rows
+        self.rows += emit.size
+        self.counts["judged"] += emit.size
         if self.rows >= self.chunk:
-            self._decide(last)
+            self._decide(int(emit[-1]))
 
     def _decide(self, now: int) -> None:
         """Change states after a chunk, and set the length of the next one."""
@@ -551,8 +617,8 @@ class LabelGuard:
             self.accepted += 1
             for at in np.flatnonzero(a.state >= DISCONNECTED).tolist():
                 self._accept(at, now)
-            self.holding = False
-        if self.due or self.holding:
+            self.off = False
+        if self.due or self.off:
             self._judge(now)
         self._forget(now)
         mean = self.whole / self.rows
@@ -565,22 +631,25 @@ class LabelGuard:
     def _judge(self, now: int) -> None:
         """Change the states of the scopes of which there is something to decide."""
         a = self.arrays
-        enough = a.block[:, _EXPECTED] >= VALUE_BLOCK_POSITIVES
-        enough[OVERALL] = a.block[OVERALL, _EXPECTED] >= BLOCK_POSITIVES
-        complete = enough & (now - a.opened >= BLOCK_LENGTH)
-        late = (a.state == DISCONNECTED) & (now - a.entered >= self.plan.cap)
-        due = complete | late | (a.crossed[:, _WARN] != NEVER) | (a.crossed[:, _HOLD] != NEVER)
-        for at in np.flatnonzero(due).tolist():
-            if at and self.state >= DISCONNECTED and a.state[at] < DISCONNECTED:
-                continue  # what is seen in one value is the fault that is seen in all
-            if complete[at]:
-                self._take_block(at, now)
+        complete = np.empty(a.state.size, np.bool_)
+        least = BLOCK_POSITIVES, VALUE_BLOCK_POSITIVES, BLOCK_LENGTH
+        rules = now, least, CALM_BLOCKS, self.plan.settle, self.plan.cap, self.trial
+        at = -1
+        while True:
+            at, found = _next_decision(a, complete, at + 1, *rules)
+            if at < 0:
+                break
+            if found == _ARMED:
+                self._arm(at, now)
+            elif found == _CALM:
+                self._connect(at, now)
             self._alarm(at, now)
             if a.state[at] == DISCONNECTED and now - a.entered[at] >= self.plan.cap:
                 a.state[at] = ASKING
                 asked = f"so for {format_duration(self.plan.cap)}: is this how it is now?"
                 self._note(at, now, "ask", f"{self.reasons[at]}; {asked}", self._last(at))
-        self.holding = bool((a.state >= DISCONNECTED).any())
+        self.trial = self.trial and not bool(complete[OVERALL])
+        self.off = bool((a.state >= DISCONNECTED).any())
 
     def _alarm(self, at: int, now: int) -> None:
         a = self.arrays
@@ -594,30 +663,17 @@ class LabelGuard:
             self._enter(at, WARNED, now)
             self._alarmed(at, int(crossed[_WARN]), "warn", _WARN)
 
-    def _take_block(self, at: int, now: int) -> None:
-        """Judge a complete block: whether labels are in the band (again)."""
+    def _connect(self, at: int, now: int) -> None:
+        """End a warning or a disconnect."""
         a = self.arrays
-        block = a.block[at].copy()
-        a.last[at] = block[:2]
-        began = int(a.opened[at])
-        self._clear_block(at)
-        state = a.state[at]
-        if state == YOUNG:
-            self._settle(at, block, began, now)
-            return
-        level = _HOLD if state >= DISCONNECTED else _WARN
-        most, least = block[2 + 2 * level : 4 + 2 * level]
-        calm = least <= block[_POSITIVES] <= most
-        a.calm[at] = a.calm[at] + 1 if calm else 0
-        if a.calm[at] < CALM_BLOCKS or state == WATCHING:
-            return
-        event = "calm" if state == WARNED else "reconnect"
+        event = "calm" if a.state[at] == WARNED else "reconnect"
+        said = f"{CALM_BLOCKS} blocks in a row within the band; in the last"
+        if self.trial and at == OVERALL:
+            said = "arrivals are right again, and labels within the band; of these"
         self._enter(at, WATCHING, now)
         self._reset(at)
-        reason = (
-            f"{self._scope(at)}: {CALM_BLOCKS} blocks in a row within the band; in the last "
-            f"{block[_POSITIVES]:,.0f} positives, {block[_EXPECTED]:,.1f} expected"
-        )
+        positives, expected = self._last(at)
+        reason = f"{self._scope(at)}: {said} {positives:,.0f} positives, {expected:,.1f} expected"
         self._note(at, now, event, reason, self._last(at))
         if event == "reconnect":
             self.reasons.pop(at, None)
@@ -628,31 +684,14 @@ class LabelGuard:
                         self._reset(other)
                         self._clear_block(other)
 
-    def _settle(self, at: int, block: Floats, began: int, now: int) -> None:
-        """Arm what has stayed within the band for long enough."""
-        a = self.arrays
-        least, most = block[_LEAST_HOLD], block[_MOST_HOLD]
-        low, high = least - _SLACK * math.sqrt(least), most + _SLACK * math.sqrt(most)
-        if not low <= block[_POSITIVES] <= high:
-            a.entered[at] = NEVER
-            a.calm[at] = 0
-            return
-        if a.entered[at] == NEVER:
-            a.entered[at] = began
-        a.calm[at] += 1
-        if a.calm[at] < CALM_BLOCKS:
-            return
+    def _arm(self, at: int, now: int) -> None:
+        """Watch what has stayed within the band for long enough."""
+        self._enter(at, WATCHING, now)
+        self._reset(at)
         if at == OVERALL:
-            settled = now - int(a.entered[at]) >= self.plan.settle
-        else:
-            settled = self.state != YOUNG
-        if settled:
-            self._enter(at, WATCHING, now)
-            self._reset(at)
-            if at == OVERALL:
-                settled_for = format_duration(self.plan.settle)
-                reason = f"{self.label}: within the band for {settled_for}"
-                self._note(at, now, "armed", reason, self._last(at))
+            settled_for = format_duration(self.plan.settle)
+            reason = f"{self.label}: within the band for {settled_for}"
+            self._note(at, now, "armed", reason, self._last(at))
 
     def _accept(self, at: int, now: int) -> None:
         self._enter(at, YOUNG, now)
@@ -664,8 +703,15 @@ class LabelGuard:
         self._note(at, now, "accept", reason, self._last(at))
         self.changes.append((now, at, False))
 
+    def _try_labels(self) -> None:
+        """Let one block from here on decide whether all samples are connected again."""
+        self._clear_block(OVERALL)
+        self.trial = True
+
     def _enter(self, at: int, state: int, now: int) -> None:
         a = self.arrays
+        if at == OVERALL:
+            self.trial = False
         if at == OVERALL and a.state[at] >= DISCONNECTED and state < DISCONNECTED:
             self.off_us += now - int(a.entered[at])
         a.state[at] = state
@@ -852,6 +898,7 @@ class LabelGuard:
             "chunk": self.chunk, "rows": self.rows, "whole": self.whole,
             "now": self.now, "forgot": self.forgot, "accepted": self.accepted,
             "counts": dict(self.counts), "off_us": self.off_us, "due": self.due,
+            "trial": self.trial,
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -867,8 +914,8 @@ class LabelGuard:
         self.chunk, self.rows, self.whole = state["chunk"], state["rows"], state["whole"]
         self.now, self.forgot, self.accepted = state["now"], state["forgot"], state["accepted"]
         self.counts, self.off_us = dict(state["counts"]), state["off_us"]
-        self.due = state["due"]
-        self.holding = bool((self.arrays.state >= DISCONNECTED).any())
+        self.due, self.trial = state["due"], state["trial"]
+        self.off = bool((self.arrays.state >= DISCONNECTED).any())
 
 
 def _badness(scope: Mapping[str, Any]) -> tuple[int, float]:

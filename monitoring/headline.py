@@ -42,7 +42,7 @@ def judged(statistics: Statistics, served: Statistics | None) -> Statistics | No
     sums = statistics.totals().get("")
     if sums is None or sums[MATURE] == sums[SAMPLES]:
         return statistics
-    return served if served is not None and served.rows else None
+    return served if served is not None and not served.empty else None
 
 
 def warm_up(windows: Windows, length: int) -> int:

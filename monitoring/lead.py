@@ -142,15 +142,23 @@ def _settle(delays, delay, step, edges):
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _advance(
-    s, until, step, shown, log_odds, came, came_count, edges, known, share, band, alarms, silence,
-    armed, decay,
+    s, until, step, shown, log_odds, came, came_count, edges, enough, most, share, band, alarms,
+    silence, armed, decay,
 ):  # fmt: skip
-    """Go through all steps before `until`; of what is shown and came only what is before it."""
+    """Go through all steps before `until`.
+
+    Returns how many rows of what is shown and came are before it; the others wait.
+    """
     sums, steps, ring, evidence, begun = s.sums, s.steps, s.ring, s.evidence, s.begun
     rise = s.rise
     size, half = ring.size, evidence.size // 2
     longest = edges[-1]
-    density = s.delays / (s.delays.sum() * (edges[1:] - edges[:-1]))
+    settled = s.delays.sum()
+    known = settled >= enough
+    if settled >= most:
+        s.delays[:] /= 2
+        settled /= 2
+    density = s.delays / (settled * (edges[1:] - edges[:-1]))
     i = j = 0
     active = steps[_NEXT]
     t = steps[_NEXT]
@@ -252,6 +260,7 @@ def _advance(
                 sums[_CELL_ARRIVALS] = sums[_CELL_EXPECTED] = 0.0
         t += 1
     steps[_NEXT] = until
+    return i, j
 
 
 @dataclass(frozen=True)
@@ -339,6 +348,11 @@ class Lead:
         """Number of the action stream, from 0."""
         return self.plan.stream
 
+    @property
+    def passed(self) -> int:
+        """End of the last step that was gone through, microseconds."""
+        return int(self.state.steps[_NEXT]) * self.plan.step
+
     def end(self, drain: int) -> None:
         """Judge nothing from a time on: the log has ended, and actions with it."""
         self.until = drain // self.plan.step
@@ -378,19 +392,19 @@ class Lead:
         if until <= self.state.steps[_NEXT]:
             return
         step = self.plan.step
-        shown, self.shown = _split(self.shown, until * step, np.float64)
-        came, self.came = _split(self.came, until * step, np.int64)
+        shown, came = _joined(self.shown, np.float64), _joined(self.came, np.int64)
         if self.state.steps[_NEXT] == _NONE:
             firsts = [int(of[0][0]) // step for of in (shown, came) if of[0].size]
             self.state.steps[_NEXT] = min([until, *firsts])
-        settled = self.state.delays.sum()
-        if settled >= _MOST_DELAYS:
-            self.state.delays[:] /= 2
-        _advance(
-            self.state, until, step, *shown, *came, self.edges, settled >= ENOUGH_DELAYS,
+        done = _advance(
+            self.state, until, step, *shown, *came, self.edges, ENOUGH_DELAYS, _MOST_DELAYS,
             self.plan.share, self.band, self.alarms, silence, armed,
             0.0 if frozen else step / _REMEMBERED,
         )  # fmt: skip
+        self.shown, self.came = (
+            [(time[cut:], value[cut:])] if cut < time.size else []
+            for (time, value), cut in zip((shown, came), done, strict=True)
+        )
 
     def suspicion(self) -> Suspicion | None:
         """Return what was found since the last `reset`; fewer before more."""
@@ -488,15 +502,7 @@ def _edges(longest: int) -> Int64s:
 def _joined(parts: list[tuple[Int64s, Any]], kind: Any) -> tuple[Int64s, Any]:
     if not parts:
         return np.empty(0, np.int64), np.empty(0, kind)
+    if len(parts) == 1:
+        return parts[0]
     first, second = zip(*parts, strict=True)
     return np.concatenate(first), np.concatenate(second)
-
-
-def _split(
-    parts: list[tuple[Int64s, Any]], until: int, kind: Any
-) -> tuple[tuple[Int64s, Any], list[tuple[Int64s, Any]]]:
-    """Split rows, in order of their times, into those before a time, and parts of the others."""
-    time, value = parts[0] if len(parts) == 1 else _joined(parts, kind)
-    cut = int(time.searchsorted(until))
-    rest = [(time[cut:], value[cut:])] if cut < time.size else []
-    return (time[:cut], value[:cut]), rest

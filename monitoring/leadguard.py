@@ -39,6 +39,10 @@ _HOLDER = 2**31 - 1
 """Stands for the arrivals where scopes have numbers."""
 _YOUNG_BAND = 4.0
 """What a model predicts before it is settled may be wrong by so many times."""
+_BLOCKS_A_WINDOW = 4
+"""While arrivals are disconnected, a window has so many blocks: three have passed when it has."""
+_SHORTEST_BLOCK = 150 * SECOND
+"""But a block is at least so long, microseconds: a source that comes and goes is one fault."""
 
 
 class LeadGuard(LabelGuard):
@@ -77,6 +81,11 @@ class LeadGuard(LabelGuard):
         self.heeds = False
         """Whether labels may end a disconnect: those of impressions after it began."""
         self.waits: list[tuple[int, bool]] = []
+
+    @property
+    def holding(self) -> bool:
+        """Whether it holds back any rows now: those of a value, or all."""
+        return super().holding or (self.plan.holds and self.standing >= DISCONNECTED)
 
     @property
     def lead(self) -> Lead:
@@ -123,7 +132,7 @@ class LeadGuard(LabelGuard):
             frozen=self.standing >= WARNED,
             silence=YOUNG_SILENCE if self.standing == YOUNG else SILENCE,
         )
-        block = self.lead.take_block(labels.BLOCK_POSITIVES, labels.BLOCK_LENGTH)
+        block = self.lead.take_block(labels.BLOCK_POSITIVES, self._block_length(now))
         if block is not None:
             self._judge_block(block, now)
         suspicion = self.lead.suspicion()
@@ -159,6 +168,7 @@ class LeadGuard(LabelGuard):
         if not found.arrivals:
             reason += ": the source is idle, or lost"
         self._become(state, now)
+        self.trial = False
         self._tell(
             found.time, event, reason, (found.arrivals, found.expected),
             "fewer" if found.side == FEWER else "more", found.evidence,
@@ -168,26 +178,51 @@ class LeadGuard(LabelGuard):
             self.why = reason
             self.waits.append((now, True))
 
+    def _block_length(self, now: int) -> int:
+        """Return how long a block must be, microseconds; it always has some expected arrivals."""
+        if self.standing < DISCONNECTED:
+            return labels.BLOCK_LENGTH
+        # The first is short, to say from when on arrivals are right; and the last may be.
+        if self.calm_since == NEVER or self._has_recovered(now):
+            return 0
+        part = max(self.lead.plan.released // _BLOCKS_A_WINDOW, _SHORTEST_BLOCK)
+        return min(labels.BLOCK_LENGTH, part)
+
+    def _has_recovered(self, now: int) -> bool:
+        """Return whether arrivals have been right for long enough, but for the block under way.
+
+        That is a window: until then labels leave of impressions whose actions were lost.
+        """
+        since = self.calm_since + self.lead.plan.released
+        return self.calm >= labels.CALM_BLOCKS and now >= since
+
     def _judge_block(self, block: Block, now: int) -> None:
         self.block = block
         calm = block.expected / self.band <= block.arrivals <= block.expected * self.band
-        if self.calm == 0:
-            self.calm_since = block.began
+        off = self.standing >= DISCONNECTED
         self.calm = self.calm + 1 if calm else 0
+        if not calm:
+            self.calm_since = NEVER
+        elif self.calm_since == NEVER:
+            # Not from its begin on: its first part may be of the fault.
+            self.calm_since = self.lead.passed
         if self.calm < labels.CALM_BLOCKS or self.standing < WARNED:
             return
-        # Until then labels leave of impressions whose actions were lost.
-        if self.standing >= DISCONNECTED and now < self.calm_since + self.lead.plan.released:
+        if off and not self._has_recovered(now):
             return
-        event = "calm" if self.standing == WARNED else "reconnect"
+        event = "reconnect" if off else "calm"
         reason = (
             f"{self.label}: {labels.CALM_BLOCKS} blocks in a row within the band; in the last "
             f"{block.arrivals:,} arrivals, {block.expected:,.1f} expected"
         )
+        # A disconnect of labels that began later is of the same fault.
+        same = off and int(self.arrays.entered[OVERALL]) >= self.entered
         young = self.band == _YOUNG_BAND
         self._reconnect(YOUNG if young else WATCHING, now)
         self._tell(now, event, reason, self._last_block())
         self.lead.reset()
+        if same and self.state >= DISCONNECTED:
+            self._try_labels()
 
     def _heed_labels(self, now: int) -> None:
         """Connect again if labels are right: then the usual number of arrivals was not.

@@ -31,9 +31,10 @@ import pyarrow as pa
 from scipy import special
 
 from headrace.monitoring.exported import check_version, packed, unpacked
-from headrace.monitoring.frequent import FrequentValues
+from headrace.monitoring.frequent import FrequentValues, numbered
 from headrace.monitoring.ratios import LEVEL, Interval, auc
-from headrace.monitoring.statistics import LOGIT_RANGE, NULL, OTHER, Floats, Int64s
+from headrace.monitoring.statistics import LOGIT_RANGE, OTHER, Floats, Int64s
+from headrace.schemas.records.slicing import as_texts
 
 PAIRWISE_VERSION = 1
 """Version of what `Pairwise.export` returns."""
@@ -100,11 +101,9 @@ class Pairwise:
         bins = at.astype(np.int64)
         self._add(np.full(bins.size, self._row("", "")), bins, clicked, weight)
         for name, frequent in self.values.items():
-            column = slices[name].filter(pa.array(valid)).cast(pa.string()).fill_null(NULL)
+            texts = as_texts(slices[name]).filter(pa.array(valid))
             for begin, end in frequent.parts(bins.size):
-                encoded = column.slice(begin, end - begin).dictionary_encode()
-                values, index = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
-                counts = np.bincount(index, minlength=len(values)).tolist()
+                values, counts, index = numbered(texts.slice(begin, end - begin))
                 kept = frequent.count(values, counts)
                 rows = np.array([
                     self._row(name, value if own else OTHER)

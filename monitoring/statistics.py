@@ -7,7 +7,7 @@ replay, to the last bit.
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from headrace.monitoring.columnsums import Addends, Cells, ColumnSums
 from headrace.monitoring.exported import check_version, packed, unpacked
-from headrace.monitoring.frequent import FrequentValues
+from headrace.monitoring.frequent import FrequentValues, numbered
 from headrace.schemas.errors import StateVersionError
+from headrace.schemas.records.slicing import as_texts
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -33,7 +35,7 @@ them. Mature are samples whose label could not change any more."""
 
 (SAMPLES, POSITIVES, WEIGHT, POSITIVE_WEIGHT, P_SUM, LOSS,
  SQUARES, POSITIVE_SQUARES, MATURE) = range(len(SUMS))  # fmt: skip
-STATISTICS_VERSION = 2
+STATISTICS_VERSION = 3
 """Version of what `Statistics.export` returns."""
 
 LOGIT_BINS = 1 << 14
@@ -46,7 +48,6 @@ that differ little was off by as much as 0.004.
 
 MOST_VALUES = 1000
 OTHER = "(other)"
-NULL = "(null)"
 
 STATISTICS_SCHEMA = pa.schema(
     [
@@ -73,21 +74,6 @@ def _log_loss(label, p, out):
     for i in range(p.size):
         q = min(max(p[i], _CLIP), 1.0 - _CLIP)
         out[i] = -np.log(q if label[i] > 0 else 1.0 - q)
-
-
-@nb.njit(cache=True, nogil=True)
-def _accumulate(cell, places, label, weight, p, loss, mature, sums):
-    for i in range(cell.size):
-        r = places[cell[i]]
-        sums[r, 0] += 1.0
-        sums[r, 1] += label[i]
-        sums[r, 2] += weight[i]
-        sums[r, 3] += weight[i] * label[i]
-        sums[r, 4] += weight[i] * p[i]
-        sums[r, 5] += weight[i] * loss[i]
-        sums[r, 6] += weight[i] * weight[i]
-        sums[r, 7] += weight[i] * weight[i] * label[i]
-        sums[r, 8] += mature[i]
 
 
 @nb.njit(cache=True, nogil=True)
@@ -120,7 +106,8 @@ class Observation:
         Label 0 or 1, inverse probability of having been kept, log-odds
         corrected for sampling; float64, shape (n,).
     slices
-        Columns to slice by, each of shape (n,).
+        Columns to slice by, each of shape (n,); those that are texts already
+        (`headrace.schemas.records.slicing.as_texts`) are not encoded again.
     mature
         Whether the label cannot change any more, shape (n,); None if no label can.
     """
@@ -153,15 +140,17 @@ class Statistics:
     def __init__(self, window: int, slices: tuple[str, ...]) -> None:
         self.window = window
         self.slices = slices
-        self.rows: dict[tuple[int, str, str], int] = {}
-        self.sums = np.zeros((64, len(SUMS)))
+        self.columns = {name: ColumnSums(len(SUMS)) for name in ("", *slices)}
+        self.forgotten = {name: ColumnSums(len(SUMS)) for name in ("", *slices)}
+        """Sums over windows that are not told apart any more, each as one window."""
         self.bins = np.zeros((2, LOGIT_BINS))
         self.baseline = np.zeros(3)
         self.values = {name: FrequentValues(MOST_VALUES) for name in slices}
-        self.moved = 0
-        """How often rows of sums were taken out, or given to other keys."""
-        self._free: list[int] = []
-        self._starts: dict[tuple[str, str], list[int]] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether there are no sums."""
+        return not self.columns[""].windows
 
     def observe(self, observed: Observation) -> None:
         """Add samples, which must come in canonical order over all calls."""
@@ -170,65 +159,29 @@ class Statistics:
         loss = np.empty(p.size)
         _log_loss(observed.label, p, loss)
         mature = np.ones(p.size, np.bool_) if observed.mature is None else observed.mature
-        addends = (observed.label, observed.weight, p, loss, mature)
+        addends = Addends(observed.label, observed.weight, p, loss, mature)
         number = pa.array(observed.event_time // self.window).dictionary_encode()
         starts = [n * self.window for n in number.dictionary.to_pylist()]
-        window = number.indices.to_numpy().astype(np.int64)
-        self._add(window, starts, "", [""], addends)
+        window = number.indices.to_numpy()
+        self.columns[""].add(starts, window, [""], np.zeros(p.size, np.int32), addends)
         for name, frequent in self.values.items():
-            column = observed.slices[name].cast(pa.string()).fill_null(NULL)
+            texts, column = as_texts(observed.slices[name]), self.columns[name]
             for begin, end in frequent.parts(p.size):
                 here = slice(begin, end)
-                encoded = column.slice(begin, end - begin).dictionary_encode()
-                values, index = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
-                counts = np.bincount(index, minlength=len(values)).tolist()
-                kept = np.array(frequent.count(values, counts))
-                if not kept.all():
-                    index = np.where(kept, np.cumsum(kept) - 1, kept.sum())[index]
-                    values = [*itertools.compress(values, kept), OTHER]
-                cell = window[here] * len(values) + index
-                self._add(cell, starts, name, values, tuple(of[here] for of in addends))
+                values, counts, code = numbered(texts.slice(begin, end - begin))
+                kept = frequent.count(values, counts)
+                own = [value if has else OTHER for value, has in zip(values, kept, strict=True)]
+                column.add(starts, window[here], own, code, addends.part(here))
                 self._give_up(name, frequent.advance(end - begin))
         _count_bins(observed.label, observed.weight, observed.margin, self.bins)
         _running_rate_loss(observed.label, observed.weight, self.baseline)
 
-    def _add(
-        self,
-        cell: Int64s,
-        starts: list[int],
-        name: str,
-        values: list[str],
-        addends: tuple[npt.NDArray[Any], ...],
-    ) -> None:
-        """Add samples to the sums of cells, numbered by window, then value."""
-        places = np.full(len(starts) * len(values), -1, np.int64)
-        for i in np.flatnonzero(np.bincount(cell, minlength=places.size)).tolist():
-            window, value = divmod(i, len(values))
-            places[i] = self._place((starts[window], name, values[value]))
-        _accumulate(cell, places, *addends, self.sums)
-
-    def _place(self, key: tuple[int, str, str]) -> int:
-        """Return the row of sums of a key, a new one of zeros if it has none."""
-        if (row := self.rows.get(key)) is not None:
-            return row
-        row = self._free.pop() if self._free else len(self.rows)
-        if row == len(self.sums):
-            self.sums = np.concatenate([self.sums, np.zeros_like(self.sums)])
-        self.rows[key] = row
-        self._starts.setdefault(key[1:], []).append(key[0])
-        return row
-
     def _give_up(self, name: str, values: list[str]) -> None:
         """Add the sums of values of a column to those of `OTHER`."""
-        self.moved += bool(values)
-        for value in values:
-            if value == OTHER:  # a value that is called so was summed there
-                continue
-            for start in self._starts.pop((name, value), ()):
-                other, row = self._place((start, name, OTHER)), self.rows.pop((start, name, value))
-                self.sums[other] += self.sums[row]
-                self.sums[row] = 0.0
-                self._free.append(row)
+        # A value that is called so was summed there.
+        given_up = [value for value in values if value != OTHER]
+        for of in (self.columns, self.forgotten):
+            of[name].give_up(given_up, OTHER)
 
     def merge(self, other: Statistics) -> None:
         """Add the sums of other samples.
@@ -244,8 +197,9 @@ class Statistics:
         ours, theirs = (self.window, self.slices), (other.window, other.slices)
         if ours != theirs:
             raise ValueError(f"windows and slices must be {ours} (got {theirs})")
-        for key, row in other.rows.items():
-            self.sums[self._place(key)] += other.sums[row]
+        for of, more in ((self.columns, other.columns), (self.forgotten, other.forgotten)):
+            for name, column in of.items():
+                column.add_all(more[name])
         self.bins += other.bins
         self.baseline += other.baseline
         for name, frequent in self.values.items():
@@ -253,22 +207,31 @@ class Statistics:
 
     def windows(self, column: str = "", value: str = "") -> list[tuple[int, Floats]]:
         """Return (start, sums) of every window of a slice, by time; sums have shape (9,)."""
-        starts = sorted(self._starts.get((column, value), ()))
-        return [(start, self.sums[self.rows[start, column, value]]) for start in starts]
+        return list(self.columns[column].of_value(value)) if column in self.columns else []
 
     def totals(self, column: str = "", since: int | None = None) -> dict[str, Floats]:
         """Return the sums over the windows from a time on, or all, of each value of a column."""
-        totals = {}
-        for name, value in sorted(self._starts):
-            if name == column:
-                rows = [
-                    self.rows[start, name, value]
-                    for start in sorted(self._starts[name, value])
-                    if since is None or start >= since
-                ]
-                if rows:
-                    totals[value] = self.sums[rows].sum(axis=0)
+        if column not in self.columns:
+            return {}
+        totals = self.columns[column].totals(since)
+        for value, sums in self.forgotten[column].totals().items() if since is None else ():
+            totals[value] = totals[value] + sums if value in totals else sums
         return totals
+
+    def all_totals(
+        self, first: int | None = None, last: int | None = None
+    ) -> dict[tuple[str, str], Floats]:
+        """Return sums by column and value over the windows that begin in ``[first, last]``."""
+        return {
+            (name, value): sums
+            for name, column in self.columns.items()
+            for value, sums in column.totals(first, last).items()
+        }
+
+    def last_window(self, until: int) -> int | None:
+        """Return when the last window begins that ends at `until` or before; None if none does."""
+        ended = [start for start in self.columns[""].windows if start + self.window <= until]
+        return max(ended, default=None)
 
     def take_before(self, time: int, learner: str, predicted: str) -> pa.Table:
         """Take out the sums of the windows that end at `time` or before, as rows.
@@ -285,55 +248,33 @@ class Statistics:
         pa.Table
             In `STATISTICS_SCHEMA`, in order of window, slice and value, all samples first.
         """
-        taken = sorted(key for key in self.rows if key[0] + self.window <= time)
-        if not taken:
-            return STATISTICS_SCHEMA.empty_table()
-        table = self._table(taken, learner, predicted)
-        rest = {key: row for key, row in self.rows.items() if key[0] + self.window > time}
-        self._replace(list(rest), self.sums[list(rest.values())])
-        return table
+        first_kept = time - self.window + 1
+        taken = {name: column.take_before(first_kept) for name, column in self.columns.items()}
+        return _table(taken, learner, predicted)
+
+    def forget_before(self, time: int) -> None:
+        """Tell the windows that end at `time` or before, microseconds, apart no more."""
+        for name, column in self.columns.items():
+            cells = column.take_before(time - self.window + 1)
+            values = [cells.values[code] for code in cells.codes.tolist()]
+            old = ColumnSums.of_cells(cells.starts.tolist(), values, cells.sums).totals()
+            if old:
+                sums = np.stack(list(old.values()))
+                whole = ColumnSums.of_cells([0] * len(old), list(old), sums)
+                self.forgotten[name].add_all(whole)
 
     def table(self, learner: str, predicted: str) -> pa.Table:
         """Return the sums of all windows as rows, see `take_before`."""
-        keys = sorted(self.rows)
-        return self._table(keys, learner, predicted) if keys else STATISTICS_SCHEMA.empty_table()
-
-    def _table(self, taken: list[tuple[int, str, str]], learner: str, predicted: str) -> pa.Table:
-        sums = self.sums[[self.rows[key] for key in taken]]
-        starts, columns, values = zip(*taken, strict=True)
-        total = np.array([column == "" for column in columns])
-        names = (pa.array(texts, pa.string(), mask=total) for texts in (columns, values))
-        counts = (pa.array(sums[:, at].astype(np.int64)) for at in (SAMPLES, POSITIVES))
-        return pa.Table.from_arrays(
-            [
-                pa.array([learner] * len(taken)),
-                pa.array([predicted] * len(taken)),
-                pa.array(starts, pa.int64()).cast(pa.timestamp("us", "UTC")),
-                *names,
-                *counts,
-                *(pa.array(sums[:, at]) for at in range(WEIGHT, MATURE)),
-                pa.array(sums[:, MATURE].astype(np.int64)),
-            ],
-            schema=STATISTICS_SCHEMA,
-        )
-
-    def _replace(self, keys: list[tuple[int, str, str]], sums: Floats) -> None:
-        """Replace all sums."""
-        self.moved += 1
-        self.sums = np.zeros((max(64, len(keys)), len(SUMS)))
-        self.sums[: len(keys)] = sums.reshape(-1, len(SUMS))
-        self.rows = {key: row for row, key in enumerate(keys)}
-        self._free, self._starts = [], {}
-        for start, name, value in keys:
-            self._starts.setdefault((name, value), []).append(start)
+        cells = {name: column.cells() for name, column in self.columns.items()}
+        return _table(cells, learner, predicted)
 
     def export(self) -> dict[str, Any]:
         """Return the whole state as JSON types; arrays are bytes in base 64."""
         filled = np.flatnonzero(self.bins.any(axis=0))
         return {
             "version": STATISTICS_VERSION,
-            "keys": list(self.rows),
-            "sums": packed(self.sums[list(self.rows.values())]),
+            "windows": _exported(self.columns),
+            "forgotten": _exported(self.forgotten),
             "bin_count": LOGIT_BINS,
             "filled": packed(filled),
             "bins": packed(self.bins[:, filled]),
@@ -355,11 +296,64 @@ class Statistics:
                 f"log-odds must be counted in {LOGIT_BINS} bins (got {bins}); "
                 "continue with the version that wrote the state, or start over"
             )
-        keys = [(start, name, value) for start, name, value in state["keys"]]
-        self._replace(keys, unpacked(state["sums"], np.float64))
+        self.columns = _restored(state["windows"], self.columns)
+        self.forgotten = _restored(state["forgotten"], self.forgotten)
         filled = unpacked(state["filled"], np.int64)
         self.bins = np.zeros((2, LOGIT_BINS))
         self.bins[:, filled] = unpacked(state["bins"], np.float64).reshape(2, -1)
         self.baseline = np.array(state["baseline"])
         for name, frequent in self.values.items():
             frequent.restore(state["values"][name])
+
+
+def _exported(columns: Mapping[str, ColumnSums]) -> dict[str, Any]:
+    cells = {name: column.cells() for name, column in columns.items()}
+    keys = [
+        [start, name, of.values[code]]
+        for name, of in cells.items()
+        for start, code in zip(of.starts.tolist(), of.codes.tolist(), strict=True)
+    ]
+    return {"keys": keys, "sums": packed(np.concatenate([of.sums for of in cells.values()]))}
+
+
+def _restored(state: Mapping[str, Any], columns: Iterable[str]) -> dict[str, ColumnSums]:
+    names = np.array([name for _, name, _ in state["keys"]], object)
+    sums = unpacked(state["sums"], np.float64).reshape(-1, len(SUMS))
+    restored = {}
+    for name in columns:
+        own = np.flatnonzero(names == name)
+        keys = [state["keys"][at] for at in own.tolist()]
+        starts, values = [start for start, _, _ in keys], [value for _, _, value in keys]
+        restored[name] = ColumnSums.of_cells(starts, values, sums[own])
+    return restored
+
+
+def _table(columns: dict[str, Cells], learner: str, predicted: str) -> pa.Table:
+    """Return the cells of columns as rows of `STATISTICS_SCHEMA`, in their order."""
+    names = sorted(columns)
+    found = [columns[name] for name in names]
+    sizes = [of.starts.size for of in found]
+    starts = np.concatenate([of.starts for of in found])
+    # Stable: within a window and a column cells are in order of values already.
+    order = np.argsort(starts, kind="stable")
+    firsts = np.cumsum([0, *(len(of.values) for of in found[:-1])])
+    texts = pa.array([value for of in found for value in of.values], pa.string())
+    code = np.concatenate([of.codes + first for of, first in zip(found, firsts, strict=True)])
+    column = np.repeat(np.arange(len(names)), sizes)[order]
+    total = column == names.index("")
+    value = pa.array(code[order], mask=total)
+    sums = np.concatenate([of.sums for of in found])[order].T
+    rows = starts.size
+    return pa.Table.from_arrays(
+        [
+            pa.repeat(learner, rows),
+            pa.repeat(predicted, rows),
+            pa.array(starts[order]).cast(pa.timestamp("us", "UTC")),
+            pa.array(names).take(pa.array(column, mask=total)),
+            texts.take(value),
+            *(pa.array(sums[at].astype(np.int64)) for at in (SAMPLES, POSITIVES)),
+            *(pa.array(sums[at]) for at in range(WEIGHT, MATURE)),
+            pa.array(sums[MATURE].astype(np.int64)),
+        ],
+        schema=STATISTICS_SCHEMA,
+    )

@@ -659,8 +659,15 @@ class Summary(Part):
     ----------
     input
         Records read, by stream.
+    carried
+        Records without an outcome that were taken over from the run that this one continues, by
+        stream.
+    continues
+        The folder of that run; null if there is none.
+    state_bytes
+        Size of what is kept for another run to continue from, bytes; null if nothing is.
     outcomes
-        Records by stream and outcome; they add up to `input`.
+        Records by stream and outcome; they add up to `input` and `carried`.
     bad_values
         Values that do not fit: by stream, column and cause, such as ``not float64``.
     times
@@ -686,6 +693,9 @@ class Summary(Part):
     """
 
     input: dict[str, int]
+    carried: dict[str, int]
+    continues: str | None
+    state_bytes: int | None
     outcomes: dict[str, dict[str, int]]
     bad_values: dict[str, dict[str, dict[str, BadValues]]]
     times: dict[str, TimeCounts]

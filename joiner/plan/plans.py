@@ -49,7 +49,7 @@ class JoinPlan:
     keys
         How many of `columns` are the join key.
     sources, shown
-        Number of sources over all streams, and how many of these, the first, are of impressions.
+        Number of sources over all streams, and the numbers of those that are of impressions.
     epoch
         A shard tells its progress at least once an epoch of event time.
     emission
@@ -78,7 +78,7 @@ class JoinPlan:
     joined: bool = False
     starts: Mapping[int, int] = field(default_factory=dict)
     served: ServedPlan = field(default_factory=ServedPlan)
-    shown: int = 1
+    shown: tuple[int, ...] = (0,)
 
     @property
     def meets(self) -> bool:

@@ -60,7 +60,7 @@ def in_time(i_known, a_time, durations):
 def is_visible(i_time, i_known, a_time, a_arrival, durations):
     """Rule 9: whether an action sees an impression: remembered, and in time for it."""
     forgotten = i_time + max(durations.settle_delay + durations.retention, durations.dedup_horizon)
-    return a_arrival < forgotten and in_time(i_known, a_time, durations)
+    return known_at(a_time, a_arrival) < forgotten and in_time(i_known, a_time, durations)
 
 
 @nb.njit(inline="always")

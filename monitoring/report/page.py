@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def render_report(
     of_final = {
         name: of
         for name in learners
-        if (of := judged(statistics[name], (served or {}).get(name))) is not None and of.rows
+        if (of := judged(statistics[name], (served or {}).get(name))) is not None and not of.empty
     }
     # Of several learners of a label the first stands for what happened to it.
     first = {learners[name]["label"]: name for name in reversed(list(of_final))}
@@ -138,7 +139,7 @@ def _section(
     """Return what the report shows of one learner."""
     model, since = learner["model"], learner["after_warm_up"]
     charts = []
-    if statistics.rows:
+    if not statistics.empty:
         charts = [chart(statistics) for chart in (rate_chart, entropy_chart, reliability_chart)]
     begin = None if since is None else _microseconds(since["since"])
     return {
@@ -314,6 +315,7 @@ def render_windows(streams: list[WindowsOf]) -> str:
     return _template("windows.html").render(streams=shown, longest=format_duration(longest))
 
 
+@cache
 def _template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),

@@ -32,6 +32,7 @@ from headrace.pipelines.jobs.generate import (
     write_traffic,
 )
 from headrace.pipelines.jobs.identity import digest_of, identity_of
+from headrace.pipelines.jobs.past import read_past
 from headrace.pipelines.jobs.validation import Validation
 from headrace.pipelines.jobs.validation import validate as validate_inputs
 from headrace.pipelines.run.board import Board
@@ -90,9 +91,12 @@ def load_config(config: Configuration, *, algorithms: Algorithms = ALGORITHMS) -
     return read_config(config, parameter_models(algorithms))
 
 
-def _resolve(config: Configuration, algorithms: Algorithms) -> Inputs:
+def _resolve(
+    config: Configuration, algorithms: Algorithms, continue_from: str | Path | None = None
+) -> Inputs:
     loaded = load_config(config, algorithms=algorithms)
-    return resolve(loaded, algorithms)
+    past = None if continue_from is None else read_past(Path(continue_from), loaded)
+    return resolve(loaded, algorithms, past)
 
 
 def validate(config: Configuration, *, algorithms: Algorithms = ALGORITHMS) -> Validation:
@@ -206,6 +210,7 @@ def replay(
     *,
     work: str | Path | None = None,
     resume: bool = False,
+    continue_from: str | Path | None = None,
     watch: Callable[[Board], None] = _ignore,
     announce: Callable[[str], None] = _ignore,
     beam_options: Sequence[str] = (),
@@ -228,6 +233,9 @@ def replay(
         for each place, in the user's folder for caches.
     resume
         Whether to continue from the last checkpoint of an unfinished run, if there is one.
+    continue_from
+        The folder of a finished replay to go on from: only what is new in the logs is read, and
+        only what newly leaves is written. That folder stays as it is.
     watch
         Called once with the live figures, before the job starts; they change while it runs.
     announce
@@ -250,7 +258,7 @@ def replay(
     HeadraceError
         If the run fails, also if the operating system refuses something.
     """
-    inputs = _resolve(config, algorithms)
+    inputs = _resolve(config, algorithms, continue_from)
     metrics = Metrics(metrics_port, metrics_host)
     return replay_inputs(
         inputs, place_of(out), work, resume, watch, announce, beam_options, metrics

@@ -118,6 +118,10 @@ def _parser() -> argparse.ArgumentParser:
         help="continue an unfinished run from its last checkpoint",
     )  # fmt: skip
     replay.add_argument(
+        "--continue", type=Path, dest="continue_from", metavar="DIR",
+        help="go on from the finished run in this folder: read what is new, write what is new",
+    )  # fmt: skip
+    replay.add_argument(
         "--allow-invalid", action="store_true",
         help="exit with 0 even if more than a fifth of a stream is invalid",
     )  # fmt: skip

@@ -15,6 +15,7 @@ from headrace.monitoring.ending import what_stayed_open
 from headrace.pipelines.app import api
 from headrace.pipelines.app.metrics import Metrics
 from headrace.pipelines.app.resolving import resolve
+from headrace.pipelines.jobs.past import read_past
 from headrace.pipelines.run.disk import writing
 from headrace.pipelines.run.interrupts import Stopping, stopped_by_signals
 from headrace.pipelines.run.remote import Address, place_of
@@ -31,7 +32,9 @@ def _load(options: argparse.Namespace) -> Inputs:
         changes["join"] = config.join.model_copy(update={"shards": options.shards})
     if getattr(options, "batch_rows", None):
         changes["replay"] = config.replay.model_copy(update={"batch_rows": options.batch_rows})
-    return resolve(config.model_copy(update=changes))
+    config = config.model_copy(update=changes)
+    continued = getattr(options, "continue_from", None)
+    return resolve(config, past=None if continued is None else read_past(continued, config))
 
 
 def replay(options: argparse.Namespace) -> int:

@@ -53,7 +53,7 @@ def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
         _rows(log.path)
         if isinstance(log, LogFile) and log.format == "parquet" and log.location.local
         else None
-        for log in inputs.logs
+        for log in inputs.own_logs
     ]
     total = sum(count for count in rows if count is not None) if None not in rows else None
     progress = Progress(
@@ -121,6 +121,9 @@ def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path | 
     table.add_column("stream", no_wrap=True)
     table.add_column("read", justify="right", no_wrap=True)
     outcomes = summary["outcomes"]
+    carries = any(summary["carried"].values())
+    if carries:
+        table.add_column("from\nbefore", justify="right", no_wrap=True)
     names = [
         name
         for name in next(iter(outcomes.values()))
@@ -131,7 +134,8 @@ def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path | 
         table.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
     for stream, counts in outcomes.items():
         cells = [f"{counts[name]:,}" for name in names]
-        table.add_row(stream, f"{summary['input'][stream]:,}", *cells)
+        before = [f"{summary['carried'][stream]:,}"] if carries else []
+        table.add_row(stream, f"{summary['input'][stream]:,}", *before, *cells)
     console.print(table)
     opened = what_stayed_open(summary)
     if opened:
@@ -166,6 +170,11 @@ def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path | 
                 f"features: {len(start['kept'])} kept{', ' * bool(said)}{', '.join(said)}",
                 highlight=False,
             )
+    if summary["state_bytes"] is not None:
+        console.print(
+            f"state     {summary['state_bytes'] / 1e6:,.1f} MB, to go on from: --continue {out}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
     console.print(f"report    {out / 'report.html'}")
 
 

@@ -109,6 +109,11 @@ def _logs_of(
         if given is not None:
             raise
         return loaded, None, f"the logs cannot be read, so only outputs are shown ({error})"
+    if seal.configuration.get("continues"):
+        return loaded, inputs, (
+            "the run continues another: what is said of records is what one run over all files of "
+            "the configuration would make of them; outputs are those of this run alone"
+        )  # fmt: skip
     if digest_of(identity_of(inputs)) == seal.identity:
         return loaded, inputs, None
     return loaded, inputs, (

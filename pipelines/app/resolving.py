@@ -9,6 +9,7 @@ from types import ModuleType
 
 from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.pipelines.sinks.sink import LiveSink
+from headrace.pipelines.sources.continued import Past
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.inputs import resolve as resolve_files
 from headrace.pipelines.sources.source import Growing
@@ -19,8 +20,10 @@ from headrace.schemas.records.events import IMPRESSIONS
 _LOG = logging.getLogger("headrace")
 
 
-def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
-    """Find and inspect the files or topics of a configuration.
+def resolve(
+    config: Config, algorithms: Algorithms = ALGORITHMS, past: Past | None = None
+) -> Inputs:
+    """Find and inspect the files or topics of a configuration, or what is new of its files.
 
     Raises
     ------
@@ -28,7 +31,11 @@ def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
         For the first thing wrong.
     """
     if not config.topics:
-        return resolve_files(config, algorithms)
+        return resolve_files(config, algorithms, past)
+    if past is not None:
+        key = next(iter(config.topics))
+        hint = "to go on with topics, use headrace stream, which goes on by itself"
+        raise ConfigError(config.file, key, "is of a topic, and --continue reads files", hint=hint)
     return _topics(config).resolve_topics(config, _LOG.warning, algorithms)
 
 

@@ -65,6 +65,8 @@ class ReadLogs(beam.DoFn):
         start = tracker.current_restriction().start
         run, blocks = self.run, self.run.blocks
         run.between()
+        if blocks.complete:
+            run.complete(blocks.states)
         # All blocks before have passed through every step, and their bundles are done. After
         # the last block the results are in memory alone: a checkpoint would not help.
         checkpoints = None if blocks.ended else run.checkpoints
@@ -88,6 +90,6 @@ class ReadLogs(beam.DoFn):
                 yield beam.pvalue.TaggedOutput(DEAD, block.letters)
             rows += block.records
             late = blocks.bundle_s is not None and time.monotonic() - began > blocks.bundle_s
-            if rows >= _BUNDLE_ROWS or late:
+            if rows >= _BUNDLE_ROWS or late or block.complete:
                 break
         tracker.defer_remainder(Duration(0))

@@ -57,6 +57,9 @@ class Run:
         Takes checkpoints; set by the owner before the job starts, None for none.
     between
         Called between two bundles, when all that was read has passed through every step.
+    complete
+        Called between two bundles with the states of the sources, when all records have passed
+        through every step and only the end of the log is still to be told.
     finished
         Results of the training step, None until it has ended.
     """
@@ -67,6 +70,7 @@ class Run:
     board: Board = field(default_factory=Board)
     checkpoints: Checkpoints | None = None
     between: Callable[[], None] = lambda: None
+    complete: Callable[[Mapping[int, SourceState]], None] = lambda states: None
     finished: Finished | None = None
 
     def __post_init__(self) -> None:

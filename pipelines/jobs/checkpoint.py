@@ -24,7 +24,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,25 +33,21 @@ import pyarrow as pa
 
 from headrace.joiner.join import ShardJoin
 from headrace.joiner.plan.plans import JoinPlan
-from headrace.joiner.recovery import export_join, restore_join
 from headrace.pipelines.beam.run import Run
+from headrace.pipelines.jobs.identity import check_identity
+from headrace.pipelines.jobs.runstate import read_joins, read_training, write_join, write_training
 from headrace.pipelines.run.disk import describe, files_under, flush, flush_tree, writing
+from headrace.pipelines.run.manifest import MANIFEST, check_files, read_manifest
 from headrace.pipelines.run.place import CHECKPOINT, LETTERS, Place
-from headrace.pipelines.run.signing import read_signed, write_signed
+from headrace.pipelines.run.signing import write_signed
 from headrace.pipelines.run.spill import Spill
 from headrace.pipelines.sinks.sink import Mark
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.job import TrainJob
 from headrace.pipelines.training.state import TrainingState
-from headrace.schemas.errors import CheckpointError, ConfigError
-from headrace.schemas.records.envelope import SampleEnvelope
 
 _PARTIAL = "checkpoint.partial"
-_MANIFEST = "manifest.json"
-_PIECES = pa.schema(
-    [("shard", pa.int32()), ("ring", pa.string()), ("cell", pa.int32()), ("data", pa.binary())]
-)
 _HINT = "run without --resume to start over"
 _SHARE = 20
 """A replay spends at most about one part in this many of its time on checkpoints."""
@@ -149,8 +145,8 @@ class Checkpointer:
             shutil.rmtree(folder)
         with writing(folder):
             folder.mkdir()
-            described = self._write_join(folder)
-            self._write_training(folder)
+            described = write_join(self.run, folder)
+            write_training(self.run, folder)
             committed = self._write_sinks(folder)
             manifest = {
                 "identity": self.identity,
@@ -162,7 +158,7 @@ class Checkpointer:
                 "elapsed_s": time.monotonic() - self.started,
                 "files": {name: describe(path) for name, path in files_under(folder).items()},
             }
-            write_signed(folder / _MANIFEST, manifest)
+            write_signed(folder / MANIFEST, manifest)
         flush_tree(folder)
         target = self.place.partial / f"{CHECKPOINT}{block:012d}"
         if target.exists():  # of a run that came as far, and was resumed from one before
@@ -172,29 +168,6 @@ class Checkpointer:
         flush(self.place.partial)
         for path in sorted(self.place.partial.glob(f"{CHECKPOINT}*"))[: -self.kept]:
             self.place.retire(path)
-
-    def _write_join(self, folder: Path) -> dict[int, Any]:
-        shards: dict[int, ShardJoin] = self.run.joins.values()
-        described = {}
-        with (
-            pa.OSFile(str(folder / "join.arrow"), "wb") as file,
-            pa.ipc.new_stream(file, _PIECES) as writer,
-        ):
-            for shard, join in shards.items():
-                cells = self.run.journals.of(shard)
-
-                def put(ring: str, cell: int, data: bytes, shard: int = shard) -> None:
-                    row = [[shard], [ring], [cell], [data]]
-                    writer.write_batch(pa.record_batch(row, schema=_PIECES))
-
-                described[shard] = export_join(join, cells, put)
-        return described
-
-    def _write_training(self, folder: Path) -> None:
-        training: dict[int, TrainingState] = self.run.training.values()
-        for state in training.values():
-            state.save(folder / "train")
-            (folder / "unlearned").write_bytes(state.trainer.unlearned().encode())
 
     def _write_sinks(self, folder: Path) -> dict[str, Any]:
         committed = {}
@@ -253,7 +226,7 @@ def resume(
     }
     letters = saved.sinks[LETTERS]
     for folder_of, noted in ((place.result, finished), (place.partial / LETTERS, letters)):
-        for path in _check_files(folder_of, noted, _HINT):
+        for path in check_files(folder_of, noted, _HINT):
             path.unlink()
     return saved.restore(inputs.join, job, journals)
 
@@ -285,7 +258,7 @@ class SavedRun:
 
     def __init__(self, folder: Path, hint: str) -> None:
         self.folder, self.hint = folder, hint
-        self.manifest = manifest = _read_manifest(folder, hint)
+        self.manifest = manifest = read_manifest(folder, hint)
         self.identity: dict[str, Any] = manifest["identity"]
         self.sinks: dict[str, dict[str, Any]] = manifest["sinks"]
         self.states = {
@@ -300,7 +273,7 @@ class SavedRun:
         CheckpointError
             Which names it.
         """
-        _check_files(self.folder, self.manifest["files"], self.hint, _MANIFEST)
+        check_files(self.folder, self.manifest["files"], self.hint, MANIFEST)
 
     def restore(self, plan: JoinPlan, job: TrainJob, journals: Spill) -> Resumed:
         """Return the state; fill journals, which are empty."""
@@ -309,89 +282,13 @@ class SavedRun:
             manifest["block"],
             self.states,
             {sink: _read_mark(folder, sink, committed) for sink, committed in self.sinks.items()},
-            _read_joins(folder, manifest["join"], plan, journals),
-            _read_training(folder, job),
+            read_joins(folder, manifest["join"], plan, journals),
+            read_training(folder, job),
             manifest["events"],
             manifest["elapsed_s"],
         )
 
 
-def _read_joins(
-    folder: Path, described: dict[str, Any], plan: JoinPlan, journals: Spill
-) -> dict[int, ShardJoin]:
-    with pa.OSFile(str(folder / "join.arrow"), "rb") as file:
-        for batch in pa.ipc.open_stream(file):
-            (piece,) = batch.to_pylist()
-            journals.of(piece["shard"]).append(piece["ring"], piece["cell"], piece["data"])
-    joins = {}
-    for number, of_shard in described.items():
-        shard = int(number)
-        cells = journals.of(shard)
-        joins[shard] = restore_join(plan, shard, of_shard, cells, journals.cache_bytes)
-        joins[shard].warm(cells)
-    return joins
-
-
-def _read_training(folder: Path, job: TrainJob) -> TrainingState | None:
-    if not (folder / "train").exists():
-        return None
-    state = TrainingState(job)
-    state.load(folder / "train", SampleEnvelope.decode((folder / "unlearned").read_bytes()))
-    return state
-
-
 def _read_mark(folder: Path, sink: str, committed: dict[str, Any]) -> Mark:
     with pa.OSFile(str(folder / _file_of(sink)), "rb") as file:
         return Mark(committed, pa.ipc.open_stream(file).read_all())
-
-
-def _read_manifest(folder: Path, hint: str) -> dict[str, Any]:
-    try:
-        return read_signed(folder / _MANIFEST)
-    except FileNotFoundError:
-        raise CheckpointError(folder, f"is damaged ({_MANIFEST} is missing)", hint) from None
-    except ValueError as error:
-        raise CheckpointError(folder, f"is damaged ({_MANIFEST}: {error})", hint) from error
-
-
-def _check_files(folder: Path, noted: dict[str, Any], hint: str, *beside: str) -> list[Path]:
-    """Compare files with their entries; return the files without one, except those `beside`."""
-    found = files_under(folder)
-    for name, expected in noted.items():
-        if name not in found:
-            raise CheckpointError(folder / name, "is missing", hint)
-        try:
-            damaged = not describe(found[name]).items() <= expected.items()
-        except OSError as error:
-            fact = f"cannot be read ({error.strerror})"
-            raise CheckpointError(found[name], fact, hint) from error
-        if damaged:
-            raise CheckpointError(found[name], "has changed since the checkpoint", hint)
-    return [path for name, path in found.items() if name not in noted and name not in beside]
-
-
-def check_identity(then: dict[str, Any], now: dict[str, Any], file: str, hint: str) -> None:
-    """Compare the identity of a run with that of one that would go on from it.
-
-    Raises
-    ------
-    ConfigError
-        Which names `file`, and what has changed.
-    """
-    if then["layout"] != now["layout"]:
-        fact = "the checkpoint was written by another version of Headrace"
-        raise ConfigError(file, "", fact, hint=hint)
-    for key, value in _differences(then["config"], now["config"]):
-        raise ConfigError(file, key, "has changed since the checkpoint", value, hint)
-    for path in [*now["files"], *then["files"]]:
-        if then["files"].get(path) != now["files"].get(path):
-            fact = f"{path} has changed since the checkpoint"
-            raise ConfigError(file, "", fact, hint=hint)
-
-
-def _differences(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(then, dict) and isinstance(now, dict):
-        for name in [*now, *(name for name in then if name not in now)]:
-            yield from _differences(then.get(name), now.get(name), f"{key}.{name}".lstrip("."))
-    elif then != now:
-        yield key, now

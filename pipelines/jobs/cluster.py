@@ -13,8 +13,7 @@ from typing import Any
 from headrace.pipelines.beam.clustergraph import ClusterJob, build_cluster_graph
 from headrace.pipelines.beam.clusterwriting import FINISHED_FILE
 from headrace.pipelines.beam.launching import RUNNERS, idle_slots, launch, options_of, started
-from headrace.pipelines.jobs.checkpoint import check_identity
-from headrace.pipelines.jobs.identity import live_identity_of
+from headrace.pipelines.jobs.identity import check_identity, live_identity_of
 from headrace.pipelines.jobs.replay import train_job
 from headrace.pipelines.run.disk import files_under
 from headrace.pipelines.run.interrupts import Stopping

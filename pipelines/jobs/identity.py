@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from headrace.joiner.journal.shardjournal import LAYOUT_VERSION
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import Growing
 from headrace.pipelines.training.state import TRAINING_LAYOUT
+from headrace.schemas.config.durations import iso_moment
 from headrace.schemas.config.models import Config
+from headrace.schemas.errors import ConfigError
 
 _LAYOUT = 5
 """Version of a checkpoint's own files."""
@@ -19,10 +22,19 @@ _LAYOUT = 5
 
 def identity_of(inputs: Inputs) -> dict[str, Any]:
     """Return configuration and inputs as JSON types."""
-    config = inputs.config.model_dump(mode="json", exclude={"live": True})
-    config["replay"].pop("checkpoint")
+    config = comparable(inputs.config)
     files = dict(log.identity() for log in inputs.logs)
-    return {"layout": _layout(), "config": config, "files": files}
+    identity: dict[str, Any] = {"layout": layout(), "config": config, "files": files}
+    if inputs.past is not None:
+        identity["continued"] = inputs.past.checksum
+    return identity
+
+
+def comparable(config: Config) -> dict[str, Any]:
+    """Return what a run depends on of its configuration, as JSON types."""
+    tables = config.model_dump(mode="json", exclude={"live": True})
+    tables["replay"].pop("checkpoint")
+    return tables
 
 
 def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
@@ -33,25 +45,60 @@ def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
     """
     config = inputs.config.model_dump(mode="json", exclude={"live", "replay", "kafka"})
     config["guard"].pop("accept")
-    return {"layout": _layout(), "config": config, "files": growing.identity()}
+    return {"layout": layout(), "config": config, "files": growing.identity()}
 
 
-def _layout() -> dict[str, int]:
+def layout() -> dict[str, int]:
+    """Return the versions of all that is written of the state of a run."""
     return {"checkpoint": _LAYOUT, "join": LAYOUT_VERSION, "training": TRAINING_LAYOUT}
 
 
-def configuration_of(config: Config) -> dict[str, Any]:
+def configuration_of(inputs: Inputs) -> dict[str, Any]:
     """Return where a configuration was read from, as a seal has it; empty if from no file.
 
-    With what the command line may give instead of its values.
+    With what the command line may give instead of its values, and what is continued.
     """
-    file = Path(config.file)
+    config, file = inputs.config, Path(inputs.config.file)
     if not file.is_file():
         return {}
-    shards, rows = config.join.shards, config.replay.batch_rows
-    return {"file": str(file.resolve()), "shards": shards, "batch_rows": rows}
+    return {
+        "file": str(file.resolve()),
+        "shards": config.join.shards,
+        "batch_rows": config.replay.batch_rows,
+        "continues": None if inputs.past is None else str(inputs.past.folder),
+    }
 
 
 def digest_of(identity: dict[str, Any]) -> str:
     """Return the SHA-256 of an identity, as hexadecimal digits."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def check_identity(then: dict[str, Any], now: dict[str, Any], file: str, hint: str) -> None:
+    """Compare the identity of a run with that of one that would go on from it.
+
+    Raises
+    ------
+    ConfigError
+        Which names `file`, and what has changed.
+    """
+    if then["layout"] != now["layout"]:
+        fact = "the checkpoint was written by another version of Headrace"
+        raise ConfigError(file, "", fact, hint=hint)
+    for key, value in differences(then["config"], now["config"]):
+        if key == "guard.accept":
+            value = [iso_moment(moment) for moment in value]
+        raise ConfigError(file, key, "has changed since the checkpoint", value, hint)
+    for path in [*now["files"], *then["files"]]:
+        if then["files"].get(path) != now["files"].get(path):
+            fact = f"{path} has changed since the checkpoint"
+            raise ConfigError(file, "", fact, hint=hint)
+
+
+def differences(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what differs between two configurations as JSON types: keys, and values now."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name in [*now, *(name for name in then if name not in now)]:
+            yield from differences(then.get(name), now.get(name), f"{key}.{name}".lstrip("."))
+    elif then != now:
+        yield key, now

@@ -114,8 +114,8 @@ class _Orphans:
 def near_misses(written: Path, inputs: Inputs, memory_bytes: int) -> NearMisses:
     """Look for what lies nearest to orphans, among all impressions.
 
-    Reads the impression files again. The join never matches keys this way; it only shows what
-    may be wrong. Keys of bytes are not compared, and of each stream only the first
+    Reads the impression files again, those of a run that continues another alone. The join never
+    matches keys this way; it only shows what may be wrong. Keys of bytes are not compared, and of each stream only the first
     `_MOST_ORPHANS` orphans.
 
     Parameters
@@ -135,7 +135,7 @@ def near_misses(written: Path, inputs: Inputs, memory_bytes: int) -> NearMisses:
     ]
     if not searches:
         return found
-    hours = _Hours()
+    hours = _Hours(begun_before=inputs.past is not None)
     for log in inputs.logs_of(IMPRESSIONS):
         for batch in read_events(inputs, log, _CHUNK_ROWS, scratch):
             hours.add(batch.column(TIME).to_numpy())
@@ -249,9 +249,16 @@ class _Search:
 
 
 class _Hours:
-    """In which hours there are impressions."""
+    """In which hours there are impressions.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    begun_before
+        Whether there are impressions before those that are added, it is not known when.
+    """
+
+    def __init__(self, begun_before: bool = False) -> None:
+        self.begun_before = begun_before
         self.hours = np.empty(0, np.int64)
 
     def add(self, time: Int64s) -> None:
@@ -263,7 +270,7 @@ class _Hours:
         first = np.searchsorted(self.hours, begin // HOUR)
         past = np.searchsorted(self.hours, end // HOUR, side="right")
         empty: npt.NDArray[np.bool_] = first == past
-        return empty
+        return empty & (first > 0) if self.begun_before else empty
 
     def around(self, time: Int64s) -> tuple[Int64s, Int64s]:
         """Return when the last hour with impressions before a time ends, and the next begins.

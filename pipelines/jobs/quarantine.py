@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from headrace.monitoring.guard import GUARD, HELD_FOR, HELD_WHY, QUARANTINE
 from headrace.pipelines.jobs.runfolder import RunFolder, open_run
 from headrace.pipelines.run.disk import aside, flush
 from headrace.pipelines.run.signing import read_signed, write_signed
-from headrace.schemas.errors import ArgumentError, FolderError
+from headrace.schemas.errors import ArgumentError, FolderError, SnapshotError
 from headrace.schemas.records.events import FOREVER, NEVER
 from headrace.schemas.records.hashing import Int64s
 
@@ -64,17 +64,20 @@ class Held:
     disconnect
         The disconnect.
     rows
-        How many rows of the quarantine are of it; 0 if the guard only warns.
+        How many rows of the quarantine are of it.
     span
         The earliest and the latest event time of them, microseconds.
     decision
         The decision; None if there is none, and the rows are discarded by default.
+    warns
+        Whether the guard only warns, so that nothing was held back.
     """
 
     disconnect: Disconnect
     rows: int = 0
     span: tuple[int, int] = (FOREVER, NEVER)
     decision: Decision | None = None
+    warns: bool = False
 
     def described(self) -> dict[str, Any]:
         """Return the disconnect and its rows as JSON types."""
@@ -83,9 +86,15 @@ class Held:
         return {**asdict(of), "begin": of.begin.isoformat(), "end": end, "rows": self.rows}
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it as JSON types; without a decision `decision` is ``default``."""
+        """Return all of it as JSON types.
+
+        Without a decision `decision` is ``default``, or ``none`` if nothing was held back because
+        the guard only warns.
+        """
         decided = self.decision
-        what = "default" if decided is None else "released" if decided.released else "discarded"
+        what = "none" if self.warns else "default"
+        if decided is not None:
+            what = "released" if decided.released else "discarded"
         return {
             **self.described(), "decision": what,
             "models": None if decided is None else decided.models,
@@ -96,9 +105,12 @@ class Held:
         of = self.disconnect
         until = "still" if of.end is None else f"until {of.end:%Y-%m-%d %H:%M:%S}"
         asks = ", asks for a decision" if of.asks else ""
+        held, then = f"{self.rows:,} held", "discarded by default"
+        if self.warns:
+            held, then = "nothing held", "the guard only warns"
         return (
-            f"{of.number}  {of.begin:%Y-%m-%d %H:%M:%S} {until}{asks}  {self.rows:,} held  "
-            f"{of.reason}; {self.decision or 'discarded by default'}"
+            f"{of.number}  {of.begin:%Y-%m-%d %H:%M:%S} {until}{asks}  {held}  "
+            f"{of.reason}; {self.decision or then}"
         )
 
 
@@ -173,9 +185,21 @@ def load_quarantine(out: str | Path) -> Quarantine:
     decisions = _read_decisions(run)
     bare = Quarantine(run, tuple(Held(of) for of in found))
     rows, spans = _counted(bare)
+    warns = _only_warns(run)
     return Quarantine(run, tuple(
-        Held(of, rows[of.number], spans[of.number], decisions.get(_key(of))) for of in found
+        Held(of, rows[of.number], spans[of.number], decisions.get(_key(of)), warns)
+        for of in found
     ))  # fmt: skip
+
+
+def _only_warns(run: RunFolder) -> bool:
+    """Return whether guards of a run hold nothing back, as its models say.
+
+    A run without a model yet has held back what its quarantine has.
+    """
+    with suppress(SnapshotError):
+        return bool(run.manifest()["config"].get("guard", {}).get("action") == "warn")
+    return False
 
 
 def _counted(quarantine: Quarantine) -> tuple[list[int], list[tuple[int, int]]]:

@@ -33,7 +33,7 @@ from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.learners.snapshot import OWN_ENTRIES, save_snapshot
 from headrace.learners.starting import Start
 from headrace.monitoring.guard import HELD_FOR, HELD_WHY, QUARANTINE, quarantine_schema
-from headrace.monitoring.statistics import NULL, OTHER
+from headrace.monitoring.statistics import OTHER
 from headrace.pipelines.jobs.quarantine import (
     Decision,
     Held,
@@ -52,6 +52,7 @@ from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.errors import ArgumentError, FolderError, SnapshotError
 from headrace.schemas.records.events import EMIT, FOREVER, NEVER, RATE
 from headrace.schemas.records.hashing import Bools, Int64s, hash_columns
+from headrace.schemas.records.slicing import NULL
 
 _ROWS = 1 << 15
 """About how many rows are read and learned at a time; no result depends on it."""

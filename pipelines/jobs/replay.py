@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from headrace.monitoring.report.page import render_report
 from headrace.pipelines.beam.graph import run_graph
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume
+from headrace.pipelines.jobs.continuing import go_on, keep_state, state_bytes
 from headrace.pipelines.jobs.failures import raise_origin, was_interrupted
 from headrace.pipelines.jobs.figures import FiguresKeeper
 from headrace.pipelines.jobs.identity import configuration_of, digest_of, identity_of
@@ -42,6 +44,7 @@ from headrace.pipelines.sinks.outputs import inventory_of, open_outputs
 from headrace.pipelines.sinks.parquet import ParquetFolder
 from headrace.pipelines.sinks.sink import Writer
 from headrace.pipelines.sources.blocks import LogBlocks
+from headrace.pipelines.sources.continued import Past
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.merge import read_blocks
 from headrace.pipelines.sources.source import Block, SourceState
@@ -114,8 +117,17 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
         guard=inputs.guard,
         leads=inputs.leads,
         gate=None if config.publish is None else GatePlan(**config.publish.model_dump()),
+        history=config.monitor.history,
         drift=drift_plan(inputs.train, types, inputs.join.release_delay + inputs.join.early),
     )
+
+
+def _continues(past: Past, inputs: Inputs) -> str:
+    """Return a line about what a run continues."""
+    opened = ", ".join(f"{count:,} {name}" for name, count in past.carried.items())
+    files, grown = len(inputs.own_logs), sum(head.reread for head in inputs.heads)
+    new = f"{files - grown:,} new files" + (f", {grown:,} that grew" if grown else "")
+    return f"continuing {past.folder}, where {opened} are open; {new}"
 
 
 def _ranked(config: Config) -> dict[str, str]:
@@ -173,6 +185,8 @@ def replay(
     if resuming:
         found = checkpoint is not None
         announce("resuming from checkpoint" if found else "no checkpoint found, starting over")
+    elif inputs.past is not None:
+        announce(_continues(inputs.past, inputs))
     board = Board()
     watch(board)
     # It is for the summary, which no other run has.
@@ -199,7 +213,8 @@ def replay(
         with as_written(place, inventory):
             written = read_back(place.result, inputs)
             elapsed_s = resumed.elapsed_s + time.monotonic() - started
-            summary = summarize(inputs, finished, written, run.blocks.states, elapsed_s)
+            state = state_bytes(place.result)
+            summary = summarize(inputs, finished, written, run.blocks.states, elapsed_s, state)
             log = log_result(inputs, finished, summary, written)
             findings = gather_findings(inputs, finished, summary, log) + near.findings
         journal = None if inputs.guard is None else pq.read_table(place.result / GUARD)
@@ -208,7 +223,7 @@ def replay(
         inventory[STATISTICS_FILE] = write_statistics(place.result / STATISTICS_FILE, finished)
         _keep_last_models(place.result / "model", finished)
         write_text(place.result / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-        where = configuration_of(inputs.config)
+        where = configuration_of(inputs)
         write_seal(place.result, run.name, digest_of(identity), inventory, where)
         publish(place)
     return Replayed(summary, findings, log)
@@ -229,6 +244,8 @@ def _started(
     resumed = Resumed()
     if checkpoint is not None:
         resumed = resume(checkpoint, place, inputs, identity, job, journals)
+    elif inputs.past is not None:
+        resumed = go_on(inputs.past, inputs, job, journals)
     for name, mark in resumed.marks.items():
         outputs[name].resume(mark)
     board.events = resumed.events
@@ -242,6 +259,8 @@ def _started(
         run.joins.begin_with(shard, join)
     if resumed.training is not None:
         run.training.begin_with(0, resumed.training)
+    if inputs.config.replay.state and not inputs.config.topics:
+        run.complete = partial(keep_state, run, place, inputs, identity)
     every_s = inputs.config.replay.checkpoint / SECOND
     run.checkpoints = Checkpointer(run, place, identity, every_s, resumed)
     with run.closing():

@@ -11,10 +11,10 @@ from typing import Any
 
 from headrace.pipelines.beam.graph import run_graph
 from headrace.pipelines.beam.run import Run
-from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, SavedRun, check_identity
+from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, SavedRun
 from headrace.pipelines.jobs.failures import raise_origin
 from headrace.pipelines.jobs.figures import FiguresKeeper
-from headrace.pipelines.jobs.identity import live_identity_of
+from headrace.pipelines.jobs.identity import check_identity, live_identity_of
 from headrace.pipelines.jobs.livecheckpoints import LiveCheckpoints, Models
 from headrace.pipelines.jobs.raises import RaiseJournal
 from headrace.pipelines.jobs.replay import train_job

@@ -35,8 +35,9 @@ def summarize(
     written: Written,
     states: Mapping[int, SourceState],
     elapsed_s: float,
+    state: int | None,
 ) -> dict[str, Any]:
-    """Return the contents of ``summary.json``.
+    """Return the contents of ``summary.json``; `state` is the size of the state kept, bytes.
 
     Raises
     ------
@@ -46,24 +47,29 @@ def summarize(
     totals = finished.totals
     records = dict.fromkeys(inputs.join.stream_names, 0)
     invalid = dict.fromkeys(inputs.join.stream_names, 0)
-    for log in inputs.logs:
+    for log in inputs.own_logs:
         name = inputs.streams[log.stream].name
         records[name] += states[log.number].records
         invalid[name] += states[log.number].rejected
+    past = inputs.past
+    carried = dict.fromkeys(records, 0) if past is None else dict(past.carried)
     outcomes = {
         name: {**{o.value: 0 for o in Outcome}, **totals.outcomes.get(name, {})}
         for name in inputs.join.stream_names
     }
     for name, counts in outcomes.items():
         counts[Outcome.INVALID.value] = invalid[name]
-        if sum(counts.values()) != records[name]:
+        if sum(counts.values()) != records[name] + carried[name]:
             raise AssertionError(
-                f"stream {name}: {records[name]} records read, outcomes are {counts}; "
-                "please report this as a defect"
+                f"stream {name}: {records[name]} records read, {carried[name]} carried over, "
+                f"outcomes are {counts}; please report this as a defect"
             )
     total = sum(records.values())
     return {
         "input": records,
+        "carried": carried,
+        "continues": None if past is None else str(past.folder),
+        "state_bytes": state,
         "outcomes": outcomes,
         "bad_values": {
             stream.name: together(states[log.number].bad_values for log in logs)
@@ -89,10 +95,10 @@ def summarize(
                 "rejected": states[log.number].rejected,
                 "latest": _latest(states[log.number].confirmed),
             }
-            for log in inputs.logs
+            for log in inputs.own_logs
         ],
         "samples": {
-            "rows": totals.samples,
+            "rows": totals.samples - (0 if past is None else past.samples),
             "emissions": written.emissions,
             "positives": written.positives,
             "negatives_dropped": totals.dropped,

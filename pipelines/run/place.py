@@ -16,9 +16,11 @@ from headrace.pipelines.run.seal import SUMMARY, Seal
 
 HOME = ".headrace"
 STATISTICS_FILE = "statistics.parquet"
+STATE = "state"
+"""Folder of the state from which another replay can go on."""
 OUTPUTS = (
-    "samples", "dead_letters", "corrections", "joined", "model", STATISTICS_FILE, "report.html",
-    SUMMARY,
+    "samples", "dead_letters", "corrections", "joined", "model", STATE, STATISTICS_FILE,
+    "report.html", SUMMARY,
 )  # fmt: skip
 """Names of outputs; in a result there may be no other file under them."""
 

@@ -27,6 +27,8 @@ class Blocks(Protocol):
     ----------
     states
         How far each source was read, by its number, with the blocks returned so far.
+    complete
+        Whether the last block returned is `Block.complete`.
     ended
         Whether the last block has been returned.
     bundle_s
@@ -34,6 +36,7 @@ class Blocks(Protocol):
     """
 
     states: dict[int, SourceState]
+    complete: bool
     bundle_s: float | None
 
     def at(self, position: int) -> Block | Wait | None:
@@ -71,7 +74,7 @@ class LogBlocks(Blocks):
 
     def _open(self) -> None:
         self.position, states = self.start
-        self.states = dict(states)
+        self.states, self.complete = dict(states), False
         self.ahead: Prefetcher[Block] = Prefetcher(self.open_at(self.states))
 
     def at(self, position: int) -> Block | None:
@@ -88,6 +91,7 @@ class LogBlocks(Blocks):
             self.position += 1
             if block is not None:
                 self.states[block.source] = block.state
+                self.complete = block.complete
         return block
 
     @property
@@ -114,7 +118,7 @@ class LiveBlocks(Blocks):
         How long to wait for a block, seconds.
     """
 
-    bundle_s = 0.1
+    bundle_s, complete = 0.1, False
 
     def __init__(
         self, open_at: Open, position: int, states: Mapping[int, SourceState],

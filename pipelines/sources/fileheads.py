@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from headrace.pipelines.run.remote import explain, first_line, scheme_of
 from headrace.pipelines.sources.files import LogFile, open_parquet
 from headrace.pipelines.sources.heads import Head, columns_hint
 from headrace.pipelines.sources.locations import Location, find
+from headrace.pipelines.sources.source import Log
 from headrace.pipelines.sources.textfiles import first_lines
 from headrace.schemas.errors import ConfigError, without_secrets
 from headrace.schemas.records.decoding import misfit
@@ -43,16 +45,27 @@ class FileHead(Head):
         own = {name for columns in self.inside.values() for name in columns.own}
         return self._declared(self._union()), nested - own
 
-    def logs(self, first: int, stream: int, schema: pa.Schema, notation: Notation) -> list[LogFile]:
+    def logs(self, first: int, stream: int, schema: pa.Schema, notation: Notation) -> list[Log]:
         """Return the files, in order of path."""
+        return list(self.log_files(first, stream, schema, notation))
+
+    def log_files(
+        self, first: int, stream: int, schema: pa.Schema, notation: Notation
+    ) -> list[LogFile]:
+        """Return what `logs` does, which are files."""
         return [
-            LogFile(
-                first + at, stream, file, self.format, self.headers.get(file, ()),
-                self.stream.delimiter, self.stream.quote, schema, notation,
-                self._constants_of(file, schema, notation),
-            )
+            self._log_file(first + at, stream, file, schema, notation)
             for at, file in enumerate(self.files)
-        ]  # fmt: skip
+        ]
+
+    def _log_file(
+        self, number: int, stream: int, file: Location, schema: pa.Schema, notation: Notation
+    ) -> LogFile:
+        return LogFile(
+            number, stream, file, self.format, self.headers.get(file, ()),
+            self.stream.delimiter, self.stream.quote, schema, notation,
+            self._constants_of(file, schema, notation),
+        )  # fmt: skip
 
     def _find(self) -> list[Location]:
         """Return the files in order of path, each once, or its records would count twice."""
@@ -188,7 +201,16 @@ class FileHead(Head):
             raise self.error("path", fact, self.files[0].path, hint)
         if not found:
             raise self.error("path", "is empty and has no header line", self.files[0].path)
-        for name, kind in declared.items():
+        self._check_readable(declared)
+        # A column that first lines of JSON do not have may come later.
+        for name in () if self.format == "jsonl" else declared:
+            if name not in found:
+                raise self.error(f"types.{name}", "no such column", name, columns_hint(found))
+        return {**found, **declared}
+
+    def _check_readable(self, kinds: Mapping[str, pa.DataType]) -> None:
+        """Check that the columns of the files can be read as these types."""
+        for name, kind in kinds.items():
             written = {
                 file: carried_type(columns.all[name])
                 for file, columns in self.inside.items()
@@ -200,12 +222,7 @@ class FileHead(Head):
                 file = unread[0]
                 fact = f"column {name} is {type_name(written[file])} in {file.name}"
                 hint = f'that cannot be read as {type_name(kind)}; "json" keeps anything'
-                raise self.error(f"types.{name}", fact, self.stream.types[name], hint)
-        # A column that first lines of JSON do not have may come later.
-        for name in () if self.format == "jsonl" else declared:
-            if name not in found:
-                raise self.error(f"types.{name}", "no such column", name, columns_hint(found))
-        return {**found, **declared}
+                raise self.error(f"types.{name}", fact, type_name(kind), hint)
 
     def _partitions_of(self, file: Location) -> list[tuple[str, str | None]]:
         """Return the columns that a file has from its folders, since it has none of that name."""

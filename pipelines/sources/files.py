@@ -93,7 +93,7 @@ class LogFile:
         in a store has an ETag for that.
         """
         where = self.location
-        return where.key, _ends(Path(where.inner)) if where.local else list(where.version)
+        return where.key, ends_of(Path(where.inner)) if where.local else list(where.version)
 
     def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
         """Read the file; chunks are cut as if `skip` were 0.
@@ -177,16 +177,31 @@ class LogFile:
                 yield Chunk(lines.first, end, decoder.decode(lines))
 
 
-def _ends(path: Path) -> list[Any]:
+def ends_of(path: Path, size: int | None = None) -> list[Any]:
+    """Return size and time of change of a file, and a checksum of its head and its tail.
+
+    Parameters
+    ----------
+    path
+        The file.
+    size
+        Look at its first bytes alone, as many as this; None for all.
+
+    Raises
+    ------
+    UnreadableInputError
+        If it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             stat = os.fstat(file.fileno())
-            digest = hashlib.sha256(file.read(_ENDS))
-            file.seek(max(_ENDS, stat.st_size - _ENDS))
-            digest.update(file.read(_ENDS))
+            size = stat.st_size if size is None else size
+            digest = hashlib.sha256(file.read(min(_ENDS, size)))
+            file.seek(max(_ENDS, size - _ENDS))
+            digest.update(file.read(max(0, size - file.tell())))
     except OSError as error:
         raise UnreadableInputError.at(str(path), 0, error) from error
-    return [stat.st_size, stat.st_mtime_ns, digest.hexdigest()]
+    return [size, stat.st_mtime_ns, digest.hexdigest()]
 
 
 @contextlib.contextmanager

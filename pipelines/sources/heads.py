@@ -13,7 +13,7 @@ from headrace.pipelines.sources.source import Log
 from headrace.schemas.config.models import StreamConfig
 from headrace.schemas.errors import ConfigError
 from headrace.schemas.records.eventing import EventPlan, TimePlan, parse_times
-from headrace.schemas.records.events import RESERVED_PREFIX
+from headrace.schemas.records.events import NEVER, RESERVED_PREFIX
 from headrace.schemas.records.notation import Notation
 from headrace.schemas.types import JSON, is_identifier, type_name
 
@@ -38,6 +38,13 @@ class Head(ABC):
         How records are written.
     numbering
         How positions number records.
+    known, reread
+        How many of its logs an earlier run has read, and of how many of these more is to be read.
+    told
+        Event time until which an earlier run has taken the stream as complete, microseconds;
+        `NEVER` without one.
+    found, nested
+        What `_inspect` returned.
     columns
         The types of all columns by name, those inside of others too.
     own
@@ -58,12 +65,16 @@ class Head(ABC):
 
     format: str
     numbering: Numbering = BY_RECORD
+    told: int = NEVER
+    known: int = 0
+    reread: int = 0
 
     def __init__(self, file: str, key: str, stream: StreamConfig) -> None:
         self.file, self.key, self.stream = file, key, stream
         self.warnings: list[str] = []
         self.clashes: dict[str, ConfigError] = {}
         found, nested = self._inspect()
+        self.found, self.nested = found, nested
         self.json = frozenset(name for name, kind in found.items() if kind == JSON)
         self.empty = frozenset(name for name, kind in found.items() if pa.types.is_null(kind))
         self.columns = {

@@ -26,6 +26,7 @@ from headrace.pipelines.sources.checks import (
     check_tables,
     check_uses,
 )
+from headrace.pipelines.sources.continued import ContinuedHead, Past, PastLog
 from headrace.pipelines.sources.fileheads import FileHead
 from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.heads import Head
@@ -61,6 +62,8 @@ class Inputs:
         The plans of join and learners.
     heads, algorithms
         What it was planned from.
+    past
+        What it continues; None if it begins a log.
     """
 
     config: Config
@@ -70,6 +73,7 @@ class Inputs:
     train: TrainPlan
     heads: tuple[Head, ...]
     algorithms: Algorithms
+    past: Past | None = None
 
     @property
     def guard(self) -> GuardPlan | None:
@@ -93,11 +97,11 @@ class Inputs:
 
     def replanned(self, config: Config) -> Inputs:
         """Return another job on the same logs, whose streams have no other columns or places."""
-        return assemble(config, self.heads, self.algorithms)
+        return assemble(config, self.heads, self.algorithms, self.past)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files of this machine that are read: configuration, models to start with, logs."""
+        """All paths of this machine that are read: configuration, models to start with, logs."""
         own = Path(self.config.file)  # a mapping is of no file
         logs = (
             Path(log.location.inner) for log in self.logs
@@ -107,7 +111,13 @@ class Inputs:
             learner.start.folder / "manifest.json"
             for learner in self.train.learners.values() if learner.start is not None
         )  # fmt: skip
-        return (*([own] if own.exists() else []), *starts, *logs)
+        past = [] if self.past is None else [self.past.folder]
+        return (*([own] if own.exists() else []), *starts, *logs, *past)
+
+    @property
+    def own_logs(self) -> list[Log]:
+        """The logs that are read by this job, by number; none that was read before."""
+        return [log for log in self.logs if not isinstance(log, PastLog)]
 
     def logs_of(self, stream: int) -> list[Log]:
         """Return the logs of a stream, at least one, in order of name."""
@@ -147,7 +157,9 @@ class Inputs:
         return Ending(until)
 
 
-def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
+def resolve(
+    config: Config, algorithms: Algorithms = ALGORITHMS, past: Past | None = None
+) -> Inputs:
     """Find and inspect the files of a configuration.
 
     Parameters
@@ -156,26 +168,31 @@ def resolve(config: Config, algorithms: Algorithms = ALGORITHMS) -> Inputs:
         From `load_config`; paths are relative to the folder of its file.
     algorithms
         The learners that it may name.
+    past
+        What it continues.
 
     Raises
     ------
     ConfigError
         For the first thing wrong.
     """
-    file = config.file
-    return assemble(
-        config,
-        [FileHead(file, name, stream) for name, stream in config.streams.items()],
-        algorithms,
-    )
+    file, streams = config.file, config.streams.items()
+    heads: list[Head]
+    if past is None:
+        heads = [FileHead(file, name, stream) for name, stream in streams]
+    else:
+        heads = [ContinuedHead(file, name, stream, past.streams[name]) for name, stream in streams]
+    return assemble(config, heads, algorithms, past)
 
 
-def assemble(config: Config, heads: Sequence[Head], algorithms: Algorithms) -> Inputs:
+def assemble(
+    config: Config, heads: Sequence[Head], algorithms: Algorithms, past: Past | None = None
+) -> Inputs:
     """Plan a job whose streams have been inspected.
 
     Parameters
     ----------
-    config, algorithms
+    config, algorithms, past
         See `resolve`.
     heads
         What is known of the streams, by number.
@@ -194,12 +211,16 @@ def assemble(config: Config, heads: Sequence[Head], algorithms: Algorithms) -> I
     check_uses(file, uses, heads[IMPRESSIONS], {*carried, *config.impressions.key})
     numeric = {use.column for use in uses if use.numeric}
     logs: list[Log] = []
+    first = sum(head.known for head in heads)
     for stream, head in zip(streams, heads, strict=True):
         schema = head.read_schema(stream.events, numeric if stream.number == IMPRESSIONS else set())
-        logs += head.logs(len(logs), stream.number, schema, stream.notation)
+        found = head.logs(first, stream.number, schema, stream.notation)
+        first += len(found) - head.known
+        logs += found
+    logs.sort(key=lambda log: log.number)
     train = with_starts(config, train_plan(config, algorithms), algorithms)
     join = join_plan(config, heads, carried, logs, train)
-    inputs = Inputs(config, streams, tuple(logs), join, train, tuple(heads), algorithms)
+    inputs = Inputs(config, streams, tuple(logs), join, train, tuple(heads), algorithms, past)
     check_sample_names(file, join, inputs.guard is not None)
     check_sampling(file, join.sampling, logs[0].schema)
     check_tables(config, train)

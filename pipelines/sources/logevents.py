@@ -8,12 +8,14 @@ from dataclasses import replace
 import pyarrow as pa
 
 from headrace.pipelines.sources.inputs import Inputs
-from headrace.pipelines.sources.source import Log
+from headrace.pipelines.sources.source import Log, SourceState
 from headrace.pipelines.sources.sourcereader import SourceReader
 
 
 def read_events(inputs: Inputs, log: Log, rows: int, scratch: str) -> Iterator[pa.RecordBatch]:
     """Read the events of a log in its order, with arrival progress and digests.
+
+    Of a job that continues another only those that it reads itself.
 
     Parameters
     ----------
@@ -27,7 +29,7 @@ def read_events(inputs: Inputs, log: Log, rows: int, scratch: str) -> Iterator[p
         Folder for sorting on disk.
     """
     whole = replace(inputs, join=replace(inputs.join, shards=1))
-    reader = SourceReader(whole, log, scratch)
+    reader = SourceReader(whole, log, scratch, _left(inputs, log))
     while True:
         block = reader.next(rows)
         if block.end == block.begin:
@@ -35,3 +37,11 @@ def read_events(inputs: Inputs, log: Log, rows: int, scratch: str) -> Iterator[p
         batch = block.envelopes[0].batch
         if batch is not None:
             yield batch
+
+
+def _left(inputs: Inputs, log: Log) -> SourceState | None:
+    """Return how far a job before has read a log that has grown since; None for the beginning."""
+    if inputs.past is None:
+        return None
+    files = inputs.past.streams[inputs.streams[log.stream].table].files
+    return next((file.left(ended=False) for file in files if file.number == log.number), None)

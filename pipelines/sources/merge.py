@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import Block, Source, SourceState
@@ -106,7 +107,9 @@ class Ends:
     def of(self, source: Source) -> Iterator[Block]:
         """Yield the last block of a source.
 
-        The last source of a stream to end carries the stream's final progress.
+        The last source of a stream to end carries the stream's final progress. If something may
+        follow it in another run, the last source of all tells its progress and its end in two
+        blocks, and a run can keep its state between them.
         """
         stream, progress = source.stream, FOREVER
         self.unfinished[stream] -= 1
@@ -115,6 +118,8 @@ class Ends:
             progress = self.inputs.final_progress(stream, max(one.progress for one in siblings))
         if self.unfinished.total() == 0:
             yield from self._closing(source, progress)
+            if progress < FOREVER:
+                yield replace(source.progress_block(progress), complete=True)
         yield source.progress_block(progress, ended=True)
 
     def _closing(self, last: Source, progress: int) -> Iterator[Block]:

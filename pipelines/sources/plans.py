@@ -34,7 +34,7 @@ from headrace.schemas.config.models import (
 )
 from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.records.eventing import EventPlan, TimePlan
-from headrace.schemas.records.events import FOREVER, IMPRESSIONS
+from headrace.schemas.records.events import FOREVER, IMPRESSIONS, NEVER
 from headrace.schemas.records.notation import Notation
 
 
@@ -58,6 +58,9 @@ class StreamPlan:
         Event time until which its log is declared complete, microseconds; None if unset.
     numbering
         How positions number its records.
+    told
+        Progress with which its sources begin: until then an earlier run has taken the stream as
+        complete; microseconds, `NEVER` without one.
     """
 
     number: int
@@ -68,6 +71,7 @@ class StreamPlan:
     notation: Notation
     complete_until: int | None
     numbering: Numbering
+    told: int = NEVER
 
     @property
     def most_progress(self) -> int:
@@ -104,7 +108,7 @@ def stream_plans(
             StreamPlan(
                 number, name, table, events, stream.order == "sort",
                 _notation(stream, events, heads[number]), stream.complete_until,
-                heads[number].numbering,
+                heads[number].numbering, heads[number].told,
             )
         )  # fmt: skip
     return tuple(plans)
@@ -163,7 +167,7 @@ def join_plan(
         ),
         joined=config.join.joined,
         starts={log.number: log.start for log in logs if log.start},
-        shown=sum(log.stream == IMPRESSIONS for log in logs),
+        shown=tuple(log.number for log in logs if log.stream == IMPRESSIONS),
         served=_served_plan(config, train),
     )
 

@@ -102,7 +102,7 @@ class RowsHead(FileHead):
         """Return the files in order of path, with all columns that they have by themselves."""
         inside = [name for name in self.needed.columns if name not in self.own]
         schema = pa.schema([(name, self.columns[name]) for name in (*self.own, *inside)])
-        return self.logs(0, 0, schema, self.needed.notation(self.columns, self.json))
+        return self.log_files(0, 0, schema, self.needed.notation(self.columns, self.json))
 
     def error(self, key: str, fact: str, value: object = None, hint: str = "") -> ConfigError:
         """Return an error about the files: there is no table to name a key of."""

@@ -211,6 +211,9 @@ class Block:
         How far the source has been read, including this block.
     records
         How many records are in it; positions may have gaps.
+    complete
+        Whether all records of the job have been delivered, and the clock is where it stops: only
+        the end itself is still to be told.
     """
 
     source: int
@@ -221,6 +224,7 @@ class Block:
     letters: pa.RecordBatch | None
     state: SourceState
     records: int = 0
+    complete: bool = False
 
 
 class Source(Protocol):

@@ -148,8 +148,9 @@ class SourceReader:
         self.plan = inputs.streams[partition.stream]
         self.stream = self.plan.number
         self.builder = EventBuilder(
-            self.plan.events, inputs.config.join.out_of_orderness, in_order=not self.plan.sorts
-        )
+            self.plan.events, inputs.config.join.out_of_orderness,
+            in_order=not self.plan.sorts, least=self.plan.told,
+        )  # fmt: skip
         self.position = inputs.join.starts.get(self.number, 0)
         self.records = 0
         self.rejected = 0
@@ -179,7 +180,7 @@ class SourceReader:
     def progress(self) -> int:
         """Progress for the join: confirmed, and at most ``complete_until``; microseconds."""
         confirmed = self.confirmed - self.builder.out_of_orderness
-        return max(min(self.reached, confirmed, self.plan.most_progress), NEVER)
+        return max(min(self.reached, confirmed, self.plan.most_progress), self.plan.told)
 
     @property
     def state(self) -> SourceState:

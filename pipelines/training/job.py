@@ -17,6 +17,7 @@ from headrace.monitoring.guard import GuardPlan
 from headrace.monitoring.lead import LeadPlan
 from headrace.monitoring.pairwise import Pairwise
 from headrace.monitoring.statistics import Statistics
+from headrace.schemas.records.events import FOREVER
 
 
 class Store(Protocol):
@@ -64,6 +65,8 @@ class TrainJob:
         How much worse than the model that serves a new one may be; None for no such gate.
     drift
         Features and scores whose distributions are watched.
+    history
+        Of a run that goes on from others, how long windows of statistics are kept, microseconds.
     ranked
         Learners of which pairwise accuracy is kept, each with the column of propensities.
     """
@@ -84,6 +87,7 @@ class TrainJob:
     gate: GatePlan | None = None
     drift: DriftPlan = field(default_factory=DriftPlan)
     ranked: Mapping[str, str] = field(default_factory=dict)
+    history: int = FOREVER
 
 
 @dataclass(frozen=True)

@@ -39,11 +39,13 @@ from headrace.monitoring.pairwise import Pairwise
 from headrace.monitoring.statistics import STATISTICS_SCHEMA, Observation, Statistics
 from headrace.pipelines.training.drifting import observe_drift
 from headrace.pipelines.training.job import Finished, TrainJob
+from headrace.pipelines.training.leaving import still_to_leave
 from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, TIME
+from headrace.schemas.records.slicing import as_texts
 
-TRAINING_LAYOUT = 12
+TRAINING_LAYOUT = 13
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
 TOGETHER = "models.json"
@@ -90,6 +92,8 @@ class TrainingState:
         self.decisions: deque[Decision] = deque(maxlen=MOST_DECISIONS)
         self.snapshot: str | None = None
         self.journaled = 0
+        self.left: int | None = None
+        """Where the clock of the run that this one continues has stopped, microseconds."""
 
     @property
     def ended(self) -> bool:
@@ -101,7 +105,13 @@ class TrainingState:
         received = self.trainer.receive(envelope)
         for stream, hour, copies in self.trainer.ledger.take_copies():
             self.drift.count_duplicates(stream, hour, copies)
-        return replace(received, samples=self._observe(received.samples))
+        beside = received.beside
+        if self.left is not None:
+            beside = {
+                name: of.filter(pc.greater_equal(of.column(EMIT), self.left))
+                for name, of in beside.items()
+            }
+        return replace(received, samples=self._observe(received.samples), beside=beside)
 
     def flush(self) -> list[Learned]:
         """Learn all complete epochs and add up their statistics; return those not yet returned."""
@@ -135,7 +145,29 @@ class TrainingState:
                 self._compare(scored)
                 self._judge(scored)
                 self._rank(scored)
-        return [learned for learned in epochs if learned.epoch.parts]
+        observed = [learned for learned in epochs if learned.epoch.parts]
+        if (clock := self.left) is not None:
+            mode = self.job.plan.emission
+            observed = [still_to_leave(learned, clock, mode) for learned in observed]
+        return observed
+
+    def go_on(self, clock: int) -> None:
+        """Go on after the end of a log, as another run that adds to the outputs of the first.
+
+        Windows of the statistics that are older than the job's `history` are told apart no more:
+        they are in the outputs of runs before.
+
+        Parameters
+        ----------
+        clock
+            Where the clock of the first has stopped, microseconds: what left by then is in its
+            outputs, and is not returned again.
+        """
+        self.trainer.go_on()
+        self.left = clock
+        for statistics in self._by_prediction.values():
+            for sums in statistics.values():
+                sums.forget_before(clock - self.job.history)
 
     def _compare(self, scored: Scored) -> None:
         """Add the losses of learners beside those of the ones they are compared with."""
@@ -339,6 +371,7 @@ class TrainingState:
             "comparisons": {name: of.export() for name, of in self.comparisons.items()},
             "drift": self.drift.export(),
             "pairwise": {name: of.export() for name, of in self.pairwise.items()},
+            "left": self.left,
         }
         (partial / _STATE).write_text(json.dumps(state), encoding="utf-8")
         if folder.exists():
@@ -371,6 +404,7 @@ class TrainingState:
         self.drift.restore(state["drift"])
         for name, pairwise in self.pairwise.items():
             pairwise.restore(state["pairwise"][name])
+        self.left = state["left"]
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
@@ -480,22 +514,21 @@ def _check_layout(state: dict[str, Any]) -> None:
 def _observations(learned: Learned, job: TrainJob) -> dict[str, Observation]:
     """Return the learned samples as observations for the statistics of each learner."""
     epoch = learned.epoch
-    whole = pa.Table.from_batches([part.select(list(job.slices)) for part in epoch.parts])
+    texts = {by: epoch.texts(by) for by in job.slices}
     time = epoch.column("event_time").astype("datetime64[us]").astype(np.int64)
     weight = 1.0 / epoch.column("sampling_rate")
     found = {}
-    taken: dict[int, dict[str, pa.Array]] = {}  # of learners with the same rows once
+    taken: dict[int, dict[str, pa.DictionaryArray]] = {}  # of learners with the same rows once
     for name, margin in learned.margins.items():
         own = learned.rows[name]
         if own.size:
             if id(own) not in taken:
-                rows = whole.take(pa.array(own))
-                taken[id(own)] = {by: rows.column(by).combine_chunks() for by in job.slices}
-            slices = taken[id(own)]
+                rows = pa.array(own)
+                taken[id(own)] = {by: column.take(rows) for by, column in texts.items()}
             label = job.plan.learners[name].label
             found[name] = Observation(
-                time[own], epoch.column(label)[own].astype(np.float64), weight[own], margin, slices,
-                epoch.column(f"{label}_mature")[own],
+                time[own], epoch.column(label)[own].astype(np.float64), weight[own], margin,
+                taken[id(own)], epoch.column(f"{label}_mature")[own],
             )  # fmt: skip
     return found
 
@@ -505,13 +538,13 @@ def _served(
 ) -> dict[str, Observation]:
     """Return impressions that settled as observations of what was predicted when known."""
     time = rows.column(TIME).to_numpy()
+    texts = {by: as_texts(rows.column(by)) for by in job.slices}
     found = {}
     for name, margin in margins.items():
         plan = job.plan.learners[name]
         own = np.flatnonzero(np.isfinite(margin) & plan.scores(rows))
         if own.size:
-            chosen = rows.take(pa.array(own))
-            label = chosen.column(plan.label).cast(pa.float64()).to_numpy()
-            slices = {by: chosen.column(by) for by in job.slices}
+            label = rows.column(plan.label).cast(pa.float64()).to_numpy()[own]
+            slices = {by: column.take(pa.array(own)) for by, column in texts.items()}
             found[name] = Observation(time[own], label, np.ones(own.size), margin[own], slices)
     return found

@@ -508,6 +508,7 @@ class MonitorConfig(Model):
     near_misses: bool = False
     served_share: float = Field(default=0.1, ge=0, le=1)
     propensity: str | None = None
+    history: Duration = 35 * DAY
 
     @field_validator("window")
     @classmethod
@@ -553,6 +554,7 @@ class ReplayConfig(Model):
     batch_rows: int | None = Field(default=None, ge=1, le=1_000_000)
     sort_memory_mb: int = Field(default=256, ge=1)
     checkpoint: Duration = 30 * SECOND
+    state: bool = True
 
 
 class LiveConfig(Model):

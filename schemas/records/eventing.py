@@ -257,6 +257,8 @@ class EventBuilder:
     in_order
         Whether the order of the records is that of time, but for some disorder; then it tells
         the passes of hours that the zone repeats.
+    least
+        Progress with which the source begins, microseconds.
 
     Attributes
     ----------
@@ -268,8 +270,11 @@ class EventBuilder:
         Event times that needed a choice, see `headrace.schemas.summary.TimeCounts`.
     """
 
-    def __init__(self, plan: EventPlan, out_of_orderness: int, in_order: bool = True) -> None:
+    def __init__(
+        self, plan: EventPlan, out_of_orderness: int, in_order: bool = True, least: int = NEVER
+    ) -> None:
         self.plan = plan
+        self.least = least
         self.out_of_orderness = out_of_orderness
         self.in_order = in_order
         self.greatest = NEVER
@@ -279,7 +284,8 @@ class EventBuilder:
     @property
     def progress(self) -> int:
         """Event time (microseconds UTC) before which a further row is out of order."""
-        return NEVER if self.greatest == NEVER else self.greatest - self.out_of_orderness
+        own = NEVER if self.greatest == NEVER else self.greatest - self.out_of_orderness
+        return max(own, self.least)
 
     def check(self, records: Records) -> Events:
         """Reject records without key or valid time, and add event times.
@@ -344,6 +350,7 @@ class EventBuilder:
             running = np.maximum.accumulate(np.concatenate([[self.greatest], time]))
             before = running[:-1]
             arrival = np.where(before == NEVER, NEVER, before - self.out_of_orderness)
+            arrival = np.maximum(arrival, self.least)
             self.greatest = int(running[-1])
         dropped = {REPEATED, FLOORED, *(() if keep_record else (RECORD,))}
         columns = [

@@ -110,7 +110,7 @@ def reference_join(
     def visible(a: Action, i: Impression) -> bool:
         settle = i.time + plan.settle_delay
         remembered = max(settle + plan.retention, i.time + plan.dedup_horizon)
-        return a.arrival < remembered and known(i) < a.time + plan.wait_for_impression
+        return known(a) < remembered and known(i) < a.time + plan.wait_for_impression
 
     def belongs(a: Action, i: Impression) -> bool:
         return i.time - plan.early <= a.time < i.time + plan.actions[a.stream].window

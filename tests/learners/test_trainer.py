@@ -216,12 +216,10 @@ def test_learners_of_equal_features_share_an_encoding(monkeypatch):
 class Until:
     """A guard that admits so many rows, and decides after every seven."""
 
-    columns, lead = (), None
+    columns, lead, holding = (), None, True
 
     def __init__(self, count):
         self.count, self.seen, self.asked = count, 0, 0
-
-    lead = None
 
     @property
     def remaining(self):

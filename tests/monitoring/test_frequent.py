@@ -58,6 +58,17 @@ def test_estimates_are_too_high_by_at_most_the_floor(values):
         assert true[value] <= frequent.floor + frequent.waiting.get(value, 0)
 
 
+@given(st.dictionaries(st.sampled_from("abcdefghij"), st.integers(1, 4), min_size=1))
+def test_the_greatest_estimates_are_kept_and_of_equal_ones_the_first_by_name(counts):
+    """And the floor is the greatest of those that are not."""
+    frequent = FrequentValues(3, sum(counts.values()))
+    frequent.count(list(counts), list(counts.values()))
+    frequent.advance(frequent.block)
+    order = sorted(counts, key=lambda value: (-counts[value], value))
+    assert frequent.kept == {value: counts[value] for value in order[:3]}
+    assert frequent.floor == (counts[order[3]] if len(order) > 3 else 0)
+
+
 @given(WORDS, WORDS)
 def test_merging_is_commutative_and_keeps_the_guarantee(first, second):
     """A value in more than 1 / (most + 1) of all rows is kept."""

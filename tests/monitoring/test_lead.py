@@ -218,12 +218,12 @@ class Rows:
         self.second = 0
         self.journal, self.held = [], {}
 
-    def go_on(self, seconds, lost=False):
-        """Twenty impressions a second, of which one is clicked."""
+    def go_on(self, seconds, lost=False, unjoined=False):
+        """Twenty impressions a second, of which one is clicked; what is not joined arrives."""
         for _ in range(seconds):
-            self._second(lost)
+            self._second(lost, unjoined)
 
-    def _second(self, lost):
+    def _second(self, lost, unjoined):
         guard, now = self.guard, self.second
         guard.begin()
         shown = np.full(20, (START + now) * SECOND)
@@ -233,7 +233,7 @@ class Rows:
         np.add.at(self.coming, now + delay, 1)
         self.labels[now] = clicked
         came = 0 if lost else int(self.coming[now])
-        if lost:
+        if lost or unjoined:
             # So many impressions have no label now: those whose clicks would have come.
             for _ in range(int(self.coming[now])):
                 back = max(0, now - int(self.random.exponential(30)))
@@ -251,6 +251,12 @@ class Rows:
             guard.observe(shown, label, np.full(20, 0.05 / 0.95), scopes)
         self.journal += guard.take_journal()
         self.second += 1
+
+    def go_on_until(self, event):
+        """Go on in good health until this is the last event; return the second of it."""
+        while self.events()[-1][0] != event:
+            self._second(lost=False, unjoined=False)
+        return self.second
 
     def events(self):
         return [(row["event"], row["time"] // SECOND - START) for row in self.journal]
@@ -270,7 +276,9 @@ def test_learning_waits_from_the_first_seconds_until_no_lost_action_is_missing_a
     ]  # fmt: skip
     assert events["lead-disconnect"] - 7200 < 60
     assert events["disconnect"] - 7200 > WINDOW - 60
-    assert repaired + 900 < events["lead-reconnect"] < repaired + 1500
+    # A probe of 30 expected arrivals says when; then a window passes, and labels have 90.
+    assert repaired + WINDOW < events["lead-reconnect"] < repaired + WINDOW + 100
+    assert events["reconnect"] < events["lead-reconnect"] + 90 + 2 * 32
     assert min(of[0] for of in rows.held.values()) < 7200 + 90
     lead = next(row for row in rows.journal if row["event"] == "lead-disconnect")
     assert lead["slice"] is lead["value"] is None
@@ -282,6 +290,48 @@ def test_learning_waits_from_the_first_seconds_until_no_lost_action_is_missing_a
     assert arrivals["disconnected_s"] == pytest.approx(
         events["lead-reconnect"] - events["lead-disconnect"], abs=45
     )
+
+
+def test_actions_that_arrive_but_are_not_joined_connect_no_labels():
+    """The block that would be enough is not within the band; then it takes three long ones."""
+    rows = Rows(settle=HOUR)
+    rows.go_on(4000)
+    rows.go_on(1200, lost=True)
+    rows.go_on(3600, unjoined=True)
+    assert [event for event, _ in rows.events()][-2:] == ["disconnect", "lead-reconnect"]
+    assert not rows.guard.trial
+    right = rows.second + WINDOW
+    rows.go_on(2400)
+    event, second = rows.events()[-1]
+    assert event == "reconnect"
+    assert right + 900 - 300 < second < right + 1500
+    assert "3 blocks in a row" in rows.journal[-1]["reason"]
+
+
+def test_actions_that_stop_again_connect_no_labels():
+    """Not until they have been right for another window."""
+    rows = Rows(settle=HOUR)
+    rows.go_on(4000)
+    rows.go_on(1200, lost=True)
+    rows.go_on_until("lead-reconnect")
+    assert rows.guard.trial
+    rows.go_on(300, lost=True)
+    assert rows.events()[-1][0] == "lead-disconnect"
+    assert not rows.guard.trial
+    repaired = rows.second
+    assert rows.go_on_until("lead-reconnect") > repaired + WINDOW
+    assert rows.guard.state == DISCONNECTED
+
+
+def test_a_source_that_comes_and_goes_is_one_fault():
+    """Four minutes each: blocks in a row are never right."""
+    rows = Rows(settle=HOUR)
+    rows.go_on(4000)
+    for _ in range(6):
+        rows.go_on(240, lost=True)
+        rows.go_on(240)
+    own = [event for event, _ in rows.events() if event.startswith("lead-")]
+    assert own == ["lead-armed", "lead-disconnect"]
 
 
 def test_a_young_guard_waits_too_and_warns_of_nothing():
@@ -332,12 +382,21 @@ def test_an_end_of_actions_can_be_accepted():
     assert own.count("lead-disconnect") == 1
 
 
-def test_a_guard_goes_on_from_a_copy():
+@pytest.mark.parametrize(
+    ("healthy", "trial"), [(0, False), (400, False), (None, True)],
+    ids=["while nothing arrives", "while arrivals are right again", "while labels are tried"],
+)  # fmt: skip
+def test_a_guard_goes_on_from_a_copy(healthy, trial):
     """In the middle of a disconnect."""
     rows, copied = Rows(settle=HOUR), Rows(settle=HOUR)
     for of in (rows, copied):
         of.go_on(4000)
-        of.go_on(300, lost=True)
+        of.go_on(1200, lost=True)
+        if healthy is None:
+            of.go_on_until("lead-reconnect")
+        else:
+            of.go_on(healthy)
+    assert copied.guard.trial == trial
     copy = LeadGuard("click", copied.guard.plan, (), True, PLAN)
     copy.restore(json.loads(json.dumps(copied.guard.export())))
     copied.guard = copy
@@ -346,10 +405,11 @@ def test_a_guard_goes_on_from_a_copy():
     assert {
         name: summary[name] for name in ("state", "since", "reason")
     }.items() <= standing.items()
-    assert (summary["state"], summary["arrivals"]["state"]) == ("disconnected", "disconnected")
-    assert summary["reason"].startswith("click: no arrivals since")
+    assert summary["state"] == "disconnected"
+    assert summary["arrivals"]["state"] == ("watching" if trial else "disconnected")
     for of in (rows, copied):
         of.go_on(1800)
+    assert rows.events()[-1][0] == "reconnect"
     assert rows.journal == copied.journal
     assert rows.guard.summary() == copied.guard.summary()
     assert json.dumps(rows.guard.export()) == json.dumps(copied.guard.export())

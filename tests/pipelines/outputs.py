@@ -8,11 +8,14 @@ from typing import Any
 
 
 def contents(out: Path) -> dict[str, Any]:
-    """Return every output in a folder; summary and report without times and memory."""
+    """Return every output in a folder; summary and report without times and memory.
+
+    Without the state to go on from, which is written for the same shards, and in parts.
+    """
     found: dict[str, Any] = {
         str(path.relative_to(out)): path.read_bytes()
         for path in sorted(out.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.relative_to(out).parts[0] != "state"
     }
     found.pop("seal.json", None)
     summary = json.loads(found["summary.json"])

@@ -59,10 +59,11 @@ class RandomLog:
                     table = pa.Table.from_pylist(own, schema)
                     path = folder / f"{name}-{number}-{piece}.parquet"
                     pq.write_table(table, path, row_group_size=17)
-        (folder / "headrace.toml").write_text(self._configuration())
+        (folder / "headrace.toml").write_text(self.configuration())
         return folder / "headrace.toml"
 
-    def _configuration(self) -> str:
+    def configuration(self) -> str:
+        """Return the configuration as TOML."""
         lines = []
         for table, options in self.options.items():
             lines.append(f"[{table}]")

@@ -198,9 +198,9 @@ def test_an_input_changed_at_equal_size_and_time_is_noticed(broken, again, capsy
     ("step", "count"),
     [
         ("write_signed", 1),
-        ("export_join", 3),
+        ("write_join", 3),
         ("flush_tree", 3),
-        pytest.param("_write_training", 3, marks=pytest.mark.slow),
+        pytest.param("write_training", 3, marks=pytest.mark.slow),
         pytest.param("_write_sinks", 3, marks=pytest.mark.slow),
         pytest.param("describe", 3, marks=pytest.mark.slow),
         pytest.param("write_signed", 3, marks=pytest.mark.slow),
@@ -222,7 +222,7 @@ def test_an_interrupt_during_a_checkpoint_keeps_the_one_before(broken, tmp_path,
     assert contents(out) == contents(broken / "whole")
 
 
-@pytest.mark.parametrize("step", ["export_join", "describe", "write_signed"])
+@pytest.mark.parametrize("step", ["write_join", "describe", "write_signed"])
 def test_a_full_disk_during_a_checkpoint_keeps_the_one_before(broken, tmp_path, step):
     """Exit code 1 and one line; once there is space the run resumes from there."""
     config, out = broken / "log/headrace.toml", tmp_path / "out"

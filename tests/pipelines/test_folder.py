@@ -416,7 +416,7 @@ def test_an_output_that_cannot_be_written_is_named(log, tmp_path, capsys, monkey
 
         monkeypatch.setattr(sinks.pq, "write_table", write)
     elif name == "checkpoint":
-        monkeypatch.setattr(checkpoint, "export_join", fails)
+        monkeypatch.setattr(checkpoint, "write_join", fails)
     elif name == "seal.json":
         monkeypatch.setattr(seal, "write_signed", fails)
     else:

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from headrace.pipelines.beam.run import Run
-from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, _check_files, _read_manifest
+from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed
 from headrace.pipelines.run.disk import files_under
+from headrace.pipelines.run.manifest import check_files, read_manifest
 from headrace.pipelines.run.place import Place
 from headrace.pipelines.run.publication import publish, recover
 from headrace.pipelines.run.seal import SEAL, SUMMARY, read_seal, verify, write_seal
@@ -231,8 +232,8 @@ def kill_checkpointing(folder, every):
         scene.reset()
         kills.run_traced(lambda: checkpointer(scene.place).offer(2, {}), kill_at=stop)
         newest = scene.place.checkpoint()
-        manifest = _read_manifest(newest, "")
-        assert _check_files(newest, manifest["files"], "", "manifest.json") == []
+        manifest = read_manifest(newest, "")
+        assert check_files(newest, manifest["files"], "", "manifest.json") == []
         found.append(manifest["block"])
         outputs = read_tree(scene.place.result)
         recover(scene.place)

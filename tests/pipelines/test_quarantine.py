@@ -256,6 +256,21 @@ def test_it_shows_each_disconnect_in_a_line(bad, good, capsys):
     assert capsys.readouterr().out == "no guard has disconnected learning\n"
 
 
+def test_a_guard_that_only_warns_has_held_back_nothing(logs, tmp_path, capsys):
+    """It is said so, and nothing is discarded."""
+    config = logs / "bad" / "warns.toml"
+    text = CONFIG[: CONFIG.index("[learners.exact]")] + CONFIG[CONFIG.index("[monitor]") :]
+    config.write_text(text.replace("[guard]\n", '[guard]\naction = "warn"\n'))
+    assert main(["replay", str(config), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    assert main(["quarantine", "show", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  nothing held  click: no arrivals since 2026-01-01 04:0" in lines[0]
+    assert all(line.endswith("; the guard only warns") for line in lines)
+    assert main(["quarantine", "show", str(tmp_path / "out"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert {(of["rows"], of["decision"]) for of in shown} == {(0, "none")}
+
+
 def test_what_is_no_folder_of_a_run_is_refused_in_a_line(logs, tmp_path, capsys):
     for action in (["show"], ["discard"], ["release", "--joined-again", "x", "--out", "y"]):
         assert main(["quarantine", action[0], str(tmp_path / "none"), *action[1:]]) == 2

@@ -111,6 +111,10 @@ def test_resume_refuses_another_configuration_and_changed_files(tmp_path, capsys
     command = ["replay", str(config), "--out", str(out), "--quiet", "--resume"]
     assert main(command) == 2
     assert "replay.batch_rows" in capsys.readouterr().err
+    config.write_text(text + '\n[guard]\naccept = ["2026-01-01T00:01:00Z"]\n')
+    assert main(command) == 2
+    said = "guard.accept: has changed since the checkpoint (got ['2026-01-01T00:01:00+00:00'])"
+    assert said in capsys.readouterr().err
     config.write_text(text)
     clicks = config.parent / "clicks.parquet"
     data = clicks.read_bytes()

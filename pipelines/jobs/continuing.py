@@ -1,0 +1,140 @@
+"""The state that a finished replay leaves, and how another goes on from it.
+
+It is taken when all records have passed through every step and the clock stands where it stops,
+before the end of the log is told: what waits then for its epoch leaves with the end, and is
+learned again, in one order with what follows, by the run that goes on. So that one learns what a
+single run over all files would learn, and leaves out of its outputs what has left before.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from headrace.joiner.join import ShardJoin
+from headrace.pipelines.beam.run import Run
+from headrace.pipelines.jobs.checkpoint import Resumed
+from headrace.pipelines.jobs.past import HINT, VERSION
+from headrace.pipelines.jobs.runstate import read_joins, read_training, write_join, write_training
+from headrace.pipelines.run.disk import describe, files_under, writing
+from headrace.pipelines.run.manifest import MANIFEST, read_manifest
+from headrace.pipelines.run.place import STATE, Place
+from headrace.pipelines.run.signing import write_signed
+from headrace.pipelines.run.spill import Spill
+from headrace.pipelines.sources.continued import Past, PastFile, PastStream
+from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.sources.source import SourceState
+from headrace.pipelines.training.job import TrainJob
+from headrace.schemas.records.events import FOREVER, NEVER, Outcome
+
+
+def keep_state(
+    run: Run, place: Place, inputs: Inputs, identity: Mapping[str, Any],
+    states: Mapping[int, SourceState],
+) -> None:  # fmt: skip
+    """Write the state of a run whose records have all been read, for another to go on from.
+
+    Parameters
+    ----------
+    run, place, inputs
+        The run.
+    identity
+        Its identity, from before it read anything.
+    states
+        How far each source was read, by its number.
+    """
+    folder = place.result / STATE
+    with writing(folder):
+        if folder.exists():
+            shutil.rmtree(folder)  # of an attempt that ended here
+        folder.mkdir()
+        described = write_join(run, folder)
+        write_training(run, folder)
+        joins: dict[int, ShardJoin] = run.joins.values()
+        (training,) = run.training.values().values()
+        names = inputs.join.stream_names
+        tallies = [join.tally for join in joins.values()]
+        open_counts = [tally.outcome_counts(names) for tally in tallies]
+        progress = tallies[0].progress  # that of every shard
+        manifest = {
+            "version": VERSION,
+            "identity": identity,
+            "streams": {
+                stream.table: PastStream(
+                    head.format,
+                    pa.schema(list(head.found.items())),
+                    frozenset(head.nested),
+                    max(
+                        (
+                            progress[log.number] for log in inputs.logs_of(stream.number)
+                            if progress[log.number] < FOREVER
+                        ),
+                        default=NEVER,
+                    ),
+                    tuple(
+                        PastFile.of(log, states[log.number], identity["files"])
+                        for log in inputs.logs_of(stream.number)
+                    ),
+                ).as_json()
+                for stream, head in zip(inputs.streams, inputs.heads, strict=True)
+            },
+            "clock": tallies[0].clock,
+            "samples": training.trainer.put_in_order,
+            "carried": {
+                name: sum(counts[name][Outcome.OPEN.value] for counts in open_counts)
+                for name in names
+            },
+            "join": described,
+            "files": {name: describe(path) for name, path in files_under(folder).items()},
+        }  # fmt: skip
+        write_signed(folder / MANIFEST, manifest)
+
+
+def state_bytes(result: Path) -> int | None:
+    """Return the size of the state that a run has left in its result; None if it left none."""
+    files = files_under(result / STATE).values()
+    return sum(file.stat().st_size for file in files) if files else None
+
+
+def go_on(past: Past, inputs: Inputs, job: TrainJob, journals: Spill) -> Resumed:
+    """Return the state in which a run begins that continues another.
+
+    Parameters
+    ----------
+    past, inputs, job
+        The run that begins.
+    journals
+        Its journals, still empty; they are filled.
+    """
+    folder = past.folder / STATE
+    manifest = read_manifest(folder, HINT)
+    reopened = _reopened(past, inputs)
+    joins = read_joins(folder, manifest["join"], inputs.join, journals)
+    for join in joins.values():
+        join.tally.go_on(inputs.join, reopened)
+    training = read_training(folder, job)
+    assert training is not None  # every run has one
+    training.go_on(past.clock)
+    states = {}
+    for stream in past.streams.values():
+        for file in stream.files:
+            states[file.number] = file.left(ended=file.number not in reopened)
+    return Resumed(states=states, joins=joins, training=training)
+
+
+def _reopened(past: Past, inputs: Inputs) -> dict[int, int]:
+    """Return the sources that have not ended, and their progress.
+
+    A stream without new records still tells until when it is complete, by its last source.
+    """
+    reopened: dict[int, int] = {}
+    for stream in inputs.streams:
+        told = past.streams[stream.table].told
+        logs = inputs.logs_of(stream.number)
+        own = [log for log in inputs.own_logs if log.stream == stream.number] or logs[-1:]
+        reopened |= {log.number: told for log in own}
+    return reopened
