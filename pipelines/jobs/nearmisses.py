@@ -114,9 +114,9 @@ class _Orphans:
 def near_misses(written: Path, inputs: Inputs, memory_bytes: int) -> NearMisses:
     """Look for what lies nearest to orphans, among all impressions.
 
-    Reads the impression files again, those of a run that continues another alone. The join never
-    matches keys this way; it only shows what may be wrong. Keys of bytes are not compared, and of each stream only the first
-    `_MOST_ORPHANS` orphans.
+    Reads the impression files again, of a run that continues another only its own. The join
+    never matches keys this way; it only shows what may be wrong. Keys of bytes are not compared,
+    and of each stream only the first `_MOST_ORPHANS` orphans.
 
     Parameters
     ----------

@@ -207,6 +207,46 @@ def test_joined_actions_and_open_records_are_shown(replay, tmp_path, explain):
     ) in shown
 
 
+def test_of_a_run_that_continues_records_have_the_verdicts_of_one_run(tmp_path, explain, capsys):
+    """A note says so; what lies nearest is looked for among its own impressions."""
+    stream = 'key = ["key"]\ntime = { column = "time", unit = "s" }\n'
+    (tmp_path / "join.toml").write_text(
+        f'[impressions]\npath = "impressions-*.csv"\n{stream}'
+        f'[actions.click]\npath = "clicks-*.csv"\n{stream}window = "10m"\n'
+        '[join]\nend_of_log = "open"\n[monitor]\nnear_misses = true\n'
+    )
+
+    def write(name, *rows):
+        lines = [f"{START + minute * MINUTE},{key}\n" for minute, key in rows]
+        (tmp_path / name).write_text("".join(["time,key\n", *lines]))
+
+    def run(out, *options):
+        command = ["replay", str(tmp_path / "join.toml"), "--out", str(tmp_path / out), *options]
+        assert main([*command, "--quiet"]) == 0
+
+    write("impressions-1.csv", (0, "a"), (9, "b"))
+    write("clicks-1.csv", (1, "a"), (9, "gone"))
+    run("first")
+    write("impressions-2.csv", (70, "c"), (600, "end"))
+    write("clicks-2.csv", (12, "b"), (20, "B"), (75, "C"), (160, "none"), (600, "end"))
+    run("second", "--continue", str(tmp_path / "first"))
+    said = explain(tmp_path / "second", "b")
+    assert [(row["place"], row["outcome"]) for row in said["records"]] == [
+        ("impressions-1.csv line 3", "settled"), ("clicks-2.csv line 2", "settled"),
+    ]  # fmt: skip
+    assert len(said["samples"]) == 1
+    assert "the run continues another" in said["notes"][0]
+    nearest = {
+        json.loads(row["record"])["key"]: row["detail"].partition("; ")[2]
+        for row in outputs(tmp_path / "second", "dead_letters")
+    }  # fmt: skip
+    assert nearest == {
+        "B": "", "gone": "",
+        "C": "its key differs from that of the impression of 2026-01-01 01:10:00, key='c', in case",
+        "none": "there are no impressions from 2026-01-01 02:00:00 to 2026-01-01 10:00:00",
+    }  # fmt: skip
+
+
 def test_of_a_live_run_its_outputs_are_shown(replay, tmp_path, explain, monkeypatch):
     """The key columns are those of a configuration, or else the first of samples."""
     monkeypatch.setattr(stream, "run_graph", run_directly)
