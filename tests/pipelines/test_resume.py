@@ -71,7 +71,10 @@ def run_with_kills(config, out, kills, random, longest_s):
         assert process.returncode == -signal.SIGKILL, error.decode()
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name",
+    [*list(SETTINGS)[:2], *(pytest.param(of, marks=pytest.mark.slow) for of in list(SETTINGS)[2:])],
+)
 def test_three_kills_change_no_byte(tmp_path, name):
     """At random moments; each time the replay is resumed."""
     config = write_log(tmp_path / "log", 12_000, *SETTINGS[name])
