@@ -71,9 +71,11 @@ def run_with_kills(config, out, kills, random, longest_s):
         assert process.returncode == -signal.SIGKILL, error.decode()
 
 
+FIRST, OTHERS = list(SETTINGS)[:2], list(SETTINGS)[2:]
+
+
 @pytest.mark.parametrize(
-    "name",
-    [*list(SETTINGS)[:2], *(pytest.param(of, marks=pytest.mark.slow) for of in list(SETTINGS)[2:])],
+    "name", [*FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 )
 def test_three_kills_change_no_byte(tmp_path, name):
     """At random moments; each time the replay is resumed."""
