@@ -1,0 +1,78 @@
+"""The configuration as it took effect: with all defaults, durations as text, without secrets."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from headrace.schemas.config.durations import format_duration, iso_moment
+from headrace.schemas.config.models import Config, Duration, Moment
+from headrace.schemas.errors import without_secrets
+
+_RESOLVED = ("wait_for_impression", "dedup_horizon", "group_span")
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """Return a configuration as JSON types, as a file would have it.
+
+    Keys that are not set and have no default are left out, and so is the table ``live``, which is
+    of runs that do not end. Defaults that depend on other keys are resolved.
+    """
+    tables = _written(config)
+    tables.pop("live")
+    for name in _RESOLVED:
+        tables["join"][name] = format_duration(getattr(config, name))
+    tables["replay"]["batch_rows"] = config.batch_rows
+    return tables
+
+
+def _written(model: BaseModel) -> dict[str, Any]:
+    # What a model writes hides secrets; what it has tells which numbers are times.
+    plain = model.model_dump(mode="json", by_alias=True)
+    found = {}
+    for name, field in type(model).model_fields.items():
+        key = field.alias or name
+        value = _value(getattr(model, name), plain.get(key), _kind(field))
+        if isinstance(value, dict) and key not in plain:
+            found.update(value)  # a learner's parameters stand beside its other keys
+        elif value is not None:
+            found[key] = value
+    return found
+
+
+def _value(value: Any, plain: Any, kind: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _written(value)
+    if isinstance(value, dict) and any(isinstance(of, BaseModel) for of in value.values()):
+        return {name: _value(of, plain[name], None) for name, of in value.items()}
+    if kind is not None and isinstance(value, int):
+        return kind(value)
+    if kind is not None and isinstance(value, tuple):
+        return [kind(of) for of in value]
+    return _without_secrets(plain)
+
+
+def _without_secrets(plain: Any) -> Any:
+    if isinstance(plain, str):
+        return without_secrets(plain)
+    if isinstance(plain, list):
+        return [_without_secrets(of) for of in plain]
+    return plain
+
+
+def _kind(field: FieldInfo) -> Any:
+    """Return how the numbers of a field are written as times; None if they are none."""
+    own = {id(of) for of in field.metadata}
+    for marker, written in ((Duration, format_duration), (Moment, iso_moment)):
+        validator = marker.__metadata__[0]  # type: ignore[attr-defined]
+        if id(validator) in own or _has(field.annotation, validator):
+            return written
+    return None
+
+
+def _has(annotation: Any, marker: Any) -> bool:
+    if any(of is marker for of in getattr(annotation, "__metadata__", ())):
+        return True
+    return any(_has(of, marker) for of in get_args(annotation))
