@@ -206,11 +206,12 @@ def outside_window(stream: StreamResult, log: LogResult) -> Iterator[str]:
     """Find actions that lie outside the window of every impression of their key."""
     share = share_of(stream, Outcome.OUTSIDE_WINDOW)
     if share is not None:
-        why = "" if told(stream, log) else (
+        why = (
             f" Is {stream.table}.window too short, or do the clocks of the two streams disagree "
             f"(join.early)? The longest window is {format_duration(log.longest_window)}."
         )
-        yield f"{share} are outside the window of their impression.{why}"
+        of_impression = f"{share} are outside the window of their impression."
+        yield of_impression if told(stream, log) else of_impression + why
 
 
 DETECTORS: tuple[Detector, ...] = (

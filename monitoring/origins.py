@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 FEWEST = 50
 """So few lost records show nothing."""
@@ -25,11 +25,18 @@ class SourceResult:
         Records read.
     lost
         Records by what is wrong with them, as a user says it: ``orphans``.
+    explained
+        Of these such as are lost wherever a log begins: they are not held against a source.
     """
 
     name: str
     records: int
     lost: dict[str, int]
+    explained: dict[str, int] = field(default_factory=dict)
+
+    def unexplained(self, what: str) -> int:
+        """Return how many are lost for no other reason."""
+        return self.lost.get(what, 0) - self.explained.get(what, 0)
 
 
 def outliers(sources: Sequence[SourceResult], what: str) -> list[SourceResult]:
@@ -41,27 +48,27 @@ def outliers(sources: Sequence[SourceResult], what: str) -> list[SourceResult]:
     """
     order = sorted(
         (of for of in sources if of.records),
-        key=lambda of: (-of.lost.get(what, 0) / of.records, of.name),
+        key=lambda of: (-of.unexplained(what) / of.records, of.name),
     )
     cut = 0
     for at in range(len(order) // 2):
-        if order[at].lost.get(what, 0) < FEWEST:
+        if order[at].unexplained(what) < FEWEST:
             break
-        own, rest = rate(order[at : at + 1], what), rate(order[at + 1 :], what)
+        own, rest = (_rate(of, what) for of in (order[at : at + 1], order[at + 1 :]))
         # Those that stand out may be alike: the last of them is far above the rest.
         if own >= max(_TIMES * rest, rest + _POINTS):
             cut = at + 1
     found = order[:cut]
-    return found if cut and _share(found, sources, what) >= _MOST else []
+    most = cut and _unexplained(found, what) >= _MOST * _unexplained(order, what)
+    return found if most else []
 
 
-def rate(sources: Sequence[SourceResult], what: str) -> float:
-    """Return the share of the records of sources that is lost."""
-    return _lost(sources, what) / sum(of.records for of in sources)
+def _rate(sources: Sequence[SourceResult], what: str) -> float:
+    return _unexplained(sources, what) / sum(of.records for of in sources)
 
 
-def _share(some: Sequence[SourceResult], every: Sequence[SourceResult], what: str) -> float:
-    return _lost(some, what) / _lost(every, what)
+def _unexplained(sources: Sequence[SourceResult], what: str) -> int:
+    return sum(of.unexplained(what) for of in sources)
 
 
 def _lost(sources: Sequence[SourceResult], what: str) -> int:
@@ -80,8 +87,8 @@ def in_words(stream: str, what: str, sources: Sequence[SourceResult]) -> str | N
         more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
         names = f"{len(found):,} of {len(sources):,} sources, {names}{more}"
     counted = f"all {every:,}" if lost == every else f"{lost:,} of {every:,}"
+    own, rest = (_lost(some, what) / sum(of.records for of in some) for some in (found, others))
     return (
-        f"{stream}: {counted} {what} are from {names} ({rate(found, what):.1%} of the records "
-        f"there, {rate(others, what):.1%} of the others). What is different there: who writes it, "
-        "its keys, its clock?"
+        f"{stream}: {counted} {what} are from {names} ({own:.1%} of the records there, {rest:.1%} "
+        "of the others). What is different there: who writes it, its keys, its clock?"
     )

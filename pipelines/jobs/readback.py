@@ -35,6 +35,7 @@ from headrace.schemas.types import matched_as
 
 _FIRST = 1_000
 """So many samples show whether a number is a quantity."""
+_LOST = {"orphans": Reason.ORPHAN, "actions outside their window": Reason.OUTSIDE_WINDOW}
 
 
 @dataclass(frozen=True)
@@ -192,24 +193,19 @@ def _sources(
     name: str, summary: dict[str, Any], written: Written, finished: Finished
 ) -> tuple[SourceResult, ...]:
     """Return what was lost of each source of a stream."""
-    label = written.labels.get(name)
+    label, found = written.labels.get(name), []
     # What comes just after the first impression may belong to those before the log.
-    since = finished.totals.spans[IMPRESSIONS][0] + (0 if label is None else label.reach)
-    return tuple(
-        SourceResult(
-            of["name"],
-            of["records"],
-            {
-                "invalid records": of["rejected"],
-                "orphans": written.letters.of_source(name, of["name"], Reason.ORPHAN, since),
-                "actions outside their window": written.letters.of_source(
-                    name, of["name"], Reason.OUTSIDE_WINDOW, since
-                ),
-            },
-        )
-        for of in summary["sources"]
-        if of["stream"] == name
-    )
+    until = finished.totals.spans[IMPRESSIONS][0] + (0 if label is None else label.reach)
+    for of in summary["sources"]:
+        if of["stream"] == name:
+            lost = {"invalid records": of["rejected"]}
+            explained = {}
+            for what, reason in _LOST.items():
+                lost[what], explained[what] = written.letters.of_source(
+                    name, of["name"], reason, until
+                )
+            found.append(SourceResult(of["name"], of["records"], lost, explained))
+    return tuple(found)
 
 
 def _meeting(name: str, inputs: Inputs, written: Written) -> Meeting | None:

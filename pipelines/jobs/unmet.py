@@ -39,26 +39,20 @@ class Letters:
     reasons
         By stream and reason.
     lost
-        Actions that met no impression: by stream, then by source, reason and hour of event time.
+        Actions that met no impression: by stream, by source and reason, by hour of event time.
     """
 
     reasons: dict[str, dict[str, int]] = field(default_factory=dict)
-    lost: dict[str, Counter[tuple[str, str, int]]] = field(default_factory=dict)
+    lost: dict[str, dict[tuple[str, str], Counter[int]]] = field(default_factory=dict)
 
-    def unmet(self, stream: str) -> dict[int, int]:
+    def unmet(self, stream: str) -> Counter[int]:
         """Return how many actions of a stream met no impression, by hour."""
-        found: Counter[int] = Counter()
-        for (_, _, hour), count in self.lost.get(stream, {}).items():
-            found[hour] += count
-        return dict(found)
+        return sum(self.lost.get(stream, {}).values(), Counter())
 
-    def of_source(self, stream: str, source: str, reason: str, since: int) -> int:
-        """Return how many of a source's actions were lost for a reason from an hour on."""
-        return sum(
-            count
-            for (name, why, hour), count in self.lost.get(stream, {}).items()
-            if (name, why) == (source, reason) and hour >= since
-        )
+    def of_source(self, stream: str, source: str, reason: str, until: int) -> tuple[int, int]:
+        """Return how many of a source's actions were lost for a reason, and how many by an hour."""
+        hours = self.lost.get(stream, {}).get((source, reason), Counter())
+        return hours.total(), sum(count for hour, count in hours.items() if hour < until)
 
 
 def count_letters(letters: ds.Dataset) -> Letters:
@@ -74,7 +68,8 @@ def count_letters(letters: ds.Dataset) -> Letters:
         for stream, source, reason, hour, count in _counted(
             lost.filter(pc.is_valid(hours)), ["stream", "source", "reason", "hour"]
         ):
-            found.lost.setdefault(stream, Counter())[source, reason, hour * HOUR] += count
+            of_source = found.lost.setdefault(stream, {}).setdefault((source, reason), Counter())
+            of_source[hour * HOUR] += count
     return found
 
 
@@ -107,7 +102,7 @@ class Nearest:
         self._keys: dict[str, list[pa.Array]] = {}
         self._times: dict[str, Int64s] = {}
         for stream in inputs.streams[1:]:
-            lost = sum(counted.lost.get(stream.name, {}).values())
+            lost = counted.unmet(stream.name).total()
             if lost >= FEWEST and not _of_bytes(stream, inputs):
                 every = -(-lost // _MOST_ACTIONS)
                 self._keys[stream.name], self._times[stream.name] = _some(letters, stream, every)
