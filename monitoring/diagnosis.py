@@ -198,7 +198,8 @@ def orphans(stream: StreamResult, log: LogResult) -> Iterator[str]:
     """Find actions for which no impression of their key is visible."""
     share = share_of(stream, Outcome.ORPHAN)
     if share is not None:
-        why = "" if told(stream, log) else f" {_why(stream, log.impressions)}"
+        same = stream.key_types == log.impressions.key_types
+        why = "" if same and told(stream, log) else f" {_why(stream, log.impressions)}"
         yield f"{share} are orphans: they have no impression of their key.{why}"
 
 

@@ -17,6 +17,8 @@ from headrace.monitoring.report.ran import about_the_log
 from headrace.pipelines.run.remote import Address
 from headrace.schemas.config.durations import SECOND, format_duration
 
+_ENDLESS = 10_000
+
 
 def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path | Address) -> None:
     """Print the results of a replay: outcomes, samples, learners, findings."""
@@ -77,7 +79,8 @@ def _print_outcomes(console: Console, summary: dict[str, Any]) -> None:
     for stream, counts in outcomes.items():
         cells = [f"{counts[name]:,}" for name in names]
         table.add_row(stream, f"{summary['input'][stream]:,}", *cells)
-    if Measurement.get(console, console.options, table).maximum <= console.width:
+    endless = console.options.update(max_width=_ENDLESS)
+    if Measurement.get(console, endless, table).maximum <= console.width:
         console.print(table)
         return
     console.print("Where every record ended")

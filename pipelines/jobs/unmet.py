@@ -26,6 +26,7 @@ _MOST_ACTIONS = 100_000
 """Of so many actions of a stream, evenly spaced, the nearest impressions are looked for."""
 _MOST_IMPRESSIONS = 1_000_000
 _EXAMPLES = 1_000
+_TIME = r'"event_time": "(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?\+00:00)"'
 _APART = 1 << 34
 """Seconds: more than there are from the first year to the last."""
 
@@ -79,8 +80,11 @@ def _counted(batch: pa.RecordBatch, by: list[str]) -> Iterator[tuple[Any, ...]]:
 
 
 def _event_times(records: pa.Array) -> pa.Array:
-    """Return the times of records as text, microseconds; null where there is none."""
-    text = pc.extract_regex(records, r'"event_time": "(?P<time>[^"]+)"\}$').field("time")
+    """Return the times of records as text, microseconds; null where there is none.
+
+    Quotes inside of texts are escaped there, so none of them looks like this.
+    """
+    text = pc.extract_regex(records, _TIME).field("time")
     return text.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
 
 

@@ -115,15 +115,16 @@ def test_hours_without_an_action_are_named():
 
 
 def test_keys_in_another_notation_are_shown():
-    """Not where types differ too: that is told already."""
+    """Where types differ too, that is told first."""
     meeting = Meeting(notations={"id": ("AB", "ab")})
     assert said(stream(meeting=meeting, orphan=1000))[1:] == [
         "click: the keys of orphans are written otherwise than those of impressions (id), such as "
         "'AB' here and 'ab' there. Keys must be equal to match: write them alike where they are "
         "logged."
     ]
-    (found,) = said(stream(meeting=meeting, key=("numbers",), orphan=1000))
-    assert "The key is numbers here and text in the impressions" in found
+    types, found = said(stream(meeting=meeting, key=("numbers",), orphan=1000))
+    assert "The key is numbers here and text in the impressions" in types
+    assert "'AB' here and 'ab' there" in found
 
 
 def test_one_file_that_stands_out_is_named_for_each_thing_that_is_lost():
