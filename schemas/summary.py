@@ -720,7 +720,8 @@ class Summary(Part):
     Parameters
     ----------
     config
-        The configuration with all defaults, durations as text, without secrets.
+        The configuration with all defaults, durations as text, without secrets and without what
+        changes no result.
     spans
         From when to when the records of each stream are.
     input

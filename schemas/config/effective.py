@@ -18,11 +18,14 @@ def effective(config: Config) -> dict[str, Any]:
     """Return a configuration as JSON types, as a file would have it.
 
     Keys that are not set and have no default are left out, and so what is empty, what
-    has no meaning for files or for topics, and the table ``live``, which is of runs that do not
-    end. Defaults that depend on other keys are resolved.
+    has no meaning for files or for topics, the table ``live``, which is of runs that do not end,
+    and what changes no result: ``replay`` and ``join.shards``. Defaults that depend on other keys
+    are resolved.
     """
     tables = _written(config)
-    tables.pop("live")
+    for name in ("live", "replay"):
+        del tables[name]
+    del tables["join"]["shards"]
     written = (tables["impressions"], *tables.get("actions", {}).values())
     for stream, table in zip(config.streams.values(), written, strict=True):
         for key in OF_VALUES.values() if stream.topic is None else OF_FILES:
@@ -30,7 +33,6 @@ def effective(config: Config) -> dict[str, Any]:
     resolved = ["wait_for_impression", "dedup_horizon", *(["group_span"] * bool(config.join.group))]
     for name in resolved:
         tables["join"][name] = format_duration(getattr(config, name))
-    tables["replay"]["batch_rows"] = config.batch_rows
     return tables
 
 
