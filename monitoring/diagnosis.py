@@ -11,13 +11,11 @@ from headrace.monitoring.meeting import (
     stopped_actions,
     told,
 )
-from headrace.monitoring.results import LogResult, StreamResult
+from headrace.monitoring.results import WORTH_SAYING, LogResult, StreamResult
 from headrace.schemas.config.durations import DAY, format_duration
 from headrace.schemas.records.badvalues import advice
 from headrace.schemas.records.events import Outcome, Reason
 
-WORTH_SAYING = 0.01
-"""A loss is reported if its share of a stream is greater than this."""
 _WORTH_CLIPPING = 0.001
 _LOW_RATE = 0.01
 """Below it correction by weight costs much, and by a shift of the log-odds little."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from headrace.monitoring.origins import in_words
-from headrace.monitoring.results import LogResult, StreamResult
+from headrace.monitoring.results import WORTH_SAYING, LogResult, StreamResult
 from headrace.monitoring.shifts import FEWEST, between, shift_in_words
 from headrace.monitoring.stops import lost_actions, lost_positives
 from headrace.schemas.records.events import Outcome
@@ -81,7 +81,8 @@ def stopped_actions(stream: StreamResult, log: LogResult) -> Iterator[str]:
 
 def keys_written_otherwise(stream: StreamResult, log: LogResult) -> Iterator[str]:
     """Find keys of actions that are written otherwise than those of impressions."""
-    if stream.meeting is None:
+    lost = sum(stream.outcomes.get(of, 0) for of in (Outcome.ORPHAN, Outcome.OUTSIDE_WINDOW))
+    if stream.meeting is None or lost <= WORTH_SAYING * stream.records:
         return
     for column, (here, there) in stream.meeting.notations.items():
         yield (

@@ -11,6 +11,9 @@ from headrace.monitoring.shifts import Shift
 from headrace.monitoring.stops import Hours
 from headrace.schemas.records.badvalues import Counts
 
+WORTH_SAYING = 0.01
+"""A loss is reported if its share of a stream is greater than this."""
+
 
 @dataclass(frozen=True)
 class Meeting:

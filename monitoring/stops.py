@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.monitoring.headline import Windows
-from headrace.monitoring.statistics import POSITIVES, WEIGHT
-from headrace.schemas.config.durations import HOUR, format_moment
+from headrace.monitoring.statistics import POSITIVES, WEIGHT, Floats
+from headrace.schemas.config.durations import DAY, HOUR, format_moment
 
 FEWEST = 50
 """So many actions without an impression, or so many that were to be expected, show something."""
@@ -19,6 +19,12 @@ _LOST, _SOUND = 0.1, 0.5
 _WORTH_SAYING = 0.01
 _LIKE_OTHERS = 0.2
 """An hour of a stretch has at least this part of the actions of other hours: few may be robots."""
+
+_DAILY = 2 * HOUR
+"""What begins at nearly the same hour of another day is a habit."""
+
+Run = tuple[int, int]
+"""Where hours begin and end, the end excluded."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,10 @@ def lost_positives(hours: Hours, ends: int) -> LostPositives | None:
     none = positives == 0
     if not none.any() or none.all():
         return None
-    begin, end = max(_runs(none), key=lambda run: weight[slice(*run)].sum())
+    runs = _runs(none)
+    begin, end = max(runs, key=lambda run: weight[slice(*run)].sum())
+    if any(_alike(of, weight, run, (begin, end)) for run in runs):
+        return None
     outside = np.ones(len(of), np.bool_)
     outside[begin:end] = False
     # Negatives were left out by sampling, positives never.
@@ -167,7 +176,14 @@ def lost_positives(hours: Hours, ends: int) -> LostPositives | None:
     return LostPositives(*there, begin == 0, end == len(of), expected, usual)
 
 
-def _runs(of: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+def _alike(of: Windows, weight: Floats, run: Run, greatest: Run) -> bool:
+    """Return whether hours of another day are without actions too: nobody works at night."""
+    apart = abs(of[run[0]][0] - of[greatest[0]][0])
+    much = weight[slice(*run)].sum() >= weight[slice(*greatest)].sum() / 2
+    return bool(apart and much and (apart + _DAILY) % DAY <= 2 * _DAILY)
+
+
+def _runs(of: npt.NDArray[np.bool_]) -> list[Run]:
     """Return where a mask is true without a break, ends excluded."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], of, [False]])))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -122,6 +122,7 @@ def test_keys_in_another_notation_are_shown():
         "'AB' here and 'ab' there. Keys must be equal to match: write them alike where they are "
         "logged."
     ]
+    assert said(stream(meeting=meeting, orphan=10)) == []
     types, found = said(stream(meeting=meeting, key=("numbers",), orphan=1000))
     assert "The key is numbers here and text in the impressions" in types
     assert "'AB' here and 'ab' there" in found

@@ -113,6 +113,16 @@ def test_rare_positives_need_more_hours_to_be_missed():
     assert lost_positives(positives(*rare, *[0] * 13), T + 2 * DAY) is not None
 
 
+def test_hours_that_are_quiet_every_day_are_no_stop():
+    """Nobody takes orders at night; two outages at other hours are said, the greater one."""
+    day = [50] * 12 + [0] * 8 + [50] * 4
+    later = [50] * 9 + [0] * 8 + [50] * 7
+    assert lost_positives(positives(*day, *day), T + 3 * DAY) is None
+    found = lost_positives(positives(*day, *later), T + 3 * DAY)
+    assert found is not None
+    assert found.words == "from 2026-01-01 12:00 to 2026-01-01 20:00"
+
+
 def test_impressions_whose_actions_have_not_come_are_not_looked_at():
     """At the end of a log that is declared complete."""
     late = Hours(shown=shown(*[(1000, 60)] * 6, *[(1000, 0)] * 4), reach=4 * HOUR)
