@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from headrace.monitoring.diagnosis import WORTH_SAYING
+from headrace.monitoring.results import WORTH_SAYING
 from headrace.schemas.config.durations import SECOND, format_duration
 from headrace.schemas.records.events import FOREVER, NEVER, Outcome
 

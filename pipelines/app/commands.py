@@ -42,7 +42,8 @@ def replay(options: argparse.Namespace) -> int:
     out = place_of(options.out)
     inputs = _load(options)
     quiet_beam()
-    from headrace.pipelines.app.display import closing_table, watching
+    from headrace.pipelines.app.closing import closing_table
+    from headrace.pipelines.app.display import watching
 
     def announce(line: str) -> None:
         if not options.quiet:

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.joiner.plan.rules import Durations, is_late, known_times
-from headrace.pipelines.jobs.nearest import Nearest
 from headrace.pipelines.jobs.nearwords import BETWEEN, Near, details, finding
+from headrace.pipelines.jobs.neighbours import Neighbours
 from headrace.pipelines.sinks.lettersort import read_letters
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.logevents import read_events
@@ -214,10 +214,10 @@ class _Search:
         )
         self.types = (ours, theirs)
         keys, time = orphans.keys, orphans.time
-        self.exact = Nearest(keys.exact, time + inputs.join.wait_for_impression)
-        self.late = Nearest(keys.exact, time + 1)
-        self.loose = Nearest(keys.loose, time + 1)
-        self.part = Nearest(keys.part, time + 1)
+        self.exact = Neighbours(keys.exact, time + inputs.join.wait_for_impression)
+        self.late = Neighbours(keys.exact, time + 1)
+        self.loose = Neighbours(keys.loose, time + 1)
+        self.part = Neighbours(keys.part, time + 1)
 
     def offer(self, batch: pa.RecordBatch) -> None:
         """Take in events of impressions."""

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.joiner.plan.plans import JoinPlan
-from headrace.pipelines.jobs.nearest import Nearest, Side, Texts
+from headrace.pipelines.jobs.neighbours import Neighbours, Side, Texts
 from headrace.schemas.config.durations import format_duration
 from headrace.schemas.records.events import FOREVER, NEVER
 from headrace.schemas.records.hashing import Bools, Int64s
@@ -50,10 +50,10 @@ class Near:
     key: tuple[str, ...]
     types: tuple[list[str], list[str]]
     shared: tuple[int, ...]
-    exact: Nearest
-    late: Nearest
-    loose: Nearest
-    part: Nearest
+    exact: Neighbours
+    late: Neighbours
+    loose: Neighbours
+    part: Neighbours
     empty: Bools
     begin: Int64s
     end: Int64s
@@ -75,11 +75,11 @@ class Near:
         return found
 
 
-def _found(nearest: Nearest) -> Bools:
+def _found(nearest: Neighbours) -> Bools:
     return nearest.before.found | nearest.after.found
 
 
-def _nearer(nearest: Nearest, rows: Int64s) -> tuple[Int64s, Texts]:
+def _nearer(nearest: Neighbours, rows: Int64s) -> tuple[Int64s, Texts]:
     """Return time and text of the last before, or else of the first after, of some moments."""
     before, after = nearest.before, nearest.after
     use = before.found[rows]

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from headrace.joiner.samples.rows import sample_schema
 from headrace.learners.snapshot import schema_fingerprint
-from headrace.monitoring.diagnosis import LogResult
 from headrace.monitoring.gate import GatePlan
 from headrace.monitoring.guard import GUARD
 from headrace.monitoring.report.page import render_report
+from headrace.monitoring.results import LogResult
 from headrace.pipelines.beam.graph import run_graph
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume

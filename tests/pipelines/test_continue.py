@@ -172,7 +172,7 @@ def check_continued(seed, folder, monkeypatch):
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("seed", range(12), ids=lambda seed: f"random log {seed}")
+@pytest.mark.parametrize("seed", range(10), ids=lambda seed: f"random log {seed}")
 def test_runs_that_continue_put_out_what_one_does(tmp_path, seed, monkeypatch, capsys):
     """With any options, cut at random times; some grow, and some are killed and resumed."""
     check_continued(seed, tmp_path / "log", monkeypatch)
@@ -434,7 +434,7 @@ def test_real_logs_go_on_as_one(data, tmp_path, name, pieces):
 
 @pytest.mark.slow
 def test_five_hundred_random_logs_go_on_as_one(tmp_path, monkeypatch, capsys):
-    """As with the twelve logs."""
+    """As with the ten logs."""
     for seed in range(1_000, 1_500):
         check_continued(seed, tmp_path / str(seed), monkeypatch)
         if seed % 100 == 99:

@@ -143,7 +143,7 @@ def check_samples(case: Case, expected: Expected, samples: pa.Table, dropped: in
 
 
 @pytest.mark.usefixtures("quickly")
-@settings(max_examples=500, **COMMON)
+@settings(max_examples=250, **COMMON)
 @given(case=cases())
 def test_a_replay_does_what_the_documents_say(tmp_path_factory, case):
     check(case, tmp_path_factory.getbasetemp() / "fuzz")

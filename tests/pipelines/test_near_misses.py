@@ -11,7 +11,7 @@ import pytest
 
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.jobs import nearmisses
-from headrace.pipelines.jobs.nearest import Nearest
+from headrace.pipelines.jobs.neighbours import Neighbours
 from headrace.schemas.records.events import FOREVER, NEVER
 from tests.pipelines.outputs import contents
 from tests.pipelines.rows import START, Outcome
@@ -171,7 +171,7 @@ def test_the_nearest_are_those_of_a_search_one_by_one(size):
     random = np.random.default_rng(3)
     values, moments = random.integers(0, 4, 30), random.integers(0, 20, 30)
     other, at = random.integers(0, 5, 80), random.integers(0, 20, 80)
-    nearest = Nearest(pa.array(values).cast(pa.string()), moments)
+    nearest = Neighbours(pa.array(values).cast(pa.string()), moments)
     texts = pa.array(np.arange(80)).cast(pa.string())
     for begin in range(0, 80, size):
         part = slice(begin, begin + size)

@@ -71,7 +71,12 @@ def run_with_kills(config, out, kills, random, longest_s):
         assert process.returncode == -signal.SIGKILL, error.decode()
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+FIRST, OTHERS = list(SETTINGS)[:2], list(SETTINGS)[2:]
+
+
+@pytest.mark.parametrize(
+    "name", [*FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+)
 def test_three_kills_change_no_byte(tmp_path, name):
     """At random moments; each time the replay is resumed."""
     config = write_log(tmp_path / "log", 12_000, *SETTINGS[name])

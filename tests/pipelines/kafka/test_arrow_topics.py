@@ -98,8 +98,15 @@ def test_a_schema_may_be_in_a_file(broker, tmp_path, logs):
     assert results(tmp_path / "file") == results(tmp_path / "declared")
 
 
-@pytest.mark.parametrize("count", [1, 4])
-@pytest.mark.parametrize("size", [7, 5_000])
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [
+        (7, 4),
+        (5_000, 1),
+        pytest.param(7, 1, marks=pytest.mark.slow),
+        pytest.param(5_000, 4, marks=pytest.mark.slow),
+    ],
+)
 def test_a_replay_that_was_killed_inside_a_message_goes_on(broker, tmp_path, logs, size, count):
     """At the next row, to the bytes of one that was not."""
     places = as_arrow(broker, logs["dirty"], size)

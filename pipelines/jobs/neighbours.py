@@ -49,7 +49,7 @@ class Side:
 
 
 @dataclass
-class Nearest:
+class Neighbours:
     """The nearest before and from each of n moments, among candidates of the same value.
 
     What comes out depends on the order of candidates alone, not on how they are cut.
