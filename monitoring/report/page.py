@@ -119,10 +119,7 @@ def render_report(
         streams=stream_rows(summary),
         closed=summary["end_of_log"]["mode"] == "close",
         configuration=configuration_lines(summary["config"]),
-        outcome_names=[
-            *(["from before"] if carries else []),
-            *(name.replace("_", " ") for name in names),
-        ],
+        outcome_names=[name.replace("_", " ") for name in (*before, *names)],
         outcome_rows=rows,
         opened=what_stayed_open(summary),
         sources=_sources(summary["sources"]),
