@@ -27,6 +27,7 @@ from headrace.schemas.config.durations import DAY, HOUR, SECOND, iso_moment
 
 PARTS = {"quarter": 4, "half": 2, "window": 1}
 """Parts of the window by which actions may have come, each the window over so much."""
+_ROUNDING = 1e-9
 _HOURLY = 3 * DAY
 """A log that is longer has bins of a day."""
 
@@ -128,12 +129,15 @@ def binned(hours: Windows) -> tuple[Windows, int]:
 
 
 def _rates(sums: Floats) -> dict[str, Any]:
-    interval = rate_interval(sums)
-    weight = float(sums[WEIGHT])
+    weight, positive = float(sums[WEIGHT]), float(sums[POSITIVE_WEIGHT])
+    # With an early emission what positives were at first may have been left out by sampling, or
+    # have left in a run before. Equal weights may differ by what their sums are rounded by.
+    known = weight > 0 and positive <= weight * (1 + _ROUNDING)
+    interval = rate_interval(sums) if known else None
     return {
         "samples": int(sums[SAMPLES]),
         "positives": int(sums[POSITIVES]),
         "weight": weight,
-        "label_rate": float(sums[POSITIVE_WEIGHT]) / weight if weight else None,
+        "label_rate": min(positive / weight, 1.0) if known else None,
         "label_rate_interval": None if interval is None else interval.as_json(),
     }

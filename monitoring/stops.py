@@ -168,7 +168,8 @@ def lost_positives(hours: Hours, ends: int) -> LostPositives | None:
     outside = np.ones(len(of), np.bool_)
     outside[begin:end] = False
     # Negatives were left out by sampling, positives never.
-    usual = float(positives.sum() / weight[outside].sum())
+    shown = float(weight[outside].sum())
+    usual = float(positives.sum()) / shown if shown else 0.0
     expected = usual * float(weight[begin:end].sum())
     if expected < FEWEST:
         return None

@@ -132,7 +132,9 @@ class LabelRates(Part):
     weight
         Sum of 1 / sampling rate over the samples: how many impressions they stand for.
     label_rate, label_rate_interval
-        Weight of positives over `weight`, and where it is with 95 %; null without samples.
+        Weight of positives over `weight`, and where it is with 95 %; null without samples, or if
+        positives weigh more than they: what these were at first left in a run before, or was left
+        out by sampling.
     """
 
     samples: int
@@ -723,7 +725,7 @@ class Summary(Part):
         The configuration with all defaults, durations as text, without secrets and without what
         changes no result.
     spans
-        From when to when the records of each stream are.
+        From when to when the records of each stream are, with those of runs that are continued.
     input
         Records read, by stream.
     carried

@@ -77,8 +77,14 @@ def render_report(
     """
     outcomes, learners = summary["outcomes"], summary["learners"]
     names = list(next(iter(outcomes.values())))
+    before = ["from_before"] if any(summary["carried"].values()) else []
     rows = [
-        [stream, _count(summary["input"][stream]), *(_count(counts[name]) for name in names)]
+        [
+            stream,
+            _count(summary["input"][stream]),
+            *(_count(summary["carried"][stream]) for _ in before),
+            *(_count(counts[name]) for name in names),
+        ]
         for stream, counts in outcomes.items()
     ]
     of_final = {
@@ -113,7 +119,7 @@ def render_report(
         streams=stream_rows(summary),
         closed=summary["end_of_log"]["mode"] == "close",
         configuration=configuration_lines(summary["config"]),
-        outcome_names=[name.replace("_", " ") for name in names],
+        outcome_names=[name.replace("_", " ") for name in (*before, *names)],
         outcome_rows=rows,
         opened=what_stayed_open(summary),
         sources=_sources(summary["sources"]),

@@ -25,7 +25,8 @@ def about_the_log(summary: Mapping[str, Any]) -> str:
         if end["mode"] == "close"
         else f"labels complete until {shown(end['labels_complete_until'])}"
     )
-    return f"{shown(first)} to {shown(last)} UTC, {until}; {', '.join(windows) or 'no actions'}"
+    log = f"{shown(first)} to {shown(last)} UTC, {until}; {', '.join(windows) or 'no actions'}"
+    return log if summary["continues"] is None else f"{log}; continues {summary['continues']}"
 
 
 def log_span(summary: Mapping[str, Any]) -> tuple[str | None, str | None]:

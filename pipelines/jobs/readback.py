@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 from headrace.learners.learning import tells_of
 from headrace.monitoring.diagnosis import diagnose
 from headrace.monitoring.driftwords import drift_findings
+from headrace.monitoring.ending import taken
 from headrace.monitoring.labels import LabelSums
 from headrace.monitoring.numbers import Looks, suspicion
 from headrace.monitoring.origins import SourceResult
@@ -158,7 +159,7 @@ def log_result(
         streams.append(
             StreamResult(
                 name,
-                summary["input"][name],
+                taken(summary, name),
                 summary["outcomes"][name],
                 {reason: count for reason, count in reasons.items() if reason in invalid},
                 first if any_event else None,

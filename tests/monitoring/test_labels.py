@@ -45,6 +45,19 @@ def test_a_rate_has_its_interval_and_is_corrected_for_sampling():
     assert low < 10 / 210 < high
 
 
+def test_a_rate_is_unknown_where_positives_are_more_than_impressions():
+    """What these were at first left in a run before, or was left out by sampling."""
+    found = LabelSums(10 * MINUTE)
+    found.add_positives(np.array([T, T]), np.array([T, T]), np.ones(2))
+    found.add_impressions(np.array([T, T + HOUR]), np.ones(2))
+    of = found.as_json(0)
+    assert (of["samples"], of["positives"], of["label_rate"]) == (2, 2, 1.0)
+    assert [one["label_rate"] for one in of["bins"]] == [None, 0.0]
+    assert of["bins"][0]["label_rate_interval"] is None
+    LabelSummary.model_validate({**of, "window_s": 600.0, "outside_window": 0, "orphans": 0,
+                                 "late": 0})  # fmt: skip
+
+
 def test_coverage_is_of_all_actions_of_known_impressions():
     """Parts of the window are open at their ends."""
     found = LabelSums(8 * MINUTE)

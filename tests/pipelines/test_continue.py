@@ -210,7 +210,7 @@ def day(tmp_path):
         number = len(days) + 1
         for name, lines in (("impressions", impressions), ("clicks", clicks)):
             if lines is not None:
-                text = "time,key,ad\n" + "".join(f"{time},{key},x\n" for time, key in lines)
+                text = "time,key,ad,site\n" + "".join(f"{time},{key},x,s\n" for time, key in lines)
                 (tmp_path / f"{name}-{number}.csv").write_text(text)
         past = ["--continue", str(days[-1])] if days else []
         days.append(run(config, tmp_path / f"day-{number}", *past, *options))
@@ -285,7 +285,7 @@ def test_a_line_that_was_not_complete_is_not_read_on(day, capsys):
     day([(100, "a"), (120, "b")], [(101, "a")])
     path = day.config.parent / "clicks-1.csv"
     path.write_text(path.read_text().removesuffix("\n"))
-    day.config.parent.joinpath("impressions-2.csv").write_text("time,key,ad\n")
+    day.config.parent.joinpath("impressions-2.csv").write_text("time,key,ad,site\n")
     said = refused(day, capsys)
     assert "actions.click.path: has changed since it was read" in said
 
@@ -317,12 +317,37 @@ def test_rates_of_learning_may_change(day):
     assert manifest["samples"] == 2
 
 
+def test_other_slices_may_be_watched(day):
+    """Figures by the new column begin on the day; the sums of all samples go on."""
+    sliced = '[monitor]\nserved_share = 1.0\nslices = ["{}"]\n'
+    day.config.write_text(TABLES + sliced.format("ad"))
+    day([(100, "a"), (120, "b"), (121, "c")], [(101, "a"), (124, "z")])
+    day.config.write_text(TABLES + sliced.format("key"))
+    assert day([(145, "d")], [(125, "b"), (150, "z")])["learners"]["click"]["samples"] == 3
+    rows = pq.read_table(day.days[1] / "statistics.parquet").to_pylist()
+    learned = [row for row in rows if row["predicted"] == "learned"]
+    assert sum(row["samples"] for row in learned if row["slice"] is None) == 3
+    assert {(row["slice"], row["value"]) for row in learned if row["slice"]} == {
+        ("key", "b"), ("key", "c")
+    }  # fmt: skip
+
+
+def test_a_slice_that_was_not_read_is_refused(day, capsys):
+    """What is open has no such column."""
+    tables = TABLES.replace("time = {", 'columns = ["ad"]\ntime = {', 1)
+    day.config.write_text(tables)
+    day([(100, "a"), (120, "b")], [(101, "a"), (124, "z")])
+    day.config.write_text(tables + '[monitor]\nslices = ["site"]\n')
+    said = refused(day, capsys)
+    assert "impressions.columns: was not read by the run that is continued" in said
+
+
 def test_a_file_that_has_changed_is_refused(day, capsys):
     """By other contents, by fewer, or by none that is known."""
     day([(100, "a"), (120, "b")], [(101, "a"), (121, "z")])
     path = day.config.parent / "clicks-1.csv"
     whole = path.read_text()
-    path.write_text(whole.replace("101", "102") + "130,b,x\n")
+    path.write_text(whole.replace("101", "102") + "130,b,x,s\n")
     assert "clicks-1.csv" in (said := refused(day, capsys))
     assert "has other contents than when it was read" in said
     path.write_text(whole[:-10])
