@@ -177,6 +177,8 @@ def gather_findings(
 ) -> list[str]:
     """Return what is wrong with the input of a finished run, whose outputs are in `folder`."""
     findings = diagnose(log)
+    if inputs.left_out is not None:
+        findings.append(inputs.left_out)
     declared = "end_of_log" in inputs.config.join.model_fields_set
     ending = inputs.ending(finished.totals.ends)
     findings += ending.findings(summary, inputs.join.settle_delay, declared)

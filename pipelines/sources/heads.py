@@ -111,7 +111,7 @@ class Head(ABC):
             For the first that does not.
         """
         stream = self.stream
-        for name in self.columns:
+        for name in plan.columns:
             if name.startswith(RESERVED_PREFIX):
                 raise self.error("path", f"column {name} starts with {RESERVED_PREFIX}",
                                   hint="rename it: such names are reserved")  # fmt: skip

@@ -40,6 +40,7 @@ from headrace.schemas.records.events import (
 )
 from headrace.schemas.records.hashing import Bools, Int64s, hash_columns
 from headrace.schemas.records.repeated import UNRESOLVED, in_zone, resolve
+from headrace.schemas.records.utf8 import escaped
 from headrace.schemas.types import type_name
 
 ISO_FORMAT = "iso8601"
@@ -426,11 +427,16 @@ def record_text(batch: pa.RecordBatch, row: int) -> str:
 
 
 def value_at(column: pa.Array, row: int) -> object:
-    """Return a value; as text if Python does not have it, such as a time beyond the year 9999."""
+    """Return a value; as text if Python does not have it, such as a time beyond the year 9999.
+
+    Text that is not UTF-8 has escapes where it is not.
+    """
     # Python has no nanoseconds, and pandas, if it happens to be there, would lend its own.
     if "[ns" not in str(column.type):
         try:
             return column[row].as_py()
+        except UnicodeDecodeError:
+            return escaped(column, row)
         except (OverflowError, ValueError):  # a year beyond 9999, which Arrow allows
             pass
     try:
