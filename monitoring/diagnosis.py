@@ -109,6 +109,8 @@ class LearnerResult:
         What numeric features look like that are no quantities, by column.
     refused
         Samples that it did not learn for want of a weight, an offset or a theta.
+    outliers
+        Samples that it did not learn for a number far beyond the others, by column.
     """
 
     name: str
@@ -118,6 +120,7 @@ class LearnerResult:
     clipped: Mapping[str, int]
     suspicions: Mapping[str, Looks]
     refused: int = 0
+    outliers: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -275,8 +278,8 @@ def refused_weights(stream: StreamResult, log: LogResult) -> Iterator[str]:
             yield (
                 f"learner {learner.name}: {learner.refused:,} samples were not learned, because "
                 "their weight is missing or below zero, or their offset or the theta of their "
-                f"position is missing. Check the columns of {learner.table}.weight, offset and "
-                "position."
+                "position is missing, or their offset beyond ±100. Check the columns of "
+                f"{learner.table}.weight, offset and position."
             )
 
 
@@ -289,6 +292,18 @@ def clipped_numbers(stream: StreamResult, log: LogResult) -> Iterator[str]:
                     f"learner {learner.name}: {count:,} of {learner.samples:,} values of {column} "
                     f'lie beyond ±1e9 and are clipped. Use "log" or edges for it in '
                     f"{learner.table}.features.numeric."
+                )
+
+
+def numbers_far_beyond(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find columns for the numbers of which many samples were not learned."""
+    for learner in log.learners if stream is log.impressions else ():
+        for column, count in learner.outliers.items():
+            if count > _WORTH_CLIPPING * learner.samples:
+                yield (
+                    f"learner {learner.name}: {count:,} of {learner.samples:,} samples were not "
+                    f"learned, because {column} is far beyond its other values. Look into them; "
+                    f'if they are right, use "log" or edges in {learner.table}.features.numeric.'
                 )
 
 
@@ -338,14 +353,13 @@ def outside_window(stream: StreamResult, log: LogResult) -> Iterator[str]:
 
 DETECTORS: tuple[Detector, ...] = (
     times_in_1970, invalid_records, bad_values, repeated_hours, repeated_keys, unmet_sampling,
-    heavy_weights, sparse_weights, refused_weights, clipped_numbers, numbers_that_are_none,
-    late_records, orphans, outside_window,
+    heavy_weights, sparse_weights, refused_weights, clipped_numbers, numbers_far_beyond,
+    numbers_that_are_none, late_records, orphans, outside_window,
 )  # fmt: skip
 
 OF_FIRST_RECORDS: tuple[Detector, ...] = (
     bad_values, repeated_hours, repeated_keys, unmet_sampling, heavy_weights, refused_weights,
-    clipped_numbers,
-    numbers_that_are_none, late_records,
+    clipped_numbers, numbers_far_beyond, numbers_that_are_none, late_records,
 )  # fmt: skip
 """The detectors that are right about the beginnings of files too, which need not overlap."""
 

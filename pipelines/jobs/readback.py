@@ -166,6 +166,7 @@ def log_result(
             summary["learners"][name]["clipped"],
             {c: looks for c, looks in written.suspicions.items() if c in plan.features.numeric},
             summary["learners"][name]["refused"],
+            summary["learners"][name]["outliers"],
         )
         for name, plan in inputs.train.learners.items()
     )
