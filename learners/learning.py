@@ -574,12 +574,14 @@ class LearningStep:
 
     def _far(self, name: str, epoch: Epoch, own: Int64s, weight: Floats) -> Bools:
         """Return which of a learner's own rows have a number far beyond the usual, shape (m,)."""
-        far = np.zeros(own.size, np.bool_)
+        plan, far = self.plan.learners[name], np.zeros(own.size, np.bool_)
         for column in self.outliers[name].counts if own.size else ():
             numbers = _numbers(epoch, column)[own]
-            if self.plan.learners[name].features.numeric.get(column) == "log":
+            if plan.features.numeric.get(column) == "log":
                 numbers = np.log1p(np.abs(numbers))
-            far |= self.outliers[name].judge(column, numbers, weight)
+            # A weight that is too large says nothing against the numbers beside it.
+            own_weight = np.where(far, 0.0, 1.0 if column == plan.weight else weight)
+            far |= self.outliers[name].judge(column, numbers, own_weight)
         return far
 
     def _later_weight(self, name: str, turns: _Turns, features: FeatureRows) -> Floats:
@@ -650,7 +652,7 @@ def _measured(plan: LearnerPlan) -> list[str]:
     """Return the columns of a learner of which a single number could move its model far."""
     numbers = [name for name, form in plan.features.numeric.items() if isinstance(form, str)]
     weight = [] if plan.weight is None else [plan.weight]
-    return list(dict.fromkeys([*numbers, *weight]))
+    return list(dict.fromkeys([*weight, *numbers]))
 
 
 def judged_learners(plan: TrainPlan) -> dict[str, str]:

@@ -91,10 +91,11 @@ class Outliers:
             What the samples weigh, shape (n,).
         """
         magnitudes = np.abs(numbers)
-        far: npt.NDArray[np.bool_] = magnitudes * weight > MOST_GRADIENT
+        finite = np.isfinite(magnitudes)
+        far: npt.NDArray[np.bool_] = finite & (magnitudes * weight > MOST_GRADIENT)
         _, exponents = np.frexp(magnitudes)
         sizes = np.clip(exponents - _LEAST, 0, _SIZES - 1)
-        sizes[~((magnitudes > 0) & (magnitudes < np.inf))] = -1
+        sizes[~finite | (magnitudes == 0)] = -1
         _judge(sizes, self.counts[column], far)
         self.found[column] += int(np.count_nonzero(far))
         return far

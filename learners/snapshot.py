@@ -82,9 +82,6 @@ def save_snapshot(
         If the model is not finite; then nothing is written or replaced.
     """
     arrays = learner.export()
-    _refuse_not_finite(
-        folder, arrays, "lower sampling weights or the learner's rate; no model was written"
-    )
     what = {
         "algorithm": algorithm,
         "version": learner.version,
@@ -99,6 +96,8 @@ def save_snapshot(
         what["calibration"] = calibration.as_json()
     if theta is not None:
         what["theta"] = theta
+    hint = "lower sampling weights or the learner's rate; no model was written"
+    _refuse_not_finite(folder, arrays, what, hint)
     manifest = {
         "format": SMALL_FORMAT_VERSION if "small" in what else FORMAT_VERSION,
         **what,
@@ -186,7 +185,7 @@ def load_snapshot(
             f"{folder}: expected version {learner.version} of {name} "
             f"(got {manifest['version']}); load it with the version of Headrace that wrote it"
         )
-    _refuse_not_finite(folder, arrays, "use an older snapshot")
+    _refuse_not_finite(folder, arrays, what, "use an older snapshot")
     learner.restore(arrays)
     return learner, manifest
 
@@ -255,7 +254,14 @@ def _as_row(array: Any) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values)
 
 
-def _refuse_not_finite(folder: Path, arrays: Arrays, hint: str) -> None:
+def _refuse_not_finite(folder: Path, arrays: Arrays, what: dict[str, Any], hint: str) -> None:
+    for name, entry in what.items():
+        try:
+            json.dumps(entry, allow_nan=False)
+        except ValueError as error:
+            raise SnapshotError(
+                f"{folder}: every number of {name} must be finite (got {entry}); {hint}"
+            ) from error
     for name, array in arrays.items():
         broken = array.size - int(np.count_nonzero(np.isfinite(array)))
         if broken:

@@ -22,11 +22,11 @@ from headrace.schemas.records.envelope import EventEnvelope
 from headrace.schemas.records.eventing import EventBuilder, record_text, with_event_time
 from headrace.schemas.records.events import GROUP0, KEY0, NEVER, RECORD, TIME, Reason
 from headrace.schemas.records.hashing import Int64s, assign_shards, hash_columns
-from headrace.schemas.records.jumps import WITNESSES, Judged, Standing, is_ahead, judge_jumps
+from headrace.schemas.records.jumps import FAR, WITNESSES, Judged, Standing, is_ahead, judge_jumps
 
 _LEAST_CHUNK = 256
 """Least number of records to decode at a time; blocks may be smaller."""
-_JUMPS = "event time is more than join.max_jump ahead of the rows before and after"
+_JUMPS = f"event time is more than {FAR} times join.max_jump ahead of the rows before and after"
 
 
 @dataclass
@@ -400,9 +400,10 @@ class SourceReader:
         positions = None
         if self.plan.sorts:
             positions = np.concatenate([piece.positions for piece in pieces])
-        events = self.builder.finish(batch, positions)
+        doubtful = np.concatenate([piece.doubtful for piece in pieces])
+        events = self.builder.finish(batch, positions, doubtful if doubtful.any() else None)
         levels = np.concatenate([piece.levels for piece in pieces], axis=1)
-        believed = ~np.concatenate([piece.doubtful for piece in pieces])
+        believed = ~doubtful
         self.standing = self.standing.after(self._last_rows(batch, believed), levels)
         if believed.any():
             time = events.column(TIME).to_numpy()[believed]

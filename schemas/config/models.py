@@ -264,7 +264,7 @@ class JoinConfig(Model):
     retention: Duration = 0
     group: Names = ()
     group_span: Duration | None = None
-    max_jump: Duration = 90 * MINUTE
+    max_jump: Duration = 30 * MINUTE
     end_of_log: Literal["open", "close"] = "open"
     joined: bool = False
     emission: Literal["window", "immediate", "elapsed", "window_and_immediate"] = "window"

@@ -286,7 +286,7 @@ class EventBuilder:
     Attributes
     ----------
     greatest
-        Greatest event time so far, `NEVER` without one; microseconds.
+        Greatest event time so far of those that move the clock, `NEVER` without one; microseconds.
     anchored
         Whether a row so far tells in which pass of a repeated hour the source is.
     counts
@@ -352,7 +352,9 @@ class EventBuilder:
         events = pa.RecordBatch.from_arrays(list(arrays), names=list(names))
         return Events(events, rejects, bad_values)
 
-    def finish(self, batch: pa.RecordBatch, offsets: Int64s | None = None) -> pa.RecordBatch:
+    def finish(
+        self, batch: pa.RecordBatch, offsets: Int64s | None = None, doubtful: Bools | None = None
+    ) -> pa.RecordBatch:
         """Resolve repeated hours of the next events of the source; add arrival and digests.
 
         Parameters
@@ -362,6 +364,9 @@ class EventBuilder:
         offsets
             Their positions in that order, shape (n,); None if these equal the
             record numbers, which then need no separate column.
+        doubtful
+            Which do not move the clock (`headrace.schemas.records.jumps`), bool, shape (n,); None
+            if all do.
         """
         keep_record = offsets is not None
         if offsets is None:
@@ -369,7 +374,8 @@ class EventBuilder:
         time = self._resolved(batch)
         arrival = np.empty(time.size, np.int64)
         if time.size:
-            running = np.maximum.accumulate(np.concatenate([[self.greatest], time]))
+            moving = time if doubtful is None else np.where(doubtful, NEVER, time)
+            running = np.maximum.accumulate(np.concatenate([[self.greatest], moving]))
             before = running[:-1]
             arrival = np.where(before == NEVER, NEVER, before - self.out_of_orderness)
             arrival = np.maximum(arrival, self.least)

@@ -8,11 +8,16 @@ than `max_jump` ahead of it is judged:
 1. The level is raised to what at least half of the last `WITNESSES` rows have reached, if it is
    lower; only events that are neither rejected nor doubtful count. A log that goes on steadily
    passes here.
-2. Else the next `WITNESSES` rows are asked: the event is rejected unless at least half of them are
-   no more than `max_jump` before it. Near the end of a source the remaining rows decide.
-3. If `_MANY` of them agree, its time is the new level, whatever the gap. If fewer do, it is so as
-   long as all such jumps of the source together are at most `FEW_JUMPS` times `max_jump`. Else, or
-   if no row agrees, it is *doubtful*: it is an event, but the log is not complete until its time.
+2. Else the next `WITNESSES` rows are asked. Near the end of a source the remaining rows decide. If
+   fewer than half of them are no more than `max_jump` before the event, they contradict it: it is
+   rejected if it is more than `FAR` times `max_jump` ahead of the level, else it is *doubtful*.
+3. If `_MANY` agree, what half of them have reached is the new level, whatever the gap, but no more
+   than its own time. If fewer do, it is so as long as
+   all such jumps of the source together are at most `FAR` times `max_jump`. Else, or if no row
+   agrees, it is doubtful.
+
+A doubtful event is one as any other, but it does not move the clock of its source: no other is late
+for its sake, and the log is not complete until its time.
 
 A key votes once, and not for itself, so one that is repeated vouches for nothing; where there are
 fewer than `_FEW_KEYS` keys before and after, rows vote. An event within `max_jump` of the level
@@ -21,7 +26,8 @@ first row has no level before it, so it is judged too, as is every row until one
 time is the level.
 
 The rule looks at rows alone, so it does not depend on how blocks are cut, and a
-real gap in a log passes it. So do wrong rows that are most of those around them.
+real gap in a log passes it, and so do rows that are in no order over up to `FAR` times `max_jump`,
+none of which is lost. Wrong rows pass it too if they are most of those around them.
 """
 
 from __future__ import annotations
@@ -37,8 +43,9 @@ from headrace.schemas.records.hashing import Int64s
 
 WITNESSES = 63
 """Rows before and after an event that are asked."""
-FEW_JUMPS = 16
-"""How many times `max_jump` the jumps for which few rows vouch may be together."""
+FAR = 16
+"""How many times `max_jump` an event may be ahead that the rows after it contradict, and the jumps
+together for which few rows vouch."""
 _MANY = (WITNESSES + 1) // 2
 _FEW_KEYS = 5
 
@@ -138,27 +145,36 @@ def _reached(times, keys, end, count):
 
 @nb.njit(cache=True, nogil=True)
 def _asked(time, key, at, last, least, keys):
-    """Return how many keys, or rows, after a row were asked and agree, and whether keys were.
+    """Ask the keys after a row, in order, until what most of `WITNESSES` say is certain.
 
-    That is if there are enough after it, or were `keys` before it.
+    Rows are asked if there are too few keys after it, and were too few before it, `keys`.
+
+    Returns
+    -------
+    asked, agree, reached, certain
+        How many were asked, how many are at least at `least`, what half of them have reached, and
+        whether further rows can change none of this.
     """
-    met = np.empty(last - at, np.int64)
-    distinct, agree, rows_agree = 0, 0, 0
+    met, found = np.empty(last - at, np.int64), np.empty(last - at, np.int64)
+    distinct, agree = 0, 0
     for row in range(at + 1, last + 1):
-        agrees = time[row] >= least
-        rows_agree += agrees
         known = key[row] == key[at]
         for other in range(distinct):
             if known:
                 break
             known = met[other] == key[row]
         if not known:
-            met[distinct] = key[row]
+            met[distinct], found[distinct] = key[row], time[row]
             distinct += 1
-            agree += agrees
+            agree += time[row] >= least
+            if max(agree, distinct - agree) >= _MANY:
+                break
+    certain = max(agree, distinct - agree) >= _MANY
     if max(distinct, keys) < _FEW_KEYS:
-        return last - at, rows_agree, False
-    return distinct, agree, True
+        found, distinct = time[at + 1 : last + 1].copy(), last - at
+        agree, certain = np.sum(found >= least), False
+    reached = np.sort(found[:distinct])[(distinct - 1) // 2] if distinct else NEVER
+    return distinct, agree, reached, certain
 
 
 @nb.njit(cache=True, nogil=True)
@@ -173,19 +189,20 @@ def _judge(time, key, recent, level, spent, max_jump, ended, refuted, doubtful, 
             raised = max(level, reached)
             if raised == NEVER or time[i] > raised + max_jump:
                 last = min(i + WITNESSES, time.size - 1)
-                asked, agree, by_key = _asked(time, key, i, last, time[i] - max_jump, known)
-                certain = by_key and max(agree, asked - agree) >= _MANY
+                asked, agree, ahead, certain = _asked(time, key, i, last, time[i] - max_jump, known)
                 if last < i + WITNESSES and not ended and not certain:
                     return i
                 if 2 * agree < asked:
-                    refuted[i] = True
+                    far = raised == NEVER or time[i] - raised > FAR * max_jump
+                    refuted[i], doubtful[i] = far, not far
                     levels[0, i], levels[1, i] = level, spent
                     continue
+                voted = max(raised, min(time[i], ahead)) if asked else time[i]
                 if raised == NEVER or agree >= _MANY:
-                    raised = time[i]
-                elif agree and spent + time[i] - raised <= FEW_JUMPS * max_jump:
-                    spent += time[i] - raised
-                    raised = time[i]
+                    raised = voted
+                elif agree and spent + voted - raised <= FAR * max_jump:
+                    spent += voted - raised
+                    raised = voted
                 else:
                     doubtful[i] = True
                     levels[0, i], levels[1, i] = level, spent

@@ -157,6 +157,32 @@ def test_a_snapshot_that_is_not_finite_is_refused(tmp_path, model, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_a_snapshot_that_is_not_finite_is_neither_written_nor_loaded(
+    tmp_path, algorithm, monkeypatch
+):
+    """Of any algorithm, in any array of numbers with fractions, and in what is beside them."""
+    kind = ALGORITHMS[algorithm]
+    learner = kind.make(kind.parameters(), 8, None)
+    rows, label = samples(300, 4, 200, seed=1)
+    learner.learn(rows, np.arange(300), label, np.ones(300), np.zeros(300))
+    sound = dict(learner.export())
+    broken = [{**sound, name: np.where(np.arange(array.size) == 1, value, array)}
+              for name, array in sound.items() if array.dtype.kind == "f"
+              for value in (np.nan, np.inf)]  # fmt: skip
+    assert broken
+    for arrays, theta in [*((arrays, None) for arrays in broken), (sound, [1.0, np.nan])]:
+        monkeypatch.setattr(learner, "export", lambda arrays=arrays: arrays)
+        with pytest.raises(SnapshotError, match="must be finite"):
+            save_snapshot(tmp_path / "s", algorithm, learner, {}, theta=theta)
+        assert not (tmp_path / "s").exists()
+        with monkeypatch.context() as without:
+            without.setattr("headrace.learners.snapshot._refuse_not_finite", lambda *_: None)
+            save_snapshot(tmp_path / "t", algorithm, learner, {}, theta=theta)
+        with pytest.raises(SnapshotError, match="must be finite"):
+            load_snapshot(tmp_path / "t")
+
+
 def test_a_snapshot_gets_its_name_only_when_complete(tmp_path, model):
     """Left-overs of an interrupted write are removed, and an older snapshot is replaced."""
     (tmp_path / "s.partial").mkdir()
