@@ -28,6 +28,8 @@ from headrace.joiner.samples.rows import labelled
 from headrace.joiner.samples.sampled import emit_held, emit_settled
 from headrace.joiner.samples.served import emit_arrivals, emit_mature, emit_served
 from headrace.joiner.state.actions import PendingActions
+from headrace.joiner.state.actiontable import Matches
+from headrace.joiner.state.fullkeys import same_keys, settling_keys
 from headrace.joiner.state.groups import HeldRows
 from headrace.joiner.state.hashqueue import HashQueue, SettlingSlice, sort_by_time
 from headrace.joiner.state.remembered import RememberedKeys
@@ -277,6 +279,7 @@ class ShardJoin:
         journal.kept(keys)
 
         matches, seen = self.actions.match(settling)
+        matches = self._of_same_keys(matches, rows, survivors)
         self.actions.write_marks(seen, journal)
         self.actions.write_marks(matches.entry, journal)
         late = self.actions.late(matches.entry)
@@ -299,6 +302,17 @@ class ShardJoin:
             negative = labels.undecided
             chosen = survivors[negative]
             emit_settled(plan, rows, chosen, labels.select(negative), self.actions, output)
+
+    def _of_same_keys(self, matches: Matches, rows: SettlingRows, survivors: Int64s) -> Matches:
+        if not matches.entry.size:
+            return matches
+        key = self.plan.columns[: self.plan.keys]
+        shown = settling_keys(rows, survivors[matches.row], key)
+        same = same_keys(shown, key, self.actions, matches.entry)
+        if same.all():
+            return matches
+        self.actions.part(matches.entry[~same])
+        return matches.select(same)
 
     def _retain(self, rows: SettlingRows, survivors: Int64s, journal: ShardJournal) -> None:
         batch = pa.concat_batches(rows.take(survivors))

@@ -17,6 +17,7 @@ from headrace.joiner.state.actions import PendingActions
 from headrace.joiner.state.arrivals import Arrivals, SegmentRows
 from headrace.joiner.state.encounters import Encounters
 from headrace.joiner.state.finder import find_kept
+from headrace.joiner.state.fullkeys import same_keys
 from headrace.joiner.state.hashqueue import HashQueue, SettlingSlice
 from headrace.joiner.state.impressions import Impressions
 from headrace.joiner.state.retained import Retained
@@ -56,8 +57,9 @@ class Meeting:
             self._schedule(came.kept, journal)
             self._emit_first(clock, output)
         if came.encounters.entry.size:
-            self.actions.write_marks(came.encounters.entry, journal)
             self._emit_met(came.encounters, since, journal, output)
+            # Only now: that they have met may have been taken back.
+            self.actions.write_marks(came.encounters.entry, journal)
 
     def take_shadowed(self, slices: list[SettlingSlice]) -> Bools:
         """Return which rows of slices that settle are duplicates already, shape (n,)."""
@@ -131,6 +133,12 @@ class Meeting:
             shown.select(wanted), since - plan.settle_delay,
             self.queue, self.retained, journal, output.looked_up,
         )  # fmt: skip
+        same = same_keys(batch, plan.columns[: plan.keys], actions, entry[wanted])
+        if not same.all():
+            other = wanted[~same]
+            turns[other] = leaves[other] = False
+            # One that came after settling is decided as late already, and stays so.
+            actions.part(entry[other[~actions.decided[entry[other]]]])
         row = np.full(entry.size, -1, np.int64)
         row[wanted] = np.arange(wanted.size)
         for stream in range(len(plan.actions)):

@@ -241,6 +241,30 @@ class PendingActions:
             parts.append((int(self.stream[first]), int(self.source[first]), payload))
         return parts
 
+    def first_columns(self, entries: Int64s, count: int) -> tuple[list[pa.Array], Int64s]:
+        """Return the first columns of entries of one stream, and which entry each row is of.
+
+        Returns
+        -------
+        columns, order
+            The columns, and the place in `entries` of each of their rows; of shape (n,).
+        """
+        order = np.argsort(self.batch[entries], kind="stable")
+        number, row = self.batch[entries[order]], self.row[entries[order]]
+        begins = np.flatnonzero(np.diff(number, prepend=-1))
+        ends = np.append(begins[1:], number.size)
+        parts = [
+            [self.batches[number[begin]].column(at).take(pa.array(row[begin:end]))
+             for begin, end in zip(begins, ends, strict=True)]
+            for at in range(count)
+        ]  # fmt: skip
+        return [pa.concat_arrays(column) for column in parts], order
+
+    def part(self, entries: Int64s) -> None:
+        """Take back that entries have met impressions: it was found that their keys differ."""
+        self.decided[entries] = False
+        self.met[entries] = NEVER
+
     def wanted(self, clock: int) -> Int64s:
         """List the entries that something may still ask for."""
         live = slice(0, self.count)

@@ -9,6 +9,7 @@ from typing import Any
 
 from headrace.joiner.journal.shardjournal import LAYOUT_VERSION
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.sources.joinsecret import KEY, JoinSecret
 from headrace.pipelines.sources.source import Growing
 from headrace.pipelines.training.state import TRAINING_LAYOUT
 from headrace.schemas.config.durations import iso_moment
@@ -21,7 +22,7 @@ _LAYOUT = 5
 
 def identity_of(inputs: Inputs) -> dict[str, Any]:
     """Return configuration and inputs as JSON types."""
-    config = comparable(inputs.config)
+    config = comparable(inputs.config, inputs.secret)
     files = dict(log.identity() for log in inputs.logs)
     identity: dict[str, Any] = {"layout": layout(), "config": config, "files": files}
     if inputs.past is not None:
@@ -29,10 +30,14 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
     return identity
 
 
-def comparable(config: Config) -> dict[str, Any]:
-    """Return what a run depends on of its configuration, as JSON types."""
+def comparable(config: Config, secret: JoinSecret) -> dict[str, Any]:
+    """Return what a run depends on of its configuration, as JSON types.
+
+    Of the secret that is whether it is the same, not where it is.
+    """
     tables = config.model_dump(mode="json", exclude={"live": True})
     tables["replay"].pop("checkpoint")
+    tables["join"]["secret"] = secret.mark
     return tables
 
 
@@ -44,6 +49,7 @@ def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
     """
     config = inputs.config.model_dump(mode="json", exclude={"live", "replay", "kafka"})
     config["guard"].pop("accept")
+    config["join"]["secret"] = inputs.secret.mark
     return {"layout": layout(), "config": config, "files": growing.identity()}
 
 
@@ -84,4 +90,5 @@ def differences(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any]]
         for name in [*now, *(name for name in then if name not in now)]:
             yield from differences(then.get(name), now.get(name), f"{key}.{name}".lstrip("."))
     elif then != now:
-        yield key, now
+        # Nobody knows a secret by its mark.
+        yield key, None if key == KEY else now

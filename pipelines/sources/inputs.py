@@ -30,6 +30,7 @@ from headrace.pipelines.sources.continued import ContinuedHead, Past, PastLog
 from headrace.pipelines.sources.fileheads import FileHead
 from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.heads import Head
+from headrace.pipelines.sources.joinsecret import JoinSecret
 from headrace.pipelines.sources.numbering import Origin
 from headrace.pipelines.sources.plans import (
     StreamPlan,
@@ -62,6 +63,8 @@ class Inputs:
         The plans of join and learners.
     heads, algorithms
         What it was planned from.
+    secret
+        From which keys are hashed.
     past
         What it continues; None if it begins a log.
     """
@@ -73,6 +76,7 @@ class Inputs:
     train: TrainPlan
     heads: tuple[Head, ...]
     algorithms: Algorithms
+    secret: JoinSecret
     past: Past | None = None
 
     @property
@@ -203,6 +207,7 @@ def assemble(
         For the first thing wrong.
     """
     file = config.file
+    secret = JoinSecret(config.join.secret, file)
     uses = impression_uses(config)
     carried = carried_columns(config, heads[IMPRESSIONS], uses)
     streams = stream_plans(config, heads, carried)
@@ -220,7 +225,9 @@ def assemble(
     logs.sort(key=lambda log: log.number)
     train = with_starts(config, train_plan(config, algorithms), algorithms)
     join = join_plan(config, heads, carried, logs, train)
-    inputs = Inputs(config, streams, tuple(logs), join, train, tuple(heads), algorithms, past)
+    inputs = Inputs(
+        config, streams, tuple(logs), join, train, tuple(heads), algorithms, secret, past
+    )
     check_sample_names(file, join, inputs.guard is not None)
     check_sampling(file, join.sampling, logs[0].schema)
     check_tables(config, train)

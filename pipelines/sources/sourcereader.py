@@ -149,7 +149,7 @@ class SourceReader:
         self.stream = self.plan.number
         self.builder = EventBuilder(
             self.plan.events, inputs.config.join.out_of_orderness,
-            in_order=not self.plan.sorts, least=self.plan.told,
+            in_order=not self.plan.sorts, least=self.plan.told, by=inputs.secret.by,
         )  # fmt: skip
         self.position = inputs.join.starts.get(self.number, 0)
         self.records = 0

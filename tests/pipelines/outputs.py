@@ -8,7 +8,7 @@ from typing import Any
 
 
 def contents(out: Path) -> dict[str, Any]:
-    """Return every output in a folder; summary and report without times and memory.
+    """Return every output in a folder; summary and report without times and sizes.
 
     Without the state to go on from, which is written for the same shards, and in parts.
     """
@@ -19,7 +19,7 @@ def contents(out: Path) -> dict[str, Any]:
     }
     found.pop("seal.json", None)
     summary = json.loads(found["summary.json"])
-    for name in ("elapsed_s", "events_per_s", "peak_rss_mb"):
+    for name in ("elapsed_s", "events_per_s", "peak_rss_mb", "state_bytes"):
         del summary[name]
     if summary["joined"] is not None:
         del summary["joined"]["found_in"]
