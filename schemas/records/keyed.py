@@ -29,8 +29,8 @@ class KeyedHash:
     Parameters
     ----------
     secret
-        Any bytes. They cannot be had back from this object, but their hashes can be computed with it:
-        it is in no pickle and no repr.
+        Any bytes. They cannot be had back from this object, but their hashes can be computed with
+        it: it is in no pickle and no repr.
 
     Attributes
     ----------
