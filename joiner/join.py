@@ -29,7 +29,7 @@ from headrace.joiner.samples.sampled import emit_held, emit_settled
 from headrace.joiner.samples.served import emit_arrivals, emit_mature, emit_served
 from headrace.joiner.state.actions import PendingActions
 from headrace.joiner.state.actiontable import Matches
-from headrace.joiner.state.fullkeys import same_keys, settling_keys
+from headrace.joiner.state.fullkeys import same_keys
 from headrace.joiner.state.groups import HeldRows
 from headrace.joiner.state.hashqueue import HashQueue, SettlingSlice, sort_by_time
 from headrace.joiner.state.remembered import RememberedKeys
@@ -307,7 +307,7 @@ class ShardJoin:
         if not matches.entry.size:
             return matches
         key = self.plan.columns[: self.plan.keys]
-        shown = settling_keys(rows, survivors[matches.row], key)
+        shown = rows.columns(survivors[matches.row], key)
         same = same_keys(shown, key, self.actions, matches.entry)
         if same.all():
             return matches

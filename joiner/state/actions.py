@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -241,24 +241,27 @@ class PendingActions:
             parts.append((int(self.stream[first]), int(self.source[first]), payload))
         return parts
 
-    def first_columns(self, entries: Int64s, count: int) -> tuple[list[pa.Array], Int64s]:
-        """Return the first columns of entries of one stream, and which entry each row is of.
+    def first_columns(
+        self, entries: Int64s, count: int
+    ) -> Iterator[tuple[Int64s, list[pa.Array]]]:
+        """Yield the first columns of entries, by stream: the types of streams may differ.
 
-        Returns
-        -------
-        columns, order
-            The columns, and the place in `entries` of each of their rows; of shape (n,).
+        As the places of a stream's entries, shape (n,), and columns of shape (n,) each.
         """
-        order = np.argsort(self.batch[entries], kind="stable")
-        number, row = self.batch[entries[order]], self.row[entries[order]]
+        # Batches of one stream are together, and rows of one batch.
+        order = np.lexsort((self.batch[entries], self.stream[entries]))
+        stream, number = self.stream[entries[order]], self.batch[entries[order]]
+        row = self.row[entries[order]]
         begins = np.flatnonzero(np.diff(number, prepend=-1))
         ends = np.append(begins[1:], number.size)
-        parts = [
-            [self.batches[number[begin]].column(at).take(pa.array(row[begin:end]))
-             for begin, end in zip(begins, ends, strict=True)]
-            for at in range(count)
-        ]  # fmt: skip
-        return [pa.concat_arrays(column) for column in parts], order
+        parts: dict[int, list[list[pa.Array]]] = {}
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            batch, at = self.batches[number[begin]], pa.array(row[begin:end])
+            columns = [batch.column(name).take(at) for name in range(count)]
+            parts.setdefault(int(stream[begin]), []).append(columns)
+        for of, pieces in parts.items():
+            whole = [pa.concat_arrays(same) for same in zip(*pieces, strict=True)]
+            yield order[stream == of], whole
 
     def part(self, entries: Int64s) -> None:
         """Take back that entries have met impressions: it was found that their keys differ."""

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.joiner.state.actions import PendingActions
-from headrace.joiner.state.settling import SettlingRows
 from headrace.schemas.records.hashing import Bools, Int64s
 from headrace.schemas.records.samevalues import same_values
 
@@ -35,32 +34,9 @@ def same_keys(
         bool, shape (n,).
     """
     same = np.ones(entry.size, np.bool_)
-    stream = actions.stream[entry]
-    for number in np.unique(stream):
-        # The keys of one stream have the same types, of two streams perhaps not.
-        chosen = np.flatnonzero(stream == number)
-        columns, order = actions.first_columns(entry[chosen], len(key))
-        chosen = chosen[order]
-        shown = impressions
-        if chosen.size < impressions.num_rows or (chosen[1:] < chosen[:-1]).any():
-            shown = impressions.select(list(key)).take(pa.array(chosen))
+    for rows, columns in actions.first_columns(entry, len(key)):
+        at = pa.array(rows)
         for name, column in zip(key, columns, strict=True):
-            same[chosen] &= same_values(shown.column(name), column)
+            same[rows] &= same_values(impressions.column(name).take(at), column)
     return same
 
-
-def settling_keys(rows: SettlingRows, chosen: Int64s, key: tuple[str, ...]) -> pa.RecordBatch:
-    """Return the columns of the key of some rows, which may be named more than once.
-
-    Parameters
-    ----------
-    rows
-        Rows that settle.
-    chosen
-        Their numbers, ascending, shape (n,).
-    key
-        Names of the columns.
-    """
-    once, place = np.unique(chosen, return_inverse=True)
-    whole = pa.concat_batches(rows.take(once, key))
-    return whole if once.size == chosen.size else whole.take(pa.array(place))

@@ -30,6 +30,7 @@ from headrace.pipelines.sinks.several import Several
 from headrace.pipelines.sinks.sink import LiveSink, LiveWriter
 from headrace.pipelines.sources.blocks import LiveBlocks
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.sources.joinsecret import PUBLIC_KEYS
 from headrace.pipelines.sources.livemerge import Keepers, LiveMerge, Patience
 from headrace.pipelines.sources.source import Block, Growing, SourceState
 from headrace.pipelines.sources.sourcereader import SourceReader
@@ -127,6 +128,8 @@ def stream(
         saved = _newest(place, announce)
         states = {number: SourceState.at(start) for number, start in enumerate(begun.starts)}
         resumed = Resumed(states=states)
+        if saved is None and inputs.secret.is_public:
+            announce(PUBLIC_KEYS)
         if saved is not None:
             resumed = saved.restore(inputs.join, job, journals)
         positions = {number: state.position for number, state in resumed.states.items()}

@@ -13,6 +13,11 @@ from headrace.schemas.records.keyed import PUBLIC, KeyedHash
 
 KEY = "join.secret"
 _SHORTEST = 16
+PUBLIC_KEYS = (
+    "join.secret is not set: who writes events can find keys that join those of others; "
+    "docs/security.md says what else"
+)
+"""For the user of a run whose logs come from elsewhere, if `JoinSecret.is_public`."""
 
 
 class JoinSecret:
