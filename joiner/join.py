@@ -279,11 +279,11 @@ class ShardJoin:
         journal.kept(keys)
 
         matches, seen = self.actions.match(settling)
-        matches = self._of_same_keys(matches, rows, survivors)
+        late = self.actions.late(matches.entry)
+        in_time = self._of_same_keys(matches.select(~late), rows, survivors)
         self.actions.write_marks(seen, journal)
         self.actions.write_marks(matches.entry, journal)
-        late = self.actions.late(matches.entry)
-        labels = label(survivors.size, matches.select(~late), self.actions, len(plan.actions))
+        labels = label(survivors.size, in_time, self.actions, len(plan.actions))
         output.bury_actions(Outcome.DUPLICATE, self.actions, labels.duplicates)
         self._bury_late(matches.entry[late], output)
         if plan.served.share:
@@ -304,6 +304,11 @@ class ShardJoin:
             emit_settled(plan, rows, chosen, labels.select(negative), self.actions, output)
 
     def _of_same_keys(self, matches: Matches, rows: SettlingRows, survivors: Int64s) -> Matches:
+        """Return the matches of equal keys; the others wait on, for an impression of their own.
+
+        Late ones need not be asked: they change no label, and which of them come only when
+        no column of their impression is at hand depends on the order of arrival.
+        """
         if not matches.entry.size:
             return matches
         key = self.plan.columns[: self.plan.keys]

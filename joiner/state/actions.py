@@ -241,9 +241,7 @@ class PendingActions:
             parts.append((int(self.stream[first]), int(self.source[first]), payload))
         return parts
 
-    def first_columns(
-        self, entries: Int64s, count: int
-    ) -> Iterator[tuple[Int64s, list[pa.Array]]]:
+    def first_columns(self, entries: Int64s, count: int) -> Iterator[tuple[Int64s, list[pa.Array]]]:
         """Yield the first columns of entries, by stream: the types of streams may differ.
 
         As the places of a stream's entries, shape (n,), and columns of shape (n,) each.

@@ -39,4 +39,3 @@ def same_keys(
         for name, column in zip(key, columns, strict=True):
             same[rows] &= same_values(impressions.column(name).take(at), column)
     return same
-

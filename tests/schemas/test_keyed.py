@@ -125,7 +125,7 @@ def test_equal_values_are_equal_by_any_hash_and_in_themselves(pair):
 
 
 OTHER = {
-    "text": (pa.array(["a", "ab"]), pa.array(["b", "a"])),
+    "text": (pa.array(["a", "ab"]), pa.array(["b", "abc"])),
     "signs of zero": (pa.array([0.0]), pa.array([-0.0])),
     "large unsigned and negative": (pa.array([2**64 - 1], pa.uint64()), pa.array([-1])),
     "text and bytes": (pa.array(["a"]), pa.array([b"b"])),
@@ -137,7 +137,7 @@ OTHER = {
 def test_other_values_are_not(pair):
     """Neither by the hash nor in themselves."""
     for by in (PUBLISHED, PUBLIC, SECRET):
-        assert all(a != b for a, b in zip(digests([pair[0]], by), digests([pair[1]], by)))
+        assert not {*digests([pair[0]], by)} & {*digests([pair[1]], by)}
     assert not same_values(*pair).any()
 
 
@@ -147,7 +147,8 @@ def test_kinds_have_keys_of_their_own():
     number = np.frombuffer(word, np.float64)
     columns = [pa.array([word]), pa.array([5]), pa.array(number), pa.array([5], pa.uint64())]
     found = [digests([column], SECRET)[0] for column in columns]
-    assert len(set(found)) == 3 and found[1] == found[3]
+    assert len(set(found)) == 3
+    assert found[1] == found[3]
     whole = digests(columns[:2], SECRET)[0]
     parts = b"".join(half.to_bytes(8, "little") for pair in found[:2] for half in pair)
     assert digests([pa.array([parts])], SECRET)[0] != whole
