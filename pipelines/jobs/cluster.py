@@ -27,7 +27,7 @@ from headrace.pipelines.sinks.lettersort import DEAD_LETTERS
 from headrace.pipelines.sinks.outputs import plain_columns, schemas_of
 from headrace.pipelines.sinks.storedfiles import StoredEpochs, write_schema
 from headrace.pipelines.sources.inputs import Inputs
-from headrace.pipelines.sources.joinsecret import PUBLIC_KEYS
+from headrace.pipelines.sources.secrethash import PUBLIC_KEYS
 from headrace.pipelines.sources.source import Growing
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import ConfigError, FolderError, RunnerError

@@ -9,7 +9,8 @@ from typing import Any
 
 from headrace.joiner.journal.shardjournal import LAYOUT_VERSION
 from headrace.pipelines.sources.inputs import Inputs
-from headrace.pipelines.sources.joinsecret import KEY, JoinSecret
+from headrace.pipelines.sources.plans import features_plan
+from headrace.pipelines.sources.secrethash import JoinSecret
 from headrace.pipelines.sources.source import Growing
 from headrace.pipelines.training.state import TRAINING_LAYOUT
 from headrace.schemas.config.durations import iso_moment
@@ -33,12 +34,21 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
 def comparable(config: Config, secret: JoinSecret) -> dict[str, Any]:
     """Return what a run depends on of its configuration, as JSON types.
 
-    Of the secret that is whether it is the same, not where it is.
+    Of secrets that is whether they are the same, not where they are.
     """
     tables = config.model_dump(mode="json", exclude={"live": True})
     tables["replay"].pop("checkpoint")
-    tables["join"]["secret"] = secret.mark
+    _mark_secrets(tables, config, secret)
     return tables
+
+
+def _mark_secrets(tables: dict[str, Any], config: Config, secret: JoinSecret) -> None:
+    tables["join"]["secret"] = secret.mark
+    for name, learner in config.named_learners.items():
+        table = tables
+        for part in config.learner_table(name).split(".", 1):
+            table = table[part]
+        table["features"]["hash_key"] = features_plan(learner.features, config.file).by.mark
 
 
 def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
@@ -49,7 +59,7 @@ def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
     """
     config = inputs.config.model_dump(mode="json", exclude={"live", "replay", "kafka"})
     config["guard"].pop("accept")
-    config["join"]["secret"] = inputs.secret.mark
+    _mark_secrets(config, inputs.config, inputs.secret)
     return {"layout": layout(), "config": config, "files": growing.identity()}
 
 
@@ -91,4 +101,4 @@ def differences(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any]]
             yield from differences(then.get(name), now.get(name), f"{key}.{name}".lstrip("."))
     elif then != now:
         # Nobody knows a secret by its mark.
-        yield key, None if key == KEY else now
+        yield key, None if key.endswith((".secret", ".hash_key")) else now

@@ -30,8 +30,8 @@ from headrace.pipelines.sinks.several import Several
 from headrace.pipelines.sinks.sink import LiveSink, LiveWriter
 from headrace.pipelines.sources.blocks import LiveBlocks
 from headrace.pipelines.sources.inputs import Inputs
-from headrace.pipelines.sources.joinsecret import PUBLIC_KEYS
 from headrace.pipelines.sources.livemerge import Keepers, LiveMerge, Patience
+from headrace.pipelines.sources.secrethash import PUBLIC_KEYS
 from headrace.pipelines.sources.source import Block, Growing, SourceState
 from headrace.pipelines.sources.sourcereader import SourceReader
 from headrace.pipelines.training.job import Finished

@@ -30,7 +30,6 @@ from headrace.pipelines.sources.continued import ContinuedHead, Past, PastLog
 from headrace.pipelines.sources.fileheads import FileHead
 from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.heads import Head
-from headrace.pipelines.sources.joinsecret import JoinSecret
 from headrace.pipelines.sources.numbering import Origin
 from headrace.pipelines.sources.plans import (
     StreamPlan,
@@ -40,6 +39,7 @@ from headrace.pipelines.sources.plans import (
     stream_plans,
     train_plan,
 )
+from headrace.pipelines.sources.secrethash import JoinSecret
 from headrace.pipelines.sources.source import Log
 from headrace.pipelines.sources.starts import with_starts
 from headrace.pipelines.sources.uses import carried_columns, impression_uses
@@ -207,7 +207,7 @@ def assemble(
         For the first thing wrong.
     """
     file = config.file
-    secret = JoinSecret(config.join.secret, file)
+    secret = JoinSecret.of(config)
     uses = impression_uses(config)
     carried = carried_columns(config, heads[IMPRESSIONS], uses)
     streams = stream_plans(config, heads, carried)

@@ -10,8 +10,8 @@ from headrace.learners.learning import TrainPlan
 from headrace.learners.registry import Algorithms
 from headrace.learners.snapshot import model_folder
 from headrace.learners.starting import Start, start_of
-from headrace.pipelines.sources.plans import features_plan
-from headrace.schemas.config.models import Config, FeaturesConfig
+from headrace.pipelines.sources.plans import learned_features
+from headrace.schemas.config.models import Config
 from headrace.schemas.errors import ConfigError, SnapshotError
 
 
@@ -41,8 +41,7 @@ def _start(config: Config, name: str, path: str, train: TrainPlan, algorithms: A
     plan = train.learners[name]
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        table = manifest["config"]["learners"][manifest["learner"]]
-        before = features_plan(FeaturesConfig.model_validate(table["features"]))
+        before = learned_features(manifest, config.file)
         samples = int(manifest["samples"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise SnapshotError(

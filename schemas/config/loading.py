@@ -100,7 +100,7 @@ def _first_error(
     return ConfigError(file, key, fact[0].lower() + fact[1:], value, hint)
 
 
-_HIDDEN = ("password", "secret")
+_HIDDEN = ("password", "secret", "hash_key")
 """Keys whose values are never shown."""
 
 _RANGES = {

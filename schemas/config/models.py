@@ -318,6 +318,7 @@ class FeaturesConfig(Model):
     multi_valued: Annotated[tuple[MultiValuedConfig, ...], BeforeValidator(_multi_valued)] = ()
     numeric: dict[str, NumericForm] = {}
     crosses: tuple[tuple[str, ...], ...] = ()
+    hash_key: SecretPlace | None = None
 
     @property
     def columns(self) -> frozenset[str]:

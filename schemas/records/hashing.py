@@ -24,6 +24,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
 from typing import Protocol
@@ -52,7 +53,11 @@ class Kind(IntEnum):
 
 
 class Hash(Protocol):
-    """A hash of 128 bits for each kind of value; kernels that write both halves."""
+    """A hash of 128 bits for each kind of value."""
+
+    @property
+    def mark(self) -> str:
+        """Says of two hashes with a key whether it is the same; empty without a key."""
 
     def of_bytes(
         self, kind: Kind, data: UInt8s, offsets: Offsets, out1: UInt64s, out2: UInt64s
@@ -142,8 +147,11 @@ def _hash_words(words, seed, out1, out2):
         out1[i], out2[i] = _finish(h1, np.uint64(seed), 8)
 
 
+@dataclass(frozen=True)
 class Murmur:
     """MurmurHash3_x64_128; the seed is the kind, that of several columns is that of text."""
+
+    mark: str = ""
 
     def of_bytes(
         self, kind: Kind, data: UInt8s, offsets: Offsets, out1: UInt64s, out2: UInt64s
