@@ -263,7 +263,7 @@ def features_plan(config: FeaturesConfig, file: str = "") -> Features:
     return Features(config.categorical, multi_valued, config.numeric, config.crosses, by)
 
 
-def learned_features(manifest: dict[str, Any], file: str = "") -> Features:
+def learned_features(manifest: dict[str, Any]) -> Features:
     """Return the features from which a snapshot was learned, by its manifest.
 
     Raises
@@ -273,7 +273,7 @@ def learned_features(manifest: dict[str, Any], file: str = "") -> Features:
     """
     table = manifest["config"]["learners"][manifest["learner"]]
     try:
-        features = features_plan(FeaturesConfig.model_validate(table["features"]), file)
+        features = features_plan(FeaturesConfig.model_validate(table["features"]))
     except ConfigError as error:
         raise SnapshotError(f"the model was learned with a hash key: {error}") from error
     if features.by.mark != manifest.get("hash_key", ""):

@@ -10,8 +10,8 @@ from headrace.learners.learning import TrainPlan
 from headrace.learners.registry import Algorithms
 from headrace.learners.snapshot import model_folder
 from headrace.learners.starting import Start, start_of
-from headrace.pipelines.sources.plans import learned_features
-from headrace.schemas.config.models import Config
+from headrace.pipelines.sources.plans import features_plan
+from headrace.schemas.config.models import Config, FeaturesConfig
 from headrace.schemas.errors import ConfigError, SnapshotError
 
 
@@ -41,7 +41,10 @@ def _start(config: Config, name: str, path: str, train: TrainPlan, algorithms: A
     plan = train.learners[name]
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        before = learned_features(manifest, config.file)
+        table = manifest["config"]["learners"][manifest["learner"]]
+        # Their names are compared, and of the key its mark: where that was need not be known.
+        own = FeaturesConfig.model_validate({**table["features"], "hash_key": None})
+        before = features_plan(own)
         samples = int(manifest["samples"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise SnapshotError(
