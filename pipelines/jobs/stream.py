@@ -120,6 +120,8 @@ def stream(
         If the run fails; it can be started again.
     """
     identity = live_identity_of(inputs, growing)
+    if inputs.secret.is_public and not (place.partial / BEGUN).exists():
+        announce(PUBLIC_KEYS)
     begun = _begun(place, identity, growing, inputs.config.file)
     with _origin(place):
         journals = Spill(place.partial / "spill", CACHE_BYTES // inputs.join.shards)
@@ -128,8 +130,6 @@ def stream(
         saved = _newest(place, announce)
         states = {number: SourceState.at(start) for number, start in enumerate(begun.starts)}
         resumed = Resumed(states=states)
-        if saved is None and inputs.secret.is_public:
-            announce(PUBLIC_KEYS)
         if saved is not None:
             resumed = saved.restore(inputs.join, job, journals)
         positions = {number: state.position for number, state in resumed.states.items()}

@@ -2,6 +2,7 @@
 
 import base64
 import bz2
+from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,11 +12,16 @@ from apache_beam.internal import pickler
 import headrace
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.beam import reading
+from headrace.pipelines.jobs.stream import stream
+from headrace.pipelines.run.interrupts import Stop
+from headrace.pipelines.run.liveplace import opened_live
 from headrace.pipelines.sources.blocks import LogBlocks
 from headrace.pipelines.sources.inputs import resolve
+from headrace.pipelines.sources.secrethash import PUBLIC_KEYS
 from headrace.schemas.config.secrets import Secret
 from headrace.schemas.errors import ConfigError
 from headrace.schemas.records.keyed import KeyedHash
+from tests.pipelines.growing import GrowingFiles
 from tests.pipelines.outputs import contents
 
 SECRET = "the secret of these tests, of forty letters"
@@ -191,3 +197,26 @@ def test_validate_says_by_what_keys_are_compared(log, capsys):
         assert f"keys are compared by {said} (docs/security.md)" in " ".join(
             capsys.readouterr().out.split()
         )
+
+
+def live(config, out):
+    """Run the live job of a configuration until it is stopped at once; return what it said."""
+    inputs, stopping, said = resolve(headrace.load_config(config)), Stop(), []
+    stopping.set()
+    with opened_live(out) as place:
+        growing = GrowingFiles(inputs, Random(0))
+        stream(inputs, growing, place, stopping, announce=said.append)
+    return said
+
+
+def test_a_live_run_says_once_that_it_has_no_secret_and_goes_on_with_its_own_alone(log, tmp_path):
+    """Once, when it begins; a run with a secret says nothing of it."""
+    assert live(log(), tmp_path / "public").count(PUBLIC_KEYS) == 1
+    assert PUBLIC_KEYS not in live(log(), tmp_path / "public")
+    own = log('secret = { file = "secret" }')
+    assert PUBLIC_KEYS not in live(own, tmp_path / "own")
+    assert texts_of(tmp_path / "own") == []
+    live(log('secret = { env = "JOIN_SECRET" }'), tmp_path / "own")
+    for other in ('secret = { file = "other" }', ""):
+        with pytest.raises(ConfigError, match=r"join\.secret: has changed since"):
+            live(log(other), tmp_path / "own")
