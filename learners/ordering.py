@@ -298,6 +298,11 @@ def _split(
 
 
 def _put_in_order(parts: list[pa.RecordBatch], by: tuple[str, ...]) -> pa.RecordBatch:
+    if any(part.schema != parts[0].schema for part in parts):
+        # What an earlier run has left may lack a column that was not asked for then.
+        tables = [pa.Table.from_batches([part]) for part in parts]
+        whole = pa.concat_tables(tables, promote_options="default")
+        parts = whole.combine_chunks().to_batches()
     rows = pa.concat_batches(parts)
     order = np.lexsort([rows.column(name).to_numpy() for name in reversed(by)])
     return rows.take(pa.array(order))

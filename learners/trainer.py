@@ -27,7 +27,7 @@ from headrace.learners.ledger import Ledger
 from headrace.learners.ordering import EpochOrder
 from headrace.learners.snapshot import load_snapshot, save_snapshot
 from headrace.schemas.errors import SnapshotError
-from headrace.schemas.records.envelope import SampleEnvelope
+from headrace.schemas.records.envelope import MATURE, SampleEnvelope
 from headrace.schemas.records.events import EMIT, NEVER
 
 _SETTLED = ".settled"
@@ -129,11 +129,22 @@ class Trainer:
         """Samples that were put in order, and those that wait for their epoch."""
         return self.ledger.samples + sum(batch.num_rows for batch in self.order.waiting)
 
-    def go_on(self) -> None:
+    def go_on(self, slices: Sequence[str] = ()) -> None:
         """Go on after the last impression of a log: others follow.
 
         Learners go on with the parameters of the plan, if these are others than theirs.
+
+        Parameters
+        ----------
+        slices
+            Columns by which final labels are told apart; those that wait may lack some.
         """
+        waiting = self.order.beside.get(MATURE, [])
+        for at, batch in enumerate(waiting):
+            for name in slices:
+                if name not in batch.schema.names:
+                    batch = batch.append_column(name, pa.nulls(batch.num_rows))
+            waiting[at] = batch
         self.order.last = [NEVER] * self.order.shards
         self.ledger.published = self.ledger.samples
         self.step.settled = None

@@ -175,6 +175,16 @@ class DelayHistogram:
         """Add the counts of other actions."""
         self.counts += other.counts
 
+    def reach(self, share: float) -> int:
+        """Return by which of `USUAL_WINDOWS` such a share of the actions had come.
+
+        Microseconds; the longest if there are none, or if more came later.
+        """
+        total = int(self.counts.sum())
+        before = np.cumsum(self.counts[:-1])
+        enough = np.flatnonzero(before >= share * total) if total else np.empty(0, np.int64)
+        return USUAL_WINDOWS[int(enough[0])] if enough.size else USUAL_WINDOWS[-1]
+
     def as_json(self, window: int) -> list[dict[str, float | int]]:
         """Return the counts up to a window as JSON types, by the end of each bin in seconds.
 

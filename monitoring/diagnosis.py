@@ -2,149 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 
-from headrace.monitoring.numbers import Looks
+from headrace.monitoring.meeting import (
+    keys_written_otherwise,
+    shifted_clocks,
+    sources_that_stand_out,
+    stopped_actions,
+    told,
+)
+from headrace.monitoring.results import WORTH_SAYING, LogResult, StreamResult
 from headrace.schemas.config.durations import DAY, format_duration
-from headrace.schemas.records.badvalues import Counts, advice
+from headrace.schemas.records.badvalues import advice
 from headrace.schemas.records.events import Outcome, Reason
 
-WORTH_SAYING = 0.01
-"""A loss is reported if its share of a stream is greater than this."""
 _WORTH_CLIPPING = 0.001
 _LOW_RATE = 0.01
 """Below it correction by weight costs much, and by a shift of the log-odds little."""
 _FEW_WEIGHTS = 0.5
-
-
-@dataclass(frozen=True)
-class StreamResult:
-    """What detectors look at, for one stream.
-
-    Parameters
-    ----------
-    name
-        ``impressions`` or the action's name.
-    records
-        Records read.
-    outcomes
-        Records by outcome.
-    reasons
-        Invalid records by reason.
-    first_time, last_time
-        Least and greatest event time, microseconds; None without a valid one.
-    key_types
-        What the key columns match, ``text`` or ``numbers``.
-    bad_values
-        Values that do not fit, by column and cause: ``count`` and ``examples``.
-    time_column, zone
-        Column of the event time, and the zone of times without an offset.
-    time_counts
-        Event times that needed a choice, see `headrace.schemas.summary.TimeCounts`.
-    key
-        Names of the key columns.
-    """
-
-    name: str
-    records: int
-    outcomes: dict[str, int]
-    reasons: dict[str, int]
-    first_time: int | None
-    last_time: int | None
-    key_types: tuple[str, ...]
-    bad_values: Counts = field(default_factory=dict)
-    time_column: str = ""
-    zone: str = "UTC"
-    time_counts: Mapping[str, int] = field(default_factory=dict)
-    key: tuple[str, ...] = ()
-
-    @property
-    def table(self) -> str:
-        """Name of the stream's table in the configuration."""
-        return "impressions" if self.name == "impressions" else f"actions.{self.name}"
-
-
-@dataclass(frozen=True)
-class SamplingResult:
-    """The samples that the settings of sampling are about.
-
-    Parameters
-    ----------
-    samples
-        All samples.
-    keep, kept
-        The condition ``sampling.keep``, and how many samples meet it; None without one.
-    column, found
-        The column that has rates of its own for some values, and how many samples have
-        each of these values.
-    lowest, correction
-        The lowest negative rate, and how it is corrected.
-    """
-
-    samples: int = 0
-    keep: str | None = None
-    kept: int = 0
-    column: str | None = None
-    found: Mapping[str, int] = field(default_factory=dict)
-    lowest: float = 1.0
-    correction: str = "weight"
-
-
-@dataclass(frozen=True)
-class LearnerResult:
-    """What detectors look at, for one learner.
-
-    Parameters
-    ----------
-    name, table
-        The learner, and its table in the configuration.
-    samples
-        Samples that it learned.
-    figures
-        Its model's figures, as its algorithm has them.
-    clipped
-        How many values of numeric features were clipped, by column.
-    suspicions
-        What numeric features look like that are no quantities, by column.
-    refused
-        Samples that it did not learn for want of a weight, an offset or a theta.
-    """
-
-    name: str
-    table: str
-    samples: int
-    figures: Mapping[str, int]
-    clipped: Mapping[str, int]
-    suspicions: Mapping[str, Looks]
-    refused: int = 0
-
-
-@dataclass(frozen=True)
-class LogResult:
-    """What detectors look at, for a whole log.
-
-    Parameters
-    ----------
-    streams
-        The impressions, then the actions.
-    longest_window
-        The longest action window, microseconds.
-    sampling
-        What the samples show of sampling.
-    learners
-        The learners.
-    """
-
-    streams: tuple[StreamResult, ...]
-    longest_window: int
-    sampling: SamplingResult = SamplingResult()
-    learners: tuple[LearnerResult, ...] = ()
-
-    @property
-    def impressions(self) -> StreamResult:
-        """The impression stream, always the first."""
-        return self.streams[0]
 
 
 Detector = Callable[[StreamResult, LogResult], Iterator[str]]
@@ -321,25 +196,28 @@ def orphans(stream: StreamResult, log: LogResult) -> Iterator[str]:
     """Find actions for which no impression of their key is visible."""
     share = share_of(stream, Outcome.ORPHAN)
     if share is not None:
-        why = _why(stream, log.impressions)
-        yield f"{share} are orphans: they have no impression of their key. {why}"
+        same = stream.key_types == log.impressions.key_types
+        why = "" if same and told(stream, log) else f" {_why(stream, log.impressions)}"
+        yield f"{share} are orphans: they have no impression of their key.{why}"
 
 
 def outside_window(stream: StreamResult, log: LogResult) -> Iterator[str]:
     """Find actions that lie outside the window of every impression of their key."""
     share = share_of(stream, Outcome.OUTSIDE_WINDOW)
     if share is not None:
-        yield (
-            f"{share} are outside the window of their impression. Is {stream.table}.window "
-            f"too short, or do the clocks of the two streams disagree (join.early)? "
-            f"The longest window is {format_duration(log.longest_window)}."
+        why = (
+            f" Is {stream.table}.window too short, or do the clocks of the two streams disagree "
+            f"(join.early)? The longest window is {format_duration(log.longest_window)}."
         )
+        of_impression = f"{share} are outside the window of their impression."
+        yield of_impression if told(stream, log) else of_impression + why
 
 
 DETECTORS: tuple[Detector, ...] = (
     times_in_1970, invalid_records, bad_values, repeated_hours, repeated_keys, unmet_sampling,
     heavy_weights, sparse_weights, refused_weights, clipped_numbers, numbers_that_are_none,
-    late_records, orphans, outside_window,
+    late_records, orphans, outside_window, shifted_clocks, stopped_actions, keys_written_otherwise,
+    sources_that_stand_out,
 )  # fmt: skip
 
 OF_FIRST_RECORDS: tuple[Detector, ...] = (

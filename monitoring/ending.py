@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from headrace.monitoring.diagnosis import WORTH_SAYING
+from headrace.monitoring.results import WORTH_SAYING
 from headrace.schemas.config.durations import SECOND, format_duration
 from headrace.schemas.records.events import FOREVER, NEVER, Outcome
 
@@ -72,7 +72,7 @@ class Ending:
             ahead = (
                 min(end for end in self.complete_until.values() if end > self.clock) - self.clock
             )
-            much = held_open > WORTH_SAYING * summary["input"]["impressions"]
+            much = held_open > WORTH_SAYING * taken(summary, "impressions")
             if much and ahead > _WORTH_SAYING_OF_DELAY * settle_delay:
                 findings.append(
                     f"{holder} holds {held_open:,} impressions open: {self._since(ahead)}. If its "
@@ -100,7 +100,7 @@ def what_stayed_open(summary: Mapping[str, Any]) -> str:
     if not any(opened.values()):
         return ""
     end = summary["end_of_log"]
-    impressions = summary["input"]["impressions"]
+    impressions = taken(summary, "impressions")
     share = opened["impressions"] / impressions if impressions else 0.0
     actions = sum(opened.values()) - opened["impressions"]
     until = _shown(end["labels_complete_until"])
@@ -109,6 +109,11 @@ def what_stayed_open(summary: Mapping[str, Any]) -> str:
         f"{opened['impressions']:,} of {impressions:,} impressions ({share:.1%}) and {actions:,} "
         f"actions stayed open; labels are complete until {until}{holder}"
     )
+
+
+def taken(summary: Mapping[str, Any], stream: str) -> int:
+    """Return how many records a run had to decide: what it read, and what was open before."""
+    return int(summary["input"][stream]) + int(summary["carried"][stream])
 
 
 def _shown(moment: str | None) -> str:

@@ -894,6 +894,7 @@ class LabelGuard:
             "arrays": {name: packed(of) for name, of in self.arrays._asdict().items()},
             "names": self.names, "free": self.free,
             "found": [list(known.items()) for known in self.found],
+            "columns": list(self.columns),
             "reasons": list(self.reasons.items()),
             "chunk": self.chunk, "rows": self.rows, "whole": self.whole,
             "now": self.now, "forgot": self.forgot, "accepted": self.accepted,
@@ -902,15 +903,24 @@ class LabelGuard:
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Replace the state by what `export` returned."""
-        self.arrays = _Arrays(*(
+        """Replace the state by what `export` returned.
+
+        If that is of other slice columns, values of all of them begin anew.
+        """
+        arrays = _Arrays(*(
             unpacked(state["arrays"][name], of.dtype).reshape(-1, *of.shape[1:])
             for name, of in _Arrays.new(0)._asdict().items()
         ))  # fmt: skip
-        self.names = [None if name is None else (name[0], name[1]) for name in state["names"]]
-        self.free = list(state["free"])
-        self.found = [dict(known) for known in state["found"]]
         self.reasons = dict(state["reasons"])
+        if state["columns"] == list(self.columns):
+            self.arrays = arrays
+            self.names = [None if name is None else (name[0], name[1]) for name in state["names"]]
+            self.free = list(state["free"])
+            self.found = [dict(known) for known in state["found"]]
+        else:
+            for name, of in arrays._asdict().items():
+                getattr(self.arrays, name)[0] = of[0]
+            self.reasons = {at: why for at, why in self.reasons.items() if at == 0}
         self.chunk, self.rows, self.whole = state["chunk"], state["rows"], state["whole"]
         self.now, self.forgot, self.accepted = state["now"], state["forgot"], state["accepted"]
         self.counts, self.off_us = dict(state["counts"]), state["off_us"]

@@ -118,10 +118,13 @@ def rate_interval(sums: Floats) -> Interval | None:
     rate = float(sums[POSITIVE_WEIGHT]) / weight
     of_positives = float(sums[POSITIVE_SQUARES])
     spread = (1 - rate) ** 2 * of_positives + rate**2 * (float(sums[SQUARES]) - of_positives)
-    # The spread is 0 if all labels are the same.
-    n = weight**2 * (rate * (1 - rate) / spread if spread else 1 / float(sums[SQUARES]))
+    # Both are 0 if all labels are the same; rounded sums of weights may be beyond that.
+    variance = rate * (1 - rate)
+    if min(variance, spread) <= 0:
+        variance, spread = 0.0, 0.0
+    n = weight**2 * (variance / spread if spread else 1 / float(sums[SQUARES]))
     z = float(special.ndtri((1 + LEVEL) / 2))
-    middle, half = rate + z**2 / (2 * n), z * math.sqrt(rate * (1 - rate) / n + (z / n) ** 2 / 4)
+    middle, half = rate + z**2 / (2 * n), z * math.sqrt(variance / n + (z / n) ** 2 / 4)
     return Interval(
         max(0.0, (middle - half) / (1 + z**2 / n)), min(1.0, (middle + half) / (1 + z**2 / n))
     )

@@ -283,7 +283,7 @@ class Statistics:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Replace the state by what `export` returned.
+        """Replace the state by what `export` returned; of other slice columns there is nothing.
 
         Raises
         ------
@@ -303,7 +303,8 @@ class Statistics:
         self.bins[:, filled] = unpacked(state["bins"], np.float64).reshape(2, -1)
         self.baseline = np.array(state["baseline"])
         for name, frequent in self.values.items():
-            frequent.restore(state["values"][name])
+            if name in state["values"]:
+                frequent.restore(state["values"][name])
 
 
 def _exported(columns: Mapping[str, ColumnSums]) -> dict[str, Any]:

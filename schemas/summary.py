@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -122,25 +122,89 @@ class DelayBin(Part):
     actions: int
 
 
-class LabelSummary(Part):
-    """What is known of the label of an action stream.
+class LabelRates(Part):
+    """How often impressions have an action.
+
+    Parameters
+    ----------
+    samples, positives
+        Impressions that left a sample, and those of them with an action.
+    weight
+        Sum of 1 / sampling rate over the samples: how many impressions they stand for.
+    label_rate, label_rate_interval
+        Weight of positives over `weight`, and where it is with 95 %; null without samples, or if
+        positives weigh more than they: what these were at first left in a run before, or was left
+        out by sampling.
+    """
+
+    samples: int
+    positives: int
+    weight: float
+    label_rate: float | None
+    label_rate_interval: Interval | None
+
+
+class LabelBin(LabelRates):
+    """The rates of the impressions of a time.
+
+    Parameters
+    ----------
+    start
+        When it begins; it is `LabelSummary.bin_s` long and open at its end.
+    """
+
+    start: AwareDatetime
+
+
+class Coverage(Part):
+    """Parts of the actions of known impressions that had come; null without such actions.
+
+    Parameters
+    ----------
+    quarter, half, window
+        Before a quarter of the window was over, before half of it, and before its end.
+    """
+
+    quarter: float | None
+    half: float | None
+    window: float | None
+
+
+class LabelSummary(LabelRates):
+    """What is known of the label of an action stream, whether or not it is learned.
 
     Parameters
     ----------
     window_s
         Its window, seconds.
-    positives
-        Samples with a true label.
-    outside_window
-        Actions of known impressions that came after the window.
+    outside_window, orphans, late
+        Actions of known impressions that came outside the window, those without an impression, and
+        those that came after the label was final.
+    coverage
+        How many of the actions of known impressions had come by when.
     delays
         Positive samples by the delay of their first action.
+    bin_s
+        Length of a bin, seconds: an hour, or a day if the samples span more than three days.
+    bins
+        Rates by event time of the impressions, in order.
     """
 
     window_s: float
-    positives: int
     outside_window: int
+    orphans: int
+    late: int
+    coverage: Coverage
     delays: tuple[DelayBin, ...]
+    bin_s: float
+    bins: tuple[LabelBin, ...]
+
+
+class TimeSpan(Part):
+    """The least and the greatest event time; null without a valid one."""
+
+    first: AwareDatetime | None
+    last: AwareDatetime | None
 
 
 class Joined(Part):
@@ -657,6 +721,11 @@ class Summary(Part):
 
     Parameters
     ----------
+    config
+        The configuration with all defaults, durations as text, without secrets and without what
+        changes no result.
+    spans
+        From when to when the records of each stream are, with those of runs that are continued.
     input
         Records read, by stream.
     carried
@@ -692,6 +761,8 @@ class Summary(Part):
         Versions of Python and of the packages that results depend on.
     """
 
+    config: dict[str, Any]
+    spans: dict[str, TimeSpan]
     input: dict[str, int]
     carried: dict[str, int]
     continues: str | None

@@ -58,6 +58,7 @@ BELOW = {
     "monitoring": {
         "delays",
         "detectors",
+        "labels",
         "diagnosis",
         "ending",
         "figures",

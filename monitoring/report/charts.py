@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from headrace.monitoring.delays import Survival
-from headrace.monitoring.headline import Windows, bucketed
+from headrace.monitoring.headline import Windows, bucketed, summed
 from headrace.monitoring.ratios import against_expected, middles, rate_interval, ratios
 from headrace.monitoring.report.svg import (
     BLUE,
@@ -26,7 +28,7 @@ from headrace.monitoring.statistics import (
     WEIGHT,
     Statistics,
 )
-from headrace.schemas.config.durations import SECOND
+from headrace.schemas.config.durations import DAY, SECOND
 
 _POINTS = 60
 """Points of a line; windows are added up until there are no more."""
@@ -37,9 +39,55 @@ def _ends(windows: Windows, length: int) -> tuple[int, int]:
     return windows[0][0] // 1000, (windows[-1][0] + length) // 1000
 
 
+def _binned(statistics: Statistics) -> tuple[Windows, int]:
+    """Return windows by day if there are more than three days of them, and the length of a bin."""
+    windows, length = statistics.windows(), statistics.window
+    if windows and windows[-1][0] + length - windows[0][0] > 3 * DAY and length < DAY:
+        windows, length = summed(windows, DAY), DAY
+    return bucketed(windows, length, _POINTS)
+
+
+def label_rate_chart(label: str, bins: Sequence[Mapping[str, Any]], bin_s: float) -> str:
+    """Draw the rate of a label with its interval by event time; empty text without impressions.
+
+    Parameters
+    ----------
+    label
+        Its name.
+    bins, bin_s
+        See `headrace.schemas.summary.LabelSummary`.
+    """
+    half = round(bin_s * 500)
+    starts = [round(datetime.fromisoformat(of["start"]).timestamp() * 1000) for of in bins]
+    values = [
+        {
+            "time": start + half, "rate": of["label_rate"],
+            "low": of["label_rate_interval"][0], "high": of["label_rate_interval"][1],
+        }
+        for start, of in zip(starts, bins, strict=True)
+        if of["label_rate"] is not None
+    ]  # fmt: skip
+    if not values:
+        return ""
+    x = time_x(starts[0], starts[-1] + 2 * half)
+    y = {"type": "quantitative", "title": None, "axis": {"format": ".2~%", "tickCount": 5}}
+    line = {"type": "line", "color": BLUE, "point": {"size": 12, "color": BLUE}}
+    return svg(
+        {
+            "title": f"{label}: rate with its 95 % interval", "height": HEIGHT,
+            "data": {"values": values},
+            "layer": [
+                {"mark": {"type": "area", "opacity": 0.18, "color": BLUE},
+                 "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}}},
+                {"mark": line, "encoding": {"x": x, "y": {**y, "field": "rate"}}},
+            ],
+        }
+    )  # fmt: skip
+
+
 def rate_chart(statistics: Statistics) -> str:
     """Draw label rate with its interval, and mean prediction, by event time."""
-    windows, length = bucketed(statistics.windows(), statistics.window, _POINTS)
+    windows, length = _binned(statistics)
     values = []
     for start, sums in windows:
         interval = rate_interval(sums)
@@ -76,7 +124,7 @@ def rate_chart(statistics: Statistics) -> str:
 
 def entropy_chart(statistics: Statistics) -> str:
     """Draw normalised entropy by event time; 1 is no better than the label rate."""
-    windows, length = bucketed(statistics.windows(), statistics.window, _POINTS)
+    windows, length = _binned(statistics)
     values = [
         {"time": (start + length // 2) // 1000, "entropy": entropy}
         for start, sums in windows

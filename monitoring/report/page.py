@@ -26,14 +26,16 @@ from headrace.monitoring.report.charts import (
     reliability_chart,
 )
 from headrace.monitoring.report.drift import drift_table
+from headrace.monitoring.report.labels import label_section
 from headrace.monitoring.report.pairwise import pairwise_tables
+from headrace.monitoring.report.ran import about_the_log, configuration_lines, stream_rows
 from headrace.monitoring.report.verdict import (
     headline_rows,
     number,
     verdicts,
     with_interval,
 )
-from headrace.monitoring.report.watching import delay_bars, guard_chart, slice_chart
+from headrace.monitoring.report.watching import guard_chart, slice_chart
 from headrace.monitoring.statistics import SAMPLES, WEIGHT, Statistics
 from headrace.schemas.config.durations import SECOND, format_duration
 
@@ -75,8 +77,14 @@ def render_report(
     """
     outcomes, learners = summary["outcomes"], summary["learners"]
     names = list(next(iter(outcomes.values())))
+    before = ["from_before"] if any(summary["carried"].values()) else []
     rows = [
-        [stream, _count(summary["input"][stream]), *(_count(counts[name]) for name in names)]
+        [
+            stream,
+            _count(summary["input"][stream]),
+            *(_count(summary["carried"][stream]) for _ in before),
+            *(_count(counts[name]) for name in names),
+        ]
         for stream, counts in outcomes.items()
     ]
     of_final = {
@@ -101,8 +109,17 @@ def render_report(
             chart for of in watched.values() for by in of.slices if (chart := slice_chart(of, by))
         ],
         guard=_guard(guard, watched),
-        delays=[_delays(name, label) for name, label in summary["labels"].items()],
-        outcome_names=[name.replace("_", " ") for name in names],
+        about_the_log=about_the_log(summary),
+        labels=[
+            label_section(
+                name, label, [of for of, learner in learners.items() if learner["label"] == name]
+            )
+            for name, label in summary["labels"].items()
+        ],
+        streams=stream_rows(summary),
+        closed=summary["end_of_log"]["mode"] == "close",
+        configuration=configuration_lines(summary["config"]),
+        outcome_names=[name.replace("_", " ") for name in (*before, *names)],
         outcome_rows=rows,
         opened=what_stayed_open(summary),
         sources=_sources(summary["sources"]),
@@ -187,31 +204,6 @@ def _guard(journal: pa.Table | None, watched: Mapping[str, Statistics]) -> dict[
         ],
         "earlier": _count(journal.num_rows - recent.num_rows),
     }  # fmt: skip
-
-
-def _delays(name: str, label: dict[str, Any]) -> dict[str, Any]:
-    """Return what the report shows of the delays of a label's actions."""
-    bins = label["delays"]
-    total = sum(found["actions"] for found in bins)
-    known = total + label["outside_window"]
-    half, seen = None, 0
-    for found in bins:
-        seen += found["actions"]
-        if half is None and 2 * seen >= total > 0:
-            half = _duration(found["below_s"])
-    late = label["outside_window"] / known if known else None
-    return {
-        "name": name,
-        "chart": delay_bars(name, bins),
-        "row": [
-            name, _count(label["positives"]), half or "", _duration(label["window_s"]),
-            _count(label["outside_window"]), "" if late is None else f"{1 - late:.2%}",
-        ],
-    }  # fmt: skip
-
-
-def _duration(seconds: float) -> str:
-    return format_duration(round(seconds * SECOND))
 
 
 def _sources(sources: list[dict[str, Any]]) -> list[list[str]]:

@@ -6,9 +6,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -22,12 +21,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from headrace.monitoring.ending import what_stayed_open
 from headrace.monitoring.report.page import WindowsOf
 from headrace.pipelines.jobs.validation import Validation
 from headrace.pipelines.jobs.windows import Measured
 from headrace.pipelines.run.board import Board
-from headrace.pipelines.run.remote import Address
 from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import Preview
@@ -106,101 +103,6 @@ def _rows(path: str) -> int:
     import pyarrow.parquet as pq
 
     return int(pq.read_metadata(path).num_rows)
-
-
-def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path | Address) -> None:
-    """Print the results of a replay: outcomes, samples, learners, findings."""
-    console = Console()
-    table = Table(
-        title="Where every record ended",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    table.add_column("stream", no_wrap=True)
-    table.add_column("read", justify="right", no_wrap=True)
-    outcomes = summary["outcomes"]
-    carries = any(summary["carried"].values())
-    if carries:
-        table.add_column("from\nbefore", justify="right", no_wrap=True)
-    names = [
-        name
-        for name in next(iter(outcomes.values()))
-        if name == "settled" or any(counts[name] for counts in outcomes.values())
-    ]
-    for name in names:
-        # Two words take two lines, so that the table fits a terminal of 80 columns.
-        table.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
-    for stream, counts in outcomes.items():
-        cells = [f"{counts[name]:,}" for name in names]
-        before = [f"{summary['carried'][stream]:,}"] if carries else []
-        table.add_row(stream, f"{summary['input'][stream]:,}", *before, *cells)
-    console.print(table)
-    opened = what_stayed_open(summary)
-    if opened:
-        console.print(f"end       {opened}", highlight=False)
-    samples = summary["samples"]
-    positives = ", ".join(f"{n:,} {name}" for name, n in samples["positives"].items())
-    console.print(
-        f"samples   {samples['rows']:,} with {positives or 'no actions'}; "
-        f"{samples['negatives_dropped']:,} negatives dropped"
-    )
-    if len(samples["emissions"]) > 1:
-        kinds = ", ".join(f"{n:,} {name}" for name, n in samples["emissions"].items())
-        console.print(f"          {kinds}")
-    joined = summary["joined"]
-    if joined is not None:
-        actions = ", ".join(f"{n:,} {name}" for name, n in joined["actions"].items())
-        found = ", ".join(f"{n:,} in {place}" for place, n in joined["found_in"].items())
-        console.print(f"joined    {actions}; impressions found: {found or 'none'}")
-    if summary["learners"]:
-        console.print(_learners_table(summary["learners"]))
-    console.print(
-        f"run       {summary['elapsed_s']:.1f} s, {summary['events_per_s']:,} events/s, "
-        f"peak memory {summary['peak_rss_mb']:,.0f} MB"
-    )
-    for finding in findings:
-        console.print(f"[yellow]attention[/yellow] {finding}", highlight=False)
-    for name, learner in summary["learners"].items():
-        if (start := learner["start"]) is not None:
-            said = [f"{what} {', '.join(start[what])}" for what in ("new", "gone") if start[what]]
-            console.print(
-                f"start     {name} goes on from {start['path']}, {start['samples']:,} samples; "
-                f"features: {len(start['kept'])} kept{', ' * bool(said)}{', '.join(said)}",
-                highlight=False,
-            )
-    if summary["state_bytes"] is not None:
-        console.print(
-            f"state     {summary['state_bytes'] / 1e6:,.1f} MB, to go on from: --continue {out}",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-    console.print(f"report    {out / 'report.html'}")
-
-
-def _learners_table(learners: dict[str, dict[str, Any]]) -> Table:
-    table = Table(
-        title="Learners",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    table.add_column("learner", overflow="fold", min_width=12)
-    for heading in ("samples", "log loss", "normalised\nentropy", "AUC", "calibration"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("model's\nsha256", no_wrap=True)
-    for name, learner in learners.items():
-        table.add_row(name, *_figures(learner), learner["model"]["sha256"][:12])
-        for predicted in ("served", "calibrated"):
-            if learner[predicted] is not None:
-                table.add_row(f"  {predicted}", *_figures(learner[predicted]), "")
-    return table
-
-
-def _figures(of: dict[str, Any]) -> list[str]:
-    figures = ("log_loss", "normalized_entropy", "auc", "calibration")
-    return [f"{of['samples']:,}", *(_number(of[figure]) for figure in figures)]
 
 
 @contextmanager
@@ -326,10 +228,6 @@ def windows_table(pages: list[WindowsOf]) -> None:
             table.add_row(*row)
         console.print(table)
         console.print(page.sentence or "No action belongs to an impression: nothing to recommend.")
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
 
 
 def _describe(preview: Preview, sorts: bool) -> str:

@@ -68,6 +68,7 @@ def keep_state(
                     head.format,
                     pa.schema(list(head.found.items())),
                     frozenset(head.nested),
+                    inputs.schema_of(stream.number),
                     max(
                         (
                             progress[log.number] for log in inputs.logs_of(stream.number)

@@ -20,7 +20,8 @@ HINT = "replay all files again, without --continue"
 
 HARMLESS = (
     "impressions.path", "actions.*.path", "impressions.complete_until", "actions.*.complete_until",
-    "replay.*", "outputs.*", "publish.*", "guard.accept", "monitor.near_misses", "monitor.history",
+    "replay.*", "outputs.*", "publish.*", "guard.accept", "monitor.near_misses",
+    "monitor.history", "monitor.slices",
     *("learner.start", "learner.alpha", "learner.beta", "learner.l1", "learner.l2"),
     *("learners.*.start", "learners.*.alpha", "learners.*.beta", "learners.*.l1", "learners.*.l2"),
 )  # fmt: skip

@@ -13,24 +13,29 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from headrace.learners.learning import tells_of
-from headrace.monitoring.delays import DelayHistogram
-from headrace.monitoring.diagnosis import (
+from headrace.monitoring.diagnosis import diagnose
+from headrace.monitoring.driftwords import drift_findings
+from headrace.monitoring.ending import taken
+from headrace.monitoring.labels import LabelSums
+from headrace.monitoring.numbers import Looks, suspicion
+from headrace.monitoring.origins import SourceResult
+from headrace.monitoring.results import (
     LearnerResult,
     LogResult,
+    Meeting,
     SamplingResult,
     StreamResult,
-    diagnose,
 )
-from headrace.monitoring.driftwords import drift_findings
-from headrace.monitoring.numbers import Looks, suspicion
-from headrace.pipelines.jobs.nearmisses import near_misses
+from headrace.monitoring.stops import Hours
+from headrace.pipelines.jobs.unmet import Letters, Nearest, count_letters
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.training.job import Finished
-from headrace.schemas.records.events import INVALID
+from headrace.schemas.records.events import IMPRESSIONS, INVALID, Reason
 from headrace.schemas.types import matched_as
 
 _FIRST = 1_000
 """So many samples show whether a number is a quantity."""
+_LOST = {"orphans": Reason.ORPHAN, "actions outside their window": Reason.OUTSIDE_WINDOW}
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,16 @@ class Written:
         Samples with a true label, by action stream.
     weight_sum
         Sum of the column ``weight``.
-    reasons
-        Dead letters by stream and reason.
+    letters
+        Counts of the dead letters.
     joined
         Joined actions by stream; empty without ``join.joined``.
     emissions
         Samples by emission.
-    delays
-        Delays of the first actions of positive samples, by action stream.
+    labels
+        Rates, delays and coverage, by action stream.
+    nearest
+        What is nearest to actions that met no impression.
     sampling
         Samples that the settings of sampling are about.
     suspicions
@@ -59,10 +66,11 @@ class Written:
 
     positives: dict[str, int]
     weight_sum: float
-    reasons: dict[str, dict[str, int]]
+    letters: Letters
     joined: dict[str, int]
     emissions: dict[str, int]
-    delays: dict[str, DelayHistogram]
+    labels: dict[str, LabelSums]
+    nearest: Nearest
     sampling: SamplingResult
     suspicions: dict[str, Looks]
 
@@ -71,15 +79,21 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
     """Read the outputs in `folder` and sum up labels, weights and reasons."""
     names = [action.name for action in inputs.join.actions]
     positives = dict.fromkeys(names, 0)
-    delays = {name: DelayHistogram() for name in names}
+    labels = {action.name: LabelSums(action.window) for action in inputs.join.actions}
     weight_sum = 0.0
     samples = ds.dataset(folder / "samples", format="parquet")
+    dead = ds.dataset(folder / "dead_letters", format="parquet")
+    letters = count_letters(dead)
+    nearest = Nearest(dead, inputs, letters)
     emissions: Counter[str] = Counter()
     plan = inputs.join.sampling
     kept, found = 0, dict.fromkeys(plan.rates, 0)
     trigger = ["trigger"] if inputs.join.triggers else []
     times = ["event_time", *(f"{name}_time" for name in names)]
-    columns = dict.fromkeys([*names, *times, "weight", "emission", *trigger, *plan.columns])
+    weights = ["weight", "sampling_rate"]
+    columns = dict.fromkeys(
+        [*names, *times, *weights, "emission", *trigger, *plan.columns, *nearest.columns]
+    )
     for batch in samples.to_batches(columns=list(columns)):
         kept += 0 if plan.keep is None else int(plan.keep.evaluate(batch).sum())
         if plan.column is not None:
@@ -88,24 +102,10 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
                 found[value] += pc.sum(pc.equal(values, value)).as_py() or 0
         for row in pc.value_counts(batch.column("emission").cast(pa.string())).to_pylist():
             emissions[row["values"]] += row["counts"]
-        for name in names:
-            positive = batch.column(name).to_numpy(zero_copy_only=False)
-            tells = tells_of([name], batch, inputs.train.emission)
-            positives[name] += int(np.count_nonzero(positive & tells))
-            delay = pc.subtract(batch.column(f"{name}_time"), batch.column("event_time"))
-            delays[name].add(delay.filter(pa.array(positive & tells)).cast(pa.int64()).to_numpy())
+        nearest.add(batch)
+        for name, of_label in labels.items():
+            positives[name] += _add(of_label, name, batch, inputs)
         weight_sum += pc.sum(batch.column("weight")).as_py() or 0.0
-    reasons: dict[str, dict[str, int]] = {}
-    letters = ds.dataset(folder / "dead_letters", format="parquet")
-    for batch in letters.to_batches(columns=["stream", "reason"]):
-        counted = (
-            pa.Table.from_batches([batch])
-            .group_by(["stream", "reason"])
-            .aggregate([([], "count_all")])
-        )
-        for row in counted.to_pylist():
-            of_stream = reasons.setdefault(row["stream"], {})
-            of_stream[row["reason"]] = of_stream.get(row["reason"], 0) + row["count_all"]
     joined = {}
     for name in names if inputs.join.joined else ():
         joined[name] = ds.dataset(folder / "joined" / name, format="parquet").count_rows()
@@ -116,9 +116,24 @@ def read_back(folder: Path, inputs: Inputs) -> Written:
     )  # fmt: skip
     by_emission = dict(sorted(emissions.items()))
     return Written(
-        positives, weight_sum, reasons, joined, by_emission, delays, sampling,
+        positives, weight_sum, letters, joined, by_emission, labels, nearest, sampling,
         _suspicions(samples, inputs),
     )  # fmt: skip
+
+
+def _add(sums: LabelSums, name: str, batch: pa.RecordBatch, inputs: Inputs) -> int:
+    """Add samples to the sums of a label, and return how many positives are among them."""
+    emission = inputs.join.emission
+    rate = batch.column("sampling_rate").to_numpy()
+    shown = batch.column("event_time").cast(pa.int64()).to_numpy()
+    first = pc.equal(batch.column("emission"), emission.first if emission.early else "window")
+    first = first.to_numpy(zero_copy_only=False)
+    sums.add_impressions(shown[first], rate[first])
+    positive = batch.column(name).to_numpy(zero_copy_only=False)
+    positive = positive & tells_of([name], batch, inputs.train.emission)
+    time = batch.column(f"{name}_time").cast(pa.int64()).to_numpy(zero_copy_only=False)
+    sums.add_positives(shown[positive], time[positive].astype(np.int64), rate[positive])
+    return int(np.count_nonzero(positive))
 
 
 def _suspicions(samples: ds.Dataset, inputs: Inputs) -> dict[str, Looks]:
@@ -138,13 +153,13 @@ def log_result(
     streams = []
     for stream in inputs.streams:
         name, schema = stream.name, inputs.schema_of(stream.number)
-        reasons = written.reasons.get(name, {})
+        reasons = written.letters.reasons.get(name, {})
         first, last = finished.totals.spans[stream.number]
         any_event = first <= last
         streams.append(
             StreamResult(
                 name,
-                summary["input"][name],
+                taken(summary, name),
                 summary["outcomes"][name],
                 {reason: count for reason, count in reasons.items() if reason in invalid},
                 first if any_event else None,
@@ -155,6 +170,8 @@ def log_result(
                 zone=stream.events.time.zone,
                 time_counts=summary["times"][name],
                 key=stream.events.key,
+                sources=_sources(name, summary, written, finished),
+                meeting=_meeting(name, inputs, written),
             )
         )
     learners = tuple(
@@ -172,10 +189,43 @@ def log_result(
     return LogResult(tuple(streams), inputs.join.longest_window, written.sampling, learners)
 
 
+def _sources(
+    name: str, summary: dict[str, Any], written: Written, finished: Finished
+) -> tuple[SourceResult, ...]:
+    """Return what was lost of each source of a stream."""
+    label, found = written.labels.get(name), []
+    # What comes just after the first impression may belong to those before the log.
+    until = finished.totals.spans[IMPRESSIONS][0] + (0 if label is None else label.reach)
+    for of in summary["sources"]:
+        if of["stream"] == name:
+            lost = {"invalid records": of["rejected"]}
+            explained = {}
+            for what, reason in _LOST.items():
+                lost[what], explained[what] = written.letters.of_source(
+                    name, of["name"], reason, until
+                )
+            found.append(SourceResult(of["name"], of["records"], lost, explained))
+    return tuple(found)
+
+
+def _meeting(name: str, inputs: Inputs, written: Written) -> Meeting | None:
+    """Return how the actions of a stream met impressions; None of the impressions."""
+    if name not in written.labels:
+        return None
+    label = written.labels[name]
+    shifts = written.nearest.shifts_of(name)
+    shifts.met += label.shifts.met
+    return Meeting(
+        Hours(label.met, written.letters.unmet(name), label.hours, label.reach),
+        shifts.found(),
+        written.nearest.notations_of(name),
+    )
+
+
 def gather_findings(
-    folder: Path, inputs: Inputs, finished: Finished, summary: dict[str, Any], log: LogResult
+    inputs: Inputs, finished: Finished, summary: dict[str, Any], log: LogResult
 ) -> list[str]:
-    """Return what is wrong with the input of a finished run, whose outputs are in `folder`."""
+    """Return what is wrong with the input of a finished run."""
     findings = diagnose(log)
     declared = "end_of_log" in inputs.config.join.model_fields_set
     ending = inputs.ending(finished.totals.ends)
@@ -190,6 +240,4 @@ def gather_findings(
             )
     if finished.drift is not None:
         findings += drift_findings(finished.drift)
-    if inputs.config.monitor.near_misses:
-        findings += near_misses(folder, inputs)
     return findings

@@ -24,6 +24,8 @@ _PIECES = pa.schema(
     [("shard", pa.int32()), ("ring", pa.string()), ("cell", pa.int32()), ("data", pa.binary())]
 )
 
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
+
 
 def write_join(run: Run, folder: Path) -> dict[int, Any]:
     """Write the state of every shard; return the rest of it by shard, as JSON types."""
@@ -31,7 +33,7 @@ def write_join(run: Run, folder: Path) -> dict[int, Any]:
     described = {}
     with (
         pa.OSFile(str(folder / _JOIN), "wb") as file,
-        pa.ipc.new_stream(file, _PIECES) as writer,
+        pa.ipc.new_stream(file, _PIECES, options=_COMPRESSED) as writer,
     ):
         for shard, join in shards.items():
             cells = run.journals.of(shard)

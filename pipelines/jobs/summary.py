@@ -22,6 +22,7 @@ from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.job import Finished
 from headrace.schemas.config.durations import SECOND, iso_moment
+from headrace.schemas.config.effective import effective
 from headrace.schemas.records.badvalues import together
 from headrace.schemas.records.events import NEVER, Outcome
 from headrace.schemas.summary import TimeCounts
@@ -66,6 +67,8 @@ def summarize(
             )
     total = sum(records.values())
     return {
+        "config": effective(inputs.config),
+        "spans": {stream.name: _span(*totals.spans[stream.number]) for stream in inputs.streams},
         "input": records,
         "carried": carried,
         "continues": None if past is None else str(past.folder),
@@ -187,12 +190,23 @@ def _judgement(statistics: Statistics, served: Statistics | None) -> dict[str, A
 
 
 def _label(written: Written, outcomes: Mapping[str, int], name: str, window: int) -> dict[str, Any]:
-    """Return what is known of a label: its actions by delay, and those that came too late."""
+    """Return what is known of a label, and which of its actions do not count."""
+    outside = outcomes[Outcome.OUTSIDE_WINDOW.value]
     return {
         "window_s": window / SECOND,
-        "positives": written.positives[name],
-        "outside_window": outcomes[Outcome.OUTSIDE_WINDOW.value],
-        "delays": written.delays[name].as_json(window),
+        **written.labels[name].as_json(outside),
+        "outside_window": outside,
+        "orphans": outcomes[Outcome.ORPHAN.value],
+        "late": outcomes[Outcome.LATE.value],
+    }
+
+
+def _span(first: int, last: int) -> dict[str, str | None]:
+    """Return the ends of a stream; it has none if the first is after the last."""
+    known = first <= last
+    return {
+        "first": iso_moment(first) if known else None,
+        "last": iso_moment(last) if known else None,
     }
 
 

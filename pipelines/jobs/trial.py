@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from headrace.monitoring.diagnosis import LogResult
+from headrace.monitoring.results import LogResult
 from headrace.pipelines.jobs.replay import replay
 from headrace.pipelines.run.disk import writing
 from headrace.pipelines.run.folder import opened

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from headrace.monitoring.diagnosis import OF_FIRST_RECORDS, LogResult, diagnose, invalid_records
+from headrace.monitoring.diagnosis import OF_FIRST_RECORDS, diagnose, invalid_records
+from headrace.monitoring.results import LogResult
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.preview import Preview, preview
 from headrace.schemas.errors import ConfigError

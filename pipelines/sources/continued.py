@@ -116,6 +116,8 @@ class PastStream:
         How its records are written.
     found, nested
         Its columns, see `headrace.pipelines.sources.heads.Head`.
+    read
+        The columns that were read.
     told
         Event time until which it was taken as complete, microseconds; `NEVER` without an event.
     files
@@ -125,6 +127,7 @@ class PastStream:
     format: str
     found: pa.Schema
     nested: frozenset[str]
+    read: pa.Schema
     told: int
     files: tuple[PastFile, ...]
 
@@ -132,8 +135,9 @@ class PastStream:
         """Return it as JSON types."""
         return {
             "format": self.format,
-            "found": base64.b64encode(self.found.serialize().to_pybytes()).decode(),
+            "found": _as_text(self.found),
             "nested": sorted(self.nested),
+            "read": _as_text(self.read),
             "told": self.told,
             "files": [file.as_json() for file in self.files],
         }
@@ -141,9 +145,16 @@ class PastStream:
     @classmethod
     def of_json(cls, kept: Mapping[str, Any]) -> PastStream:
         """Return that of which `as_json` returned `kept`."""
-        found = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(kept["found"])))
+        found, read = (
+            pa.ipc.read_schema(pa.py_buffer(base64.b64decode(kept[name])))
+            for name in ("found", "read")
+        )
         files = tuple(PastFile.of_json(file) for file in kept["files"])
-        return cls(kept["format"], found, frozenset(kept["nested"]), kept["told"], files)
+        return cls(kept["format"], found, frozenset(kept["nested"]), read, kept["told"], files)
+
+
+def _as_text(schema: pa.Schema) -> str:
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
 
 
 @dataclass(frozen=True)
@@ -253,7 +264,17 @@ class ContinuedHead(FileHead):
             raise self.error("path", fact, file.name, "replay all files again")
 
     def logs(self, first: int, stream: int, schema: pa.Schema, notation: Notation) -> list[Log]:
-        """Return all files: those read before by their numbers then, new ones from `first` on."""
+        """Return all files: those read before by their numbers then, new ones from `first` on.
+
+        Raises
+        ------
+        ConfigError
+            If other columns are to be read than before.
+        """
+        for name in schema.names:
+            if name not in self.past.read.names:
+                fact = "was not read by the run that is continued, so what is open lacks it"
+                raise self.error("columns", fact, name, "replay all files again")
         logs = super().logs(first, stream, schema, notation)
         for of in self.past.files:
             file = self.grown.get(of.number)

@@ -163,7 +163,7 @@ class TrainingState:
             Where the clock of the first has stopped, microseconds: what left by then is in its
             outputs, and is not returned again.
         """
-        self.trainer.go_on()
+        self.trainer.go_on(self.job.slices)
         self.left = clock
         for statistics in self._by_prediction.values():
             for sums in statistics.values():

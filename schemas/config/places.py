@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 Conflict = tuple[str, str, object, str]
 """Key, fact, value, hint."""
 
-_OF_VALUES = {
+OF_VALUES = {
     "value": "value", "schema_file": "schema", "message": "message", "header": "header",
     "subject": "subject",
 }  # fmt: skip
 """The attributes that say how values of topics are written, and their keys."""
 
-_OF_FILES = ("format", "delimiter", "quote", "order")
+OF_FILES = ("format", "delimiter", "quote", "order")
 
 
 def conflicts_of_places(
@@ -44,7 +44,7 @@ def conflicts_of_places(
             first = next(iter(topics))
             hint = f"{first} has a topic: read all streams from topics, or all from files"
             yield f"{name}.path", "cannot stand beside topics", None, hint
-        for attribute, key in _OF_VALUES.items() if stream.topic is None else ():
+        for attribute, key in OF_VALUES.items() if stream.topic is None else ():
             if attribute in stream.model_fields_set:
                 value = getattr(stream, attribute)
                 yield f"{name}.{key}", "has no meaning without topic", value, "leave it out"
@@ -74,7 +74,7 @@ def _conflicts_of_value(name: str, stream: StreamConfig, kafka: KafkaConfig) -> 
         if attribute in stream.model_fields_set:
             fact = f'has no meaning with value = "{of}"'
             value = getattr(stream, attribute)
-            yield f"{name}.{_OF_VALUES[attribute]}", fact, value, "leave it out, or set value"
+            yield f"{name}.{OF_VALUES[attribute]}", fact, value, "leave it out, or set value"
     registered = of == "avro" and has_header(stream, kafka)
     if registered and kafka.registry is None:
         hint = "add it: only a registry knows with which schema a message was written"
@@ -92,7 +92,7 @@ def _conflicts_of_value(name: str, stream: StreamConfig, kafka: KafkaConfig) -> 
 
 
 def _conflicts_of_topic(name: str, stream: StreamConfig) -> Iterator[Conflict]:
-    for key in _OF_FILES:
+    for key in OF_FILES:
         if key in stream.model_fields_set:
             yield f"{name}.{key}", "has no meaning with topic", getattr(stream, key), "leave it out"
     schemaless = stream.value == "arrow" and stream.schema_file is None

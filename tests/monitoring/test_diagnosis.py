@@ -1,12 +1,11 @@
 import pytest
 
-from headrace.monitoring.diagnosis import (
-    DETECTORS,
+from headrace.monitoring.diagnosis import DETECTORS, diagnose
+from headrace.monitoring.results import (
     LearnerResult,
     LogResult,
     SamplingResult,
     StreamResult,
-    diagnose,
 )
 from headrace.schemas.config.durations import DAY, MINUTE
 

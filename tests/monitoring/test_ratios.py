@@ -210,3 +210,14 @@ def test_sums_of_a_slice_have_intervals_too():
     whole = rate_interval(statistics.totals()[""])
     part = rate_interval(statistics.totals("device")["a"])
     assert part.high - part.low > whole.high - whole.low
+
+
+def test_rounded_sums_of_positives_alone_have_an_interval():
+    """Their weight may come out larger than that of all samples."""
+    sums = np.zeros(len(SUMS))
+    sums[[0, 1]] = 3
+    sums[[2, 3]] = 2.1, 2.1 * (1 + 1e-15)
+    sums[[6, 7]] = 1.47, 1.47
+    interval = rate_interval(sums)
+    assert 0.4 < interval.low < 0.6
+    assert interval.high == 1.0

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -25,7 +26,7 @@ from headrace.pipelines.jobs import replay as replay_job
 from headrace.pipelines.sources.blocks import LogBlocks
 from headrace.schemas.types import type_name
 from tests.pipelines.direct import run_directly
-from tests.pipelines.random_logs import ACTIONS, IMPRESSIONS, random_log, small_guards
+from tests.pipelines.random_logs import ACTIONS, IMPRESSIONS, START, random_log, small_guards
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = ROOT / "docs/operations.md"
@@ -210,7 +211,7 @@ def day(tmp_path):
         number = len(days) + 1
         for name, lines in (("impressions", impressions), ("clicks", clicks)):
             if lines is not None:
-                text = "time,key,ad\n" + "".join(f"{time},{key},x\n" for time, key in lines)
+                text = "time,key,ad,site\n" + "".join(f"{time},{key},x,s\n" for time, key in lines)
                 (tmp_path / f"{name}-{number}.csv").write_text(text)
         past = ["--continue", str(days[-1])] if days else []
         days.append(run(config, tmp_path / f"day-{number}", *past, *options))
@@ -285,7 +286,7 @@ def test_a_line_that_was_not_complete_is_not_read_on(day, capsys):
     day([(100, "a"), (120, "b")], [(101, "a")])
     path = day.config.parent / "clicks-1.csv"
     path.write_text(path.read_text().removesuffix("\n"))
-    day.config.parent.joinpath("impressions-2.csv").write_text("time,key,ad\n")
+    day.config.parent.joinpath("impressions-2.csv").write_text("time,key,ad,site\n")
     said = refused(day, capsys)
     assert "actions.click.path: has changed since it was read" in said
 
@@ -317,12 +318,37 @@ def test_rates_of_learning_may_change(day):
     assert manifest["samples"] == 2
 
 
+def test_other_slices_may_be_watched(day):
+    """Figures by the new column begin on the day; the sums of all samples go on."""
+    sliced = '[monitor]\nserved_share = 1.0\nslices = ["{}"]\n'
+    day.config.write_text(TABLES + sliced.format("ad"))
+    day([(100, "a"), (120, "b"), (121, "c")], [(101, "a"), (124, "z")])
+    day.config.write_text(TABLES + sliced.format("key"))
+    assert day([(145, "d")], [(125, "b"), (150, "z")])["learners"]["click"]["samples"] == 3
+    rows = pq.read_table(day.days[1] / "statistics.parquet").to_pylist()
+    learned = [row for row in rows if row["predicted"] == "learned"]
+    assert sum(row["samples"] for row in learned if row["slice"] is None) == 3
+    assert {(row["slice"], row["value"]) for row in learned if row["slice"]} == {
+        ("key", "b"), ("key", "c")
+    }  # fmt: skip
+
+
+def test_a_slice_that_was_not_read_is_refused(day, capsys):
+    """What is open has no such column."""
+    tables = TABLES.replace("time = {", 'columns = ["ad"]\ntime = {', 1)
+    day.config.write_text(tables)
+    day([(100, "a"), (120, "b")], [(101, "a"), (124, "z")])
+    day.config.write_text(tables + '[monitor]\nslices = ["site"]\n')
+    said = refused(day, capsys)
+    assert "impressions.columns: was not read by the run that is continued" in said
+
+
 def test_a_file_that_has_changed_is_refused(day, capsys):
     """By other contents, by fewer, or by none that is known."""
     day([(100, "a"), (120, "b")], [(101, "a"), (121, "z")])
     path = day.config.parent / "clicks-1.csv"
     whole = path.read_text()
-    path.write_text(whole.replace("101", "102") + "130,b,x\n")
+    path.write_text(whole.replace("101", "102") + "130,b,x,s\n")
     assert "clicks-1.csv" in (said := refused(day, capsys))
     assert "has other contents than when it was read" in said
     path.write_text(whole[:-10])
@@ -400,19 +426,57 @@ def cut_by_time(source, folder, config, cuts, column, moments):
     ]
 
 
-@pytest.mark.parametrize("pieces", [2, 5, pytest.param(24, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["talkingdata", "taobao"])
-def test_real_logs_go_on_as_one(data, tmp_path, name, pieces):
-    """Days of clicks and installs, and of views and three kinds of actions, cut at random times."""
-    config = convert(name, data / name, tmp_path / "log")
-    config.write_text(config.read_text().replace('end_of_log = "close"', "retention = '1h'"))
+DELAYED = """
+[impressions]
+path = "views.parquet"
+key = ["key"]
+time = { column = "time", unit = "s" }
+[actions.order]
+path = "orders.parquet"
+key = ["key"]
+time = { column = "time", unit = "s" }
+window = "3d"
+[join]
+end_of_log = "close"
+joined = true
+[learner]
+label = "order"
+bits = 12
+features.categorical = ["ad"]
+[monitor]
+window = "6h"
+slices = ["ad"]
+"""
+
+
+def delayed(folder):
+    """Write a log of eight days, whose orders come up to four days after their views."""
+    folder.mkdir()
+    day, random = 86_400, np.random.default_rng(3)
+    shown = np.sort(random.integers(0, 8 * day, 6_000)) + START // 1_000_000
+    keys = np.array([f"k{number}" for number in range(shown.size)])
+    views = {"key": keys, "time": shown, "ad": random.integers(0, 9, shown.size)}
+    pq.write_table(pa.table(views), folder / "views.parquet")
+    ordered = np.flatnonzero(random.random(shown.size) < 0.1)
+    at = shown[ordered] + random.integers(0, 4 * day, ordered.size)
+    orders = pa.table({"key": keys[ordered], "time": at}).sort_by("time")
+    pq.write_table(orders, folder / "orders.parquet")
+    (folder / "headrace.toml").write_text(DELAYED)
+    return folder / "headrace.toml"
+
+
+def check_pieces(config, folder, pieces):
+    """Compare one run over the files beside a configuration with runs over some parts of time."""
+    text = config.read_text()
+    config.write_text(text.replace('end_of_log = "close"', "retention = '1h'"))
     columns = {"clicks": "click_time", "installs": "attributed_time"}
 
     def moments(column):
-        return column if pa.types.is_integer(column.type) else pc.strptime(
-            column, format="%Y-%m-%d %H:%M:%S", unit="s").cast(pa.int64())  # fmt: skip
+        if pa.types.is_integer(column.type):
+            return column
+        return pc.strptime(column, format="%Y-%m-%d %H:%M:%S", unit="s").cast(pa.int64())
 
-    sources = sorted((tmp_path / "log").glob("*.parquet"))
+    sources = sorted(config.parent.glob("*.parquet"))
     times = [moments(pq.read_table(of).column(columns.get(of.stem, "time"))) for of in sources]
     first, last = min(pc.min(of).as_py() for of in times), max(pc.max(of).as_py() for of in times)
     random = Random(pieces)
@@ -428,8 +492,25 @@ def test_real_logs_go_on_as_one(data, tmp_path, name, pieces):
         for path, table_of in files:
             pq.write_table(table_of, path)
         past = ["--continue", str(outs[-1])] if outs else []
-        outs.append(run(config, tmp_path / f"out-{number}", *past))
-    check_equal(outs, run(config, tmp_path / "whole"))
+        outs.append(run(config, folder / f"out-{number}", *past))
+    check_equal(outs, run(config, folder / "whole"))
+
+
+PIECES = pytest.mark.parametrize("pieces", [2, 5, pytest.param(24, marks=pytest.mark.slow)])
+
+
+@PIECES
+@pytest.mark.parametrize("name", ["talkingdata", "taobao"])
+def test_real_logs_go_on_as_one(data, tmp_path, name, pieces):
+    """Days of clicks and installs, and of views and three kinds of actions, cut at random times."""
+    config = convert(name, data / name, tmp_path / "log")
+    check_pieces(config, tmp_path, pieces)
+
+
+@PIECES
+def test_a_log_whose_labels_come_days_later_goes_on_as_one(tmp_path, pieces):
+    """Most pieces are shorter than the window."""
+    check_pieces(delayed(tmp_path / "log"), tmp_path, pieces)
 
 
 @pytest.mark.slow

@@ -55,7 +55,8 @@ def test_a_replay_writes_every_output(result):
         click["model"]["path"]
     ]
     assert set(summary) == {
-        "input", "outcomes", "bad_values", "times", "end_of_log", "sources", "samples", "labels",
+        "config", "spans", "input", "carried", "continues", "state_bytes", "outcomes",
+        "bad_values", "times", "end_of_log", "sources", "samples", "labels",
         "joined", "guard", "drift", "window_s", "learners", "elapsed_s", "events_per_s",
         "peak_rss_mb",
         "versions",

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,8 @@ addEventListener("load", () => {
   const size = (of) => [of.getBoundingClientRect().width, of.getBoundingClientRect().height];
   document.title = JSON.stringify({
     wide: page.documentElement.scrollWidth,
+    cut: [...page.querySelectorAll(".scroll")].filter((of) => of.scrollWidth > of.clientWidth)
+      .length,
     ink: getComputedStyle(page.body).color,
     charts: [...page.querySelectorAll("svg")].map((chart) => ({
       size: size(chart),
@@ -82,12 +85,14 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to show
 
 
 @needs_browser
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [375, 1280])
 def test_every_chart_is_drawn_and_nothing_scrolls_sideways(tmp_path, page, width):
-    """On a phone and on a screen, without an error in the console."""
+    """On a phone and on a screen, with all that can be opened, and no error in the console."""
+    page = page.replace("<details>", "<details open>")
     found, complaints = measured(tmp_path, page, width)
     assert complaints == []
     assert found["wide"] <= width
+    assert found["cut"] == 0
     assert len(found["charts"]) == page.count("<svg") >= 9
     for chart in found["charts"]:
         assert min(chart["size"]) > 50
@@ -117,9 +122,9 @@ def test_the_sections_come_in_order_of_what_is_asked_first(page):
     """The verdict before everything."""
     found = re.findall(r"<h2>(.*?)</h2>", page)
     assert found == [
-        "Headline figures", "Slices over time", "Guard", "Labels: delay and coverage",
+        "Headline figures", "Slices over time", "Guard", "Label click, within 10m", "Records",
         "Learner plain: ftrl on click", "Learner other: ftrl on click", "Learners side by side",
-        "What other detectors would have said", "Exposure by slice",
+        "What other detectors would have said", "Exposure by slice", "Configuration",
     ]  # fmt: skip
     assert page.index("times as many positives as learner plain predicts") < page.index("<h2>")
     assert "Pairwise fairness is not computed" in page
@@ -152,6 +157,40 @@ def test_delays_and_sources_are_those_of_the_files(out):
     latest = pq.read_table(log)["time"].to_numpy().max() // 1_000_000
     shown = next(of["latest"] for of in summary["sources"] if of["stream"] == "impressions")
     assert np.datetime64(shown[:19]) <= np.datetime64(int(latest), "s")
+
+
+def test_a_run_says_what_it_was(out, page):
+    """Its time, its labels, and the whole configuration as a file would have it."""
+    summary = json.loads((out / "summary.json").read_text())
+    first, last = (of.replace("T", " ")[:19] for of in (
+        summary["spans"]["impressions"]["first"], summary["spans"]["click"]["last"]))  # fmt: skip
+    assert f"{first} to {last} UTC, taken as complete; click within 10m" in page
+    assert "learned by plain, other" in page
+    lines = html.unescape(re.search(r"<pre>(.*?)</pre>", page, re.DOTALL)[1])
+    assert tomllib.loads(lines) == summary["config"]
+
+
+def test_a_label_that_is_not_learned_has_its_section_too(out):
+    """With rates by day where a log is long."""
+    summary = json.loads((out / "summary.json").read_text())
+    bins = [
+        {"start": f"2026-05-{day:02}T00:00:00+00:00", "samples": 1000, "positives": 10 * day,
+         "weight": 1000.0, "label_rate": 0.01 * day,
+         "label_rate_interval": [0.005 * day, 0.02 * day]}
+        for day in range(1, 6)
+    ]  # fmt: skip
+    summary["labels"]["buy"] = {
+        **summary["labels"]["click"], "window_s": 86_400.0, "bin_s": 86_400.0, "bins": bins,
+        "coverage": {"quarter": 0.5, "half": 0.75, "window": 0.9}, "orphans": 1234,
+    }  # fmt: skip
+    page = render_report({**summary, "learners": {}}, {}, [])
+    buy = page[page.index("<h2>Label buy, within 1d</h2>") : page.index("<h2>Records")]
+    assert "not learned" in buy
+    for head, cell in (("came by 6h", "50.0%"), ("came by 12h", "75.0%"), ("came by 1d", "90.0%"),
+                       ("orphans", "1,234")):  # fmt: skip
+        assert re.search(f'data-head="{head}"[^<]*>{cell}<', buy)
+    assert "<summary>By day</summary>" in buy
+    assert re.findall(r'data-head="day \(UTC\)">([^<]+)<', buy)[::4] == ["2026-05-01", "2026-05-05"]
 
 
 def crowded(hours, values, columns):
