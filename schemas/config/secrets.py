@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -30,6 +31,10 @@ class Secret(BaseModel):
         if (self.env is None) == (self.file is None):
             raise ValueError(f"give one of them; {_HINT}")
         return self
+
+    @model_serializer
+    def _as_written(self) -> dict[str, str | None]:
+        return {"env": self.env} if self.file is None else {"file": self.file}
 
 
 def secret_place(value: object) -> Secret:

@@ -99,6 +99,21 @@ def test_the_choice_of_negatives_is_another_with_a_secret_and_labels_are_not(log
     assert pq.read_table(tmp_path / "own/samples").equals(pq.read_table(tmp_path / "same/samples"))
 
 
+def test_a_key_is_explained_with_the_secret_of_its_run(log, tmp_path, monkeypatch, capsys):
+    """Its records are found by their digest; without the secret outputs alone are shown."""
+    headrace.replay(log('secret = { env = "JOIN_SECRET" }'), tmp_path / "out")
+    explain = ["explain", str(tmp_path / "out"), "s2", "9"]
+    assert main(explain) == 0
+    said = capsys.readouterr().out
+    assert "configuration or logs have changed" not in said
+    assert said.count("settled") == 2
+    monkeypatch.delenv("JOIN_SECRET")
+    assert main(explain) == 0
+    assert "the environment has no variable JOIN_SECRET" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
 class Killed(BaseException):
     """Stands for the end of the process: no code handles it."""
 
