@@ -40,7 +40,7 @@ def of_remembered(key0, key1):
     """Count the slots that are passed in the table of remembered keys."""
     remembered = RememberedKeys(horizon=1_000_000)
     time = np.arange(key1.size)
-    assert remembered.keep_first(key1, time, time).all()
+    assert remembered.keep_first(key1, time, time)[0].all()
     tags = remembered.slots.tags
     at = np.flatnonzero(tags)
     home = np.array([start.py_func(tag, tags.size) for tag in tags[at]])
