@@ -28,6 +28,8 @@ from headrace.joiner.samples.rows import labelled
 from headrace.joiner.samples.sampled import emit_held, emit_settled
 from headrace.joiner.samples.served import emit_arrivals, emit_mature, emit_served
 from headrace.joiner.state.actions import PendingActions
+from headrace.joiner.state.actiontable import Matches
+from headrace.joiner.state.fullkeys import same_keys
 from headrace.joiner.state.groups import HeldRows
 from headrace.joiner.state.hashqueue import HashQueue, SettlingSlice, sort_by_time
 from headrace.joiner.state.remembered import RememberedKeys
@@ -278,10 +280,11 @@ class ShardJoin:
         journal.kept(keys)
 
         matches, seen = self.actions.match(settling)
+        late = self.actions.late(matches.entry)
+        in_time = self._of_same_keys(matches.select(~late), rows, survivors)
         self.actions.write_marks(seen, journal)
         self.actions.write_marks(matches.entry, journal)
-        late = self.actions.late(matches.entry)
-        labels = label(survivors.size, matches.select(~late), self.actions, len(plan.actions))
+        labels = label(survivors.size, in_time, self.actions, len(plan.actions))
         output.bury_actions(
             Outcome.DUPLICATE, self.actions, labels.duplicates, self.actions.met, labels.originals
         )
@@ -302,6 +305,22 @@ class ShardJoin:
             negative = labels.undecided
             chosen = survivors[negative]
             emit_settled(plan, rows, chosen, labels.select(negative), self.actions, output)
+
+    def _of_same_keys(self, matches: Matches, rows: SettlingRows, survivors: Int64s) -> Matches:
+        """Return the matches of equal keys; the others wait on, for an impression of their own.
+
+        Late ones need not be asked: they change no label, and which of them come only when
+        no column of their impression is at hand depends on the order of arrival.
+        """
+        if not matches.entry.size:
+            return matches
+        key = self.plan.columns[: self.plan.keys]
+        shown = rows.columns(survivors[matches.row], key)
+        same = same_keys(shown, key, self.actions, matches.entry)
+        if same.all():
+            return matches
+        self.actions.part(matches.entry[~same])
+        return matches.select(same)
 
     def _retain(self, rows: SettlingRows, survivors: Int64s, journal: ShardJournal) -> None:
         batch = pa.concat_batches(rows.take(survivors))

@@ -15,8 +15,9 @@ from headrace.joiner.samples.output import JoinOutput
 from headrace.joiner.samples.sampled import emit_early
 from headrace.joiner.state.actions import PendingActions
 from headrace.joiner.state.arrivals import Arrivals, BecameKnown, SegmentRows
-from headrace.joiner.state.encounters import Encounters
+from headrace.joiner.state.encounters import Encounters, look_back
 from headrace.joiner.state.finder import find_kept
+from headrace.joiner.state.fullkeys import same_keys
 from headrace.joiner.state.hashqueue import HashQueue, SettlingSlice
 from headrace.joiner.state.impressions import Impressions
 from headrace.joiner.state.retained import Retained
@@ -52,12 +53,19 @@ class Meeting:
         came = self.arrivals.meet(since, clock, self.actions)
         journal.known(came.keys)
         self._bury_shadowed(came, journal, output)
+        met, shown = came.encounters, None
+        if met.entry.size:
+            shown = find_kept(
+                self._impressions(met), since - self.plan.settle_delay,
+                self.queue, self.retained, journal, output.looked_up,
+            )  # fmt: skip
+            met, shown = self._of_same_keys(met, shown)
+            self.actions.write_marks(came.encounters.entry, journal)
         if self.plan.emission.early:
             self._schedule(came.kept, journal)
             self._emit_first(clock, output)
-        if came.encounters.entry.size:
-            self.actions.write_marks(came.encounters.entry, journal)
-            self._emit_met(came.encounters, since, journal, output)
+        if shown is not None and met.entry.size:
+            self._emit_met(met, shown, output)
 
     def take_shadowed(self, slices: list[SettlingSlice]) -> Bools:
         """Return which rows of slices that settle are duplicates already, shape (n,)."""
@@ -107,45 +115,49 @@ class Meeting:
             emission = self.plan.emission.first
             emit_early(self.plan, batch, labels, emit, emission, self.actions, output)
 
-    def _emit_met(
-        self, encounters: Encounters, since: int, journal: ShardJournal, output: JoinOutput
-    ) -> None:
-        plan, actions = self.plan, self.actions
-        entry = encounters.entry
-        shown = Impressions(
-            actions.key0[entry], actions.key1[entry], encounters.time, encounters.known
-        )
+    def _impressions(self, met: Encounters) -> Impressions:
+        key0, key1 = self.actions.key0[met.entry], self.actions.key1[met.entry]
+        return Impressions(key0, key1, met.time, met.known)
+
+    def _of_same_keys(
+        self, met: Encounters, shown: pa.RecordBatch
+    ) -> tuple[Encounters, pa.RecordBatch]:
+        """Return the encounters of equal keys and their impressions; the others are taken back."""
+        same = same_keys(shown, self.plan.columns[: self.plan.keys], self.actions, met.entry)
+        if same.all():
+            return met, shown
+        other = met.entry[~same]
+        # One that came after settling is decided as late already, and stays so.
+        self.actions.part(other[~self.actions.decided[other]])
+        met = met.select(np.flatnonzero(same))
+        look_back(self.actions.table, met)
+        return met, shown.filter(pa.array(same))
+
+    def _emit_met(self, encounters: Encounters, shown: pa.RecordBatch, output: JoinOutput) -> None:
+        plan, actions, entry = self.plan, self.actions, encounters.entry
+        impressions = self._impressions(encounters)
         turns = np.zeros(entry.size, np.bool_)
         if plan.emission.early:
             first = plan.emission.first_emit(
-                shown.key0, shown.time, shown.known, plan.longest_window
+                impressions.key0, impressions.time, impressions.known, plan.longest_window
             )
             turns = encounters.first & (encounters.at > first) & ~actions.late(entry)
         leaves = ~encounters.repeated if plan.joined else np.zeros(entry.size, np.bool_)
-        wanted = np.flatnonzero(turns | leaves)
-        if wanted.size == 0:
-            return
-        batch = find_kept(
-            shown.select(wanted), since - plan.settle_delay,
-            self.queue, self.retained, journal, output.looked_up,
-        )  # fmt: skip
-        row = np.full(entry.size, -1, np.int64)
-        row[wanted] = np.arange(wanted.size)
         for stream in range(len(plan.actions)):
             chosen = np.flatnonzero(leaves & (actions.stream[entry] == stream))
             if chosen.size:
-                impressions = batch.take(pa.array(row[chosen]))
+                rows = shown.take(pa.array(chosen))
                 output.joined.setdefault(stream, []).append(
-                    joined_rows(plan, stream, impressions, encounters.select(chosen), actions)
+                    joined_rows(plan, stream, rows, encounters.select(chosen), actions)
                 )
         chosen = np.flatnonzero(turns)
         if chosen.size:
             chosen = chosen[np.argsort(encounters.at[chosen], kind="stable")]
             emit = encounters.at[chosen]
-            labels = self._labels_at(shown.select(chosen), emit)
-            impressions = batch.take(pa.array(row[chosen]))
+            labels = self._labels_at(impressions.select(chosen), emit)
+            rows = shown.take(pa.array(chosen))
             trigger = actions.stream[entry[chosen]]
-            emit_early(plan, impressions, labels, emit, "positive", actions, output, trigger)
+            emit_early(plan, rows, labels, emit, "positive", actions, output, trigger)
 
     def _labels_at(self, impressions: Impressions, at: Int64s) -> Labels:
         """Return the labels that impressions have by the time `at`, before they settle."""

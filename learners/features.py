@@ -19,7 +19,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.schemas.records.hashing import Int64s, UInt64s, fmix64, hash_bytes, hash_column
+from headrace.schemas.records.hashing import (
+    PUBLISHED,
+    Hash,
+    Int64s,
+    UInt64s,
+    fmix64,
+    hash_bytes,
+    hash_column,
+)
 
 NumericForm = Literal["linear", "log"] | tuple[float, ...]
 
@@ -59,12 +67,16 @@ class Features:
     crosses
         Lists of columns of which each combination of values is a feature; of a column of
         several values, each of them.
+    by
+        The hash of values. With another than the published one nobody can choose values that
+        share a coordinate.
     """
 
     categorical: tuple[str, ...] = ()
     multi_valued: tuple[MultiValued, ...] = ()
     numeric: Mapping[str, NumericForm] = field(default_factory=dict)
     crosses: tuple[tuple[str, ...], ...] = ()
+    by: Hash = PUBLISHED
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -260,14 +272,14 @@ class FeatureEncoder:
             If a declared column is missing.
         """
         rows = batch.num_rows
+        features = self.features
         memo: dict[str, UInt64s] = {}
 
         def hashed(name: str) -> UInt64s:
             if name not in memo:
-                memo[name] = _hash_values(batch.column(name))
+                memo[name] = _hash_values(batch.column(name), features.by)
             return memo[name]
 
-        features = self.features
         lists = [
             (self._items(batch, multi.column), _name_hash(f"multi_valued:{multi.column}"))
             for multi in features.multi_valued
@@ -318,12 +330,12 @@ class FeatureEncoder:
 
     def _items(self, batch: pa.RecordBatch, name: str) -> _Items:
         """Return the items of each row of a column, of one value if it has no lists."""
-        column = batch.column(name)
+        column, by = batch.column(name), self.features.by
         if not self._has_items(batch, name):
             rows = len(column)
-            return _Items(_hash_values(column), np.arange(rows + 1), np.zeros(rows, np.bool_))
+            return _Items(_hash_values(column, by), np.arange(rows + 1), np.zeros(rows, np.bool_))
         items, offsets, missing = _list_column(column, self.separators.get(name, ""))
-        return _Items(_hash_values(items), offsets, missing)
+        return _Items(_hash_values(items, by), offsets, missing)
 
     def _combinations(self, batch: pa.RecordBatch, columns: tuple[str, ...]) -> _Items:
         """Return the cross of columns of which some have several items in a row."""
@@ -347,8 +359,8 @@ def _name_hash(name: str) -> np.uint64:
     return np.uint64(hash_bytes(name.encode())[0])
 
 
-def _hash_values(column: pa.Array) -> UInt64s:
-    hashes, _ = hash_column(column)
+def _hash_values(column: pa.Array, by: Hash) -> UInt64s:
+    hashes, _ = hash_column(column, by)
     if column.null_count:
         hashes[column.is_null().to_numpy(zero_copy_only=False)] = _NULL
     return hashes

@@ -84,6 +84,11 @@ def start_of(
                 f"{folder}: was learned with {name} = {was} (got {is_now}); "
                 f"set {name} as it was, or leave start out"
             )
+    if features.by.mark != manifest.get("hash_key", ""):
+        raise SnapshotError(
+            f"{folder}: was learned with another features.hash_key, by which every feature has "
+            "another place; set it as it was, or leave start out"
+        )
     known, old = features.names, before.names
     return Start(
         folder,

@@ -267,6 +267,8 @@ class Trainer:
         for name, learner in learners.items():
             algorithm = self.step.plan.learners[name].algorithm
             described = {"learner": name, **about, **counted}
+            if mark := self.step.plan.learners[name].features.by.mark:
+                described["hash_key"] = mark
             if name in verdicts:
                 described["gate"] = verdicts[name]
             positions = self.step.positions.get(name)

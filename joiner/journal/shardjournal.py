@@ -43,7 +43,7 @@ from headrace.schemas.records.envelope import EventEnvelope, batch_from_bytes, b
 from headrace.schemas.records.events import EMIT, NEVER, TIME
 from headrace.schemas.records.hashing import Int64s
 
-LAYOUT_VERSION = 7
+LAYOUT_VERSION = 8
 """Of what this module writes, and of `headrace.joiner.recovery.describe_join`."""
 
 _SHADOWED = ["source", "begin", "row"]

@@ -10,6 +10,7 @@ from headrace.joiner.plan.sampling import Selection
 from headrace.joiner.samples.labels import label
 from headrace.joiner.samples.rows import labelled, weighted
 from headrace.joiner.state.actions import PendingActions
+from headrace.joiner.state.fullkeys import same_keys
 from headrace.joiner.state.gathered import Gathered
 from headrace.joiner.state.impressions import Impressions
 from headrace.joiner.state.retained import Retained
@@ -40,6 +41,12 @@ def corrections(
     # What is known before its impression is forgotten finds it retained.
     retained.find(gathered, np.ones(late.size, np.bool_))
     impressions, observed = gathered.rows(), emit - time
+    same = same_keys(impressions, plan.columns[: plan.keys], actions, late)
+    if not same.all():
+        late, emit, observed, rows = late[same], emit[same], observed[same], rows[same]
+        impressions = impressions.filter(pa.array(same))
+        if not late.size:
+            return None
     sample = labelled(
         plan, impressions, labels.select(rows), actions, "correction", observed,
         actions.stream[late],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -266,6 +266,31 @@ class PendingActions:
             name = RECORD if RECORD in rows.schema.names else OFFSET
             numbers[at] = rows.column(name).to_numpy()
         return numbers
+
+    def first_columns(self, entries: Int64s, count: int) -> Iterator[tuple[Int64s, list[pa.Array]]]:
+        """Yield the first columns of entries, by stream: the types of streams may differ.
+
+        As the places of a stream's entries, shape (n,), and columns of shape (n,) each.
+        """
+        # Batches of one stream are together, and rows of one batch.
+        order = np.lexsort((self.batch[entries], self.stream[entries]))
+        stream, number = self.stream[entries[order]], self.batch[entries[order]]
+        row = self.row[entries[order]]
+        begins = np.flatnonzero(np.diff(number, prepend=-1))
+        ends = np.append(begins[1:], number.size)
+        parts: dict[int, list[list[pa.Array]]] = {}
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            batch, at = self.batches[number[begin]], pa.array(row[begin:end])
+            columns = [batch.column(name).take(at) for name in range(count)]
+            parts.setdefault(int(stream[begin]), []).append(columns)
+        for of, pieces in parts.items():
+            whole = [pa.concat_arrays(same) for same in zip(*pieces, strict=True)]
+            yield order[stream == of], whole
+
+    def part(self, entries: Int64s) -> None:
+        """Take back that entries have met impressions: it was found that their keys differ."""
+        self.decided[entries] = False
+        self.met[entries] = NEVER
 
     def wanted(self, clock: int) -> Int64s:
         """List the entries that something may still ask for."""

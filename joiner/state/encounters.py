@@ -165,3 +165,12 @@ def meet(impressions, tags, due, actions, index, horizon, windows, durations, ou
                 break  # kept ones are a horizon apart: it belongs to no other
             at = following_slot(at, index.tags.size)
     return encounters, entered
+
+
+@nb.njit(cache=True, nogil=True)
+def look_back(actions, encounters):
+    """Say anew of encounters whether there was one before, since some were taken back."""
+    for i in range(encounters.entry.size):
+        first, repeated = _has_met(actions, encounters.entry[i], encounters.time[i])
+        encounters.first[i] = not first
+        encounters.repeated[i] = repeated

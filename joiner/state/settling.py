@@ -72,6 +72,21 @@ class SettlingRows:
             if piece.size
         ]
 
+    def columns(self, rows: Int64s, names: tuple[str, ...]) -> pa.RecordBatch:
+        """Return some columns of some rows, by ascending number, perhaps some more than once."""
+        if self.order is not None:
+            once, place = np.unique(rows, return_inverse=True)
+            return self.take(once, names)[0].take(pa.array(place))
+        ends = np.cumsum([part.num_rows for part in self.parts])
+        pieces = np.split(rows, np.searchsorted(rows, ends[:-1]))
+        parts = []
+        for part, piece, end in zip(self.parts, pieces, ends, strict=True):
+            if piece.size:
+                at = pa.array(piece - (end - part.num_rows))
+                parts.append([part.column(name).take(at) for name in names])
+        columns = [pa.concat_arrays(pieces) for pieces in zip(*parts, strict=True)]
+        return pa.RecordBatch.from_arrays(columns, names=list(names))
+
 
 def gather(slices: list[SettlingSlice]) -> SettlingRows:
     """Put slices together in order of (event time, source, offset)."""

@@ -273,6 +273,8 @@ def describe(inputs: Inputs, validation: Validation) -> None:
         f"{format_duration(join.settle_delay)} after its event time, and its key is remembered "
         f"for {format_duration(join.dedup_horizon)}"
     )
+    keys = "a hash that everybody can compute" if inputs.secret.is_public else "join.secret"
+    console.print(f"  keys are compared by {keys} (docs/security.md)")
     end = config.join.end_of_log
     console.print(
         f'  at the end of the log (end_of_log = "{end}") '

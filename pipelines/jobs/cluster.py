@@ -27,6 +27,7 @@ from headrace.pipelines.sinks.lettersort import DEAD_LETTERS
 from headrace.pipelines.sinks.outputs import plain_columns, schemas_of
 from headrace.pipelines.sinks.storedfiles import StoredEpochs, write_schema
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.sources.secrethash import PUBLIC_KEYS
 from headrace.pipelines.sources.source import Growing
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import ConfigError, FolderError, RunnerError
@@ -81,6 +82,8 @@ def stream_on(
     _check(inputs, until_end)
     if (idle := idle_slots(options, inputs.join.shards)) is not None:
         announce(idle)
+    if inputs.secret.is_public:
+        announce(PUBLIC_KEYS)
     how = RUNNERS[runner]
     with held(Place(out)) if how.waits and isinstance(out, Path) else contextlib.nullcontext():
         job = _prepared(inputs, growing, Store(out), how.retried)

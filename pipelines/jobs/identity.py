@@ -10,6 +10,8 @@ from typing import Any
 
 from headrace.joiner.journal.shardjournal import LAYOUT_VERSION
 from headrace.pipelines.sources.inputs import Inputs
+from headrace.pipelines.sources.plans import features_plan
+from headrace.pipelines.sources.secrethash import JoinSecret
 from headrace.pipelines.sources.source import Growing
 from headrace.pipelines.training.state import TRAINING_LAYOUT
 from headrace.schemas.config.durations import iso_moment
@@ -22,7 +24,7 @@ _LAYOUT = 6
 
 def identity_of(inputs: Inputs) -> dict[str, Any]:
     """Return configuration and inputs as JSON types."""
-    config = comparable(inputs.config)
+    config = comparable(inputs.config, inputs.secret)
     files = dict(log.identity() for log in inputs.logs)
     identity: dict[str, Any] = {"layout": layout(), "config": config, "files": files}
     if inputs.past is not None:
@@ -30,11 +32,24 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
     return identity
 
 
-def comparable(config: Config) -> dict[str, Any]:
-    """Return what a run depends on of its configuration, as JSON types."""
+def comparable(config: Config, secret: JoinSecret) -> dict[str, Any]:
+    """Return what a run depends on of its configuration, as JSON types.
+
+    Of secrets that is whether they are the same, not where they are.
+    """
     tables = config.model_dump(mode="json", exclude={"live": True})
     tables["replay"].pop("checkpoint")
+    _mark_secrets(tables, config, secret)
     return tables
+
+
+def _mark_secrets(tables: dict[str, Any], config: Config, secret: JoinSecret) -> None:
+    tables["join"]["secret"] = secret.mark
+    for name, learner in config.named_learners.items():
+        table = tables
+        for part in config.learner_table(name).split(".", 1):
+            table = table[part]
+        table["features"]["hash_key"] = features_plan(learner.features, config.file).by.mark
 
 
 def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
@@ -45,6 +60,7 @@ def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
     """
     config = inputs.config.model_dump(mode="json", exclude={"live", "replay", "kafka"})
     config["guard"].pop("accept")
+    _mark_secrets(config, inputs.config, inputs.secret)
     return {"layout": layout(), "config": config, "files": growing.identity()}
 
 
@@ -101,4 +117,5 @@ def differences(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any]]
         for name in [*now, *(name for name in then if name not in now)]:
             yield from differences(then.get(name), now.get(name), f"{key}.{name}".lstrip("."))
     elif then != now:
-        yield key, now
+        # Nobody knows a secret by its mark.
+        yield key, None if key.endswith((".secret", ".hash_key")) else now

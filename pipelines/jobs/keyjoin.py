@@ -36,7 +36,7 @@ from headrace.schemas.records.events import (
     OFFSET,
     RECORD,
 )
-from headrace.schemas.records.hashing import Bools, hash_columns
+from headrace.schemas.records.hashing import Bools, Hash, hash_columns
 from headrace.schemas.types import type_name
 
 
@@ -78,9 +78,9 @@ class WantedKey:
                 fact = f"must be {type_name(kind)}, as {name} is"
                 raise ArgumentError("KEY", value, fact, "give another value") from error
         group = [columns[name] for name in inputs.config.join.group]
-        return cls(
-            tuple(values), _digest(list(columns.values())), _digest(group) if group else None
-        )
+        by = inputs.secret.by
+        whole = _digest(list(columns.values()), by)
+        return cls(tuple(values), whole, _digest(group, by) if group else None)
 
     def among(self, batch: pa.RecordBatch) -> Bools:
         """Tell which events are of the key, shape (n,)."""
@@ -106,8 +106,8 @@ def check_values(key: Sequence[str], values: Sequence[str]) -> None:
         raise ArgumentError("KEY", " ".join(values), fact, "give them in this order")
 
 
-def _digest(columns: list[pa.Array]) -> tuple[int, int]:
-    first, second = hash_columns(columns)
+def _digest(columns: list[pa.Array], by: Hash) -> tuple[int, int]:
+    first, second = hash_columns(columns, by)
     return int(first[0]), int(second[0])
 
 

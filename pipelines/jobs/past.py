@@ -10,6 +10,7 @@ from headrace.pipelines.jobs.identity import comparable, differences, layout
 from headrace.pipelines.run.manifest import MANIFEST, check_files, read_manifest
 from headrace.pipelines.run.place import STATE
 from headrace.pipelines.sources.continued import Past, PastStream
+from headrace.pipelines.sources.secrethash import JoinSecret
 from headrace.schemas.config.models import Config
 from headrace.schemas.errors import ConfigError, FolderError
 
@@ -47,7 +48,8 @@ def read_past(folder: Path, config: Config) -> Past:
     if manifest["version"] != VERSION or identity["layout"] != layout():
         fact = "has a state that another version of Headrace wrote"
         raise FolderError(folder, fact, f"{HINT}, or continue it with that version")
-    for key, value in differences(identity["config"], comparable(config)):
+    own = comparable(config, JoinSecret.of(config))
+    for key, value in differences(identity["config"], own):
         if not any(fnmatch.fnmatchcase(key, pattern) for pattern in HARMLESS):
             fact = f"has changed since {folder}, which is continued"
             hint = "set it as it was; or, to have it so from the beginning, replay all files again"

@@ -24,10 +24,9 @@ from headrace.learners.registry import ALGORITHMS, Algorithms
 from headrace.learners.snapshot import load_snapshot, model_folder
 from headrace.learners.uncertainty import uncertainty_of
 from headrace.pipelines.run.remote import Address, first_line, place_of
-from headrace.pipelines.sources.plans import features_plan, sampling_plan
+from headrace.pipelines.sources.plans import learned_features, sampling_plan
 from headrace.pipelines.sources.rowfiles import Needed
 from headrace.schemas.config.models import (
-    FeaturesConfig,
     PositionConfig,
     SamplingConfig,
 )
@@ -104,7 +103,7 @@ class Model:
         self.name: str = manifest["learner"]
         table = manifest["config"]["learners"][self.name]
         self.label: str = table["label"]
-        features = features_plan(FeaturesConfig.model_validate(table["features"]))
+        features = learned_features(manifest)
         self.encoder = FeatureEncoder(features, learner.bits)
         sampling = SamplingConfig.model_validate(manifest["config"]["sampling"])
         self.recalibrated: SamplingPlan | None = None

@@ -46,8 +46,8 @@ from headrace.pipelines.jobs.runfolder import RunFolder, open_run, read_manifest
 from headrace.pipelines.run.disk import flush, flush_tree, writing
 from headrace.pipelines.run.remote import Address, place_of
 from headrace.pipelines.sinks.outputs import SAMPLES
-from headrace.pipelines.sources.plans import features_plan, sampling_plan
-from headrace.schemas.config.models import FeaturesConfig, PositionConfig, SamplingConfig
+from headrace.pipelines.sources.plans import learned_features, sampling_plan
+from headrace.schemas.config.models import PositionConfig, SamplingConfig
 from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.errors import ArgumentError, FolderError, SnapshotError
 from headrace.schemas.records.events import EMIT, FOREVER, NEVER, RATE
@@ -307,7 +307,7 @@ def _learner_plan(
     exact = ExactTable(table["admit"], table["expire"]) if table["table"] == "exact" else None
     return LearnerPlan(
         table["label"],
-        features_plan(FeaturesConfig.model_validate(table["features"])),
+        learned_features(manifest),
         CODE_BITS if exact is not None else table["bits"],
         table["algorithm"],
         kind,

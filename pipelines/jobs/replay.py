@@ -85,7 +85,7 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
     # Without settings that change no result, so that equal models have equal manifests; a
     # learner in the short form is named like the others.
     named = config.model_copy(update={"learner": None, "learners": config.named_learners})
-    about = {
+    about: dict[str, Any] = {
         "config": named.model_dump(
             mode="json",
             exclude={
@@ -106,6 +106,7 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
         },
         "sources": [log.name for log in inputs.logs],
     }
+    about["config"]["join"]["secret"] = inputs.secret.mark
     return TrainJob(
         plan=inputs.train,
         shards=inputs.join.shards,

@@ -31,6 +31,7 @@ from headrace.pipelines.sinks.sink import LiveSink, LiveWriter
 from headrace.pipelines.sources.blocks import LiveBlocks
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.livemerge import Keepers, LiveMerge, Patience
+from headrace.pipelines.sources.secrethash import PUBLIC_KEYS
 from headrace.pipelines.sources.source import Block, Growing, SourceState
 from headrace.pipelines.sources.sourcereader import SourceReader
 from headrace.pipelines.training.job import Finished
@@ -119,6 +120,8 @@ def stream(
         If the run fails; it can be started again.
     """
     identity = live_identity_of(inputs, growing)
+    if inputs.secret.is_public and not (place.partial / BEGUN).exists():
+        announce(PUBLIC_KEYS)
     begun = _begun(place, identity, growing, inputs.config.file)
     with _origin(place):
         journals = Spill(place.partial / "spill", CACHE_BYTES // inputs.join.shards)

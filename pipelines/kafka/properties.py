@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
-from headrace.schemas.config.kafka import KafkaConfig, Secret
+from headrace.pipelines.run.secrets import read_secret
+from headrace.schemas.config.kafka import KafkaConfig
+from headrace.schemas.config.secrets import Secret
 from headrace.schemas.errors import ConfigError
 
 Properties = dict[str, str]
@@ -51,27 +52,10 @@ def properties_of(
     found = {"bootstrap.servers": ",".join(kafka.servers), **DEFAULTS}
     for name, value in kafka.properties.items():
         if isinstance(value, Secret):
-            found[name] = secret_of(name, value, file, environment)
+            found[name] = read_secret(f"kafka.{name}", value, file, environment)
         else:
             found[name] = str(value).lower() if isinstance(value, bool) else str(value)
     return found
-
-
-def secret_of(name: str, secret: Secret, file: str, environment: Mapping[str, str]) -> str:
-    """Return a secret of the key with this name, see `properties_of`."""
-    if secret.env is not None:
-        if secret.env not in environment:
-            fact = f"the environment has no variable {secret.env}"
-            raise ConfigError(file, f"kafka.{name}", fact, hint="set it")
-        return environment[secret.env]
-    path = Path(file).parent / (secret.file or "")
-    try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        fact = f"the file {secret.file} cannot be read ({why})"
-        hint = f"paths are relative to {path.parent.resolve()}"
-        raise ConfigError(file, f"kafka.{name}", fact, hint=hint) from error
 
 
 _PYTHON_NAMES = {

@@ -16,8 +16,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from headrace.pipelines.kafka.properties import secret_of
-from headrace.schemas.config.kafka import KafkaConfig, Secret
+from headrace.pipelines.run.secrets import read_secret
+from headrace.schemas.config.kafka import KafkaConfig
+from headrace.schemas.config.secrets import Secret
 from headrace.schemas.errors import ConfigError, KafkaError
 from headrace.schemas.messages.avroschemas import AvroSchema, AvroSchemaError
 
@@ -81,7 +82,7 @@ class Registry:
             return None
         password = registry.password
         if isinstance(password, Secret):
-            password = secret_of("registry.password", password, self.file, environment)
+            password = read_secret("kafka.registry.password", password, self.file, environment)
         return "Basic " + base64.b64encode(f"{registry.user}:{password}".encode()).decode()
 
     def _trust(self) -> ssl.SSLContext | None:

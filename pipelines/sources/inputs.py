@@ -40,6 +40,7 @@ from headrace.pipelines.sources.plans import (
     stream_plans,
     train_plan,
 )
+from headrace.pipelines.sources.secrethash import JoinSecret
 from headrace.pipelines.sources.source import Log
 from headrace.pipelines.sources.starts import with_starts
 from headrace.pipelines.sources.uses import carried_columns, impression_uses
@@ -63,6 +64,8 @@ class Inputs:
         The plans of join and learners.
     heads, algorithms
         What it was planned from.
+    secret
+        From which keys are hashed.
     past
         What it continues; None if it begins a log.
     left_out
@@ -76,6 +79,7 @@ class Inputs:
     train: TrainPlan
     heads: tuple[Head, ...]
     algorithms: Algorithms
+    secret: JoinSecret
     past: Past | None = None
     left_out: str | None = None
 
@@ -208,6 +212,7 @@ def assemble(
         For the first thing wrong.
     """
     file = config.file
+    secret = JoinSecret.of(config)
     uses = impression_uses(config)
     carrying = carried_columns(config, heads[IMPRESSIONS], uses, set(added_columns(config)))
     carried = carrying.columns
@@ -231,5 +236,6 @@ def assemble(
     check_tables(config, train)
     check_filters(config, train, sample_schema(join, logs[0].schema))
     return Inputs(
-        config, streams, tuple(logs), join, train, tuple(heads), algorithms, past, carrying.warning
-    )
+        config, streams, tuple(logs), join, train, tuple(heads), algorithms, secret, past,
+        carrying.warning,
+    )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -21,6 +22,7 @@ from headrace.monitoring.guard import GuardPlan
 from headrace.monitoring.lead import LeadPlan, step_for
 from headrace.pipelines.sources.heads import Head
 from headrace.pipelines.sources.numbering import Numbering
+from headrace.pipelines.sources.secrethash import HASH_KEY, SecretHash
 from headrace.pipelines.sources.source import Log
 from headrace.schemas.config.models import (
     ActionConfig,
@@ -34,8 +36,10 @@ from headrace.schemas.config.models import (
     StreamConfig,
 )
 from headrace.schemas.config.predicates import Predicate
+from headrace.schemas.errors import ConfigError, SnapshotError
 from headrace.schemas.records.eventing import EventPlan, TimePlan, TrustedTime
 from headrace.schemas.records.events import FOREVER, IMPRESSIONS, NEVER
+from headrace.schemas.records.hashing import PUBLISHED
 from headrace.schemas.records.notation import Notation
 
 
@@ -246,10 +250,47 @@ def sampling_plan(config: SamplingConfig) -> SamplingPlan:
     )
 
 
-def features_plan(config: FeaturesConfig) -> Features:
-    """Plan the features of a learner, from its table ``features``."""
+def features_plan(config: FeaturesConfig, file: str = "") -> Features:
+    """Plan the features of a learner, from its table ``features``.
+
+    Parameters
+    ----------
+    config
+        The table.
+    file
+        The configuration file; without one a file with the hash key is relative to the folder
+        in which the process runs.
+
+    Raises
+    ------
+    ConfigError
+        If its hash key is not there, or is too short.
+    """
     multi_valued = tuple(MultiValued(m.column, m.separator) for m in config.multi_valued)
-    return Features(config.categorical, multi_valued, config.numeric, config.crosses)
+    key = config.hash_key
+    by = PUBLISHED if key is None else SecretHash(HASH_KEY, key, file)
+    return Features(config.categorical, multi_valued, config.numeric, config.crosses, by)
+
+
+def learned_features(manifest: dict[str, Any]) -> Features:
+    """Return the features from which a snapshot was learned, by its manifest.
+
+    Raises
+    ------
+    SnapshotError
+        If their hash key is not there, or is another one.
+    """
+    table = manifest["config"]["learners"][manifest["learner"]]
+    try:
+        features = features_plan(FeaturesConfig.model_validate(table["features"]))
+    except ConfigError as error:
+        raise SnapshotError(f"the model was learned with a hash key: {error}") from error
+    if features.by.mark != manifest.get("hash_key", ""):
+        raise SnapshotError(
+            f"{HASH_KEY} is another one than the model was learned with; "
+            "set it as it was, or no feature has its weight"
+        )
+    return features
 
 
 def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
@@ -261,7 +302,7 @@ def train_plan(config: Config, algorithms: Algorithms) -> TrainPlan:
         table = ExactTable(learner.admit, learner.expire) if learner.table == "exact" else None
         learners[name] = LearnerPlan(
             learner.label,
-            features_plan(learner.features),
+            features_plan(learner.features, config.file),
             CODE_BITS if table is not None else learner.bits,
             learner.algorithm,
             algorithms[learner.algorithm],

@@ -154,7 +154,7 @@ class SourceReader:
         self.stream = self.plan.number
         self.builder = EventBuilder(
             self.plan.events, inputs.config.join.out_of_orderness,
-            in_order=not self.plan.sorts, least=self.plan.told,
+            in_order=not self.plan.sorts, least=self.plan.told, by=inputs.secret.by,
         )  # fmt: skip
         self.position = inputs.join.starts.get(self.number, 0)
         self.records = 0
@@ -334,7 +334,9 @@ class SourceReader:
 
     def _keys(self, batch: pa.RecordBatch) -> Int64s:
         """Return what tells the keys of events apart, int64, shape (n,)."""
-        hashes, _ = hash_columns([batch.column(name) for name in self.plan.events.key])
+        hashes, _ = hash_columns(
+            [batch.column(name) for name in self.plan.events.key], self.builder.by
+        )
         return hashes.view(np.int64)
 
     def _last_rows(self, batch: pa.RecordBatch, believed: npt.NDArray[np.bool_]) -> Int64s:

@@ -42,7 +42,9 @@ def _start(config: Config, name: str, path: str, train: TrainPlan, algorithms: A
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         table = manifest["config"]["learners"][manifest["learner"]]
-        before = features_plan(FeaturesConfig.model_validate(table["features"]))
+        # Their names are compared, and of the key its mark: where that was need not be known.
+        own = FeaturesConfig.model_validate({**table["features"], "hash_key": None})
+        before = features_plan(own)
         samples = int(manifest["samples"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise SnapshotError(

@@ -45,7 +45,7 @@ from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, TIME
 from headrace.schemas.records.slicing import as_texts
 
-TRAINING_LAYOUT = 14
+TRAINING_LAYOUT = 15
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
 TOGETHER = "models.json"

@@ -12,11 +12,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     field_serializer,
     field_validator,
     model_validator,
 )
+
+from headrace.schemas.config.secrets import Secret, secret_place
 
 HIDDEN = "(hidden)"
 """In place of a value that may be secret."""
@@ -50,21 +51,6 @@ _OWN = {
 _STRICT = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class Secret(BaseModel):
-    """A value that is not in the file: in a variable of the environment, or a file of its own."""
-
-    model_config = _STRICT
-
-    env: str | None = None
-    file: str | None = Field(default=None, min_length=1)
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Secret:
-        if (self.env is None) == (self.file is None):
-            raise ValueError('give one of them; write { env = "NAME" } or { file = "PATH" }')
-        return self
-
-
 def topic_name(name: str) -> str:
     """Return a name if topics can have it.
 
@@ -80,10 +66,7 @@ def topic_name(name: str) -> str:
 
 def _property(value: object) -> object:
     if isinstance(value, dict):
-        try:
-            return Secret(**value)
-        except ValidationError as error:
-            raise ValueError('is no value; write { env = "NAME" } or { file = "PATH" }') from error
+        return secret_place(value)
     if not isinstance(value, Secret | bool | int | float | str):
         raise ValueError("is no text, number or boolean; write it in quotes")
     return value

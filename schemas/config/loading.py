@@ -88,7 +88,7 @@ def _first_error(
         return ConfigError(file, key, "is missing", hint="add this key")
     fact, _, hint = detail["msg"].removeprefix("Value error, ").partition("; ")
     hint = hint or _RANGES.get(kind, "")
-    if detail["loc"][:2] == ("kafka", "properties") or detail["loc"][-1:] == ("password",):
+    if detail["loc"][:2] == ("kafka", "properties") or detail["loc"][-1] in _HIDDEN:
         value = None  # it may be secret
     if kind == "less_than_equal":
         rate = detail["loc"][0] == "sampling"
@@ -99,6 +99,9 @@ def _first_error(
         fact = "expected a list"
     return ConfigError(file, key, fact[0].lower() + fact[1:], value, hint)
 
+
+_HIDDEN = ("password", "secret", "hash_key")
+"""Keys whose values are never shown."""
 
 _RANGES = {
     "greater_than": "use a value above 0, for a rate at most 1",

@@ -42,6 +42,7 @@ from headrace.schemas.config.kafka import KafkaConfig, topic_name
 from headrace.schemas.config.outputs import OutputsConfig, conflicts_of_outputs
 from headrace.schemas.config.places import conflicts_of_places
 from headrace.schemas.config.predicates import Predicate
+from headrace.schemas.config.secrets import SecretPlace
 from headrace.schemas.errors import without_secrets
 from headrace.schemas.types import parse_type
 
@@ -269,6 +270,7 @@ class JoinConfig(Model):
     joined: bool = False
     emission: Literal["window", "immediate", "elapsed", "window_and_immediate"] = "window"
     elapsed: tuple[Fraction, Fraction] = (0.0, 1.0)
+    secret: SecretPlace | None = None
 
     @field_validator("elapsed")
     @classmethod
@@ -330,6 +332,7 @@ class FeaturesConfig(Model):
     multi_valued: Annotated[tuple[MultiValuedConfig, ...], BeforeValidator(_multi_valued)] = ()
     numeric: dict[str, NumericForm] = {}
     crosses: tuple[tuple[str, ...], ...] = ()
+    hash_key: SecretPlace | None = None
 
     @property
     def columns(self) -> frozenset[str]:

@@ -39,7 +39,8 @@ from headrace.schemas.records.events import (
     Reason,
     without_reserved,
 )
-from headrace.schemas.records.hashing import Bools, Int64s, hash_columns
+from headrace.schemas.records.hashing import Bools, Hash, Int64s, hash_columns
+from headrace.schemas.records.keyed import PUBLIC
 from headrace.schemas.records.repeated import UNRESOLVED, in_zone, resolve
 from headrace.schemas.records.utf8 import escaped
 from headrace.schemas.types import type_name
@@ -282,6 +283,8 @@ class EventBuilder:
         the passes of hours that the zone repeats.
     least
         Progress with which the source begins, microseconds.
+    by
+        The hash of keys, groups and ids.
 
     Attributes
     ----------
@@ -294,9 +297,11 @@ class EventBuilder:
     """
 
     def __init__(
-        self, plan: EventPlan, out_of_orderness: int, in_order: bool = True, least: int = NEVER
-    ) -> None:
+        self, plan: EventPlan, out_of_orderness: int, in_order: bool = True, least: int = NEVER,
+        by: Hash = PUBLIC,
+    ) -> None:  # fmt: skip
         self.plan = plan
+        self.by = by
         self.least = least
         self.out_of_orderness = out_of_orderness
         self.in_order = in_order
@@ -344,7 +349,7 @@ class EventBuilder:
             rejects.sort(key=lambda reject: reject.number)
         columns = [(name, batch.column(name)) for name in self._travelling()]
         if plan.id is not None:
-            id0, id1 = _hash_ids(batch.column(plan.id))
+            id0, id1 = _hash_ids(batch.column(plan.id), self.by)
             columns += [(ID0, id0), (ID1, id1)]
         columns += [(TIME, pa.array(time)), (RECORD, pa.array(records.numbers))]
         columns += [(name, pa.array(mark)) for name, mark in marks.items() if mark is not None]
@@ -386,7 +391,7 @@ class EventBuilder:
             for name in batch.schema.names
             if name not in dropped
         ]
-        key0, key1 = hash_columns([batch.column(name) for name in self.plan.key])
+        key0, key1 = hash_columns([batch.column(name) for name in self.plan.key], self.by)
         columns += [
             (OFFSET, pa.array(offsets)),
             (ARRIVAL, pa.array(arrival)),
@@ -394,7 +399,8 @@ class EventBuilder:
             (KEY1, pa.array(key1)),
         ]
         if self.plan.group:
-            group0, group1 = hash_columns([batch.column(name) for name in self.plan.group])
+            group = [batch.column(name) for name in self.plan.group]
+            group0, group1 = hash_columns(group, self.by)
             columns += [(GROUP0, pa.array(group0)), (GROUP1, pa.array(group1))]
         names, arrays = zip(*columns, strict=True)
         return pa.RecordBatch.from_arrays(list(arrays), names=list(names))
@@ -461,10 +467,10 @@ def _empty(column: pa.Array) -> npt.NDArray[np.bool_]:
     return null.to_numpy(zero_copy_only=False)
 
 
-def _hash_ids(column: pa.Array) -> tuple[pa.Array, pa.Array]:
-    id0, id1 = hash_columns([column])
-    null = column.is_null().to_numpy(zero_copy_only=False)
-    return pa.array(np.where(null, 0, id0)), pa.array(np.where(null, 0, id1))
+def _hash_ids(column: pa.Array, by: Hash) -> tuple[pa.Array, pa.Array]:
+    id0, id1 = hash_columns([column], by)
+    none = _empty(column)
+    return pa.array(np.where(none, 0, id0)), pa.array(np.where(none, 0, id1))
 
 
 def with_event_time(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -23,6 +23,8 @@ from headrace.schemas.records.decoding import Records
 from headrace.schemas.records.envelope import EventEnvelope, SampleEnvelope
 from headrace.schemas.records.eventing import EventBuilder, EventPlan, TimePlan
 from headrace.schemas.records.events import FOREVER, NEVER, OFFSET
+from headrace.schemas.records.hashing import Hash
+from headrace.schemas.records.keyed import PUBLIC
 from tests.joiner.reference import Action, Impression
 
 
@@ -101,6 +103,7 @@ def envelopes(
     out_of_orderness: int,
     cuts: Random,
     finals: dict[int, int] | None = None,
+    by: Hash = PUBLIC,
 ) -> list[list[tuple[int, bytes]]]:
     """Cut every source into blocks at random; return (shard, envelope) pairs a source.
 
@@ -118,7 +121,7 @@ def envelopes(
             group=("group",) if grouped else (),
             id=None if source.stream == 0 else "id",
         )
-        builder = EventBuilder(event_plan, out_of_orderness)
+        builder = EventBuilder(event_plan, out_of_orderness, by=by)
         begin = 0
         blocks: list[tuple[int, bytes]] = []
         while begin < len(source.rows):

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.schemas.records.hashing import hash_columns
+from headrace.schemas.records.keyed import PUBLIC
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def early_samples(plan: JoinPlan, kept: list[Impression], meeting: Meeting, cloc
     window = max((action.window for action in plan.actions), default=0)
     samples = {}
     for i in kept:
-        key0 = hash_columns([pa.array([part]) for part in i.key.split("/")])[0]
+        key0 = hash_columns([pa.array([part]) for part in i.key.split("/")], PUBLIC)[0]
         one = np.array([i.time]), np.array([known(i)])
         first = int(plan.emission.first_emit(key0, *one, window)[0])
         settle = i.time + plan.settle_delay

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def contents(out: Path) -> dict[str, Any]:
-    """Return every output in a folder; summary and report without times and memory.
+    """Return every output in a folder; summary and report without times and sizes.
 
     Without the state to go on from, which is written for the same shards, and in parts.
     """

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from headrace.learners.registry import parameter_models
-from headrace.schemas.config.kafka import Secret
 from headrace.schemas.config.loading import load_config
+from headrace.schemas.config.secrets import Secret
 from headrace.schemas.errors import ConfigError
 
 GOOD = """
