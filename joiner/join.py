@@ -28,6 +28,7 @@ from headrace.joiner.samples.rows import labelled
 from headrace.joiner.samples.sampled import emit_held, emit_settled
 from headrace.joiner.samples.served import emit_arrivals, emit_mature, emit_served
 from headrace.joiner.state.actions import PendingActions
+from headrace.joiner.state.columns import in_one
 from headrace.joiner.state.groups import HeldRows
 from headrace.joiner.state.hashqueue import HashQueue, SettlingSlice, sort_by_time
 from headrace.joiner.state.remembered import RememberedKeys
@@ -301,7 +302,7 @@ class ShardJoin:
             emit_settled(plan, rows, chosen, labels.select(negative), self.actions, output)
 
     def _retain(self, rows: SettlingRows, survivors: Int64s, journal: ShardJournal) -> None:
-        batch = pa.concat_batches(rows.take(survivors))
+        batch = in_one(rows.take(survivors))
         journal.retained(batch)
         self.retained.push(batch)
 
@@ -309,7 +310,7 @@ class ShardJoin:
         self, rows: SettlingRows, survivors: Int64s, labels: Labels, journal: ShardJournal
     ) -> None:
         plan = self.plan
-        impressions = pa.concat_batches(rows.take(survivors))
+        impressions = in_one(rows.take(survivors))
         observed = np.full(survivors.size, plan.release_delay)
         batch = labelled(plan, impressions, labels, self.actions, "window", observed)
         journal.held(batch)

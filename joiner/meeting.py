@@ -16,6 +16,7 @@ from headrace.joiner.samples.sampled import emit_early
 from headrace.joiner.state.actions import PendingActions
 from headrace.joiner.state.arrivals import Arrivals, SegmentRows
 from headrace.joiner.state.encounters import Encounters
+from headrace.joiner.state.expected import expect_scheduled
 from headrace.joiner.state.finder import find_kept
 from headrace.joiner.state.hashqueue import HashQueue, SettlingSlice
 from headrace.joiner.state.impressions import Impressions
@@ -79,7 +80,10 @@ class Meeting:
         found, _ = self.queue.look_up(self.queue.not_known_at(clock), journal)
         for name, batch in found.items():
             self.arrivals.push(name, batch, clock)
-        self.scheduled.restore(journal.read_scheduled(), clock)
+        parts = list(journal.read_scheduled())
+        for batch, emit in parts:
+            expect_scheduled(batch, emit, self.plan)
+        self.scheduled.restore(parts, clock)
 
     def _bury_shadowed(
         self, shadowed: list[SegmentRows], journal: ShardJournal, output: JoinOutput

@@ -7,17 +7,21 @@ time, and a cell is cleared once all of it has expired.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
 
 from headrace.joiner.journal.cells import Cells
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.schemas.records.events import NEVER
+from headrace.schemas.records.restored import Moment, Text, checked, expect
 
 CELLS = 6
 """Cells of a ring."""
 RINGS = (
     "impressions", "segments", "keys", "retained", "actions", "held", "known", "scheduled"
 )  # fmt: skip
+_Latest = Annotated[list[Moment], Field(min_length=CELLS, max_length=CELLS)]
 AHEAD = "ahead"
 """One cell, in no ring: envelopes that came ahead of their turn."""
 
@@ -124,6 +128,14 @@ class Rings:
         return {name: ring.latest for name, ring in self._rings.items()}
 
     def restore(self, described: dict[str, list[int]]) -> None:
-        """Take over what `describe` returned."""
+        """Take over what `describe` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not that of rings.
+        """
+        checked(dict[Text, _Latest], described, "rings")
+        expect(described.keys() == self._rings.keys(), "rings", "are others than those of a join")
         for name, ring in self._rings.items():
             ring.latest = list(described[name])
