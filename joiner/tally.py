@@ -9,19 +9,16 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import ConfigDict
-from typing_extensions import TypedDict
 
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.samples.output import JoinOutput
 from headrace.schemas.config.durations import HOUR
 from headrace.schemas.records.events import FOREVER, IMPRESSIONS, NEVER, TIME, Outcome
-from headrace.schemas.records.restored import Count, Flag, Int, Moment, checked, expect
+from headrace.schemas.records.restored import Count, Flag, Int, Moment, checked, expect, written
 
 
-class _Described(TypedDict):
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
+@written
+class _Described:
     position: list[Count]
     progress: list[Moment]
     rejected: list[Count]

@@ -7,9 +7,7 @@ time, and a cell is cleared once all of it has expired.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, NamedTuple
-
-from pydantic import Field
+from typing import NamedTuple
 
 from headrace.joiner.journal.cells import Cells
 from headrace.joiner.plan.plans import JoinPlan
@@ -21,9 +19,13 @@ CELLS = 6
 RINGS = (
     "impressions", "segments", "keys", "retained", "actions", "held", "known", "scheduled"
 )  # fmt: skip
-_Latest = Annotated[list[Moment], Field(min_length=CELLS, max_length=CELLS)]
 AHEAD = "ahead"
 """One cell, in no ring: envelopes that came ahead of their turn."""
+
+
+def is_cell(ring: str, cell: int) -> bool:
+    """Return whether the journal of a shard has such a cell."""
+    return (ring in RINGS and 0 <= cell < CELLS) or (ring, cell) == (AHEAD, 0)
 
 
 class Lifetime(NamedTuple):
@@ -135,7 +137,8 @@ class Rings:
         DamagedError
             If it is not that of rings.
         """
-        checked(dict[Text, _Latest], described, "rings")
+        checked(dict[Text, list[Moment]], described, "rings")
         expect(described.keys() == self._rings.keys(), "rings", "are others than those of a join")
         for name, ring in self._rings.items():
+            expect(len(described[name]) == CELLS, "rings", f"{name} must have {CELLS} cells")
             ring.latest = list(described[name])

@@ -34,6 +34,7 @@ from headrace.pipelines.jobs.summary import summarize
 from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.disk import write_text
 from headrace.pipelines.run.interrupts import noted
+from headrace.pipelines.run.manifest import refusing
 from headrace.pipelines.run.place import LETTERS, STATISTICS_FILE, Place
 from headrace.pipelines.run.publication import as_written, publish
 from headrace.pipelines.run.seal import SUMMARY, write_seal
@@ -236,11 +237,12 @@ def _started(
     journals = Spill(place.partial / "spill", CACHE_BYTES // inputs.join.shards)
     resumed = Resumed()
     if checkpoint is not None:
-        resumed = resume(checkpoint, place, inputs, identity, job, journals)
+        resumed = resume(checkpoint, place, inputs, identity, job, outputs, journals)
     elif inputs.past is not None:
         resumed = go_on(inputs.past, inputs, job, journals)
     for name, mark in resumed.marks.items():
-        outputs[name].resume(mark)
+        with refusing(checkpoint or place.out, "run without --resume to start over"):
+            outputs[name].resume(mark)
     board.events = resumed.events
 
     def read(states: Mapping[int, SourceState]) -> Iterator[Block]:

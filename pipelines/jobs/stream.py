@@ -23,6 +23,7 @@ from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.disk import aside, flush
 from headrace.pipelines.run.interrupts import Stopping
 from headrace.pipelines.run.liveplace import BEGUN, LivePlace
+from headrace.pipelines.run.manifest import refusing
 from headrace.pipelines.run.signing import read_signed, write_signed
 from headrace.pipelines.run.spill import CACHE_BYTES, Spill
 from headrace.pipelines.sinks.liveoutputs import open_live_outputs
@@ -36,6 +37,7 @@ from headrace.pipelines.sources.sourcereader import SourceReader
 from headrace.pipelines.training.job import Finished
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import CheckpointError, ConfigError, FolderError
+from headrace.schemas.records.restored import expect
 
 _HINT = "write to another folder to begin anew"
 _CHECKPOINTS_KEPT = 2
@@ -134,8 +136,11 @@ def stream(
         sinks = open_live_outputs(place.result, inputs, job.window)
         for name, topic in open_topics(inputs, begun.run, not resumed.marks).items():
             sinks[name] = Several([sinks[name], topic])
-        for name, mark in resumed.marks.items():
-            sinks[name].resume(mark)
+        if saved is not None:
+            with refusing(saved.folder, _HINT):
+                expect(set(resumed.marks) == set(sinks), "sinks", "are others than the outputs")
+                for name, mark in resumed.marks.items():
+                    sinks[name].resume(mark)
         raises = RaiseJournal(place.partial, resumed.block, resumed.states)
         blocks = _blocks(inputs, growing, place, raises, resumed, step, stopping, announce)
         writers = {name: LiveWriter(sink) for name, sink in sinks.items()}

@@ -9,13 +9,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, dataclass_transform
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from headrace.schemas.errors import DamagedError, EnvelopeError
 from headrace.schemas.records.events import EARLIEST, FOREVER, LATEST, NEVER
@@ -92,6 +93,16 @@ def checked(kind: Any, value: Any, what: str) -> Any:
         where = ".".join(str(part) for part in (what, *first["loc"]))[:200]
         raise DamagedError(where, f"{first['msg'][0].lower()}{first['msg'][1:]}") from error
     return value
+
+
+@dataclass_transform(frozen_default=True)
+def written(form: type) -> type:
+    """Make a class the form of a JSON object, for `checked`: its keys, and their types.
+
+    A key with a default may be missing; there may be no others.
+    """
+    form.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+    return dataclass(frozen=True)(form)
 
 
 @cache
