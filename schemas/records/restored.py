@@ -190,3 +190,64 @@ def expect_within(numbers: npt.NDArray[Any], least: int, most: int, what: str) -
         low, high = int(numbers.min()), int(numbers.max())
         fact = f"has numbers outside of [{least}, {most}) (got {low} to {high})"
         expect(least <= low and high < most, what, fact)
+
+
+def exported(
+    arrays: Mapping[str, npt.NDArray[Any]],
+    name: str,
+    kind: npt.DTypeLike,
+    size: int | None = None,
+    least: float = -np.inf,
+) -> npt.NDArray[Any]:
+    """Return an array as it was exported.
+
+    Parameters
+    ----------
+    arrays, name
+        All arrays, and the name of one.
+    kind
+        Its type.
+    size
+        Its length; None for any.
+    least
+        What no number of it is below.
+
+    Raises
+    ------
+    DamagedError
+        If it is missing, or another one.
+    """
+    expect(name in arrays, name, "is missing")
+    array = arrays[name]
+    expect(array.dtype == np.dtype(kind), name, f"must be {np.dtype(kind)} (got {array.dtype})")
+    if size is not None:
+        expect(array.size == size, name, f"must have {size} values (got {array.size})")
+    expect(least == -np.inf or (array >= least).all(), name, f"has values below {least:g}")
+    return array
+
+
+def places(
+    arrays: Mapping[str, npt.NDArray[Any]], name: str, kind: npt.DTypeLike, size: int
+) -> npt.NDArray[Any]:
+    """Return places in a table of a size as they were exported: each once, ascending.
+
+    Raises
+    ------
+    DamagedError
+        If they are missing, or others.
+    """
+    found = exported(arrays, name, kind)
+    expect_within(found, 0, size, name)
+    expect((found[1:] > found[:-1]).all(), name, "is not ascending")
+    return found
+
+
+def bins(used: list[int], size: int, what: str) -> npt.NDArray[np.int64]:
+    """Return numbers of bins that are not empty: each once, ascending.
+
+    Raises
+    ------
+    DamagedError
+        If they are others.
+    """
+    return places({what: np.array(used, np.int64)}, what, np.int64, size)
