@@ -576,6 +576,7 @@ class Drift:
         for _, shapes in state["shapes"]:
             for key, (_, groups, weights, _) in shapes.items():
                 expect(len(weights) == len(groups) + 2, key, "has other groups than weights")
+                expect(groups == sorted(set(groups)), key, "has groups that do not ascend")
                 expect(all(code < CODES for code in groups), key, "has a code that there is not")
         self.hours = {start: Hour.restored(watched, hour) for start, hour in state["hours"]}
         self.actions = {

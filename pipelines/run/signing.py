@@ -39,7 +39,7 @@ def read_signed(path: Path | Address) -> dict[str, Any]:
         raise
     except OSError as error:
         raise ValueError(f"it cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError("it is not JSON") from error
     if not isinstance(content, dict) or _OWN not in content:
         raise ValueError("it has no checksum")
