@@ -30,6 +30,7 @@ from headrace.learners.models.small import SmallModel
 from headrace.learners.registry import ALGORITHMS, Algorithm, Algorithms
 from headrace.schemas.errors import DamagedError, SnapshotError
 from headrace.schemas.records.restored import Count, checked, expect, restoring, written
+from headrace.schemas.records.signatures import Sign, canonical, check_signature
 from headrace.schemas.types import is_number
 
 FORMAT_VERSION = 2
@@ -47,6 +48,7 @@ OWN_ENTRIES = frozenset(
 _MOST_BITS = 32
 _Theta = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None
 
+_HMAC = "hmac"
 _ARRAYS = "arrays.arrow"
 _MANIFEST = "manifest.json"
 
@@ -58,6 +60,7 @@ def save_snapshot(
     about: dict[str, Any],
     calibration: CalibrationMap | None = None,
     theta: list[float | None] | None = None,
+    sign: Sign | None = None,
 ) -> dict[str, Any]:
     """Write a snapshot under a temporary name, then rename it to `folder`.
 
@@ -71,6 +74,8 @@ def save_snapshot(
         The map by which its predictions are calibrated.
     theta
         Theta of positions as estimated, null where it is not known; None if it was not.
+    sign
+        Signs the manifest; None for no signature.
     about
         More entries of the manifest: configuration, source positions, counts.
 
@@ -111,6 +116,8 @@ def save_snapshot(
         "sha256": _digest(what, arrays),
         **about,
     }
+    if sign is not None:
+        manifest[_HMAC] = sign(canonical(manifest))
     partial = folder.with_name(folder.name + ".partial")
     if partial.exists():
         shutil.rmtree(partial)
@@ -127,7 +134,10 @@ def save_snapshot(
 
 
 def load_snapshot(
-    folder: Path, algorithms: Algorithms = ALGORITHMS, like: Learner | None = None
+    folder: Path,
+    algorithms: Algorithms = ALGORITHMS,
+    like: Learner | None = None,
+    sign: Sign | None = None,
 ) -> tuple[Learner, dict[str, Any]]:
     """Read a snapshot; return the learner and the manifest.
 
@@ -139,6 +149,8 @@ def load_snapshot(
         The algorithms that it may have.
     like
         A learner whose size and table it must have; None for any.
+    sign
+        What must have signed it (`headrace.schemas.records.signatures.Signer`); None for nothing.
 
     Raises
     ------
@@ -150,6 +162,8 @@ def load_snapshot(
     try:
         with restoring(_MANIFEST):
             manifest = _read_manifest(folder, algorithms)
+            if sign is not None:
+                _check_signature(folder, manifest, sign)
             arrays = _read_arrays(folder)
             _check_digest(folder, manifest, arrays)
             _refuse_not_finite(folder, arrays, "use an older snapshot")
@@ -181,6 +195,14 @@ def _read_manifest(folder: Path, algorithms: Algorithms) -> dict[str, Any]:
             "load it with a registry that has this algorithm"
         )
     return manifest
+
+
+def _check_signature(folder: Path, manifest: dict[str, Any], sign: Sign) -> None:
+    content = {name: of for name, of in manifest.items() if name != _HMAC}
+    try:
+        check_signature(manifest.get(_HMAC), canonical(content), sign)
+    except ValueError as error:
+        raise SnapshotError(f"{folder}: {_MANIFEST}: {error}; use another snapshot") from error
 
 
 def _check_digest(folder: Path, manifest: dict[str, Any], arrays: Arrays) -> None:

@@ -31,6 +31,7 @@ from headrace.schemas.errors import SnapshotError
 from headrace.schemas.records.envelope import MATURE, SampleEnvelope
 from headrace.schemas.records.events import EMIT, NEVER
 from headrace.schemas.records.restored import Count, Flag, Sum, Text, checked, expect, written
+from headrace.schemas.records.signatures import Sign
 
 _SETTLED = ".settled"
 """Folder of the learners to serve with, if more was learned since; no learner has this name."""
@@ -272,10 +273,11 @@ class Trainer:
         folder_of: Callable[[str], Path],
         about: dict[str, Any],
         verdicts: Mapping[str, dict[str, Any]] = MappingProxyType({}),
+        sign: Sign | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Write the learners to serve with, each to its folder; return the manifests by name.
 
-        What is said of each in `verdicts` goes into its manifest, as ``gate``.
+        What is said of each in `verdicts` goes into its manifest, as ``gate``; `sign` signs it.
 
         Raises
         ------
@@ -283,7 +285,7 @@ class Trainer:
             If a model is not finite; it is not written.
         """
         learners, samples = self.step.published, self.ledger.published
-        return self._write(learners, samples, folder_of, about, verdicts)
+        return self._write(learners, samples, folder_of, about, verdicts, sign)
 
     def _save(
         self, learners: Mapping[str, Learner], folder: Path, about: dict[str, Any]
@@ -297,6 +299,7 @@ class Trainer:
         folder_of: Callable[[str], Path],
         about: dict[str, Any],
         verdicts: Mapping[str, dict[str, Any]],
+        sign: Sign | None = None,
     ) -> dict[str, dict[str, Any]]:
         counted = {"samples": samples, "positions": self.ledger.positions}
         manifests = {}
@@ -310,6 +313,7 @@ class Trainer:
                 manifests[name] = save_snapshot(
                     folder_of(name), algorithm, learner, described,
                     self.step.serving.map_of(name), None if positions is None else positions.theta,
+                    sign,
                 )  # fmt: skip
             if name not in manifests:
                 raise self.step.diverged(name, f"after {samples:,} samples")

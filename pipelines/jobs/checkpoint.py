@@ -54,6 +54,7 @@ from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.job import TrainJob
 from headrace.pipelines.training.state import TrainingState
 from headrace.schemas.records.restored import Count, Sum, Text, checked, expect, restoring, written
+from headrace.schemas.records.signatures import Sign
 
 _PARTIAL = "checkpoint.partial"
 _HINT = "run without --resume to start over"
@@ -106,6 +107,8 @@ class Checkpointer:
         Where the run began.
     kept
         How many checkpoints to keep.
+    sign
+        Signs them; None for no signature.
     """
 
     def __init__(
@@ -116,7 +119,9 @@ class Checkpointer:
         every_s: float,
         resumed: Resumed,
         kept: int = 1,
+        sign: Sign | None = None,
     ) -> None:
+        self.sign = sign
         self.run, self.place, self.every_s = run, place, every_s
         self.identity, self.kept = identity, kept
         self.last = resumed.block
@@ -166,7 +171,7 @@ class Checkpointer:
                 "elapsed_s": time.monotonic() - self.started,
                 "files": {name: describe(path) for name, path in files_under(folder).items()},
             }
-            write_signed(folder / MANIFEST, manifest)
+            write_signed(folder / MANIFEST, manifest, self.sign)
         flush_tree(folder)
         target = self.place.partial / f"{CHECKPOINT}{block:012d}"
         if target.exists():  # of a run that came as far, and was resumed from one before
@@ -226,7 +231,7 @@ def resume(
     CheckpointError
         If the checkpoint or an output that was finished before it is damaged.
     """
-    saved = SavedRun(folder, _HINT)
+    saved = SavedRun(folder, _HINT, job.sign)
     with refusing(folder, _HINT):
         expect(
             set(saved.sinks) == set(sinks), "sinks", f"are others ({', '.join(saved.sinks)})"[:200]
@@ -267,6 +272,8 @@ class SavedRun:
         The checkpoint.
     hint
         What to do if it cannot be used.
+    sign
+        What must have signed it; None for nothing.
 
     Raises
     ------
@@ -283,9 +290,9 @@ class SavedRun:
         What each sink had committed, by its name.
     """
 
-    def __init__(self, folder: Path, hint: str) -> None:
+    def __init__(self, folder: Path, hint: str, sign: Sign | None = None) -> None:
         self.folder, self.hint = folder, hint
-        self.manifest = manifest = read_manifest(folder, hint)
+        self.manifest = manifest = read_manifest(folder, hint, sign)
         with refusing(folder, hint):
             checked(_Manifest, manifest, MANIFEST)
             self.identity: dict[str, Any] = manifest["identity"]

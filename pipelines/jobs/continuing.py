@@ -37,11 +37,12 @@ from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.job import TrainJob
 from headrace.schemas.records.events import FOREVER, NEVER, Outcome
 from headrace.schemas.records.restored import expect
+from headrace.schemas.records.signatures import Sign
 
 
 def keep_state(
     run: Run, place: Place, inputs: Inputs, identity: Mapping[str, Any],
-    states: Mapping[int, SourceState],
+    states: Mapping[int, SourceState], sign: Sign | None = None,
 ) -> None:  # fmt: skip
     """Write the state of a run whose records have all been read, for another to go on from.
 
@@ -53,6 +54,8 @@ def keep_state(
         Its identity, from before it read anything.
     states
         How far each source was read, by its number.
+    sign
+        Signs it; None for no signature.
     """
     folder = place.result / STATE
     with writing(folder):
@@ -99,7 +102,7 @@ def keep_state(
             "join": described,
             "files": {name: describe(path) for name, path in files_under(folder).items()},
         }  # fmt: skip
-        write_signed(folder / MANIFEST, manifest)
+        write_signed(folder / MANIFEST, manifest, sign)
 
 
 def state_bytes(result: Path) -> int | None:
@@ -124,7 +127,7 @@ def go_on(past: Past, inputs: Inputs, job: TrainJob, journals: Spill) -> Resumed
         If the state is not what is written, although its checksums are right.
     """
     folder = past.folder / STATE
-    manifest = read_manifest(folder, HINT)
+    manifest = read_manifest(folder, HINT, job.sign)
     reopened = _reopened(past, inputs)
     states = {
         file.number: file.left(ended=file.number not in reopened)

@@ -31,7 +31,7 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
 
 def comparable(config: Config) -> dict[str, Any]:
     """Return what a run depends on of its configuration, as JSON types."""
-    tables = config.model_dump(mode="json", exclude={"live": True})
+    tables = config.model_dump(mode="json", exclude={"live": True, "state": True})
     tables["replay"].pop("checkpoint")
     return tables
 
@@ -42,7 +42,7 @@ def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
     Brokers may move and client settings change; the ids of cluster and topics tell them. A guard
     that asks is answered while the run goes on.
     """
-    config = inputs.config.model_dump(mode="json", exclude={"live", "replay", "kafka"})
+    config = inputs.config.model_dump(mode="json", exclude={"live", "replay", "kafka", "state"})
     config["guard"].pop("accept")
     return {"layout": layout(), "config": config, "files": growing.identity()}
 

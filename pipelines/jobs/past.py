@@ -10,6 +10,7 @@ from typing import Any
 from headrace.pipelines.jobs.identity import comparable, differences, layout
 from headrace.pipelines.run.manifest import MANIFEST, check_files, read_manifest, refusing
 from headrace.pipelines.run.place import STATE
+from headrace.pipelines.run.signing import SigningKey
 from headrace.pipelines.sources.continued import Past, PastStream
 from headrace.schemas.config.models import Config
 from headrace.schemas.errors import ConfigError, FolderError
@@ -56,10 +57,9 @@ def read_past(folder: Path, config: Config) -> Past:
     state = folder / STATE
     if not (state / MANIFEST).exists():
         raise FolderError(folder, *_why_not(folder))
-    manifest = read_manifest(state, HINT)
-    identity = manifest.get("identity")
+    manifest = read_manifest(state, HINT, SigningKey.of(config))
     with refusing(state, HINT):
-        checked(dict[Text, Any], identity, "identity")
+        identity = checked(dict[Text, Any], manifest.get("identity"), "identity")
     if manifest.get("version") != VERSION or identity.get("layout") != layout():
         fact = "has a state that another version of Headrace wrote"
         raise FolderError(folder, fact, f"{HINT}, or continue it with that version")

@@ -33,6 +33,7 @@ from headrace.schemas.config.models import (
 )
 from headrace.schemas.errors import DamagedError, SnapshotError, TableError
 from headrace.schemas.records.restored import Text, checked, restoring
+from headrace.schemas.records.signatures import Signer
 from headrace.schemas.types import (
     JSON,
     carried_type,
@@ -316,7 +317,9 @@ def _written_type(name: str) -> pa.DataType | None:
     return kind if kind is not None and is_number(kind) else None
 
 
-def load_model(path: str | Path | Address, algorithms: Algorithms = ALGORITHMS) -> Model:
+def load_model(
+    path: str | Path | Address, algorithms: Algorithms = ALGORITHMS, key: str | None = None
+) -> Model:
     """Read a model that a replay published.
 
     Parameters
@@ -326,17 +329,21 @@ def load_model(path: str | Path | Address, algorithms: Algorithms = ALGORITHMS) 
         model in it; also of a result elsewhere, such as ``s3://bucket/result/model/click``.
     algorithms
         The algorithms that it may have.
+    key
+        The secret of ``state.key`` with which it must have been signed; None for any model.
 
     Raises
     ------
     SnapshotError
-        If there is no model, or more than one; if it is damaged or of an unknown version.
+        If there is no model, or more than one; if it is damaged, of an unknown version, or
+        not signed with the key.
     """
     place = place_of(path)
     if isinstance(place, Address):
-        return _fetched(place, algorithms)
+        return _fetched(place, algorithms, key)
     folder = model_folder(place)
-    learner, manifest = load_snapshot(folder, algorithms)
+    sign = None if key is None else Signer(key.encode())
+    learner, manifest = load_snapshot(folder, algorithms, sign=sign)
     try:
         # The checksum does not cover the description of the run.
         with restoring("manifest.json"):
@@ -348,7 +355,7 @@ def load_model(path: str | Path | Address, algorithms: Algorithms = ALGORITHMS) 
         ) from error
 
 
-def _fetched(place: Address, algorithms: Algorithms) -> Model:
+def _fetched(place: Address, algorithms: Algorithms, key: str | None) -> Model:
     with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
         for name, source in place.files().items():
             # Of a whole result all but the models would be fetched in vain.
@@ -360,6 +367,6 @@ def _fetched(place: Address, algorithms: Algorithms) -> Model:
                 with source.open() as stream, path.open("wb") as file:
                     shutil.copyfileobj(stream, file)
         try:
-            return load_model(scratch, algorithms)
+            return load_model(scratch, algorithms, key)
         except SnapshotError as error:
             raise SnapshotError(str(error).replace(scratch, str(place))) from error

@@ -38,6 +38,7 @@ from headrace.pipelines.training.job import Finished
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import CheckpointError, ConfigError, FolderError
 from headrace.schemas.records.restored import expect
+from headrace.schemas.records.signatures import Sign
 
 _HINT = "write to another folder to begin anew"
 _CHECKPOINTS_KEPT = 2
@@ -126,7 +127,7 @@ def stream(
         journals = Spill(place.partial / "spill", CACHE_BYTES // inputs.join.shards)
         step = _step(inputs.join.epoch)
         job = replace(train_job(inputs, place.result / "model"), step=step)
-        saved = _newest(place, announce)
+        saved = _newest(place, announce, job.sign)
         states = {number: SourceState.at(start) for number, start in enumerate(begun.starts)}
         resumed = Resumed(states=states)
         if saved is not None:
@@ -153,7 +154,13 @@ def stream(
             run.training.begin_with(0, resumed.training)
         live = inputs.config.live
         taker = Checkpointer(
-            run, place, identity, live.checkpoint / SECOND, resumed, _CHECKPOINTS_KEPT
+            run,
+            place,
+            identity,
+            live.checkpoint / SECOND,
+            resumed,
+            _CHECKPOINTS_KEPT,
+            job.sign,
         )
         run.checkpoints = checkpoints = LiveCheckpoints(
             run, taker, writers, Models(place.result / "model", live.snapshot / SECOND), raises,
@@ -214,7 +221,9 @@ def _check_topics(then: dict[str, Any], now: dict[str, Any], file: str) -> None:
     )  # fmt: skip
 
 
-def _newest(place: LivePlace, announce: Callable[[str], None]) -> SavedRun | None:
+def _newest(
+    place: LivePlace, announce: Callable[[str], None], sign: Sign | None
+) -> SavedRun | None:
     """Return the newest checkpoint that is whole, None without any.
 
     Raises
@@ -225,7 +234,7 @@ def _newest(place: LivePlace, announce: Callable[[str], None]) -> SavedRun | Non
     failed: CheckpointError | None = None
     for folder in place.checkpoints():
         try:
-            saved = SavedRun(folder, _HINT)
+            saved = SavedRun(folder, _HINT, sign)
             saved.check_files()
         except CheckpointError as error:
             announce(f"{error}")

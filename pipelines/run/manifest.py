@@ -11,6 +11,7 @@ from headrace.pipelines.run.disk import describe, files_under
 from headrace.pipelines.run.signing import read_signed
 from headrace.schemas.errors import CheckpointError, DamagedError, SnapshotError
 from headrace.schemas.records.restored import Text, checked, restoring
+from headrace.schemas.records.signatures import Sign
 
 MANIFEST = "manifest.json"
 
@@ -40,8 +41,15 @@ def refusing(folder: Path, hint: str) -> Iterator[None]:
         raise CheckpointError(folder, f"is damaged ({fact})", hint)
 
 
-def read_manifest(folder: Path, hint: str) -> dict[str, Any]:
+def read_manifest(folder: Path, hint: str, sign: Sign | None = None) -> dict[str, Any]:
     """Read what was written as `MANIFEST`.
+
+    Parameters
+    ----------
+    folder, hint
+        The folder, and what to do if it cannot be used.
+    sign
+        What must have signed it; None for nothing.
 
     Raises
     ------
@@ -49,7 +57,7 @@ def read_manifest(folder: Path, hint: str) -> dict[str, Any]:
         If it is missing or damaged; the hint says what to do.
     """
     try:
-        return read_signed(folder / MANIFEST)
+        return read_signed(folder / MANIFEST, sign)
     except FileNotFoundError:
         raise CheckpointError(folder, f"is damaged ({MANIFEST} is missing)", hint) from None
     except ValueError as error:

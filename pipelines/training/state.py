@@ -379,6 +379,12 @@ class TrainingState:
                     f"the runner's state names the snapshot {error}, which is not there; never "
                     "delete one that a checkpoint or savepoint may name"
                 ) from error
+            # What the runner keeps of it is its name; so that names its contents.
+            if not name.endswith(f"-{_checksum(folder)}"):
+                raise StateVersionError(
+                    f"the runner's state names the snapshot {name}, which has other contents than "
+                    "when it was written; restore it, or start over"
+                )
             self.load(folder, unlearned)
         self.snapshot = name
 
@@ -493,8 +499,9 @@ class TrainingState:
         names = self.snapshot_names
         verdicts = {name: verdict.as_json() for name, verdict in self.verdicts.items()}
         manifests = self.trainer.save_models(
-            lambda learner: root / learner / names[learner], self.job.about, verdicts
-        )
+            lambda learner: root / learner / names[learner], self.job.about, verdicts,
+            self.job.sign,
+        )  # fmt: skip
         together = {
             "format": 1,
             "samples": self.trainer.ledger.published,

@@ -42,6 +42,7 @@ from headrace.schemas.config.kafka import KafkaConfig, topic_name
 from headrace.schemas.config.outputs import OutputsConfig, conflicts_of_outputs
 from headrace.schemas.config.places import conflicts_of_places
 from headrace.schemas.config.predicates import Predicate
+from headrace.schemas.config.secrets import SecretPlace
 from headrace.schemas.errors import without_secrets
 from headrace.schemas.types import parse_type
 
@@ -548,6 +549,12 @@ class PublishConfig(Model):
     positives: int = Field(default=100, ge=1)
 
 
+class StateConfig(Model):
+    """What signs the state of runs, and their models; where it is, not what it is."""
+
+    key: SecretPlace | None = None
+
+
 class ReplayConfig(Model):
     """How a replay uses this machine; nothing here changes a result."""
 
@@ -588,6 +595,7 @@ class Config(Model):
     monitor: MonitorConfig = MonitorConfig()
     guard: GuardConfig = GuardConfig()
     publish: PublishConfig | None = None
+    state: StateConfig = StateConfig()
     replay: ReplayConfig = ReplayConfig()
     live: LiveConfig = LiveConfig()
     kafka: KafkaConfig | None = None

@@ -37,7 +37,7 @@ Sum = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 """A number that is finite, and not below 0."""
 
 _UNREADABLE = (
-    ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError,
+    ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RecursionError, TypeError,
     ValueError, pa.ArrowException, struct.error, EnvelopeError,
 )  # fmt: skip
 """What reading raises of content that has another form than what is written."""

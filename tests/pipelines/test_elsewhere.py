@@ -18,12 +18,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.learners.exact import ExactTable
+from headrace.learners.models.ftrl import FtrlModel, FtrlParameters
 from headrace.learners.registry import ALGORITHMS
 from headrace.learners.shrinking import small
-from headrace.learners.snapshot import save_snapshot
+from headrace.learners.snapshot import load_snapshot, save_snapshot
+from headrace.pipelines.app.cli import main
+from headrace.pipelines.jobs import replay
 from headrace.pipelines.jobs.generate import Traffic, write_traffic
+from headrace.pipelines.jobs.prediction import load_model
+from headrace.pipelines.run.spill import FileCells
+from headrace.schemas.errors import EnvelopeError, SnapshotError
 from headrace.schemas.records.envelope import EventEnvelope
+from headrace.schemas.records.signatures import Signer
 from tests.learners.test_ftrl import samples
+from tests.pipelines.direct import run_directly
 
 ROOT = Path(__file__).parents[2]
 ATTACKER = "tests.pipelines.attacks.attacker"
@@ -144,11 +152,101 @@ def play(folder, first, count):
 
 def test_what_somebody_else_wrote_is_used_or_refused_in_one_line(folder):
     """Some hundred folders and envelopes with other contents and checksums that are right."""
-    play(folder, 0, 240)
+    play(folder, 0, 180)
 
 
 @pytest.mark.slow
 def test_ten_thousand_folders_of_somebody_else_do_no_harm(folder):
     """The same, for longer."""
-    for first in range(240, 10_240, 500):
+    for first in range(180, 10_180, 500):
         play(folder, first, 500)
+
+
+def test_a_piece_of_a_journal_makes_no_file_outside(tmp_path):
+    """Names of rings and numbers of cells are parts of a path: only those that there are."""
+    cells = FileCells(tmp_path / "cells")
+    for ring, cell in (("../../evil", 0), ("/tmp/evil", 1), ("keys", 6), ("keys", -1), ("", 0)):
+        with pytest.raises(ValueError, match="there is no cell"):
+            cells.append(ring, cell, b"data")
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_a_snapshot_of_another_size_is_not_taken_for_that_of_a_learner(tmp_path):
+    """Kernels do not look whether an index is within the table for which rows were encoded."""
+    few, many = (FtrlModel(FtrlParameters(), bits) for bits in (4, 10))
+    save_snapshot(tmp_path / "s", "ftrl", few, {})
+    assert load_snapshot(tmp_path / "s", like=few)[0].bits == 4
+    with pytest.raises(SnapshotError, match=r"expected bits = 10 \(got 4\)"):
+        load_snapshot(tmp_path / "s", like=many)
+
+
+def test_an_envelope_whose_offsets_lie_is_refused():
+    """They would be followed to wherever they point."""
+    batch = pa.record_batch({"text": ["a"], "other": ["bcd"]})
+    data = EventEnvelope(0, 0, 1, 0, 1, 0, 0, batch).encode()
+    true, lie = (np.array([0, end], np.int32).tobytes() for end in (3, 2**30))
+    assert data.count(true) == 1
+    assert EventEnvelope.decode(data).batch == batch
+    with pytest.raises(EnvelopeError, match="an Arrow stream is damaged"):
+        EventEnvelope.decode(data.replace(true, lie))
+
+
+KEY = "a secret that nobody knows"
+
+
+def test_a_signed_snapshot_is_that_of_who_has_the_key(tmp_path):
+    """With a key, models without a signature or with another one are refused; without, none is."""
+    model = FtrlModel(FtrlParameters(), 4)
+    save_snapshot(tmp_path / "plain", "ftrl", model, {"samples": 1})
+    save_snapshot(tmp_path / "ours", "ftrl", model, {"samples": 1}, sign=Signer(KEY.encode()))
+    sign = Signer(KEY.encode())
+    assert load_snapshot(tmp_path / "ours", sign=sign)[1]["samples"] == 1
+    load_snapshot(tmp_path / "ours")
+    with pytest.raises(SnapshotError, match="it is not signed"):
+        load_snapshot(tmp_path / "plain", sign=sign)
+    with pytest.raises(SnapshotError, match="it is signed with another key"):
+        load_snapshot(tmp_path / "ours", sign=Signer(b"another secret of that kind"))
+    path = tmp_path / "ours/manifest.json"
+    path.write_text(path.read_text().replace('"samples": 1', '"samples": 2'))
+    load_snapshot(tmp_path / "ours")
+    with pytest.raises(SnapshotError, match="it is signed with another key"):
+        load_snapshot(tmp_path / "ours", sign=sign)
+
+
+def test_a_run_with_a_key_goes_on_only_from_what_is_signed_with_it(tmp_path, monkeypatch, capsys):
+    """A kept state and a model of a run with the key, without one, and with another one."""
+    monkeypatch.setattr(replay, "run_graph", run_directly)
+    monkeypatch.setattr(replay, "render_report", lambda *arguments: "")
+    write_config(tmp_path)
+    config, text = tmp_path / "day.toml", (tmp_path / "day.toml").read_text()
+
+    def run(out, *options, key=""):
+        config.write_text(text + (key and f'[state]\nkey = {{ env = "{key}" }}\n'))
+        return main(["replay", str(config), "--out", str(tmp_path / out), "--quiet",
+                     "--allow-invalid", *options])  # fmt: skip
+
+    monkeypatch.setenv("OURS", KEY)
+    monkeypatch.setenv("OTHER", KEY[::-1])
+    assert run("plain") == run("ours", key="OURS") == 0
+    write_more(tmp_path)
+    past = "--continue", str(tmp_path / "ours")
+    assert run("next", *past, key="OURS") == 0
+    capsys.readouterr()
+    for key, out, why in (
+        ("OURS", "plain", "it is not signed, and state.key is set"),
+        ("OTHER", "ours", "it is signed with another key"),
+    ):
+        assert run("no", "--continue", str(tmp_path / out), key=key) == 2
+        said = capsys.readouterr().err
+        assert why in said
+        assert said.count("\n") == 1
+    assert run("unsigned", *past) == 0
+    model = tmp_path / "ours/model/first"
+    assert load_model(model, key=KEY).name == "first"
+    with pytest.raises(SnapshotError, match="another key"):
+        load_model(model, key=KEY[::-1])
+    written = b"".join(path.read_bytes() for path in (tmp_path / "ours").rglob("*.json"))
+    assert KEY.encode() not in written
+    monkeypatch.setenv("OURS", "short")
+    assert run("short", key="OURS") == 2
+    assert "state.key: is shorter than 16 characters" in capsys.readouterr().err

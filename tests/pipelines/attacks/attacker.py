@@ -34,7 +34,7 @@ from headrace.pipelines.jobs import checkpoint, prediction, replay  # noqa: E402
 from headrace.pipelines.run.disk import describe, files_under  # noqa: E402
 from headrace.pipelines.run.manifest import MANIFEST  # noqa: E402
 from headrace.pipelines.run.signing import read_signed, write_signed  # noqa: E402
-from headrace.schemas.errors import EnvelopeError, HeadraceError  # noqa: E402
+from headrace.schemas.errors import EnvelopeError, HeadraceError, SnapshotError  # noqa: E402
 from headrace.schemas.records.envelope import EventEnvelope, SampleEnvelope  # noqa: E402
 from tests.pipelines.attacks import mutations  # noqa: E402
 from tests.pipelines.direct import run_directly  # noqa: E402
@@ -43,7 +43,7 @@ MOST_MEMORY = 12 << 30
 KINDS = ("snapshot", "snapshot", "snapshot", "envelope", "checkpoint", "state")
 
 
-class Refused(HeadraceError):
+class RefusedError(HeadraceError):
     """What the command line says when it refuses."""
 
 
@@ -156,7 +156,7 @@ def play_run(config, *options):
     assert code in (1, 2), code
     assert text.startswith("headrace: "), text
     assert text.count("\n") == 1, text
-    raise Refused(text)
+    raise RefusedError(text)
 
 
 def play(kind, folder, scratch, random):
@@ -197,8 +197,8 @@ def attack(folder, numbers, kinds=KINDS):
             try:
                 play(kind, folder, Path(scratch), random)
                 print("used", flush=True)
-            except (Refused, SnapshotError, EnvelopeError) as error:
-                print("refused:", str(error).replace("\n", " ")[:300], flush=True)
+            except (RefusedError, SnapshotError, EnvelopeError) as error:
+                print("refused:", ascii(str(error))[:300], flush=True)
 
 
 def take_only_some(number):
