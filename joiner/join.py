@@ -227,7 +227,7 @@ class ShardJoin:
         self._bury_late(late, output)
 
     def _bury_late(self, late: Int64s, output: JoinOutput) -> None:
-        output.bury_actions(Outcome.LATE, self.actions, late)
+        output.bury_actions(Outcome.LATE, self.actions, late, self.actions.met)
         self.actions.note_late(late)
 
     # --- the clock ------------------------------------------------------------------------
@@ -265,8 +265,9 @@ class ShardJoin:
         if plan.meets:
             kept = ~rows.ordered(self.meeting.take_shadowed(slices))
         else:
-            kept = self.remembered.keep_first(settling.key1, settling.time, settling.known)
-            self._bury_duplicates(output, rows, np.flatnonzero(~kept))
+            keys = KeptKeys(settling.key1, settling.time, settling.known)
+            kept, copied = self.remembered.keep_first(*keys)
+            self._bury_duplicates(output, rows, np.flatnonzero(~kept), copied)
         survivors = np.flatnonzero(kept)
         if survivors.size == 0:
             return
@@ -282,7 +283,9 @@ class ShardJoin:
         self.actions.write_marks(matches.entry, journal)
         late = self.actions.late(matches.entry)
         labels = label(survivors.size, matches.select(~late), self.actions, len(plan.actions))
-        output.bury_actions(Outcome.DUPLICATE, self.actions, labels.duplicates)
+        output.bury_actions(
+            Outcome.DUPLICATE, self.actions, labels.duplicates, self.actions.met, labels.originals
+        )
         self._bury_late(matches.entry[late], output)
         if plan.served.share:
             emit_mature(plan, rows, survivors, labels, output)
@@ -322,14 +325,19 @@ class ShardJoin:
         entries = actions.expire(self.clock)
         if entries.size == 0:
             return
-        seen = actions.seen[entries]
-        output.bury_actions(Outcome.OUTSIDE_WINDOW, actions, entries[seen])
-        output.bury_actions(Outcome.ORPHAN, actions, entries[~seen])
+        sees = actions.seen[entries] > NEVER
+        output.bury_actions(Outcome.OUTSIDE_WINDOW, actions, entries[sees], actions.seen)
+        output.bury_actions(Outcome.ORPHAN, actions, entries[~sees])
 
-    def _bury_duplicates(self, output: JoinOutput, rows: SettlingRows, duplicates: Int64s) -> None:
+    def _bury_duplicates(
+        self, output: JoinOutput, rows: SettlingRows, duplicates: Int64s, copied: Int64s
+    ) -> None:
         if duplicates.size == 0:
             return
         for source in np.unique(rows.source[duplicates]):
             of_source = duplicates[rows.source[duplicates] == source]
+            begin = 0
             for part in rows.take(of_source):
-                output.bury(Outcome.DUPLICATE, 0, int(source), part)
+                here = slice(begin, begin + part.num_rows)
+                begin = here.stop
+                output.bury(Outcome.DUPLICATE, 0, int(source), part, copied[of_source[here]])

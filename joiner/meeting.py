@@ -14,7 +14,7 @@ from headrace.joiner.samples.labels import Labels, label
 from headrace.joiner.samples.output import JoinOutput
 from headrace.joiner.samples.sampled import emit_early
 from headrace.joiner.state.actions import PendingActions
-from headrace.joiner.state.arrivals import Arrivals, SegmentRows
+from headrace.joiner.state.arrivals import Arrivals, BecameKnown, SegmentRows
 from headrace.joiner.state.encounters import Encounters
 from headrace.joiner.state.expected import expect_scheduled
 from headrace.joiner.state.finder import find_kept
@@ -52,7 +52,7 @@ class Meeting:
         """Let everything that becomes known in ``[since, clock)`` have its consequences."""
         came = self.arrivals.meet(since, clock, self.actions)
         journal.known(came.keys)
-        self._bury_shadowed(came.shadowed, journal, output)
+        self._bury_shadowed(came, journal, output)
         if self.plan.emission.early:
             self._schedule(came.kept, journal)
             self._emit_first(clock, output)
@@ -85,12 +85,10 @@ class Meeting:
             expect_scheduled(batch, emit, self.plan)
         self.scheduled.restore(parts, clock)
 
-    def _bury_shadowed(
-        self, shadowed: list[SegmentRows], journal: ShardJournal, output: JoinOutput
-    ) -> None:
-        for part in shadowed:
+    def _bury_shadowed(self, came: BecameKnown, journal: ShardJournal, output: JoinOutput) -> None:
+        for part, shadowing in zip(came.shadowed, came.shadowing, strict=True):
             batch = part.columns()
-            output.bury(Outcome.DUPLICATE, 0, part.name[0], batch)
+            output.bury(Outcome.DUPLICATE, 0, part.name[0], batch, shadowing)
             latest = int(batch.column(TIME).to_numpy().max())
             journal.shadowed(ShadowedRows(part.name, part.rows), latest)
 

@@ -128,3 +128,21 @@ def test_modules_files_and_links_in_documents_exist():
             assert (ROOT / name).exists() or "NAME" in name, f"{page.name}: {name}"
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_example_of_an_explained_key_is_right(tmp_path, monkeypatch, capsys):
+    """Its files are written, its commands are run, and print what is shown."""
+    from headrace.pipelines.app.cli import main
+
+    page = (ROOT / "docs" / "explain.md").read_text(encoding="utf-8")
+    files = re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert [name for name, _ in files] == ["impressions.csv", "clicks.csv", "join.toml"]
+    for name, text in files:
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```console\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    commands = re.findall(r"^\$ headrace (.*)\n((?:(?!\$ ).*\n)*)", "".join(blocks), re.MULTILINE)
+    assert len(commands) == 5
+    for command, shown in commands:
+        assert main(command.split()) == 0
+        assert capsys.readouterr().out == shown, command

@@ -100,7 +100,8 @@ class Marks(NamedTuple):
         Whether it has an outcome. Which one follows from `met`, `seen` and its own
         times, by rule 10.
     seen
-        Whether an impression was visible to it without its belonging to that.
+        Event time of the latest impression that was visible to it without its belonging to
+        that, `NEVER` while there is none.
     met
         Event time of the impression that it belongs to, `NEVER` while that is not known.
     """
@@ -108,20 +109,20 @@ class Marks(NamedTuple):
     source: npt.NDArray[np.int32]
     offset: Int64s
     decided: Bools
-    seen: Bools
+    seen: Int64s
     met: Int64s
 
     @classmethod
     def together(cls, parts: Iterable[Marks]) -> Marks:
         """Return all of several parts, with one mark for an action, in order of its place."""
-        kinds = (np.int32, np.int64, np.bool_, np.bool_, np.int64)
+        kinds = (np.int32, np.int64, np.bool_, np.int64, np.int64)
         none = (np.empty(0, kind) for kind in kinds)
         whole = cls(*(np.concatenate(column) for column in zip(none, *parts, strict=True)))
         place, first, number = np.unique(whole.places, return_index=True, return_inverse=True)
-        decided, seen = np.zeros((2, place.size), np.bool_)
-        met = np.full(place.size, NEVER)
+        decided = np.zeros(place.size, np.bool_)
+        seen, met = np.full((2, place.size), NEVER)
         np.logical_or.at(decided, number, whole.decided)
-        np.logical_or.at(seen, number, whole.seen)
+        np.maximum.at(seen, number, whole.seen)
         np.maximum.at(met, number, whole.met)
         return cls(whole.source[first], whole.offset[first], decided, seen, met)
 
@@ -137,7 +138,7 @@ class Marks(NamedTuple):
         """Source and offset as one number, shape (n,)."""
         return place_of(self.source, self.offset)
 
-    def of(self, source: int, offset: Int64s) -> tuple[Bools, Bools, Int64s]:
+    def of(self, source: int, offset: Int64s) -> tuple[Bools, Int64s, Int64s]:
         """Return what these, which are `together`, say of actions of a source.
 
         Returns
@@ -147,11 +148,12 @@ class Marks(NamedTuple):
         """
         wanted, places = place_of(source, offset), self.places
         if places.size == 0:
-            nothing = np.zeros((2, wanted.size), np.bool_)
-            return nothing[0], nothing[1], np.full(wanted.size, NEVER)
+            nothing = np.full((2, wanted.size), NEVER)
+            return np.zeros(wanted.size, np.bool_), nothing[0], nothing[1]
         at = np.minimum(np.searchsorted(places, wanted), places.size - 1)
         has = places[at] == wanted
-        return self.decided[at] & has, self.seen[at] & has, np.where(has, self.met[at], NEVER)
+        seen, met = (np.where(has, column[at], NEVER) for column in (self.seen, self.met))
+        return self.decided[at] & has, seen, met
 
 
 _OFFSETS = 43

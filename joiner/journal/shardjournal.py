@@ -44,7 +44,7 @@ from headrace.schemas.records.events import EMIT, NEVER, TIME
 from headrace.schemas.records.hashing import Int64s
 from headrace.schemas.records.restored import expect, expect_columns
 
-LAYOUT_VERSION = 6
+LAYOUT_VERSION = 7
 """Of what this module writes, and of `headrace.joiner.recovery.describe_join`."""
 
 _SHADOWED = dict.fromkeys(("source", "begin", "row"), pa.int64())

@@ -27,17 +27,19 @@ class Labels:
         none; int64, shape (streams, n).
     count
         Per action stream the number of settled actions; int32, shape (streams, n).
-    duplicates
-        Entries whose action id was counted already.
+    duplicates, originals
+        Entries whose action id was counted already, and for each the entry that was counted.
     """
 
     first: Int64s
     count: npt.NDArray[np.int32]
     duplicates: Int64s
+    originals: Int64s
 
     def select(self, rows: slice | Bools | Int64s) -> Labels:
         """Return the labels of some impressions."""
-        return Labels(self.first[:, rows], self.count[:, rows], self.duplicates)
+        first, count = self.first[:, rows], self.count[:, rows]
+        return Labels(first, count, self.duplicates, self.originals)
 
     @property
     def positive(self) -> Bools:
@@ -70,38 +72,40 @@ def label(rows: int, matches: Matches, actions: PendingActions, streams: int) ->
     first = np.full((streams, rows), -1, np.int64)
     count = np.zeros((streams, rows), np.int32)
     if entry.size == 0:
-        return Labels(first, count, entry)
+        return Labels(first, count, entry, entry)
     stream = actions.stream[entry]
     order = np.lexsort(
         (actions.offset[entry], actions.source[entry], actions.time[entry], stream, row)
     )
     row, entry, stream = row[order], entry[order], stream[order]
-    repeated = _repeated_ids(row, stream, actions.id0[entry], actions.id1[entry])
-    duplicates = entry[repeated]
+    counted = _first_of_id(row, stream, actions.id0[entry], actions.id1[entry])
+    repeated = counted != np.arange(entry.size)
+    duplicates, originals = entry[repeated], entry[counted[repeated]]
     row, entry, stream = row[~repeated], entry[~repeated], stream[~repeated]
     np.add.at(count, (stream, row), 1)
     begins = np.ones(entry.size, np.bool_)
     begins[1:] = (row[1:] != row[:-1]) | (stream[1:] != stream[:-1])
     first[stream[begins], row[begins]] = entry[begins]
-    return Labels(first, count, duplicates)
+    return Labels(first, count, duplicates, originals)
 
 
-def _repeated_ids(
+def _first_of_id(
     row: Int64s,
     stream: npt.NDArray[np.int32],
     id0: UInt64s,
     id1: UInt64s,
-) -> Bools:
-    """Mark all but the first of equal ids of one impression; no id is no duplicate."""
-    order = np.lexsort((np.arange(row.size), id1, id0, stream, row))
-    same = np.zeros(row.size, np.bool_)
+) -> Int64s:
+    """Return for each action the first of its id and impression; no id equals no other."""
+    every = np.arange(row.size)
+    order = np.lexsort((every, id1, id0, stream, row))
+    begins = np.ones(row.size, np.bool_)
+    begins[1:] = False
     for column in (row, stream, id0, id1):
         ordered = column[order]
-        differs = ordered[1:] != ordered[:-1]
-        same[1:] |= differs
-    out = np.zeros(row.size, np.bool_)
-    out[order[1:]] = ~same[1:]
-    return out & ((id0 != 0) | (id1 != 0))
+        begins[1:] |= ordered[1:] != ordered[:-1]
+    first = np.empty(row.size, np.int64)
+    first[order] = order[np.maximum.accumulate(np.where(begins, every, 0))]
+    return np.where((id0 != 0) | (id1 != 0), first, every)
 
 
 def label_columns(

@@ -25,7 +25,17 @@ from headrace.joiner.state.expected import expect_actions
 from headrace.joiner.state.impressions import Impressions
 from headrace.joiner.state.keytable import fits, slots_for
 from headrace.joiner.state.remembered import RememberedKeys
-from headrace.schemas.records.events import ARRIVAL, ID0, ID1, KEY0, KEY1, NEVER, OFFSET, TIME
+from headrace.schemas.records.events import (
+    ARRIVAL,
+    ID0,
+    ID1,
+    KEY0,
+    KEY1,
+    NEVER,
+    OFFSET,
+    RECORD,
+    TIME,
+)
 from headrace.schemas.records.hashing import Bools, Int64s, UInt64s
 
 COMPACTED_FROM = 1024
@@ -73,7 +83,7 @@ class PendingActions:
     id0: UInt64s
     id1: UInt64s
     decided: Bools
-    seen: Bools
+    seen: Int64s
     met: Int64s
     batch: npt.NDArray[np.int32]
     row: npt.NDArray[np.int32]
@@ -116,7 +126,8 @@ class PendingActions:
         found = remembered.find(self.key1[begin : self.count])
         meet_remembered(self.table, begin, *found, self.windows, self.durations)
         new = slice(begin, self.count)
-        return begin + np.flatnonzero(self.decided[new]), begin + np.flatnonzero(self.seen[new])
+        sees = self.seen[new] > NEVER
+        return begin + np.flatnonzero(self.decided[new]), begin + np.flatnonzero(sees)
 
     def _append(self, stream: int, source: int, batch: pa.RecordBatch) -> int:
         """Add entries of which nothing is known yet; return the first."""
@@ -138,7 +149,7 @@ class PendingActions:
         self.batch[new] = len(self.batches)
         self.row[new] = np.arange(end - begin)
         self.decided[new] = False
-        self.seen[new] = False
+        self.seen[new] = NEVER
         self.met[new] = NEVER
         self.batches.append(batch)
         if fits(self.slots, end):
@@ -161,8 +172,9 @@ class PendingActions:
         matches, seen = Matches.room(self.count), np.empty(self.count, np.int64)
         if self.count == 0:
             return matches, seen
+        noted = np.zeros(self.count, np.bool_)
         matched, newly_seen = match(
-            self.table, impressions, self.windows, self.durations, matches, seen
+            self.table, impressions, self.windows, self.durations, matches, seen, noted
         )
         return matches.select(slice(matched)), seen[:newly_seen]
 
@@ -235,13 +247,27 @@ class PendingActions:
 
     def rows(self, entries: Int64s) -> list[tuple[int, int, pa.RecordBatch]]:
         """Return the payloads of `entries` as (stream, source, rows), a batch each."""
-        parts = []
-        for number in np.unique(self.batch[entries]):
-            of_batch = entries[self.batch[entries] == number]
-            payload = self.batches[number].take(pa.array(self.row[of_batch]))
-            first = of_batch[0]
-            parts.append((int(self.stream[first]), int(self.source[first]), payload))
-        return parts
+        return [self.payload(entries[at]) for at in self.by_batch(entries)]
+
+    def by_batch(self, entries: Int64s) -> list[Int64s]:
+        """Return where in `entries` those of each batch are."""
+        batch = self.batch[entries]
+        return [np.flatnonzero(batch == number) for number in np.unique(batch)]
+
+    def payload(self, entries: Int64s) -> tuple[int, int, pa.RecordBatch]:
+        """Return stream, source and rows of entries of one batch."""
+        first = entries[0]
+        rows = self.batches[self.batch[first]].take(pa.array(self.row[entries]))
+        return int(self.stream[first]), int(self.source[first]), rows
+
+    def numbers(self, entries: Int64s) -> Int64s:
+        """Return the number of each record in its partition, shape (n,)."""
+        numbers = np.empty(entries.size, np.int64)
+        for at in self.by_batch(entries):
+            _, _, rows = self.payload(entries[at])
+            name = RECORD if RECORD in rows.schema.names else OFFSET
+            numbers[at] = rows.column(name).to_numpy()
+        return numbers
 
     def wanted(self, clock: int) -> Int64s:
         """List the entries that something may still ask for."""
@@ -282,7 +308,8 @@ class PendingActions:
             The entries of which something is known.
         """
         entries = self.wanted(clock)
-        known = self.decided[entries] | self.seen[entries] | (self.met[entries] > NEVER)
+        sees = np.maximum(self.seen[entries], self.met[entries]) > NEVER
+        known = self.decided[entries] | sees
         return self.rows(entries), entries[known]
 
     def restore(
@@ -361,6 +388,6 @@ class PendingActions:
 _COLUMNS = (
     ("following", np.int64), ("key0", np.uint64), ("key1", np.uint64), ("time", np.int64),
     ("arrival", np.int64), ("stream", np.int32), ("source", np.int32), ("offset", np.int64),
-    ("id0", np.uint64), ("id1", np.uint64), ("decided", np.bool_), ("seen", np.bool_),
+    ("id0", np.uint64), ("id1", np.uint64), ("decided", np.bool_), ("seen", np.int64),
     ("met", np.int64), ("batch", np.int32), ("row", np.int32),
 )  # fmt: skip

@@ -34,7 +34,8 @@ class ActionTable(NamedTuple):
     decided
         Whether its outcome is known.
     seen
-        Whether an impression has been visible to it without its belonging to that.
+        Event time of the latest impression that has been visible to it without its belonging
+        to that, `NEVER` without one.
     met
         Event time of the impression that it belongs to, as soon as that is known, or
         `NEVER`.
@@ -52,7 +53,7 @@ class ActionTable(NamedTuple):
     id0: UInt64s
     id1: UInt64s
     decided: Bools
-    seen: Bools
+    seen: Int64s
     met: Int64s
 
 
@@ -90,8 +91,11 @@ def insert(slots, key0, key1, begin, end, following):
 
 
 @nb.njit(cache=True, nogil=True)
-def match(actions, impressions, windows, durations, out, seen_out):
-    """Decide the actions that belong to impressions; return how many, and how many now see one."""
+def match(actions, impressions, windows, durations, out, seen_out, noted):
+    """Decide the actions that belong to impressions; return how many, and how many now see one.
+
+    `noted` says which entries are in `seen_out`: an entry may see several impressions.
+    """
     matched = 0
     newly_seen = 0
     for i in range(impressions.time.size):
@@ -109,10 +113,12 @@ def match(actions, impressions, windows, durations, out, seen_out):
                     out.row[matched] = i
                     out.entry[matched] = entry
                     matched += 1
-                elif not actions.seen[entry]:
-                    actions.seen[entry] = True
-                    seen_out[newly_seen] = entry
-                    newly_seen += 1
+                elif time > actions.seen[entry]:
+                    actions.seen[entry] = time
+                    if not noted[entry]:
+                        noted[entry] = True
+                        seen_out[newly_seen] = entry
+                        newly_seen += 1
             entry = actions.following[entry]
     return matched, newly_seen
 
@@ -130,7 +136,7 @@ def meet_remembered(actions, begin, found, time, known, windows, durations):
             actions.decided[entry] = True
             actions.met[entry] = time[i]
         else:
-            actions.seen[entry] = True
+            actions.seen[entry] = time[i]
 
 
 @nb.njit(cache=True, nogil=True)

@@ -21,7 +21,7 @@ from headrace.joiner.state.encounters import Encounters, meet
 from headrace.joiner.state.hashqueue import SettlingSlice
 from headrace.joiner.state.impressions import Impressions
 from headrace.joiner.state.known import KnownImpressions, tags_of
-from headrace.schemas.records.events import KEY0, KEY1, OFFSET, TIME
+from headrace.schemas.records.events import KEY0, KEY1, NEVER, OFFSET, TIME
 from headrace.schemas.records.hashing import Bools, Int64s
 from headrace.schemas.records.restored import expect_within
 
@@ -64,6 +64,8 @@ class BecameKnown:
     ----------
     kept, shadowed
         Impressions that became known, by segment.
+    shadowing
+        For each of `shadowed` the event times of the kept ones of which its rows are copies.
     keys
         The kept ones by key, as they became known.
     encounters
@@ -72,6 +74,7 @@ class BecameKnown:
 
     kept: list[SegmentRows] = field(default_factory=list)
     shadowed: list[SegmentRows] = field(default_factory=list)
+    shadowing: list[Int64s] = field(default_factory=list)
     keys: KeptKeys = field(default_factory=KeptKeys.none)
     encounters: Encounters = field(default_factory=lambda: Encounters.room(0))
 
@@ -115,27 +118,30 @@ class Arrivals:
             return came
         impressions, order = _in_order(due)
         size = impressions.time.size
-        shadowed = np.empty(size, np.bool_)
+        shadowing = np.empty(size, np.int64)
         self.index.make_room(size, since)
         encounters = Encounters.room(actions.count)
         count, entered = meet(
             impressions, tags_of(impressions.key1), entries, actions.table, self.index.table,
-            self.index.horizon, actions.windows, actions.durations, encounters, shadowed,
+            self.index.horizon, actions.windows, actions.durations, encounters, shadowing,
         )  # fmt: skip
         self.index.entered(entered)
         came.encounters = encounters.select(slice(count))
         if not due:
             return came
         keys = KeptKeys(impressions.key1, impressions.time, impressions.known)
-        came.keys = keys.select(~shadowed) if shadowed.any() else keys
-        in_place = np.empty(size, np.bool_)
-        in_place[order] = shadowed
+        kept = shadowing == NEVER
+        came.keys = keys if kept.all() else keys.select(kept)
+        in_place = np.empty(size, np.int64)
+        in_place[order] = shadowing
         ends = np.cumsum([part.rows.size for part in due])
-        for part, mask in zip(due, np.split(in_place, ends[:-1]), strict=True):
+        for part, times in zip(due, np.split(in_place, ends[:-1]), strict=True):
+            mask = times > NEVER
             if not mask.all():
                 came.kept.append(part.select(~mask))
             if mask.any():
                 came.shadowed.append(part.select(mask))
+                came.shadowing.append(times[mask])
                 self._shadow(part.name, part.batch.num_rows, part.rows[mask])
         return came
 

@@ -110,10 +110,11 @@ def _write(out, at, actions, entry, time, known, when):
 
 
 @nb.njit(cache=True, nogil=True)
-def meet(impressions, tags, due, actions, index, horizon, windows, durations, out, shadowed):
+def meet(impressions, tags, due, actions, index, horizon, windows, durations, out, shadowing):
     """Let impressions and due actions, each as they become known, meet.
 
-    Returns how many encounters there are, and how many impressions were kept.
+    Returns how many encounters there are, and how many impressions were kept; `shadowing` has
+    what `keep` says of each impression.
     """
     encounters = 0
     entered = 0
@@ -125,8 +126,8 @@ def meet(impressions, tags, due, actions, index, horizon, windows, durations, ou
             a_known = known_at(actions.time[entry], actions.arrival[entry])
         if i < tags.size and (a == due.size or impressions.known[i] <= a_known):
             time, known = impressions.time[i], impressions.known[i]
-            kept = keep(index, tags[i], time, known, horizon)
-            shadowed[i] = not kept
+            shadowing[i] = keep(index, tags[i], time, known, horizon)
+            kept = shadowing[i] == NEVER
             entered += kept
             if kept:
                 found = encounters

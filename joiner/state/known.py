@@ -14,6 +14,7 @@ import numpy as np
 
 from headrace.joiner.journal.pieces import KeptKeys
 from headrace.joiner.state.keytable import following_slot, start
+from headrace.schemas.records.events import NEVER
 from headrace.schemas.records.hashing import Bools, Int64s, UInt64s
 
 _MOST_LOAD = 0.8
@@ -51,14 +52,20 @@ def _put(table, at, tag, time, known):
 
 @nb.njit(cache=True, nogil=True)
 def keep(table, tag, time, known, horizon):
-    """Enter an impression unless it is shadowed; tell whether it was entered."""
+    """Enter an impression unless it is shadowed.
+
+    Returns `NEVER` if it was entered, else the event time of the earliest one that shadows it.
+    """
     at = start(tag, table.tags.size)
+    shadowing = NEVER
     while table.tags[at] != np.uint64(0):
-        if table.tags[at] == tag and -horizon < time - table.times[at] < horizon:
-            return False
+        other = table.times[at]
+        if table.tags[at] == tag and -horizon < time - other < horizon:
+            shadowing = other if shadowing == NEVER else min(shadowing, other)
         at = following_slot(at, table.tags.size)
-    _put(table, at, tag, time, known)
-    return True
+    if shadowing == NEVER:
+        _put(table, at, tag, time, known)
+    return shadowing
 
 
 @nb.njit(cache=True, nogil=True)

@@ -64,7 +64,7 @@ def _put(slots, at, tag, time):
 
 
 @nb.njit(cache=True, nogil=True)
-def _keep_first(slots, tag, time, horizon, kept):
+def _keep_first(slots, tag, time, horizon, kept, copied):
     """Settle impressions in order of time; return how many slots were taken anew."""
     size = slots.tags.size
     taken = 0
@@ -80,6 +80,7 @@ def _keep_first(slots, tag, time, horizon, kept):
                     free = at
             elif slots.tags[at] & _TAG == tag[i] & _TAG:
                 kept[i] = False
+                copied[i] = then
                 break
             at = following_slot(at, size)
         if kept[i]:
@@ -161,16 +162,22 @@ class RememberedKeys:
         """Bytes of memory held, excluding those of `known`."""
         return sum(column.nbytes for column in self.slots)
 
-    def keep_first(self, key1: UInt64s, time: Int64s, known: Int64s) -> Bools:
-        """Settle impressions in their order: true for the kept, false for duplicates.
+    def keep_first(self, key1: UInt64s, time: Int64s, known: Int64s) -> tuple[Bools, Int64s]:
+        """Settle impressions in their order.
 
         Parameters
         ----------
         key1, time, known
             Second half of the key's digest, event time, and when the impression
             was known, each of shape (n,), ordered by (event time, source, offset).
+
+        Returns
+        -------
+        kept, copied
+            Whether each is kept; and of one that is not, the event time of the kept one
+            of which it is a copy; shape (n,).
         """
-        kept = np.empty(time.size, np.bool_)
+        kept, copied = np.empty(time.size, np.bool_), np.empty(time.size, np.int64)
         tag = _tags(key1)
         flagged = known > time
         tag[flagged] |= _FLAG
@@ -182,8 +189,10 @@ class RememberedKeys:
             end = min(end, begin + self._room())
             here = slice(begin, end)
             self.taken += _keep_first(
-                self.slots, tag[here], time[here] - self.base, self.horizon, kept[here]
-            )
+                self.slots, tag[here], time[here] - self.base, self.horizon,
+                kept[here], copied[here],
+            )  # fmt: skip
+            copied[here] += self.base
             begin = end
         flagged &= kept
         if flagged.any():
@@ -193,7 +202,7 @@ class RememberedKeys:
                 bound = int(time[-1]) - self.horizon
                 self.known = {tag: when for tag, when in self.known.items() if when > bound}
                 self.most_known = max(SMALLEST, 2 * len(self.known))
-        return kept
+        return kept, copied
 
     def find(self, key1: UInt64s) -> tuple[Bools, Int64s, Int64s]:
         """Look keys up.

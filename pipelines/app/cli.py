@@ -408,13 +408,29 @@ def _add_models(commands: Any) -> None:
 
     explain = commands.add_parser(
         "explain",
-        help="show what each feature adds to a prediction",
-        description="Show what each feature adds to the prediction of a row.",
+        help="show what became of a key in a run, or what each feature adds to a prediction",
+        description="Show what became of each record of a key in a run, and why; or what each "
+        "feature adds to the prediction of a row.",
     )
-    explain.add_argument("folder", metavar="MODEL", help=model)
-    explain.add_argument("what", metavar="ROW", help="a JSON object, or FILE:N, counted from 0")
+    explain.add_argument(
+        "folder", metavar="DIR|MODEL",
+        help="the --out of a run; or the folder of a model, such as result/model/click, or a URI",
+    )  # fmt: skip
+    explain.add_argument(
+        "what", metavar="KEY|ROW", nargs="*",
+        help="of a run: a value for each key column; of a model: a JSON object, or FILE:N, "
+        "counted from 0",
+    )  # fmt: skip
     explain.add_argument("--format", choices=formats, help="of FILE, if its name does not show it")
     explain.add_argument("--json", action="store_true", help="as JSON")
+    of_run = explain.add_argument_group("of a run")
+    of_run.add_argument("--stream", metavar="NAME", help="in place of KEY, the stream of a record")
+    of_run.add_argument("--source", metavar="FILE", help="its file or partition")
+    of_run.add_argument("--offset", type=_whole, metavar="N", help="its number, as in dead letters")
+    of_run.add_argument("--row", type=_whole, default=0, metavar="N", help="and its row there (0)")
+    of_run.add_argument(
+        "--config", metavar="CONFIG.toml", help="the run's configuration, if it was moved"
+    )
 
     import_vw = commands.add_parser(
         "import-vw",
@@ -446,6 +462,12 @@ def _add_models(commands: Any) -> None:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more (got {text})")
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected 0 or more (got {text})")
     return int(text)
 
 

@@ -19,7 +19,6 @@ from headrace.pipelines.jobs.past import read_past
 from headrace.pipelines.run.disk import writing
 from headrace.pipelines.run.interrupts import Stopping, stopped_by_signals
 from headrace.pipelines.run.remote import Address, place_of
-from headrace.pipelines.run.seal import SUMMARY
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.schemas.config.durations import format_duration
 from headrace.schemas.config.models import Config
@@ -359,24 +358,59 @@ def _samples_of(place: Path | Address) -> str | None:
 
 
 def explain(options: argparse.Namespace) -> int:
-    """Print what each feature adds to the prediction of a row."""
+    """Print what became of a key, or what each feature adds to the prediction of a row."""
+    from headrace.pipelines.app.keyhistories import is_run
+
+    if is_run(options.folder):
+        return _explain_key(options)
+    if len(options.what) != 1:
+        got = " ".join(options.what) or "none"
+        hint = "name the --out of a run, or the folder of a model"
+        print(
+            f"headrace explain: {options.folder} is no run, and of a model one row is explained "
+            f"(got {got}); {hint}",
+            file=sys.stderr,
+        )
+        return 2
+    return _explain_row(options, options.what[0])
+
+
+def _explain_key(options: argparse.Namespace) -> int:
+    from headrace.pipelines.app.keyhistories import Record, explain_key, history_lines
+
+    if options.what[:1] and options.what[0].lstrip().startswith("{"):
+        hint = "to explain a prediction name the folder of a model, such as model/click in it"
+        raise FolderError(options.folder, "is a result", hint)
+    where = [options.stream, options.source, options.offset]
+    record = None if None in where else Record(*where)
+    if (record is None) != bool(options.what) or (options.what and where != [None] * 3):
+        fact = "expected the values of a key, or --stream, --source and --offset of a record"
+        print(f"headrace explain: {fact}", file=sys.stderr)
+        return 2
+    if record is not None:
+        record = record._replace(row=options.row)
+    history = explain_key(options.folder, tuple(options.what), options.config, record)
+    if options.json:
+        print(json.dumps(history.as_json(), indent=1))
+    else:
+        print("\n".join(history_lines(history)))
+    return 0 if history.found else 1
+
+
+def _explain_row(options: argparse.Namespace, what: str) -> int:
     from headrace.pipelines.app.modeltables import explanation_table
     from headrace.pipelines.jobs.explaining import explain as explain_row
     from headrace.pipelines.jobs.prediction import load_model
     from headrace.pipelines.sources.rowfiles import row_at, row_of_json
 
-    place = place_of(options.folder)
-    if isinstance(place, Path) and (place / SUMMARY).exists():
-        hint = "to explain a prediction name the folder of a model, such as model/click in it"
-        raise FolderError(place, "is a result", hint)
-    model = load_model(place)
-    name, _, number = options.what.rpartition(":")
-    if options.what.lstrip().startswith("{"):
-        row = row_of_json(options.what, model.needed)
+    model = load_model(place_of(options.folder))
+    name, _, number = what.rpartition(":")
+    if what.lstrip().startswith("{"):
+        row = row_of_json(what, model.needed)
     elif name and number.isdecimal():
         row = row_at(name, int(number), options.format, model.needed)
     else:
-        fact = f"expected a row, a JSON object or FILE:N (got {options.what!r})"
+        fact = f"expected a row, a JSON object or FILE:N (got {what!r})"
         print(f"headrace explain: {fact}", file=sys.stderr)
         return 2
     for unfit in row.unfit:

@@ -85,7 +85,7 @@ class JoinShards(beam.DoFn):
         described = describe_join(join) if self.run is None else {}
         meta_cell.write(self.bundle.sealed(shard, described))
         for dead in output.dead:
-            letters = buried_letters(dead, self.plan.stream_names, self.sources)
+            letters = buried_letters(dead, self.plan, self.sources)
             yield beam.pvalue.TaggedOutput(DEAD, letters)
         if envelope is not None:
             yield (0, envelope)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from headrace.joiner.journal.shardjournal import LAYOUT_VERSION
@@ -15,7 +16,7 @@ from headrace.schemas.config.durations import iso_moment
 from headrace.schemas.config.models import Config
 from headrace.schemas.errors import ConfigError
 
-_LAYOUT = 5
+_LAYOUT = 6
 """Version of a checkpoint's own files."""
 
 
@@ -50,6 +51,22 @@ def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
 def layout() -> dict[str, int]:
     """Return the versions of all that is written of the state of a run."""
     return {"checkpoint": _LAYOUT, "join": LAYOUT_VERSION, "training": TRAINING_LAYOUT}
+
+
+def configuration_of(inputs: Inputs) -> dict[str, Any]:
+    """Return where a configuration was read from, as a seal has it; empty if from no file.
+
+    With what the command line may give instead of its values, and what is continued.
+    """
+    config, file = inputs.config, Path(inputs.config.file)
+    if not file.is_file():
+        return {}
+    return {
+        "file": str(file.resolve()),
+        "shards": config.join.shards,
+        "batch_rows": config.replay.batch_rows,
+        "continues": None if inputs.past is None else str(inputs.past.folder),
+    }
 
 
 def digest_of(identity: dict[str, Any]) -> str:

@@ -27,7 +27,6 @@ from headrace.monitoring.results import (
     StreamResult,
 )
 from headrace.monitoring.stops import Hours
-from headrace.pipelines.jobs.nearmisses import near_misses
 from headrace.pipelines.jobs.unmet import Letters, Nearest, count_letters
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.training.job import Finished
@@ -184,6 +183,7 @@ def log_result(
             summary["learners"][name]["clipped"],
             {c: looks for c, looks in written.suspicions.items() if c in plan.features.numeric},
             summary["learners"][name]["refused"],
+            summary["learners"][name]["outliers"],
         )
         for name, plan in inputs.train.learners.items()
     )
@@ -224,10 +224,12 @@ def _meeting(name: str, inputs: Inputs, written: Written) -> Meeting | None:
 
 
 def gather_findings(
-    folder: Path, inputs: Inputs, finished: Finished, summary: dict[str, Any], log: LogResult
+    inputs: Inputs, finished: Finished, summary: dict[str, Any], log: LogResult
 ) -> list[str]:
-    """Return what is wrong with the input of a finished run, whose outputs are in `folder`."""
+    """Return what is wrong with the input of a finished run."""
     findings = diagnose(log)
+    if inputs.left_out is not None:
+        findings.append(inputs.left_out)
     declared = "end_of_log" in inputs.config.join.model_fields_set
     ending = inputs.ending(finished.totals.ends)
     findings += ending.findings(summary, inputs.join.settle_delay, declared)
@@ -241,6 +243,4 @@ def gather_findings(
             )
     if finished.drift is not None:
         findings += drift_findings(finished.drift)
-    if inputs.config.monitor.near_misses:
-        findings += near_misses(folder, inputs)
     return findings

@@ -26,7 +26,8 @@ from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume
 from headrace.pipelines.jobs.continuing import go_on, keep_state, state_bytes
 from headrace.pipelines.jobs.failures import raise_origin, was_interrupted
 from headrace.pipelines.jobs.figures import FiguresKeeper
-from headrace.pipelines.jobs.identity import digest_of, identity_of
+from headrace.pipelines.jobs.identity import configuration_of, digest_of, identity_of
+from headrace.pipelines.jobs.nearmisses import NearMisses, near_misses
 from headrace.pipelines.jobs.readback import gather_findings, log_result, read_back
 from headrace.pipelines.jobs.statisticsfile import write_statistics
 from headrace.pipelines.jobs.status import ReplayStatus, note_end
@@ -206,7 +207,12 @@ def replay(
         finished = run.finished
         assert finished is not None  # the training step ends with the log
         budget = inputs.config.replay.sort_memory_mb << 20
-        letters = sort_letters(place.partial / LETTERS, place.result / DEAD_LETTERS, budget)
+        near = NearMisses()
+        if inputs.config.monitor.near_misses:
+            near = near_misses(place.partial / LETTERS, inputs, budget)
+        letters = sort_letters(
+            place.partial / LETTERS, place.result / DEAD_LETTERS, budget, near.amended
+        )
         inventory = {**inventory_of(outputs), **letters}
         with as_written(place, inventory):
             written = read_back(place.result, inputs)
@@ -214,14 +220,15 @@ def replay(
             state = state_bytes(place.result)
             summary = summarize(inputs, finished, written, run.blocks.states, elapsed_s, state)
             log = log_result(inputs, finished, summary, written)
-            findings = gather_findings(place.result, inputs, finished, summary, log)
+            findings = gather_findings(inputs, finished, summary, log) + near.findings
         journal = None if inputs.guard is None else pq.read_table(place.result / GUARD)
         report = render_report(summary, finished.statistics, findings, finished.served, journal)
         write_text(place.result / "report.html", report)
         inventory[STATISTICS_FILE] = write_statistics(place.result / STATISTICS_FILE, finished)
         _keep_last_models(place.result / "model", finished)
         write_text(place.result / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-        write_seal(place.result, run.name, digest_of(identity), inventory)
+        where = configuration_of(inputs)
+        write_seal(place.result, run.name, digest_of(identity), inventory, where)
         publish(place)
     return Replayed(summary, findings, log)
 

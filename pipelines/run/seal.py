@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -38,11 +38,15 @@ class Seal:
         Digest of configuration and inputs, see `headrace.pipelines.jobs.identity`.
     files
         By path relative to the folder, ``bytes`` and ``sha256``, and ``rows`` of Parquet files.
+    configuration
+        Where the configuration was, ``file``, and what was given instead of its values; empty if
+        it came from no file, or in seals of older versions.
     """
 
     run: str
     identity: str
     files: dict[str, dict[str, Any]]
+    configuration: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,11 @@ class Verified:
 
 
 def write_seal(
-    folder: Path, run: str, identity: str, inventory: Mapping[str, dict[str, Any]]
+    folder: Path,
+    run: str,
+    identity: str,
+    inventory: Mapping[str, dict[str, Any]],
+    configuration: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the seal of the files in a folder.
 
@@ -71,7 +79,7 @@ def write_seal(
     ----------
     folder
         A complete result.
-    run, identity
+    run, identity, configuration
         See `Seal`.
     inventory
         Sizes, checksums and rows from when files were written. They go into the seal
@@ -81,7 +89,10 @@ def write_seal(
         name: describe(path) for name, path in files_under(folder).items() if name not in inventory
     }
     files.update(inventory)
-    content = {"format": _FORMAT, "run": run, "identity": identity}
+    content = {
+        "format": _FORMAT, "run": run, "identity": identity,
+        "configuration": dict(configuration or {}),
+    }  # fmt: skip
     with writing(folder / SEAL):
         write_signed(folder / SEAL, {**content, "files": dict(sorted(files.items()))})
 
@@ -110,7 +121,8 @@ def read_seal(path: Path | Address) -> Seal:
         # Files that a seal names may be deleted, so none may be outside of its folder.
         if pure.is_absolute() or ".." in pure.parts or pure.as_posix() != name:
             raise SealError(str(path), f"names a file of another folder (got {name!r})", _HINT)
-    return Seal(content["run"], content["identity"], content["files"])
+    configuration = content.get("configuration", {})
+    return Seal(content["run"], content["identity"], content["files"], configuration)
 
 
 def verify(folder: Path | Address) -> Verified:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,12 @@ from headrace.schemas.records.events import DEAD_LETTER_SCHEMA, LETTER_ORDER, wi
 DEAD_LETTERS = "dead_letters"
 
 
-def sort_letters(written: Path, ordered: Path, memory_bytes: int) -> dict[str, dict[str, Any]]:
+def sort_letters(
+    written: Path,
+    ordered: Path,
+    memory_bytes: int,
+    amended: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]] = iter,
+) -> dict[str, dict[str, Any]]:
     """Write dead letters sorted by stream, source and position.
 
     Parameters
@@ -27,6 +32,8 @@ def sort_letters(written: Path, ordered: Path, memory_bytes: int) -> dict[str, d
         Folder to write to.
     memory_bytes
         Beyond this, sorting uses the disk.
+    amended
+        Adds what is known of letters only when all are written; it gets them in order.
 
     Returns
     -------
@@ -34,13 +41,15 @@ def sort_letters(written: Path, ordered: Path, memory_bytes: int) -> dict[str, d
         ``bytes``, ``sha256`` and ``rows`` of each file, by its path in the result.
     """
     files = ParquetFolder(ordered, DEAD_LETTER_SCHEMA, ("record",), LETTER_FILE_ROWS)
-    for batch in sort_rows(_read(written), LETTER_ORDER, memory_bytes, str(written.parent)):
+    letters = read_letters(written)
+    for batch in amended(sort_rows(letters, LETTER_ORDER, memory_bytes, str(written.parent))):
         files.append(pa.Table.from_batches([without_reserved(batch)]))
     files.close()
     return {f"{ordered.name}/{part}": noted for part, noted in files.inventory.items()}
 
 
-def _read(folder: Path) -> Iterator[pa.RecordBatch]:
+def read_letters(folder: Path) -> Iterator[pa.RecordBatch]:
+    """Read the dead letters in a folder, file by file."""
     for path in sorted(folder.glob("part-*.parquet")):
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches()

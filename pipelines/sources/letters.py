@@ -6,7 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.samples.output import DeadRows
+from headrace.pipelines.sources.letterwords import letter_details
 from headrace.pipelines.sources.numbering import Numbering, Origin
 from headrace.schemas.records.decoding import Reject
 from headrace.schemas.records.eventing import record_text, with_event_time
@@ -49,17 +51,15 @@ def rejected_letters(
     return pa.RecordBatch.from_pydict(rows, PLACED_LETTERS)
 
 
-def buried_letters(
-    dead: DeadRows, streams: tuple[str, ...], sources: tuple[Origin, ...]
-) -> pa.RecordBatch:
+def buried_letters(dead: DeadRows, plan: JoinPlan, sources: tuple[Origin, ...]) -> pa.RecordBatch:
     """Return events that the join could not use as dead letters, in the schema `PLACED_LETTERS`.
 
     Parameters
     ----------
     dead
         Events of one source with one outcome.
-    streams
-        Names by number.
+    plan
+        The join.
     sources
         What the sources are, by number.
     """
@@ -70,12 +70,12 @@ def buried_letters(
     plain = with_event_time(batch)
     rows = batch.num_rows
     columns = [
-        pa.array([streams[dead.stream]] * rows),
+        pa.array([plan.stream_names[dead.stream]] * rows),
         pa.array([name] * rows),
         pa.array(numbering.message(numbers)),
         _rows(numbering, numbers, np.zeros(rows, np.bool_)),
         pa.array([dead.outcome.value] * rows),
-        pa.array([""] * rows),
+        letter_details(dead, plan, sources),
         pa.array([record_text(plain, row) for row in range(rows)]),
         _places(dead.source, numbering, batch.column(OFFSET).to_numpy()),
     ]

@@ -16,7 +16,7 @@ from headrace.schemas.records.badvalues import Counts
 from headrace.schemas.records.decoding import Records
 from headrace.schemas.records.envelope import EventEnvelope
 from headrace.schemas.records.events import NEVER
-from headrace.schemas.records.restored import Count, Flag, Moment, Text, checked, written
+from headrace.schemas.records.restored import Count, Flag, Int, Moment, Text, checked, written
 
 
 @dataclass(frozen=True)
@@ -153,12 +153,14 @@ class _Written:
     rejected: Count
     greatest: Moment
     confirmed: Moment
-    judged: Moment
+    level: Moment
     anchored: Flag
     progress: Moment
     ended: Flag
     bad_values: dict[Text, dict[Text, dict[Text, Any]]]
     time_counts: dict[Text, Count]
+    spent: Count
+    recent: tuple[list[Int], list[Int]]
 
 
 @dataclass(frozen=True)
@@ -175,9 +177,9 @@ class SourceState:
     greatest, confirmed
         Greatest event time so far, `NEVER` without one, and the greatest that other
         rows confirm (`headrace.schemas.records.jumps`); microseconds.
-    judged
-        The latter with times in repeated hours at their first pass: jumps are judged before
-        passes are chosen.
+    level
+        The time that its rows vouch for, see `headrace.schemas.records.jumps.Standing`, with times
+        in repeated hours at their first pass: jumps are judged before passes are chosen.
     anchored
         Whether a row so far tells the pass of a repeated hour
         (`headrace.schemas.records.repeated`).
@@ -189,6 +191,8 @@ class SourceState:
         Values that did not fit their column, see `headrace.schemas.records.badvalues`.
     time_counts
         Event times that needed a choice, see `headrace.schemas.summary.TimeCounts`.
+    spent, recent
+        What else `headrace.schemas.records.jumps.Standing` has.
     """
 
     position: int
@@ -196,12 +200,14 @@ class SourceState:
     rejected: int
     greatest: int
     confirmed: int
-    judged: int
+    level: int
     anchored: bool
     progress: int
     ended: bool
     bad_values: Counts = field(default_factory=dict)
     time_counts: Mapping[str, int] = field(default_factory=dict)
+    spent: int = 0
+    recent: list[list[int]] = field(default_factory=lambda: [[], []])
 
     @classmethod
     def restored(cls, written: Mapping[str, Any]) -> SourceState:

@@ -12,7 +12,8 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
-_UNITS = {"us": MICROSECOND, "ms": MILLISECOND, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
+UNITS = {"us": MICROSECOND, "ms": MILLISECOND, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
+"""Microseconds of each unit, from the smallest."""
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)")
 
 
@@ -45,7 +46,7 @@ def parse_duration(text: str) -> int:
         match = _PATTERN.match(rest)
         if match is None:
             raise ValueError("expected a duration such as 10s, 30m, 1.5h or 7d")
-        total += float(match[1]) * _UNITS[match[2]]
+        total += float(match[1]) * UNITS[match[2]]
         rest = rest[match.end() :].lstrip()
     if not text.strip():
         raise ValueError("expected a duration such as 10s, 30m, 1.5h or 7d")
@@ -63,8 +64,8 @@ def format_duration(microseconds: int) -> str:
     if microseconds == 0:
         return "0s"
     parts = []
-    for unit in ("d", "h", "m", "s", "ms", "us"):
-        count, microseconds = divmod(microseconds, _UNITS[unit])
+    for unit, size in reversed(UNITS.items()):
+        count, microseconds = divmod(microseconds, size)
         if count:
             parts.append(f"{count}{unit}")
     return " ".join(parts)

@@ -169,6 +169,7 @@ class Played:
     rows: list[dict] = field(default_factory=list)
     corrections: dict[tuple, tuple] = field(default_factory=dict)
     outcomes: dict[tuple[int, int], str] = field(default_factory=dict)
+    about: dict[tuple[int, int], tuple] = field(default_factory=dict)
     copies: dict[tuple[str, int], set[tuple[int, int]]] = field(default_factory=dict)
     mature: dict[tuple[str, int], dict[int, set[bool]]] = field(default_factory=dict)
     order: set[tuple] = field(default_factory=set)
@@ -323,9 +324,12 @@ def _collect(plan: JoinPlan, output: Any, played: Played) -> None:
             played.corrections[row["__emit"], *name, *place] = _labels(plan, row)
             played.copies.setdefault(name, set()).add((row["source"], row["number"]))
     for dead in output.dead:
-        for offset in dead.batch.column(OFFSET).to_pylist():
+        for row, offset in enumerate(dead.batch.column(OFFSET).to_pylist()):
             assert (dead.source, offset) not in played.outcomes, "a record was buried twice"
             played.outcomes[dead.source, offset] = dead.outcome.value
+            about = None if dead.impression is None else int(dead.impression[row])
+            counted = dead.counted and tuple(int(column[row]) for column in dead.counted)
+            played.about[dead.source, offset] = (about, counted)
 
 
 def _labels(plan: JoinPlan, row: dict) -> tuple:

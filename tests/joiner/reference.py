@@ -44,10 +44,13 @@ class Joined:
     they have settled are by key and time, outcomes by (source, offset). `joined` has
     (impression's place, action's place, emit time); `early` has the samples that leave
     before they settle, by (emission, key, time, emit time, trigger); `corrections` are by (emit
-    time, key, time, action's time and place).
+    time, key, time, action's time and place). `about` has of each dead letter, by (source,
+    offset), the event time of the impression that it is about, and of a duplicate action the place
+    of the one that counted.
     """
 
     kept: dict[tuple[str, int], tuple[int, int]]
+    about: dict[tuple[int, int], tuple[int | None, tuple[int, int, int] | None]]
     samples: dict[tuple[str, int], tuple]
     corrections: dict[tuple, tuple]
     outcomes: dict[tuple[int, int], str]
@@ -71,8 +74,19 @@ def reference_join(
     """Join a whole log, up to a final clock."""
     outcomes = {(r.source, r.offset): "open" for r in [*impressions, *actions]}
 
-    def bury(row: Impression | Action, outcome: str) -> None:
+    about = {}
+
+    def bury(
+        row: Impression | Action,
+        outcome: str,
+        impression: Impression | None = None,
+        counted: Action | None = None,
+    ) -> None:
         outcomes[row.source, row.offset] = outcome
+        about[row.source, row.offset] = (
+            impression.time if impression else None,
+            place(counted) if counted else None,
+        )
 
     kept: list[Impression] = []  # in time; whether they have settled shows by the clock
     last: dict[str, Impression] = {}
@@ -85,10 +99,10 @@ def reference_join(
             if i not in meeting.shadowed:
                 kept.append(i)
             elif known(i) < clock:
-                bury(i, "duplicate")
+                bury(i, "duplicate", meeting.shadowed[i])
         elif i.key in last and i.time < last[i.key].time + plan.dedup_horizon:
             if settle <= clock:
-                bury(i, "duplicate")
+                bury(i, "duplicate", last[i.key])
         else:
             last[i.key] = i
             kept.append(i)
@@ -110,18 +124,19 @@ def reference_join(
         if not own:
             deadline = a.time + plan.wait_for_impression + plan.settle_delay
             if deadline <= clock:
-                bury(a, "outside_window" if seen else "orphan")
+                latest = max(seen, key=place, default=None)
+                bury(a, "outside_window" if seen else "orphan", latest)
             continue
         i = own[0]
         settle = i.time + plan.settle_delay
         if a.arrival >= settle:
             if settle <= clock:
-                bury(a, "late")
+                bury(a, "late", i)
                 if a.arrival < min(clock, settle + plan.retention):
                     late[i].append(a)
-        elif a.id and any(b.id == a.id and b.stream == a.stream for b in labels[i]):
+        elif same := [b for b in labels[i] if a.id and b.id == a.id and b.stream == a.stream]:
             if settle <= clock:
-                bury(a, "duplicate")
+                bury(a, "duplicate", i, same[0])
         else:
             labels[i].append(a)
 
@@ -164,7 +179,9 @@ def reference_join(
     early = early_samples(plan, kept, meeting, clock) if plan.emission.early else {}
     places = {(i.key, i.time): (i.source, i.offset) for i in kept}
     assert len(places) == len(kept), "no two kept impressions have one key and time"
-    return Joined(places, samples, corrections, outcomes, positive_units, sorted(joined), early)
+    return Joined(
+        places, about, samples, corrections, outcomes, positive_units, sorted(joined), early
+    )
 
 
 def label_of(plan: JoinPlan, actions: list[Action]) -> tuple:
@@ -179,17 +196,17 @@ def label_of(plan: JoinPlan, actions: list[Action]) -> tuple:
 
 @dataclass
 class Meeting:
-    """Who met whom, (impression, action, when) in order; impressions shadowed when known."""
+    """Who met whom, (impression, action, when) in order; impressions shadowed, and by which."""
 
     pairs: list[tuple[Impression, Action, int]]
-    shadowed: set[Impression]
+    shadowed: dict[Impression, Impression]
 
 
 def meet(plan: JoinPlan, impressions: list[Impression], actions: list[Action]) -> Meeting:
     """Go through everything in the order of becoming known, impressions first."""
     table: list[Impression] = []
     waiting: list[Action] = []
-    meeting = Meeting([], set())
+    meeting = Meeting([], {})
 
     def meets(i: Impression, a: Action) -> bool:
         return (
@@ -209,8 +226,11 @@ def meet(plan: JoinPlan, impressions: list[Impression], actions: list[Action]) -
             else:
                 waiting.append(row)
             continue
-        if any(i.key == row.key and abs(row.time - i.time) < plan.dedup_horizon for i in table):
-            meeting.shadowed.add(row)
+        others = [
+            i for i in table if i.key == row.key and abs(row.time - i.time) < plan.dedup_horizon
+        ]
+        if others:
+            meeting.shadowed[row] = min(others, key=place)
             continue
         table.append(row)
         for a in [a for a in waiting if meets(row, a) and known(a) < known(row)]:

@@ -101,6 +101,7 @@ def check(case, crashes, repeats):
         for place, outcome in expected.outcomes.items()
         if outcome not in ("settled", "open")
     }
+    assert played.about == {place: expected.about[place] for place in played.outcomes}
     counted = Counter()
     for counts in played.counts.values():
         counted.update(counts)

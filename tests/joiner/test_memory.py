@@ -125,7 +125,7 @@ def settle(remembered, begin, end, spread=1):
     number = np.arange(begin, end).astype(np.uint64)
     key1 = number * np.uint64(0x9E3779B97F4A7C15)
     time = np.arange(begin, end) * spread
-    return remembered.keep_first(key1, time, time)
+    return remembered.keep_first(key1, time, time)[0]
 
 
 def test_keys_past_their_horizon_make_room():
@@ -153,7 +153,7 @@ def test_disordered_keys_are_forgotten_too():
     for begin in range(0, 200_000, 1_000):
         number = np.arange(begin, begin + 1_000)
         key1 = number.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        assert remembered.keep_first(key1, number, number + 5).all()
+        assert remembered.keep_first(key1, number, number + 5)[0].all()
         assert len(remembered.known) <= 25_000
         # Those long past may be found still, but never fail.
         first = np.arange(1, 1_000).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -167,8 +167,8 @@ def test_times_beyond_what_a_table_holds_at_once():
     remembered = RememberedKeys(horizon=2 * day)
     key = np.array([5, 6, 7, 5, 6], np.uint64) << np.uint64(40)
     time = np.array([0, day, 400 * day, 400 * day + 1, 20_000 * day])
-    assert remembered.keep_first(key, time, time).all()
-    assert not remembered.keep_first(key[4:], time[4:] + day, time[4:] + day).any()
+    assert remembered.keep_first(key, time, time)[0].all()
+    assert not remembered.keep_first(key[4:], time[4:] + day, time[4:] + day)[0].any()
     found, then, _ = remembered.find(key[4:])
     assert (found.tolist(), then.tolist()) == ([True], [20_000 * day])
 
@@ -214,7 +214,7 @@ def test_remembered_keys_equal_a_dictionary(horizon):
             expected.append(k not in last or t >= last[k][0] + horizon)
             if expected[-1]:
                 last[k] = (t, p)
-        assert remembered.keep_first(key, time, known).tolist() == expected
+        assert remembered.keep_first(key, time, known)[0].tolist() == expected
         found, then, p = remembered.find(key)
         fresh = np.array([last[k][0] > now - horizon for k in key.tolist()])
         assert (found >= fresh).all()
@@ -226,7 +226,7 @@ def test_a_hot_key_costs_no_more_than_others():
     """A hundred thousand impressions of one key settle as fast as of many: no chain is walked."""
     time = np.arange(100_000)
     same = np.full(100_000, 7 << 40, np.uint64)
-    kept = RememberedKeys(horizon=10).keep_first(same, time, time)
+    kept = RememberedKeys(horizon=10).keep_first(same, time, time)[0]
     assert np.flatnonzero(kept).tolist() == list(range(0, 100_000, 10))
 
 

@@ -105,7 +105,7 @@ def test_remembered_keys_take_over_what_others_exported(parts):
     remembered = RememberedKeys(horizon=1_000)
     time = np.arange(0, 3_000, 10)
     known = time + np.arange(time.size) % 3
-    assert remembered.keep_first(digests(time), time, known).all()
+    assert remembered.keep_first(digests(time), time, known)[0].all()
     keys = remembered.export(bound=1_990)
     assert sorted(keys.time.tolist()) == list(range(2_000, 3_000, 10))
     restored = RememberedKeys(horizon=1_000)
@@ -140,7 +140,7 @@ def test_actions_keep_what_is_known_of_them():
     assert restored.count == 4
     for each in (actions, restored):
         assert each.decided[:4].tolist() == [True, False, True, False]
-        assert each.seen[:4].tolist() == [False, False, False, True]
+        assert each.seen[:4].tolist() == [NEVER, NEVER, NEVER, 0]
         assert each.met[:4].tolist() == [0, NEVER, 0, NEVER]
         assert each.expire(clock=40).tolist() == [1]
         assert each.expire(clock=60).tolist() == [3]
@@ -171,21 +171,21 @@ def test_later_marks_of_an_action_add_to_earlier_ones():
     """In whatever order they are read; of an action without a mark nothing is known."""
 
     def marks(source, offset, decided, seen, met):
-        kinds = (np.int32, np.int64, np.bool_, np.bool_, np.int64)
+        kinds = (np.int32, np.int64, np.bool_, np.int64, np.int64)
         values = (source, offset, decided, seen, met)
         return Marks(*(np.array([v], kind) for v, kind in zip(values, kinds, strict=True)))
 
     parts = [
-        marks(2, 7, False, True, NEVER), marks(1, 7, True, False, NEVER),
-        marks(2, 7, True, False, 30), marks(2, 7, False, False, NEVER),
+        marks(2, 7, False, 20, NEVER), marks(1, 7, True, NEVER, NEVER),
+        marks(2, 7, True, 10, 30), marks(2, 7, False, NEVER, NEVER),
     ]  # fmt: skip
     for order in (parts, parts[::-1]):
         whole = Marks.together(order)
         assert columns(whole.of(2, np.array([6, 7]))) == [
-            [False, True], [False, True], [NEVER, 30]
+            [False, True], [NEVER, 20], [NEVER, 30]
         ]  # fmt: skip
-        assert columns(whole.of(1, np.array([7]))) == [[True], [False], [NEVER]]
-    assert columns(Marks.together([]).of(1, np.array([7]))) == [[False], [False], [NEVER]]
+        assert columns(whole.of(1, np.array([7]))) == [[True], [NEVER], [NEVER]]
+    assert columns(Marks.together([]).of(1, np.array([7]))) == [[False], [NEVER], [NEVER]]
 
 
 def held_rows(times, positive):

@@ -25,6 +25,7 @@ def check_cuts(seed, folder):
     """Compare one log over shards and blocks and, if it is tidy, over cuts into files."""
     random = Random(seed)
     log = random_log(random, tidy=seed % 3 == 0)
+    log.options.setdefault("monitor", {})["near_misses"] = True
     config = log.write(folder / "log")
     whole = run(config, folder / "whole", "--shards", "1")
     shards, rows = random.choice((2, 8, 64)), random.choice((1, 3, 7, 40))
@@ -58,6 +59,7 @@ def check_crashes(seed, folder, monkeypatch):
     """End a replay before some of its blocks, and resume it each time."""
     random = Random(seed)
     log = random_log(random)
+    log.options.setdefault("monitor", {})["near_misses"] = True
     log.options["replay"] = {"checkpoint": "0s", "batch_rows": random.choice((5, 20))}
     config = log.write(folder / "log")
     options = ["--shards", str(random.choice((1, 2, 8)))]
