@@ -29,6 +29,7 @@ from headrace.joiner.samples.sampled import emit_held, emit_settled
 from headrace.joiner.samples.served import emit_arrivals, emit_mature, emit_served
 from headrace.joiner.state.actions import PendingActions
 from headrace.joiner.state.actiontable import Matches
+from headrace.joiner.state.columns import in_one
 from headrace.joiner.state.fullkeys import same_keys
 from headrace.joiner.state.groups import HeldRows
 from headrace.joiner.state.hashqueue import HashQueue, SettlingSlice, sort_by_time
@@ -323,7 +324,7 @@ class ShardJoin:
         return matches.select(same)
 
     def _retain(self, rows: SettlingRows, survivors: Int64s, journal: ShardJournal) -> None:
-        batch = pa.concat_batches(rows.take(survivors))
+        batch = in_one(rows.take(survivors))
         journal.retained(batch)
         self.retained.push(batch)
 
@@ -331,7 +332,7 @@ class ShardJoin:
         self, rows: SettlingRows, survivors: Int64s, labels: Labels, journal: ShardJournal
     ) -> None:
         plan = self.plan
-        impressions = pa.concat_batches(rows.take(survivors))
+        impressions = in_one(rows.take(survivors))
         observed = np.full(survivors.size, plan.release_delay)
         batch = labelled(plan, impressions, labels, self.actions, "window", observed)
         journal.held(batch)

@@ -16,6 +16,7 @@ from headrace.joiner.samples.sampled import emit_early
 from headrace.joiner.state.actions import PendingActions
 from headrace.joiner.state.arrivals import Arrivals, BecameKnown, SegmentRows
 from headrace.joiner.state.encounters import Encounters, look_back
+from headrace.joiner.state.expected import expect_scheduled
 from headrace.joiner.state.finder import find_kept
 from headrace.joiner.state.fullkeys import same_keys
 from headrace.joiner.state.hashqueue import HashQueue, SettlingSlice
@@ -87,7 +88,10 @@ class Meeting:
         found, _ = self.queue.look_up(self.queue.not_known_at(clock), journal)
         for name, batch in found.items():
             self.arrivals.push(name, batch, clock)
-        self.scheduled.restore(journal.read_scheduled(), clock)
+        parts = list(journal.read_scheduled())
+        for batch, emit in parts:
+            expect_scheduled(batch, emit, self.plan)
+        self.scheduled.restore(parts, clock)
 
     def _bury_shadowed(self, came: BecameKnown, journal: ShardJournal, output: JoinOutput) -> None:
         for part, shadowing in zip(came.shadowed, came.shadowing, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,26 @@ from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.samples.output import JoinOutput
 from headrace.schemas.config.durations import HOUR
 from headrace.schemas.records.events import FOREVER, IMPRESSIONS, NEVER, TIME, Outcome
+from headrace.schemas.records.restored import Count, Flag, Int, Moment, checked, expect, written
+
+
+@written
+class _Described:
+    position: list[Count]
+    progress: list[Moment]
+    rejected: list[Count]
+    ended: list[Flag]
+    exhausted: list[Flag]
+    received: list[Count]
+    spans: list[tuple[Moment, Moment]]
+    outcomes: list[tuple[Count, Outcome, Count]]
+    dropped: Count
+    looked_up: dict[Literal["memory", "journal"], Count]
+    copies: list[tuple[Count, Moment, Count]]
+    shown: Moment
+    clock: Moment
+    sequence: Count
+    told_epoch: Int
 
 
 @dataclass
@@ -132,6 +152,25 @@ class Tally:
             counts[name][Outcome.OPEN.value] = received - sum(counts[name].values())
         return counts
 
+    def fits(self, plan: JoinPlan) -> None:
+        """Go on if this may be of a shard of a join, or of one that had fewer sources.
+
+        Raises
+        ------
+        DamagedError
+            If it is not.
+        """
+        sources, streams = len(self.position), len(plan.stream_names)
+        per_source = (self.progress, self.rejected, self.ended, self.exhausted)
+        expect(sources <= plan.sources, "tally", f"has {sources} sources of {plan.sources}")
+        expect(
+            all(len(of) == sources for of in per_source), "tally", "is not of one set of sources"
+        )
+        expect(len(self.received) == len(self.spans) == streams, "tally", "has other streams")
+        named = [stream for stream, _ in self.outcomes] + [stream for stream, *_ in self.copies]
+        expect(all(stream < streams for stream in named), "tally", "counts another stream")
+        expect(self.clock <= min(self.progress), "tally", "has a clock beyond its sources")
+
     def describe(self) -> dict[str, Any]:
         """Return all of it as JSON types."""
         described = {part.name: getattr(self, part.name) for part in fields(self)}
@@ -140,7 +179,14 @@ class Tally:
 
     @classmethod
     def restore(cls, described: dict[str, Any]) -> Tally:
-        """Return that of which `describe` returned `described`."""
+        """Return that of which `describe` returned `described`.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `describe` returns.
+        """
+        checked(_Described, described, "tally")
         outcomes = Counter({(s, Outcome(o)): n for s, o, n in described["outcomes"]})
         looked_up = Counter(described["looked_up"])
         return cls(**{**described, "outcomes": outcomes, "looked_up": looked_up})

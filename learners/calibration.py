@@ -18,15 +18,26 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 from scipy.optimize import isotonic_regression
 
 from headrace.learners.learner import Floats, probability
 from headrace.schemas.config.durations import MINUTE
+from headrace.schemas.records.restored import (
+    Count,
+    Finite,
+    Int,
+    Text,
+    bins,
+    checked,
+    expect,
+    written,
+)
 
 Kind = Literal["sigmoid", "isotonic", "piecewise"]
 
@@ -45,6 +56,26 @@ _PIECES = 20
 _LONGEST = 100_000
 """After so many periods, two years, nothing is left to forget."""
 _COUNT, _POSITIVE, _MARGIN = range(3)
+
+
+_Lists = tuple[
+    Annotated[list[Finite], Field(min_length=1, max_length=_BINS)],
+    Annotated[list[Finite], Field(min_length=1, max_length=_BINS)],
+]
+
+
+@written
+class _WrittenMap:
+    by: Text | None
+    whole: _Lists | None
+    of: dict[Text, _Lists]
+
+
+@written
+class _WrittenState:
+    sums: dict[Text, tuple[list[Count], tuple[list[Finite], list[Finite], list[Finite]]]]
+    map: dict[Text, Any]
+    period: Int | None
 
 
 @dataclass(frozen=True)
@@ -119,7 +150,14 @@ class CalibrationMap:
 
     @classmethod
     def from_json(cls, written: dict[str, Any]) -> CalibrationMap:
-        """Read what `as_json` returned."""
+        """Read what `as_json` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `as_json` returns.
+        """
+        checked(_WrittenMap, written, "map")
         maps = {value: _from_lists(lists) for value, lists in written["of"].items()}
         whole = None if written["whole"] is None else _from_lists(written["whole"])
         return cls(written["by"], whole, maps)
@@ -179,11 +217,26 @@ class Calibrator:
         return {"sums": sums, "map": self.map.as_json(), "period": self.period}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Replace the state by what `export` returned."""
-        self.sums = {}
+        """Replace the state by what `export` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        checked(_WrittenState, state, "calibration")
+        names = list(state["sums"])
+        rest = len(names) <= MOST_VALUES + 1 and all(name.startswith("=") for name in names[1:])
+        expect(names[:1] == [""] and rest, "calibration", "has other values than are counted")
+        expect(state["map"]["by"] == self.plan.by, "map", "is by another column")
+        sums = {}
         for name, (used, values) in state["sums"].items():
-            self.sums[name] = np.zeros((3, _BINS))
-            self.sums[name][:, used] = values
+            table = sums[name] = np.zeros((3, _BINS))
+            at = bins(used, _BINS, "bins")
+            table[:, at] = np.array(values, np.float64).reshape(3, at.size)
+            fit = table[_POSITIVE].min() >= 0 and (table[_POSITIVE] <= table[_COUNT]).all()
+            expect(fit, "calibration", "has more positives than impressions")
+        self.sums = sums
         self.map = CalibrationMap.from_json(state["map"])
         self.period = state["period"]
 
@@ -261,5 +314,7 @@ def _as_lists(knots: Knots) -> list[list[float]]:
 
 
 def _from_lists(lists: list[list[float]]) -> Knots:
-    at, to = lists
-    return Knots(np.array(at), np.array(to))
+    at, to = (np.array(of, np.float64) for of in lists)
+    ascending = at.size == to.size and (np.diff(at) >= 0).all() and (np.diff(to) >= 0).all()
+    expect(ascending, "map", "has points that do not ascend")
+    return Knots(at, to)

@@ -23,6 +23,7 @@ from headrace.learners.learner import Floats, Learner
 from headrace.learners.prefetch import AHEAD, prefetch
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s, UInt64s
+from headrace.schemas.records.restored import expect, expect_moments, exported, places
 
 VERSION = 1
 """Version of the arrays that are the table's own."""
@@ -31,6 +32,7 @@ CODE_BITS = 64
 
 _FEWEST_BITS = 8
 _ENTRIES_AHEAD = 16
+_MOST = 1 << 31
 
 _CODE, _HELD, _SEEN = range(3)
 """Columns of the table: the code; its coordinate times 2^32, and its occurrences up to
@@ -308,17 +310,36 @@ class ExactLearner:
         return {**arrays, **self._rearranged(admitted).export()}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Replace the state by what `export` returned."""
-        code, waiting = arrays["code"], arrays["waiting"]
+        """Replace the state by what `export` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        code = exported(arrays, "code", np.uint64)
+        waiting = places(arrays, "waiting", np.uint64, 1 << 64)
+        expect(code.size + waiting.size < _MOST, "code", "has too many features")
+        expect(np.unique(code).size == code.size, "code", "has a feature twice")
+        expect(not np.isin(waiting, code).any(), "waiting", "has a feature that is admitted")
+        occurrences = exported(arrays, "occurrences", np.uint32, waiting.size, least=1)
+        expect((occurrences < self.plan.admit).all(), "occurrences", "are enough to be admitted")
+        exported(arrays, "last", np.int64, 2)
         entries = self._empty_entries(code.size + waiting.size)
         entries[:, _CODE] = np.concatenate([code, waiting])
         coordinates = np.arange(1, code.size + 1, dtype=np.uint64)
         entries[: code.size, _HELD] = coordinates << _HALF | np.uint64(self.plan.admit)
-        entries[code.size :, _HELD] = arrays["occurrences"]
+        entries[code.size :, _HELD] = occurrences
         if self.plan.expire is not None:
-            seen = np.concatenate([arrays["seen"], arrays["waiting_seen"]])
+            seen = np.concatenate([
+                exported(arrays, "seen", np.int64, code.size),
+                exported(arrays, "waiting_seen", np.int64, waiting.size),
+            ])  # fmt: skip
+            expect_moments(seen, "seen")
             entries[:, _SEEN] = seen.astype(np.uint64)
-        now, begun = arrays["last"]
+        now, begun = arrays["last"].tolist()
+        expect_moments(arrays["last"][:1], "last")
+        expect(len(entries) <= begun < 1 << 53, "last", f"{begun} features have started")
         self.counts = np.array([now, 1 + code.size, len(entries), begun], np.int64)
         self.model = self.growing(self.parameters, _bits_of_model(1 + code.size, 0))
         self.model.restore(arrays)

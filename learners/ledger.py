@@ -7,6 +7,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.schemas.records.envelope import SampleEnvelope
+from headrace.schemas.records.restored import (
+    Count,
+    Int,
+    Moment,
+    Text,
+    checked,
+    expect,
+    written,
+)
+
+
+@written
+class _Written:
+    samples: Count
+    published: Count
+    positions: list[tuple[Count, Count]]
+    outcomes: list[dict[Text, dict[Text, Int]]]
+    dropped: list[Count]
+    spans: list[list[tuple[Moment, Moment]]]
+    looked_up: list[dict[Text, Count]]
+    ends: list[Moment]
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,17 @@ class Ledger:
         return {name: of for name, of in vars(self).items() if not name.startswith("_")}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Replace the state by what `export` returned."""
+        """Replace the state by what `export` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        checked(_Written, state, "ledger")
+        for name in ("outcomes", "dropped", "spans", "looked_up"):
+            fact = f"{name} must have {len(self.dropped)} shards"
+            expect(len(state[name]) == len(self.dropped), "ledger", fact)
         self.samples, self.published = state["samples"], state["published"]
         self.positions = state["positions"]
         self.outcomes = state["outcomes"]

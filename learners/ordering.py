@@ -34,10 +34,20 @@ from headrace.schemas.records.events import (
     without_reserved,
 )
 from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.restored import Count, Moment, Text, checked, expect, written
 from headrace.schemas.records.slicing import as_texts
 
 _WITH_SAMPLES = {SERVED: SERVED_ORDER, MATURE: MATURE_ORDER, ARRIVALS: ARRIVALS_ORDER}
 """Order of the rows beside the samples that are released with them, in the same epochs."""
+
+
+@written
+class _Written:
+    sequence: list[Count]
+    progress: list[Moment]
+    released: Moment
+    last: list[Moment]
+    early: list[Text]
 
 
 @dataclass(frozen=True)
@@ -219,7 +229,20 @@ class EpochOrder:
         }
 
     def restore(self, state: dict[str, Any], unreleased: SampleEnvelope) -> None:
-        """Replace the state by what `export` and `unreleased` returned."""
+        """Replace the state by what `export` and `unreleased` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what they return.
+        EnvelopeError
+            If an envelope is damaged.
+        """
+        checked(_Written, state, "order")
+        for name in ("sequence", "progress", "last"):
+            fact = f"{name} must have {self.shards} shards"
+            expect(len(state[name]) == self.shards, "order", fact)
+        expect(state["released"] <= min(state["progress"]) + 1, "order", "has released too much")
         self.sequence = list(state["sequence"])
         self.progress = list(state["progress"])
         self.released = state["released"]

@@ -19,13 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from headrace.learners.calibration import REFIT
 from headrace.learners.learner import Floats
 from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.restored import Count, Finite, Int, Sum, bins, checked, written
 
 MOST = 1_000
 """The greatest position of which theta is estimated."""
@@ -34,6 +36,13 @@ LEAST = 50
 """Theta of a position is estimated from at least so many positives there, and at position 1."""
 
 _SHOWN, _POSITIVE = range(2)
+
+
+@written
+class _Written:
+    log_theta: Annotated[list[Finite | None], Field(max_length=MOST)] | None
+    sums: tuple[list[Count], tuple[list[Sum], list[Sum]]]
+    period: Int | None
 
 
 @dataclass(frozen=True)
@@ -158,10 +167,18 @@ class Positions:
         return {"log_theta": known, "sums": sums, "period": self.period}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Replace the state by what `export` returned."""
+        """Replace the state by what `export` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        checked(_Written, state, "position")
         used, values = state["sums"]
+        at = bins(used, MOST, "positions")
         self.sums[:] = 0
-        self.sums[:, used] = values
+        self.sums[:, at] = np.array(values, np.float64).reshape(2, at.size)
         known = state["log_theta"]
         self.log_theta = None if known is None else np.array(known, np.float64)
         self.period = state["period"]

@@ -24,6 +24,7 @@ from headrace.learners.guarding import LabelGuard
 from headrace.learners.learner import Floats
 from headrace.schemas.records.events import EMIT, KEY0, KEY1, TIME
 from headrace.schemas.records.hashing import Bools, Int64s
+from headrace.schemas.records.restored import expect, expect_times, restoring
 
 _FILE = "served.arrow"
 _OWN, _CALIBRATED, _CHAMPION = "margin:", "calibrated:", "champion:"
@@ -131,11 +132,23 @@ class Held:
                     writer.write_batch(part)
 
     def load(self, folder: Path) -> None:
-        """Replace what waits by what `save` wrote."""
+        """Replace what waits by what `save` wrote.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what is written.
+        """
         self.epochs = {}
-        with pa.ipc.open_file(str(folder / _FILE)) as reader:
+        with restoring(_FILE), pa.ipc.open_file(str(folder / _FILE)) as reader:
+            expect(reader.schema.equals(self.schema), _FILE, "has other columns")
             for at in range(reader.num_record_batches):
                 part = reader.get_batch(at)
+                part.validate(full=True)
+                expect(part.num_rows, _FILE, "a batch has no rows")
+                nulls = sum(column.null_count for column in part.columns)
+                expect(not nulls, _FILE, "has nulls")
+                expect_times(part.column(TIME).to_numpy(), _FILE)
                 number = part.column(TIME)[0].as_py() // self.epoch
                 self.epochs.setdefault(number, []).append(part)
 

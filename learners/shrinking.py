@@ -51,7 +51,9 @@ def small(learner: Learner) -> SmallModel:
     found = SmallModel(learner.parameters, learner.bits, _BITS - integer_bits)
     rounded = _rounded(np.ldexp(weights, found.fraction_bits), index)
     kept = rounded != 0
-    found.restore({"code" if found.is_exact else "index": index[kept], "weight": rounded[kept]})
+    name, kind = ("code", np.uint64) if found.is_exact else ("index", np.uint32)
+    order = np.argsort(index[kept], kind="stable")
+    found.restore({name: index[kept][order].astype(kind), "weight": rounded[kept][order]})
     return found
 
 

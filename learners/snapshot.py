@@ -15,19 +15,22 @@ import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field
 
 from headrace.learners import exact
 from headrace.learners.calibration import CalibrationMap
 from headrace.learners.exact import ExactLearner, ExactTable
 from headrace.learners.learner import Arrays, Learner
 from headrace.learners.models.small import SmallModel
-from headrace.learners.registry import ALGORITHMS, Algorithms
-from headrace.schemas.errors import SnapshotError
+from headrace.learners.registry import ALGORITHMS, Algorithm, Algorithms
+from headrace.schemas.errors import DamagedError, SnapshotError
+from headrace.schemas.records.restored import Count, checked, expect, restoring, written
+from headrace.schemas.records.signatures import Sign, canonical, check_signature
 from headrace.schemas.types import is_number
 
 FORMAT_VERSION = 2
@@ -42,6 +45,10 @@ OWN_ENTRIES = frozenset(
 )  # fmt: skip
 """Entries of a manifest that are of the model; the others are about it."""
 
+_MOST_BITS = 32
+_Theta = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None
+
+_HMAC = "hmac"
 _ARRAYS = "arrays.arrow"
 _MANIFEST = "manifest.json"
 
@@ -53,6 +60,7 @@ def save_snapshot(
     about: dict[str, Any],
     calibration: CalibrationMap | None = None,
     theta: list[float | None] | None = None,
+    sign: Sign | None = None,
 ) -> dict[str, Any]:
     """Write a snapshot under a temporary name, then rename it to `folder`.
 
@@ -66,6 +74,8 @@ def save_snapshot(
         The map by which its predictions are calibrated.
     theta
         Theta of positions as estimated, null where it is not known; None if it was not.
+    sign
+        Signs the manifest; None for no signature.
     about
         More entries of the manifest: configuration, source positions, counts.
 
@@ -105,6 +115,8 @@ def save_snapshot(
         "sha256": _digest(what, arrays),
         **about,
     }
+    if sign is not None:
+        manifest[_HMAC] = sign(canonical(manifest))
     partial = folder.with_name(folder.name + ".partial")
     if partial.exists():
         shutil.rmtree(partial)
@@ -121,16 +133,48 @@ def save_snapshot(
 
 
 def load_snapshot(
-    folder: Path, algorithms: Algorithms = ALGORITHMS
+    folder: Path,
+    algorithms: Algorithms = ALGORITHMS,
+    like: Learner | None = None,
+    sign: Sign | None = None,
 ) -> tuple[Learner, dict[str, Any]]:
     """Read a snapshot; return the learner and the manifest.
+
+    Parameters
+    ----------
+    folder
+        The snapshot.
+    algorithms
+        The algorithms that it may have.
+    like
+        A learner whose size and table it must have; None for any.
+    sign
+        What must have signed it (`headrace.schemas.records.signatures.Signer`); None for nothing.
 
     Raises
     ------
     SnapshotError
         If it is missing, damaged or not finite, or if its format, algorithm or the
-        version of its arrays is not one of those that this version reads.
+        version of its arrays is not one of those that this version reads. Whatever the
+        files hold, nothing else is raised.
     """
+    try:
+        with restoring(_MANIFEST):
+            manifest = _read_manifest(folder, algorithms)
+            if sign is not None:
+                _check_signature(folder, manifest, sign)
+            arrays = _read_arrays(folder)
+            what = _digested(folder, manifest, arrays)
+            _refuse_not_finite(folder, arrays, what, "use an older snapshot")
+            learner = _made(folder, manifest, algorithms[manifest["algorithm"]], like)
+        with restoring(_ARRAYS):
+            learner.restore(arrays)
+    except DamagedError as error:
+        raise SnapshotError(f"{folder}: {error}; use another snapshot") from error
+    return learner, manifest
+
+
+def _read_manifest(folder: Path, algorithms: Algorithms) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -149,7 +193,19 @@ def load_snapshot(
             f"{folder}: expected an algorithm of {sorted(algorithms)} (got {name!r}); "
             "load it with a registry that has this algorithm"
         )
-    arrays = _read_arrays(folder)
+    return manifest
+
+
+def _check_signature(folder: Path, manifest: dict[str, Any], sign: Sign) -> None:
+    content = {name: of for name, of in manifest.items() if name != _HMAC}
+    try:
+        check_signature(manifest.get(_HMAC), canonical(content), sign)
+    except ValueError as error:
+        raise SnapshotError(f"{folder}: {_MANIFEST}: {error}; use another snapshot") from error
+
+
+def _digested(folder: Path, manifest: dict[str, Any], arrays: Arrays) -> dict[str, Any]:
+    """Return what the checksum of a manifest covers besides arrays, if it is right."""
     what = {key: manifest.get(key) for key in ("algorithm", "version", "bits", "parameters")}
     for key in ("table", "small", "calibration", "theta"):
         if key in manifest:
@@ -160,9 +216,28 @@ def load_snapshot(
             f"{folder}: is damaged: expected checksum {manifest.get('sha256')} (got {found}); "
             "use an older snapshot"
         )
-    algorithm = algorithms[name]
+    return what
+
+
+@written
+class _Table:
+    version: Count
+    admit: Annotated[int, Field(strict=True, ge=1, lt=2**31)]
+    expire: Annotated[int, Field(strict=True, ge=0, lt=2**53)] | None
+
+
+@written
+class _Small:
+    fraction_bits: Annotated[int, Field(strict=True, ge=-1100, le=1100)]
+
+
+def _made(
+    folder: Path, manifest: dict[str, Any], algorithm: Algorithm, like: Learner | None
+) -> Learner:
+    """Make the learner that a manifest describes; it has learned nothing yet."""
+    name = manifest["algorithm"]
     table: dict[str, Any] = dict(manifest.get("table") or {})
-    version = table.pop("version", exact.VERSION)
+    version = table.get("version", exact.VERSION)
     if version != exact.VERSION:
         raise SnapshotError(
             f"{folder}: expected version {exact.VERSION} of its exact table (got {version}); "
@@ -173,21 +248,43 @@ def load_snapshot(
             f"{folder}: expected a hashed table of {name} (got an exact one); "
             "load it with the registry of the run that wrote it"
         )
+    plan = None
+    if table:
+        checked(_Table, table, "table")
+        plan = ExactTable(table["admit"], table["expire"])
+    bits = checked(Count, manifest.get("bits"), "bits")
+    is_code = bits == exact.CODE_BITS and (table or "small" in manifest)
+    expect(is_code or (1 <= bits <= _MOST_BITS and not table), "bits", f"are {bits}")
+    if like is not None:
+        _refuse_unlike(folder, like, bits, plan)
+    if "calibration" in manifest:
+        CalibrationMap.from_json(manifest["calibration"])
+    checked(list[_Theta] | None, manifest.get("theta"), "theta")
     parameters = algorithm.parameters.model_validate(manifest["parameters"])
     learner: Learner
     if "small" in manifest:
-        learner = SmallModel(parameters, manifest["bits"], **manifest["small"])
+        small = checked(_Small, manifest["small"], "small")
+        learner = SmallModel(parameters, bits, **small)
     else:
-        plan = ExactTable(**table) if table else None
-        learner = algorithm.make(parameters, manifest["bits"], plan)
+        learner = algorithm.make(parameters, bits, plan)
     if learner.version != manifest["version"]:
         raise SnapshotError(
             f"{folder}: expected version {learner.version} of {name} "
             f"(got {manifest['version']}); load it with the version of Headrace that wrote it"
         )
-    _refuse_not_finite(folder, arrays, what, "use an older snapshot")
-    learner.restore(arrays)
-    return learner, manifest
+    return learner
+
+
+def _refuse_unlike(folder: Path, like: Learner, bits: int, plan: ExactTable | None) -> None:
+    """Refuse a table of another size than rows are encoded for: kernels do not look."""
+    for what, found, wanted in (
+        ("bits", bits, like.bits), ("table", plan, getattr(like, "plan", None))
+    ):  # fmt: skip
+        if found != wanted:
+            raise SnapshotError(
+                f"{folder}: expected {what} = {wanted} (got {found}); "
+                "it is the snapshot of another learner"
+            )
 
 
 def _read_arrays(folder: Path) -> dict[str, npt.NDArray[Any]]:

@@ -11,6 +11,7 @@ from headrace.learners.models.small import SmallModel
 from headrace.learners.registry import Algorithms
 from headrace.learners.snapshot import load_snapshot
 from headrace.schemas.errors import SnapshotError
+from headrace.schemas.records.signatures import Sign
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Start:
         Features, such as ``cross:device*os``, that the learner has in common with it; that it
         alone has, which begin with nothing; and that the snapshot alone has. Of a hashed table
         the weights of these stay where they are, and are of no effect but by collisions.
+    sign
+        What must have signed it; None for nothing.
     """
 
     folder: Path
@@ -34,15 +37,16 @@ class Start:
     kept: tuple[str, ...]
     new: tuple[str, ...]
     gone: tuple[str, ...]
+    sign: Sign | None = None
 
     def load(self, algorithms: Algorithms) -> Learner:
         """Return the learner of the snapshot."""
-        return load_snapshot(self.folder, algorithms)[0]
+        return load_snapshot(self.folder, algorithms, sign=self.sign)[0]
 
 
 def start_of(
     folder: Path, algorithms: Algorithms, learner: Learner, algorithm: str,
-    features: Features, before: Features, samples: int,
+    features: Features, before: Features, samples: int, sign: Sign | None = None,
 ) -> Start:  # fmt: skip
     """Return what a learner begins with.
 
@@ -58,13 +62,15 @@ def start_of(
         The features of the learner, and those that the snapshot was learned from.
     samples
         How many samples the snapshot has learned.
+    sign
+        See `Start`.
 
     Raises
     ------
     SnapshotError
         If it cannot be read, or is of another algorithm, size, table or other parameters.
     """
-    loaded, manifest = load_snapshot(folder, algorithms)
+    loaded, manifest = load_snapshot(folder, algorithms, sign=sign)
     if isinstance(loaded, SmallModel):
         raise SnapshotError(
             f"{folder}: has weights alone, which cannot be learned from; "
@@ -96,4 +102,5 @@ def start_of(
         tuple(name for name in known if name in old),
         tuple(name for name in known if name not in old),
         tuple(name for name in old if name not in known),
+        sign,
     )

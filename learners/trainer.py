@@ -12,6 +12,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,6 +30,8 @@ from headrace.learners.snapshot import load_snapshot, save_snapshot
 from headrace.schemas.errors import SnapshotError
 from headrace.schemas.records.envelope import MATURE, SampleEnvelope
 from headrace.schemas.records.events import EMIT, NEVER
+from headrace.schemas.records.restored import Count, Flag, Sum, Text, checked, expect, written
+from headrace.schemas.records.signatures import Sign
 
 _SETTLED = ".settled"
 """Folder of the learners to serve with, if more was learned since; no learner has this name."""
@@ -38,6 +41,21 @@ _CHAMPIONS = ".champions"
 """Folder of the models that serve."""
 _SERVED = ".served"
 """Folder of the predictions that wait for their impressions to settle."""
+
+
+@written
+class _Written:
+    order: dict[Text, Any]
+    ledger: dict[Text, Any]
+    clipped: dict[Text, dict[Text, Count]]
+    settled: Flag
+    refused: dict[Text, Count]
+    learned: dict[Text, Sum]
+    mature: dict[Text, Sum]
+    weights: dict[Text, tuple[Sum, Sum]]
+    champions: list[Text]
+    calibrators: dict[Text, dict[Text, Any]]
+    positions: dict[Text, dict[Text, Any]]
 
 
 @dataclass(frozen=True)
@@ -201,7 +219,16 @@ class Trainer:
         }  # fmt: skip
 
     def load(self, folder: Path, state: dict[str, Any], unlearned: SampleEnvelope) -> None:
-        """Replace the state by what `save` wrote and returned, and `unlearned` returned then."""
+        """Replace the state by what `save` wrote and returned, and `unlearned` returned then.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what they return.
+        SnapshotError
+            If a snapshot is damaged, or of another learner than that of the plan.
+        """
+        self._check(state)
         self.order.restore(state["order"], unlearned)
         self.ledger.restore(state["ledger"])
         self.step.serving.held.load(folder / _SERVED)
@@ -213,18 +240,30 @@ class Trainer:
             self.step.learned[name] = state["learned"][name]
             self.step.mature[name] = state["mature"][name]
             self.step.weights[name] = state["weights"][name]
-            algorithms = {plan.algorithm: plan.kind}
-            self.step.learners[name], _ = load_snapshot(folder / name, algorithms)
+            algorithms, like = {plan.algorithm: plan.kind}, self.step.learners[name]
+            load = partial(load_snapshot, algorithms=algorithms, like=like)
+            self.step.learners[name], _ = load(folder / name)
             if name in state["champions"]:
-                champion, _ = load_snapshot(folder / _CHAMPIONS / name, algorithms)
-                self.step.champions[name] = champion
+                self.step.champions[name], _ = load(folder / _CHAMPIONS / name)
             if name in self.step.positions:
                 self.step.positions[name].restore(state["positions"][name])
             if name in self.step.later:
-                self.step.later[name], _ = load_snapshot(folder / _LATER / name, algorithms)
+                self.step.later[name], _ = load(folder / _LATER / name)
             if state["settled"]:
-                settled, _ = load_snapshot(folder / _SETTLED / name, algorithms)
+                settled, _ = load(folder / _SETTLED / name)
                 self.step.settled = {**(self.step.settled or {}), name: settled}
+
+    def _check(self, state: dict[str, Any]) -> None:
+        """Go on if a state is of these learners."""
+        checked(_Written, state, "trainer")
+        names, step = self.step.learners.keys(), self.step
+        for part, wanted in (
+            ("clipped", names), ("refused", names), ("learned", names), ("mature", names),
+            ("weights", names), ("calibrators", step.serving.calibrators.keys()),
+            ("positions", step.positions.keys()),
+        ):  # fmt: skip
+            expect(state[part].keys() >= wanted, part, "lacks a learner")
+        expect(names >= set(state["champions"]), "champions", "has others than the learners")
 
     def serve(self, names: Sequence[str]) -> None:
         """Let the learners to serve with predict as the models that serve, from now on."""
@@ -236,10 +275,11 @@ class Trainer:
         folder_of: Callable[[str], Path],
         about: dict[str, Any],
         verdicts: Mapping[str, dict[str, Any]] = MappingProxyType({}),
+        sign: Sign | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Write the learners to serve with, each to its folder; return the manifests by name.
 
-        What is said of each in `verdicts` goes into its manifest, as ``gate``.
+        What is said of each in `verdicts` goes into its manifest, as ``gate``; `sign` signs it.
 
         Raises
         ------
@@ -247,7 +287,7 @@ class Trainer:
             If a model is not finite; it is not written.
         """
         learners, samples = self.step.published, self.ledger.published
-        return self._write(learners, samples, folder_of, about, verdicts)
+        return self._write(learners, samples, folder_of, about, verdicts, sign)
 
     def _save(
         self, learners: Mapping[str, Learner], folder: Path, about: dict[str, Any]
@@ -261,6 +301,7 @@ class Trainer:
         folder_of: Callable[[str], Path],
         about: dict[str, Any],
         verdicts: Mapping[str, dict[str, Any]],
+        sign: Sign | None = None,
     ) -> dict[str, dict[str, Any]]:
         counted = {"samples": samples, "positions": self.ledger.positions}
         manifests = {}
@@ -276,6 +317,7 @@ class Trainer:
                 manifests[name] = save_snapshot(
                     folder_of(name), algorithm, learner, described,
                     self.step.serving.map_of(name), None if positions is None else positions.theta,
+                    sign,
                 )  # fmt: skip
             if name not in manifests:
                 raise self.step.diverged(name, f"after {samples:,} samples")

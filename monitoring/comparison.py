@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from headrace.monitoring.statistics import Floats, Int64s
+from headrace.schemas.records.restored import Finite, Int, Sum, checked
 
 FEWEST_WINDOWS = 20
 _NORMAL_95 = 1.959963984540054
@@ -95,7 +96,14 @@ class Comparison:
         return [[number, *sums] for number, sums in self.sums.items()]
 
     def restore(self, state: list[list[Any]]) -> None:
-        """Replace the state by what `export` returned."""
+        """Replace the state by what `export` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        checked(list[tuple[Int, Sum, Finite, Sum]], state, "comparison")
         self.sums = {int(number): list(sums) for number, *sums in state}
 
 

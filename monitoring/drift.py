@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -48,6 +48,16 @@ from headrace.monitoring.statistics import Floats, Int64s
 from headrace.schemas.config.durations import DAY, HOUR
 from headrace.schemas.records.events import NEVER
 from headrace.schemas.records.hashing import Bools, UInt64s
+from headrace.schemas.records.restored import (
+    Count,
+    Finite,
+    Moment,
+    Sum,
+    Text,
+    checked,
+    expect,
+    written,
+)
 
 DRIFT_VERSION = 1
 """Version of what `Drift.export` returns."""
@@ -296,6 +306,35 @@ def surely_apart(a: float, n: float, b: float, m: float) -> float:
     return max(0.0, abs(p - q) - _Z * error)
 
 
+_WrittenShape = tuple[Sum, list[Count], list[Sum], Sum | None]
+_WrittenFound = tuple[Moment, Finite, Finite, Finite, Sum, Sum, Moment]
+
+
+@written
+class _WrittenLine:
+    of: Literal["feature", "score", "action"]
+    name: Text
+    measure: Literal["distribution", "null", "unseen", "duplicates", "actions"]
+    judged: Count
+    latest: _WrittenFound
+    worst: _WrittenFound
+    since: Moment | None
+    until: Moment | None
+    hours: Count
+
+
+@written
+class _Written:
+    version: Count
+    hours: list[tuple[Moment, dict[Text, Any]]]
+    actions: list[tuple[Text, Moment, Count, Count, Count, Count]]
+    shapes: list[tuple[Moment, dict[Text, _WrittenShape]]]
+    start: Moment | None
+    closed: Moment | None
+    seen: dict[Text, Text]
+    lines: list[_WrittenLine]
+
+
 class Drift:
     """Counts hours, and compares those that are complete.
 
@@ -523,9 +562,22 @@ class Drift:
         ------
         StateVersionError
             If the state has another version.
+        DamagedError
+            If it is not what `export` returns.
         """
         check_version(state, DRIFT_VERSION, "counts of hours")
+        checked(_Written, state, "counts of hours")
         watched = self.plan.watched
+        seen = {
+            name: np.unpackbits(unpacked(text, np.uint8, (CODES // 8,))).astype(np.bool_)
+            for name, text in state["seen"].items()
+        }
+        expect(seen.keys() == self.seen.keys(), "values seen", "are of other columns")
+        for _, shapes in state["shapes"]:
+            for key, (_, groups, weights, _) in shapes.items():
+                expect(len(weights) == len(groups) + 2, key, "has other groups than weights")
+                expect(groups == sorted(set(groups)), key, "has groups that do not ascend")
+                expect(all(code < CODES for code in groups), key, "has a code that there is not")
         self.hours = {start: Hour.restored(watched, hour) for start, hour in state["hours"]}
         self.actions = {
             (stream, start): Actions(*sums) for stream, start, *sums in state["actions"]
@@ -535,8 +587,7 @@ class Drift:
             for start, shapes in state["shapes"]
         }
         self.start, self.closed = state["start"], state["closed"]
-        for name, text in state["seen"].items():
-            self.seen[name] = np.unpackbits(unpacked(text, np.uint8)).astype(np.bool_)
+        self.seen = seen
         self.lines = {}
         for row in state["lines"]:
             latest, worst = Found(*row["latest"]), Found(*row["worst"])

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.schemas.errors import StateVersionError
+from headrace.schemas.records.restored import Text, checked, expect, places, restoring
 
 
 def packed(array: npt.NDArray[Any]) -> str:
@@ -17,10 +18,44 @@ def packed(array: npt.NDArray[Any]) -> str:
     return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
 
 
-def unpacked(text: str, kind: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Return what `packed` made text of, flat: values of a kind, which may be written to."""
-    data = base64.b64decode(text)
-    return np.frombuffer(data, np.dtype(kind).newbyteorder("<")).astype(kind)
+def unpacked(
+    text: Any, kind: npt.DTypeLike, shape: tuple[int, ...] = (-1,), finite: bool = True
+) -> npt.NDArray[Any]:
+    """Return what `packed` made text of: values that may be written to.
+
+    Parameters
+    ----------
+    text, kind
+        The text, and the type of the values.
+    shape
+        Their shape; the first number may be -1, for any.
+    finite
+        Whether all must be finite; if not, they must still be numbers.
+
+    Raises
+    ------
+    DamagedError
+        If it is no such text, or of other values.
+    """
+    with restoring("array"):
+        data = base64.b64decode(checked(Text, text, "text"), validate=True)
+        values = np.frombuffer(data, np.dtype(kind).newbyteorder("<")).astype(kind).reshape(shape)
+    if values.dtype.kind == "f":
+        good = np.isfinite(values) if finite else ~np.isnan(values)
+        expect(good.all(), "array", "has values that are not finite")
+    return values
+
+
+def unpacked_places(text: Any, size: int) -> npt.NDArray[np.int64]:
+    """Return places in a table of a size, that `packed` made text of: each once, ascending.
+
+    Raises
+    ------
+    DamagedError
+        If they are others.
+    """
+    found = unpacked(text, np.int64)
+    return places({"array": found}, "array", np.int64, size)
 
 
 def check_version(state: Mapping[str, Any], version: int, what: str) -> None:

@@ -24,6 +24,7 @@ from headrace.monitoring.statistics import (
     Floats,
     Statistics,
 )
+from headrace.schemas.records.restored import Finite, Moment, Text, checked, expect, written
 
 MOST_SHOWN = 50
 """So many values of a slice column are shown each for itself; the rest is `OTHER`."""
@@ -327,6 +328,26 @@ class Figures:
         }  # fmt: skip
 
 
+_Sums = tuple[Finite, Finite, Finite, Finite, Finite, Finite, Finite, Finite, Finite]
+
+
+@written
+class _WrittenWindow:
+    start: Moment
+    end: Moment
+    slices: list[Text]
+    values: list[Text]
+    sums: list[_Sums]
+
+
+@written
+class _Written:
+    taken: list[
+        tuple[Text, Text, Finite, Finite, Finite, Finite, Finite, Finite, Finite, Finite, Finite]
+    ]
+    latest: _WrittenWindow | None
+
+
 class Running:
     """Sums over all windows of a `Statistics`, of which closed ones may have been taken out."""
 
@@ -399,17 +420,26 @@ class Running:
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Replace the state by what `export` returned."""
+        """Replace the state by what `export` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        checked(_Written, state, "sums taken out")
         self.places = {
             (column, value): i for i, (column, value, *_) in enumerate(state["taken"])
         }  # fmt: skip
+        expect(len(self.places) == len(state["taken"]), "sums taken out", "have a value twice")
         self.taken = np.array([sums for _, _, *sums in state["taken"]], float).reshape(
             -1, len(SUMS)
         )
         latest = state["latest"]
         self.latest = None
         if latest is not None:
-            sums = np.array(latest["sums"], float).reshape(-1, len(SUMS))
+            sums = np.array(latest["sums"], float).reshape(len(latest["slices"]), len(SUMS))
+            expect(len(latest["values"]) == len(sums), "sums taken out", "are of other values")
             cells = Cells(tuple(latest["slices"]), tuple(latest["values"]), sums)
             self.latest = Window(latest["start"], latest["end"], cells)
 

@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from headrace.schemas.records.restored import Count, Text, checked, expect, written
+
 Int32s = npt.NDArray[np.int32]
 
 BLOCK = 1 << 14
@@ -65,6 +67,14 @@ def numbered(texts: pa.DictionaryArray) -> tuple[list[str], list[int], Int32s]:
     different = _number(codes, np.full(len(texts.dictionary), -1, np.int32), index, found, counts)
     values = texts.dictionary.take(pa.array(found[:different]))
     return values.to_numpy(zero_copy_only=False).tolist(), counts[:different].tolist(), index
+
+
+@written
+class _Written:
+    kept: dict[Text, Count]
+    waiting: dict[Text, Count]
+    floor: Count
+    rows: Count
 
 
 class FrequentValues:
@@ -164,6 +174,14 @@ class FrequentValues:
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Replace the state by what `export` returned."""
+        """Replace the state by what `export` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        checked(_Written, state, "values")
+        expect(len(state["kept"]) <= self.most, "values", f"must be {self.most} at most")
         self.kept, self.waiting = dict(state["kept"]), dict(state["waiting"])
         self.floor, self.rows = state["floor"], state["rows"]

@@ -12,6 +12,7 @@ from typing import Any
 
 from headrace.monitoring.ratios import auc, ratios
 from headrace.monitoring.statistics import Floats, Int64s, Observation, Statistics
+from headrace.schemas.records.restored import Int, Text, checked, written
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,16 @@ class Verdict:
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON types."""
         return {"accepted": self.accepted, **asdict(self), "reasons": list(self.reasons)}
+
+
+_Pair = tuple[dict[Text, Any], dict[Text, Any]]
+
+
+@written
+class _Written:
+    number: Int | None
+    now: _Pair
+    last: _Pair
 
 
 class Gate:
@@ -148,7 +159,14 @@ class Gate:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Replace the state by what `export` returned."""
+        """Replace the state by what `export` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        checked(_Written, state, "gate")
         self.number = state["number"]
         for name, pair in (("now", self.now), ("last", self.last)):
             for statistics, exported in zip(pair, state[name], strict=True):

@@ -53,6 +53,18 @@ from headrace.schemas.config.durations import (
     iso_moment,
 )
 from headrace.schemas.records.events import NEVER
+from headrace.schemas.records.restored import (
+    Count,
+    Flag,
+    Moment,
+    Sum,
+    Text,
+    checked,
+    expect,
+    expect_moments,
+    expect_within,
+    written,
+)
 from headrace.schemas.records.slicing import NULL, as_texts
 
 if TYPE_CHECKING:
@@ -439,6 +451,26 @@ class Scopes:
         self.tables = np.full((len(columns), most), -1, np.int32)
         self.version = -1
         self.found: Int32s | None = None
+
+
+@written
+class _Written:
+    arrays: dict[Text, Text]
+    names: list[tuple[Text, Text] | None]
+    free: list[Count]
+    found: list[list[tuple[Text, Count]]]
+    columns: list[Text]
+    reasons: list[tuple[Count, Text]]
+    chunk: Count
+    rows: Count
+    whole: Sum
+    now: Moment
+    forgot: Moment
+    accepted: Count
+    counts: dict[Text, Count]
+    off_us: Count
+    due: Flag
+    trial: Flag
 
 
 class LabelGuard:
@@ -906,11 +938,18 @@ class LabelGuard:
         """Replace the state by what `export` returned.
 
         If that is of other slice columns, values of all of them begin anew.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
         """
+        checked(_Written, state, "guard")
         arrays = _Arrays(*(
-            unpacked(state["arrays"][name], of.dtype).reshape(-1, *of.shape[1:])
+            unpacked(state["arrays"].get(name), of.dtype, (-1, *of.shape[1:]))
             for name, of in _Arrays.new(0)._asdict().items()
         ))  # fmt: skip
+        _expect_scopes(arrays, state)
         self.reasons = dict(state["reasons"])
         if state["columns"] == list(self.columns):
             self.arrays = arrays
@@ -926,6 +965,26 @@ class LabelGuard:
         self.counts, self.off_us = dict(state["counts"]), state["off_us"]
         self.due, self.trial = state["due"], state["trial"]
         self.off = bool((self.arrays.state >= DISCONNECTED).any())
+
+
+def _expect_scopes(arrays: _Arrays, state: Mapping[str, Any]) -> None:
+    """Go on if what is known of scopes is of those that there are: kernels do not look."""
+    size, named, columns = arrays.state.size, len(state["names"]), len(state["columns"])
+    expect(all(len(of) == size for of in arrays), "guard", "is of other numbers of scopes")
+    expect(1 + columns <= named <= size, "guard", f"names {named} of {size} scopes")
+    expect_within(arrays.state, 0, len(STATES), "states")
+    for times in (arrays.entered, arrays.seen, arrays.crossed, arrays.opened, arrays.calm):
+        expect_moments(times, "times of scopes")
+    expect(len(state["found"]) == columns, "guard", "has values of other columns")
+    numbers = [at for known in state["found"] for _, at in known]
+    expect(all(1 + columns <= at < named for at in (*numbers, *state["free"])), "guard",
+           "has a value without a scope")  # fmt: skip
+    expect(len({*numbers, *state["free"]}) == len(numbers) + len(state["free"]), "guard",
+           "has a scope of two values")  # fmt: skip
+    off = set(np.flatnonzero(arrays.state >= DISCONNECTED).tolist())
+    expect(off <= {at for at, _ in state["reasons"]}, "guard", "disconnects without a reason")
+    expect(state["counts"].keys() == {"judged", "held"}, "guard", "counts something else")
+    expect(state["rows"] < state["chunk"] <= _MOST_CHUNK, "guard", "is beyond its chunk")
 
 
 def _badness(scope: Mapping[str, Any]) -> tuple[int, float]:

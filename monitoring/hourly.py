@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 from headrace.monitoring.exported import packed, unpacked
 from headrace.monitoring.statistics import Floats, Int64s
 from headrace.schemas.records.hashing import Bools, UInt64s, hash_column, uniform
+from headrace.schemas.records.restored import Count, Text, checked, expect, expect_within, written
 
 Kind = Literal["values", "items", "numbers", "scores"]
 UInt16s = npt.NDArray[np.uint16]
@@ -248,6 +249,15 @@ def _count(codes, weight, lengths, absent, present, sums):
     return found, total, squares
 
 
+@written
+class _Written:
+    at: Count
+    level: Text
+    weight: Text
+    codes: dict[Text, Text]
+    lengths: dict[Text, Text]
+
+
 class Hour:
     """The rows of an hour that are counted.
 
@@ -328,18 +338,46 @@ class Hour:
 
     @classmethod
     def restored(cls, watched: tuple[Watched, ...], state: dict[str, Any]) -> Hour:
-        """Return the hour of which `export` returned the state."""
+        """Return the hour of which `export` returned the state.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        checked(_Written, state, "hour")
         hour = cls(watched)
+        expect(state["at"] < LEVELS, "hour", f"is of level {state['at']}")
         hour.level = state["at"]
-        hour.add(
-            Coded(
-                unpacked(state["level"], np.uint8),
-                unpacked(state["weight"], np.int32),
-                {name: unpacked(text, np.uint16) for name, text in state["codes"].items()},
-                {name: unpacked(text, np.int32) for name, text in state["lengths"].items()},
-            )
+        coded = Coded(
+            unpacked(state["level"], np.uint8),
+            unpacked(state["weight"], np.int32),
+            {name: unpacked(text, np.uint16) for name, text in state["codes"].items()},
+            {name: unpacked(text, np.int32) for name, text in state["lengths"].items()},
         )
+        _expect_coded(coded, watched)
+        hour.add(coded)
         return hour
+
+
+def _expect_coded(coded: Coded, watched: tuple[Watched, ...]) -> None:
+    """Go on if rows are those of an hour: kernels do not look at lengths and codes."""
+    rows = coded.level.size
+    expect(rows <= MOST_ROWS, "hour", f"has {rows} rows")
+    expect_within(coded.level, 0, LEVELS, "levels")
+    expect(coded.weight.size == rows, "weights", f"must be {rows} (got {coded.weight.size})")
+    expect_within(coded.weight, 0, _MOST_WEIGHT + 1, "weights")
+    items = {of.key for of in watched if of.kind == "items"}
+    expect(coded.codes.keys() == {of.key for of in watched}, "codes", "are of other columns")
+    expect(coded.lengths.keys() == items, "lengths", "are of other columns")
+    for name, codes in coded.codes.items():
+        expect_within(codes, 0, CODES, name)
+        lengths = coded.lengths.get(name)
+        if lengths is not None:
+            expect(lengths.size == rows, name, f"must have {rows} lengths (got {lengths.size})")
+            expect_within(lengths, 1, 1 << 31, name)
+        wanted = rows if lengths is None else int(lengths.sum(dtype=np.int64))
+        expect(codes.size == wanted, name, f"must have {wanted} codes (got {codes.size})")
 
 
 def value_codes(column: pa.Array) -> UInt16s:

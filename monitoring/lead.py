@@ -38,6 +38,15 @@ from headrace.monitoring.exported import packed, unpacked
 from headrace.monitoring.guard import DOWN, UP
 from headrace.monitoring.statistics import Floats, Int64s
 from headrace.schemas.config.durations import HOUR, SECOND
+from headrace.schemas.records.restored import (
+    Text,
+    checked,
+    expect,
+    expect_moments,
+    expect_times,
+    expect_within,
+    written,
+)
 
 _FACTORS = np.concatenate([DOWN, UP])
 """Alternatives, as factors of the edge of the band: those below it, then those above."""
@@ -306,6 +315,12 @@ class Block:
     expected: float
 
 
+@written
+class _Written:
+    state: dict[Text, Text]
+    waiting: tuple[Text, Text, Text, Text]
+
+
 class Lead:
     """Compares the arrivals of one action stream with what is expected.
 
@@ -472,15 +487,30 @@ class Lead:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Replace the state by what `export` returned."""
-        self.state = _State(*(
-            unpacked(state["state"][name], of.dtype).reshape(-1, *of.shape[1:])
+        """Replace the state by what `export` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        checked(_Written, state, "arrivals")
+        # The logarithm of nothing stands for a silence that was never broken.
+        found = _State(*(
+            unpacked(state["state"].get(name), of.dtype, of.shape, finite=False)
             for name, of in self.state._asdict().items()
         ))  # fmt: skip
+        expect_moments(found.steps, "steps")
         kinds = (np.int64, np.float64, np.int64, np.int64)
         shown, odds, came, count = (
-            unpacked(text, kind) for text, kind in zip(state["waiting"], kinds, strict=True)
+            unpacked(text, kind, finite=False)
+            for text, kind in zip(state["waiting"], kinds, strict=True)
         )
+        expect(shown.size == odds.size and came.size == count.size, "arrivals", "are not whole")
+        for times in (shown, came):
+            expect_times(times, "arrivals", ascending=True)
+        expect_within(count, 0, 1 << 40, "arrivals")
+        self.state = found
         self.shown = [(shown, odds)] if shown.size else []
         self.came = [(came, count)] if came.size else []
 

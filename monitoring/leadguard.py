@@ -31,6 +31,17 @@ from headrace.monitoring.lead import FEWER, SILENCE, YOUNG_SILENCE, Block, Lead,
 from headrace.monitoring.statistics import Int64s
 from headrace.schemas.config.durations import SECOND, format_duration, format_moment, iso_moment
 from headrace.schemas.records.events import NEVER
+from headrace.schemas.records.restored import (
+    Count,
+    Finite,
+    Flag,
+    Moment,
+    Sum,
+    Text,
+    checked,
+    expect,
+    written,
+)
 
 LEAD = "lead-"
 """Events of the arrivals begin with it in the journal, and go on as those of a guard."""
@@ -43,6 +54,13 @@ _BLOCKS_A_WINDOW = 4
 """While arrivals are disconnected, a window has so many blocks: three have passed when it has."""
 _SHORTEST_BLOCK = 150 * SECOND
 """But a block is at least so long, microseconds: a source that comes and goes is one fault."""
+
+
+@written
+class _Written:
+    lead: dict[Text, Any]
+    arrivals: tuple[Count, Moment, Moment, Count, Finite, Text | None, Count, Flag]
+    block: tuple[Moment, Count, Sum] | None
 
 
 class LeadGuard(LabelGuard):
@@ -325,8 +343,17 @@ class LeadGuard(LabelGuard):
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Replace the state by what `export` returned."""
-        super().restore(state)
+        """Replace the state by what `export` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        own = ("lead", "arrivals", "block")
+        super().restore({name: of for name, of in state.items() if name not in own})
+        checked(_Written, {name: state[name] for name in own}, "arrivals")
+        expect(state["arrivals"][0] < len(STATES), "arrivals", "have another state")
         self.lead.restore(state["lead"])
         (
             self.standing, self.entered, self.calm_since, self.calm, self.band, self.why,

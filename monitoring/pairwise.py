@@ -30,10 +30,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import special
 
-from headrace.monitoring.exported import check_version, packed, unpacked
+from headrace.monitoring.exported import check_version, packed, unpacked, unpacked_places
 from headrace.monitoring.frequent import FrequentValues, numbered
 from headrace.monitoring.ratios import LEVEL, Interval, auc
 from headrace.monitoring.statistics import LOGIT_RANGE, OTHER, Floats, Int64s
+from headrace.schemas.records.restored import Count, Text, checked, expect, written
 from headrace.schemas.records.slicing import as_texts
 
 PAIRWISE_VERSION = 1
@@ -53,6 +54,17 @@ _BINS = 1024
 
 _UNCLICKED, _CLICKS, _WEIGHT, _SQUARES = range(4)
 """Histograms: what was not clicked, clicks, the sum of their weights, and that of the squares."""
+
+
+@written
+class _Written:
+    version: Count
+    keys: list[tuple[Text, Text]]
+    filled: Text
+    sums: Text
+    left_out: Count
+    clipped: Count
+    values: dict[Text, dict[Text, Any]]
 
 
 class Pairwise:
@@ -190,14 +202,19 @@ class Pairwise:
         ------
         StateVersionError
             If the state has another version.
+        DamagedError
+            If it is not what `export` returns.
         """
         check_version(state, PAIRWISE_VERSION, "pairwise accuracy")
-        self.rows = {(name, value): row for row, (name, value) in enumerate(state["keys"])}
-        self._free = []
-        filled, size = unpacked(state["filled"], np.int64), len(self.rows)
+        checked(_Written, state, "pairwise accuracy")
+        rows = {(name, value): row for row, (name, value) in enumerate(state["keys"])}
+        expect(len(rows) == len(state["keys"]), "pairwise accuracy", "has a value twice")
+        expect(self.values.keys() <= state["values"].keys(), "pairwise accuracy", "lacks a slice")
+        filled, size = unpacked_places(state["filled"], _BINS), len(rows)
+        sums = unpacked(state["sums"], np.float64, (size, 4, filled.size))
+        self.rows, self._free = rows, []
         self.sums = np.zeros((max(8, size), 4, _BINS))
-        sums = unpacked(state["sums"], np.float64)
-        self.sums[:size, :, filled] = sums.reshape(size, 4, filled.size)
+        self.sums[:size, :, filled] = sums
         self.left_out, self.clipped = state["left_out"], state["clipped"]
         for name, frequent in self.values.items():
             frequent.restore(state["values"][name])

@@ -17,9 +17,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.monitoring.columnsums import Addends, Cells, ColumnSums
-from headrace.monitoring.exported import check_version, packed, unpacked
+from headrace.monitoring.exported import check_version, packed, unpacked, unpacked_places
 from headrace.monitoring.frequent import FrequentValues, numbered
 from headrace.schemas.errors import StateVersionError
+from headrace.schemas.records.restored import Count, Finite, Moment, Text, checked, expect, written
 from headrace.schemas.records.slicing import as_texts
 
 Bools = npt.NDArray[np.bool_]
@@ -118,6 +119,24 @@ class Observation:
     margin: Floats
     slices: dict[str, pa.Array]
     mature: Bools | None = None
+
+
+@written
+class _Written:
+    version: Count
+    windows: dict[Text, Any]
+    forgotten: dict[Text, Any]
+    bin_count: Count
+    filled: Text
+    bins: Text
+    baseline: list[Finite]
+    values: dict[Text, dict[Text, Any]]
+
+
+@written
+class _WrittenCells:
+    keys: list[tuple[Moment, Text, Text]]
+    sums: Text
 
 
 class Statistics:
@@ -289,8 +308,11 @@ class Statistics:
         ------
         StateVersionError
             If the state has another version, or log-odds were counted in another number of bins.
+        DamagedError
+            If it is not what `export` returns.
         """
         check_version(state, STATISTICS_VERSION, "statistics")
+        checked(_Written, state, "statistics")
         if (bins := state["bin_count"]) != LOGIT_BINS:
             raise StateVersionError(
                 f"log-odds must be counted in {LOGIT_BINS} bins (got {bins}); "
@@ -298,10 +320,11 @@ class Statistics:
             )
         self.columns = _restored(state["windows"], self.columns)
         self.forgotten = _restored(state["forgotten"], self.forgotten)
-        filled = unpacked(state["filled"], np.int64)
+        filled = unpacked_places(state["filled"], LOGIT_BINS)
         self.bins = np.zeros((2, LOGIT_BINS))
-        self.bins[:, filled] = unpacked(state["bins"], np.float64).reshape(2, -1)
-        self.baseline = np.array(state["baseline"])
+        self.bins[:, filled] = unpacked(state["bins"], np.float64, (2, filled.size))
+        expect(len(state["baseline"]) == self.baseline.size, "statistics", "has another baseline")
+        self.baseline = np.array(state["baseline"], np.float64)
         for name, frequent in self.values.items():
             if name in state["values"]:
                 frequent.restore(state["values"][name])
@@ -318,8 +341,12 @@ def _exported(columns: Mapping[str, ColumnSums]) -> dict[str, Any]:
 
 
 def _restored(state: Mapping[str, Any], columns: Iterable[str]) -> dict[str, ColumnSums]:
+    checked(_WrittenCells, state, "cells")
+    known = {(start, name, value) for start, name, value in state["keys"]}
+    expect(len(known) == len(state["keys"]), "cells", "has one twice")
     names = np.array([name for _, name, _ in state["keys"]], object)
-    sums = unpacked(state["sums"], np.float64).reshape(-1, len(SUMS))
+    sums = unpacked(state["sums"], np.float64, (len(names), len(SUMS)))
+    expect((sums[:, SAMPLES] >= 1).all(), "cells", "has one without samples")
     restored = {}
     for name in columns:
         own = np.flatnonzero(names == name)

@@ -265,6 +265,22 @@ class SnapshotError(HeadraceError):
     """A model snapshot that this version refuses to load or to write."""
 
 
+class DamagedError(HeadraceError):
+    """State that is not what this version writes, although its checksum may be right.
+
+    Parameters
+    ----------
+    what
+        The part of the state.
+    fact
+        What is the case instead of what was expected.
+    """
+
+    def __init__(self, what: str, fact: str) -> None:
+        self.what, self.fact = what, fact
+        super().__init__(f"{what}: {fact}")
+
+
 class LearningError(HeadraceError):
     """A learner whose model is no longer finite."""
 

@@ -16,6 +16,7 @@ from headrace.joiner.journal.segments import Name
 from headrace.schemas.records.envelope import batch_to_bytes
 from headrace.schemas.records.events import NEVER
 from headrace.schemas.records.hashing import Bools, Int64s, UInt64s
+from headrace.schemas.records.restored import expect_columns, expect_times
 
 
 class KeptKeys(NamedTuple):
@@ -171,11 +172,31 @@ def to_bytes(piece: NamedTuple) -> bytes:
     return batch_to_bytes(pa.RecordBatch.from_arrays(columns, list(piece._fields)))
 
 
+_TYPES: dict[Any, dict[str, pa.DataType]] = {
+    KeptKeys: {"key1": pa.uint64(), "time": pa.int64(), "known": pa.int64()},
+    Positives: {"group0": pa.uint64(), "group1": pa.uint64(), "time": pa.int64()},
+    Marks: {
+        "source": pa.int32(), "offset": pa.int64(), "decided": pa.bool_(), "seen": pa.bool_(),
+        "met": pa.int64(),
+    },
+}  # fmt: skip
+
+
 def is_of(kind: Any, batch: pa.RecordBatch) -> bool:
     """Tell whether a batch has the columns of a kind of piece."""
     return batch.schema.names == list(kind._fields)
 
 
 def from_batch(kind: Any, batch: pa.RecordBatch) -> Any:
-    """Return a piece of some kind whose columns a batch has."""
+    """Return a piece of some kind whose columns a batch has.
+
+    Raises
+    ------
+    DamagedError
+        If it has others.
+    """
+    what = kind.__name__
+    expect_columns(batch, _TYPES[kind], what, exactly=True)
+    if kind is not Marks:
+        expect_times(batch.column("time").to_numpy(), what)
     return kind(*(batch.column(name).to_numpy(zero_copy_only=False) for name in kind._fields))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from headrace.joiner.journal.cells import Cells
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.schemas.records.events import NEVER
+from headrace.schemas.records.restored import Moment, Text, checked, expect
 
 CELLS = 6
 """Cells of a ring."""
@@ -20,6 +21,11 @@ RINGS = (
 )  # fmt: skip
 AHEAD = "ahead"
 """One cell, in no ring: envelopes that came ahead of their turn."""
+
+
+def is_cell(ring: str, cell: int) -> bool:
+    """Return whether the journal of a shard has such a cell."""
+    return (ring in RINGS and 0 <= cell < CELLS) or (ring, cell) == (AHEAD, 0)
 
 
 class Lifetime(NamedTuple):
@@ -124,6 +130,15 @@ class Rings:
         return {name: ring.latest for name, ring in self._rings.items()}
 
     def restore(self, described: dict[str, list[int]]) -> None:
-        """Take over what `describe` returned."""
+        """Take over what `describe` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not that of rings.
+        """
+        checked(dict[Text, list[Moment]], described, "rings")
+        expect(described.keys() == self._rings.keys(), "rings", "are others than those of a join")
         for name, ring in self._rings.items():
+            expect(len(described[name]) == CELLS, "rings", f"{name} must have {CELLS} cells")
             ring.latest = list(described[name])

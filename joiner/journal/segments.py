@@ -8,12 +8,16 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
+from headrace.joiner.journal.rings import CELLS
 from headrace.joiner.plan.rules import known_times
 from headrace.schemas.records.events import TIME
+from headrace.schemas.records.restored import expect, expect_times
 
 _SEGMENT = struct.Struct("<8q")
+_MOST_ROWS, _MOST_BYTES = 1 << 31, 1 << 40
 
 Name = tuple[int, int]
 """Name of a segment: its source, and the position of its envelope in that."""
@@ -59,8 +63,21 @@ class Segment:
 
     @classmethod
     def decode(cls, data: bytes) -> Segment:
-        """Read what `encode` wrote."""
-        return cls(*_SEGMENT.unpack(data))
+        """Read what `encode` wrote.
+
+        Raises
+        ------
+        DamagedError
+            If it is no segment.
+        """
+        expect(len(data) == _SEGMENT.size, "segment", f"has {len(data)} bytes")
+        found = cls(*_SEGMENT.unpack(data))
+        expect_times(np.array([found.first_time, found.last_time]), "segment")
+        expect(found.source >= 0 <= found.begin, "segment", f"has no name (got {found.name})")
+        expect(0 <= found.cell < CELLS, "segment", f"has no cell {found.cell}")
+        expect(0 < found.rows < _MOST_ROWS, "segment", f"has {found.rows} rows")
+        expect(0 < found.nbytes < _MOST_BYTES, "segment", f"has {found.nbytes} bytes")
+        return found
 
     @property
     def name(self) -> Name:

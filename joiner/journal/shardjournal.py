@@ -42,11 +42,12 @@ from headrace.joiner.journal.segments import Name, Segment
 from headrace.schemas.records.envelope import EventEnvelope, batch_from_bytes, batch_to_bytes
 from headrace.schemas.records.events import EMIT, NEVER, TIME
 from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.restored import expect, expect_columns
 
 LAYOUT_VERSION = 8
 """Of what this module writes, and of `headrace.joiner.recovery.describe_join`."""
 
-_SHADOWED = ["source", "begin", "row"]
+_SHADOWED = dict.fromkeys(("source", "begin", "row"), pa.int64())
 
 
 class ShardJournal:
@@ -138,7 +139,7 @@ class ShardJournal:
         if self.durable:
             name = (np.full(rows.rows.size, part) for part in rows.name)
             columns = [pa.array(column) for column in (*name, rows.rows)]
-            data = batch_to_bytes(pa.RecordBatch.from_arrays(columns, _SHADOWED))
+            data = batch_to_bytes(pa.RecordBatch.from_arrays(columns, list(_SHADOWED)))
             self._rings["known"].append(self._cells, latest, data)
 
     def scheduled(self, batch: pa.RecordBatch, emit: Int64s) -> None:
@@ -188,7 +189,7 @@ class ShardJournal:
                 return
             envelope = EventEnvelope.decode(data)
             name = (envelope.source, envelope.begin)
-            if name in missing:
+            if name in missing and envelope.batch is not None:
                 missing.remove(name)  # what a journal holds twice is read once
                 yield name, envelope.batch
 
@@ -206,6 +207,7 @@ class ShardJournal:
         for data in self._read("actions"):
             if EventEnvelope.recognizes(data):
                 envelope = EventEnvelope.decode(data)
+                expect(envelope.batch is not None, "actions", "an envelope has no rows")
                 actions.append((envelope.stream - 1, envelope.source, envelope.batch))
             else:
                 marks.append(from_batch(Marks, batch_from_bytes(data)))
@@ -223,7 +225,9 @@ class ShardJournal:
         keys = [from_batch(KeptKeys, batch) for batch in batches if is_of(KeptKeys, batch)]
         shadowed = []
         for batch in batches:
-            if batch.schema.names == _SHADOWED:
+            if not is_of(KeptKeys, batch):
+                expect_columns(batch, _SHADOWED, "duplicates", exactly=True)
+                expect(batch.num_rows, "duplicates", "a batch has no rows")
                 name = (batch.column("source")[0].as_py(), batch.column("begin")[0].as_py())
                 shadowed.append(ShadowedRows(name, batch.column("row").to_numpy()))
         return KeptKeys.together(keys), shadowed
@@ -231,6 +235,7 @@ class ShardJournal:
     def read_scheduled(self) -> Iterator[tuple[pa.RecordBatch, Int64s]]:
         """Read what `scheduled` wrote, in any order."""
         for batch in self._read_batches("scheduled"):
+            expect_columns(batch, {EMIT: pa.int64()}, "scheduled impressions")
             yield batch.drop_columns([EMIT]), batch.column(EMIT).to_numpy()
 
     def read_ahead(self) -> Iterator[EventEnvelope]:

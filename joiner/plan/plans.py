@@ -46,6 +46,8 @@ class JoinPlan:
         The action streams, in the order of their stream numbers.
     columns
         Impression columns of the sample, keys first, without the time column.
+    types
+        Their types, to compare those of a restored state with; empty if they are not known.
     keys
         How many of `columns` are the join key.
     sources, shown
@@ -79,6 +81,7 @@ class JoinPlan:
     starts: Mapping[int, int] = field(default_factory=dict)
     served: ServedPlan = field(default_factory=ServedPlan)
     shown: tuple[int, ...] = (0,)
+    types: pa.Schema = field(default_factory=lambda: pa.schema([]))
 
     @property
     def meets(self) -> bool:

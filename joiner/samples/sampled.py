@@ -13,6 +13,7 @@ from headrace.joiner.samples.labels import Labels
 from headrace.joiner.samples.output import JoinOutput
 from headrace.joiner.samples.rows import labelled, weighted
 from headrace.joiner.state.actions import PendingActions
+from headrace.joiner.state.columns import in_one
 from headrace.joiner.state.groups import event_times
 from headrace.joiner.state.settling import SettlingRows
 from headrace.schemas.records.events import GROUP0, KEY0, TIME
@@ -31,9 +32,7 @@ def emit_settled(
     if survivors.size == 0:
         return
     if plan.sampling.columns:
-        whole = pa.concat_batches(
-            [part.select(plan.sampling.columns) for part in rows.take(survivors)]
-        )
+        whole = in_one([part.select(plan.sampling.columns) for part in rows.take(survivors)])
         strata = plan.sampling.strata(whole)
     else:
         rates = np.full(survivors.size, plan.sampling.rate)

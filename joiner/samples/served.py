@@ -13,6 +13,7 @@ from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.plan.rules import known_times
 from headrace.joiner.samples.labels import Labels
 from headrace.joiner.samples.output import JoinOutput
+from headrace.joiner.state.columns import in_one
 from headrace.joiner.state.settling import SettlingRows
 from headrace.schemas.records.events import (
     COUNT,
@@ -69,7 +70,7 @@ def emit_mature(
     streams = {action.name: stream for stream, action in enumerate(plan.actions)}
     own = [name for name in plan.served.labelled if name not in streams]
     parts = rows.take(survivors[chosen], (*own, KEY0, KEY1, TIME))
-    batch = pa.concat_batches(parts)
+    batch = in_one(parts)
     columns = {name: batch.column(name) for name in (*own, KEY0, KEY1, TIME)}
     for name in plan.served.labelled:
         if name in streams:

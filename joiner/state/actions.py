@@ -21,6 +21,7 @@ from headrace.joiner.state.actiontable import (
     meet_remembered,
     met_by,
 )
+from headrace.joiner.state.expected import expect_actions
 from headrace.joiner.state.impressions import Impressions
 from headrace.joiner.state.keytable import fits, slots_for
 from headrace.joiner.state.remembered import RememberedKeys
@@ -53,6 +54,7 @@ class PendingActions:
     """
 
     def __init__(self, plan: JoinPlan) -> None:
+        self.plan = plan
         self.meets = plan.meets
         self.windows = np.array([action.window for action in plan.actions], np.int64)
         self.durations = Durations.of(plan)
@@ -348,8 +350,14 @@ class PendingActions:
             What is known of them, put `together`.
         clock
             The shard's; it has decided all whose deadline it has reached.
+
+        Raises
+        ------
+        DamagedError
+            If they are not actions of the plan.
         """
         for stream, source, batch in rows:
+            expect_actions(stream, source, batch, self.plan)
             decided, seen, met = marks.of(source, batch.column(OFFSET).to_numpy())
             decided |= batch.column(TIME).to_numpy() <= clock - self.deadline
             wanted = self.asked_for(~decided, known_times(batch), met, clock)

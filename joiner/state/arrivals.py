@@ -23,6 +23,7 @@ from headrace.joiner.state.impressions import Impressions
 from headrace.joiner.state.known import KnownImpressions, tags_of
 from headrace.schemas.records.events import KEY0, KEY1, NEVER, OFFSET, TIME
 from headrace.schemas.records.hashing import Bools, Int64s
+from headrace.schemas.records.restored import expect_within
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,7 @@ class Arrivals:
         self.index.restore(keys, clock)
         for part in shadowed:
             if part.name in waiting:
+                expect_within(part.rows, 0, waiting[part.name].rows, "duplicates")
                 self._shadow(part.name, waiting[part.name].rows, part.rows)
 
 

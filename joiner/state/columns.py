@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from headrace.schemas.errors import DamagedError
+
 
 def as_one(pieces: list[Any]) -> Any:
     """Return arrays as one, without a copy if there is only one."""
@@ -17,6 +19,25 @@ def as_one(pieces: list[Any]) -> Any:
 def column(parts: list[pa.RecordBatch], name: str) -> Any:
     """Return a column of several parts as one array, shape (n,)."""
     return as_one([part.column(name).to_numpy() for part in parts])
+
+
+def in_one(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return rows as one batch; some may come from a restored state.
+
+    Raises
+    ------
+    DamagedError
+        If they have not the same columns.
+    """
+    parts = list(batches)
+    if len(parts) == 1:
+        return parts[0]
+    try:
+        return pa.concat_batches(parts)
+    except pa.ArrowInvalid as error:
+        why = " ".join(str(error).split())[:200]
+        fact = f"rows of a restored state have other columns than those of the log ({why})"
+        raise DamagedError("join", fact) from error
 
 
 _MOST_ROWS = 8_192
@@ -30,11 +51,11 @@ def together(batches: Iterable[pa.RecordBatch], time: str) -> Iterator[pa.Record
             sum(part.num_rows for part in parts) + batch.num_rows > _MOST_ROWS
             or _at(batch, time, 0) < _at(parts[-1], time, -1)
         ):
-            yield pa.concat_batches(parts)
+            yield in_one(parts)
             parts = []
         parts.append(batch)
     if parts:
-        yield pa.concat_batches(parts)
+        yield in_one(parts)
 
 
 def _at(batch: pa.RecordBatch, time: str, row: int) -> int:

@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.joiner.plan.rules import known_at
+from headrace.joiner.state.columns import in_one
 from headrace.joiner.state.impressions import Impressions
 from headrace.schemas.records.events import ARRIVAL, KEY0, KEY1, OFFSET, TIME
 from headrace.schemas.records.hashing import Bools, Int64s
+from headrace.schemas.records.restored import expect
 
 
 @nb.njit(cache=True, nogil=True)
@@ -87,5 +89,13 @@ class Gathered:
         return new
 
     def rows(self) -> pa.RecordBatch:
-        """Return all columns of the impressions, a row each; all must have been found."""
-        return pa.concat_batches(self._parts).take(pa.array(self._where))
+        """Return all columns of the impressions, a row each.
+
+        Raises
+        ------
+        DamagedError
+            If one was not found: the state that was restored lacks it.
+        """
+        missing = int(np.count_nonzero(self._where < 0))
+        expect(not missing, "join", f"a restored state lacks {missing} impressions that were met")
+        return in_one(self._parts).take(pa.array(self._where))

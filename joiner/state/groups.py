@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from headrace.joiner.journal.pieces import Positives
 from headrace.joiner.plan.plans import JoinPlan
+from headrace.joiner.state.columns import in_one
 from headrace.schemas.records.events import GROUP0, GROUP1
 from headrace.schemas.records.hashing import Bools, Int64s, UInt64s
 
@@ -87,7 +88,7 @@ class HeldRows:
         if not out:
             return None
         self.batches = rest
-        rows = pa.concat_batches(out)
+        rows = in_one(out)
         group0, group1 = _groups(rows)
         positive = np.empty(rows.num_rows, np.bool_)
         _near_positive(group0, group1, event_times(rows), self.positives, self.span, positive)

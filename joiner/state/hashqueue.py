@@ -17,8 +17,10 @@ import pyarrow as pa
 
 from headrace.joiner.journal.segments import Name, Segment
 from headrace.joiner.journal.shardjournal import ShardJournal
+from headrace.joiner.state.columns import in_one
 from headrace.schemas.records.events import OFFSET, TIME
 from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.restored import expect
 
 _FEW = 8
 _SMALL_ROWS = 4_096
@@ -124,7 +126,7 @@ class HashQueue:
             self._merge(known, moved)
 
     def _merge(self, segments: list[Segment], moved: Moved) -> None:
-        whole = pa.concat_batches([self.payloads[segment.name] for segment in segments])
+        whole = in_one([self.payloads[segment.name] for segment in segments])
         time, offset = (whole.column(name).to_numpy() for name in (TIME, OFFSET))
         order: Int64s | None = None
         tied = time[1:] == time[:-1]
@@ -157,8 +159,14 @@ class HashQueue:
             Their segments.
         settled_until
             Event times up to and including this one have settled.
+
+        Raises
+        ------
+        DamagedError
+            If two have one name.
         """
         for segment in segments:
+            expect(segment.name not in self.waiting, "segments", f"{segment.name} is there twice")
             if segment.last_time > settled_until:
                 segment.first_time = max(segment.first_time, settled_until + 1)
                 self._expect(segment)
@@ -238,8 +246,15 @@ class HashQueue:
                     break
                 names.add(segment.name)
         for name, batch in journal.read_rows(wanted.cell, names):
+            self._check(name, batch)
             self.payloads[name] = batch
             self.cached_bytes += self.waiting[name].nbytes
+        expect(wanted.name in self.payloads, "segments", f"the rows of {wanted.name} are missing")
+
+    def _check(self, name: Name, batch: pa.RecordBatch) -> None:
+        """Compare rows that were read back with what is known of them."""
+        rows = self.waiting[name].rows
+        expect(batch.num_rows == rows, "segments", f"{name} has other than {rows} rows")
 
     def look_up(
         self, segments: list[Segment], journal: ShardJournal
@@ -253,7 +268,11 @@ class HashQueue:
         missing = [segment for segment in segments if segment.name not in found]
         for cell in {segment.cell for segment in missing}:
             names = {segment.name for segment in missing if segment.cell == cell}
-            found.update(journal.read_rows(cell, names))
+            for name, batch in journal.read_rows(cell, names):
+                self._check(name, batch)
+                found[name] = batch
+        lost = [segment.name for segment in missing if segment.name not in found]
+        expect(not lost, "segments", f"the rows of {lost[:3]} are missing")
         return found, {segment.name for segment in missing}
 
     def overlapping(self, times: Int64s) -> list[Segment]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from headrace.joiner.plan.plans import JoinPlan
+from headrace.joiner.state.expected import expect_impressions
 from headrace.joiner.state.gathered import Gathered
 from headrace.schemas.records.events import TIME
 from headrace.schemas.records.hashing import Bools
@@ -22,6 +23,7 @@ class Retained:
     """
 
     def __init__(self, plan: JoinPlan) -> None:
+        self.plan = plan
         self.lifetime = plan.retained_for
         self.batches: list[pa.RecordBatch] = []
         """Each in order of event time; no two of their rows have one key and time."""
@@ -47,6 +49,15 @@ class Retained:
         return self.batches
 
     def restore(self, batches: Iterable[pa.RecordBatch]) -> None:
-        """Take over what `export` returned, in any order."""
-        for batch in sorted(batches, key=lambda batch: batch.column(TIME)[0].as_py()):
+        """Take over what `export` returned, in any order.
+
+        Raises
+        ------
+        DamagedError
+            If it is not impressions of the plan.
+        """
+        parts = list(batches)
+        for batch in parts:
+            expect_impressions(batch, self.plan, "retained impressions")
+        for batch in sorted(parts, key=lambda batch: batch.column(TIME)[0].as_py()):
             self.push(batch)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
+from headrace.joiner.state.columns import in_one
 from headrace.schemas.records.events import KEY0, TIME
 from headrace.schemas.records.hashing import Int64s
 
@@ -35,7 +36,7 @@ class Scheduled:
         self.parts = rest
         if not ready:
             return None
-        batch = pa.concat_batches([batch for batch, _ in ready])
+        batch = in_one([batch for batch, _ in ready])
         emit = np.concatenate([emit for _, emit in ready])
         order = np.lexsort((batch.column(TIME).to_numpy(), batch.column(KEY0).to_numpy(), emit))
         return batch.take(pa.array(order)), emit[order]

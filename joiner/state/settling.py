@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.joiner.plan.rules import known_times
-from headrace.joiner.state.columns import as_one, column
+from headrace.joiner.state.columns import as_one, column, in_one
 from headrace.joiner.state.hashqueue import SettlingSlice
 from headrace.joiner.state.impressions import Impressions
 from headrace.schemas.records.events import KEY0, KEY1, OFFSET, TIME
@@ -57,10 +57,10 @@ class SettlingRows:
         if columns is not None:
             parts = [part.select(list(columns)) for part in parts]
         if self.order is not None:
-            return [pa.concat_batches(parts).take(pa.array(self.order[rows]))]
+            return [in_one(parts).take(pa.array(self.order[rows]))]
         if rows.size < _FEW_ROWS * len(parts):
             # Many small parts cost more by their number than one copy by its size.
-            whole = pa.concat_batches(parts)
+            whole = in_one(parts)
             return [whole if rows.size == self.size else whole.take(pa.array(rows))]
         if rows.size == self.size:
             return parts

@@ -22,6 +22,7 @@ from headrace.learners.learner import collisions
 from headrace.learners.prefetch import LINE, prefetch
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s, fmix64
+from headrace.schemas.records.restored import expect, exported, places
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,6 +31,7 @@ SPREAD = 0.5
 
 Those of the paper begin above 0: then each pair never seen would add to the log-odds."""
 
+_MOST_FIELDS = 1 << 16
 _GREATEST = float(np.finfo(np.float32).max)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -408,18 +410,30 @@ class FfmModel:
         }
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Replace the state by what `export` returned; all else is as in the beginning."""
+        """Replace the state by what `export` returned; all else is as in the beginning.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
         kind = FfmModel.growing if self.codes.size else FfmModel
-        model, slot = kind(self.parameters, self.bits), arrays["slot"]
+        model, count = kind(self.parameters, self.bits), self.parameters.factors
         if self.codes.size:
-            coordinates = np.arange(1, 1 + arrays["code"].size)
-            model._begin(coordinates, arrays["code"], int(arrays["fields"][0]))
-        model.weights[arrays["index"], 0] = arrays["weight"]
-        model.weights[arrays["index"], 1] = arrays["squares"]
-        count = self.parameters.factors
-        model.factors.reshape(-1, count)[slot] = arrays["factors"].reshape(-1, count)
-        squares = arrays["factor_squares"].reshape(-1, count)
-        model.factor_squares.reshape(-1, count)[slot] = squares
+            code = exported(arrays, "code", np.uint64)
+            fields = int(exported(arrays, "fields", np.int64, 1, least=1)[0])
+            expect(fields <= _MOST_FIELDS and code.size < len(self.codes), "fields", "are too many")
+            model._begin(np.arange(1, 1 + code.size), code, fields)
+        index = places(arrays, "index", np.uint32, 1 << self.bits)
+        model.weights[index, 0] = exported(arrays, "weight", np.float32, index.size)
+        model.weights[index, 1] = exported(arrays, "squares", np.float32, index.size, least=0)
+        numbers = np.uint64 if self.codes.size else np.uint32
+        slot = places(arrays, "slot", numbers, model.factors.size // count)
+        for name, of, least in (
+            ("factors", model.factors, -np.inf), ("factor_squares", model.factor_squares, 0)
+        ):  # fmt: skip
+            values = exported(arrays, name, np.float32, slot.size * count, least)
+            of.reshape(-1, count)[slot] = values.reshape(-1, count)
         self.__dict__.update(model.__dict__)
 
     def rearranged(self, kept: Int64s, bits: int) -> FfmModel:

@@ -23,6 +23,7 @@ from headrace.learners.models.steps import furthest_step
 from headrace.learners.prefetch import AHEAD, prefetch_row
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.restored import exported, places
 
 Floats = npt.NDArray[np.float64]
 
@@ -200,10 +201,18 @@ class FtrlModel:
         return {"index": touched, "z": self.zn[touched, 0], "n": self.zn[touched, 1]}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Replace the state by what `export` returned; other coordinates become zero."""
+        """Replace the state by what `export` returned; other coordinates become zero.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        index = places(arrays, "index", np.uint32, 1 << self.bits)
+        z = exported(arrays, "z", np.float32, index.size)
+        n = exported(arrays, "n", np.float32, index.size, least=0)
         self.zn = np.zeros((1 << self.bits, 2), np.float32)
-        self.zn[arrays["index"], 0] = arrays["z"]
-        self.zn[arrays["index"], 1] = arrays["n"]
+        self.zn[index, 0], self.zn[index, 1] = z, n
 
     def rearranged(self, kept: Int64s, bits: int) -> FtrlModel:
         """Return a model with other coordinates, for an exact table.

@@ -25,6 +25,7 @@ from headrace.learners.learner import collisions
 from headrace.learners.prefetch import AHEAD, prefetch_row
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.restored import exported, places
 
 Floats = npt.NDArray[np.float64]
 
@@ -234,10 +235,18 @@ class ProbitModel:
         return {"index": touched, "mean": mean.copy(), "variance": variance.copy()}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Replace the state by what `export` returned; other coordinates have the prior."""
+        """Replace the state by what `export` returned; other coordinates have the prior.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        index = places(arrays, "index", np.uint32, 1 << self.bits)
+        mean = exported(arrays, "mean", np.float32, index.size)
+        variance = exported(arrays, "variance", np.float32, index.size, least=0)
         self.beliefs = self._prior()
-        self.beliefs[arrays["index"], 0] = arrays["mean"]
-        self.beliefs[arrays["index"], 1] = arrays["variance"]
+        self.beliefs[index, 0], self.beliefs[index, 1] = mean, variance
 
     def rearranged(self, kept: Int64s, bits: int) -> ProbitModel:
         """Return a model with other coordinates, for an exact table.

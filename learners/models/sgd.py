@@ -23,6 +23,7 @@ from headrace.learners.models.steps import furthest_step
 from headrace.learners.prefetch import AHEAD, prefetch_row
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.restored import exported, places
 
 Floats = npt.NDArray[np.float64]
 Rate = Literal["per-coordinate", "per-weight-sqrt", "per-weight", "global", "constant"]
@@ -217,13 +218,23 @@ class SgdModel:
         return arrays
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Replace the state by what `export` returned; other coordinates become zero."""
-        self.table = self._empty()
-        self.table[arrays["index"], 0] = arrays["weight"]
+        """Replace the state by what `export` returned; other coordinates become zero.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        index = places(arrays, "index", np.uint32, 1 << self.bits)
+        weight = exported(arrays, "weight", np.float32, index.size)
+        table = self._empty()
+        table[index, 0] = weight
         if self.parameters.rate in _PAST:
-            self.table[arrays["index"], 1] = arrays[_PAST[self.parameters.rate]]
+            past = _PAST[self.parameters.rate]
+            table[index, 1] = exported(arrays, past, np.float32, index.size, least=0)
         elif self.parameters.rate == "global":
-            self.rows = arrays["rows"].copy()
+            self.rows = exported(arrays, "rows", np.int64, 1, least=0).copy()
+        self.table = table
 
     def rearranged(self, kept: Int64s, bits: int) -> SgdModel:
         """Return a model with other coordinates, for an exact table.

@@ -15,6 +15,7 @@ from headrace.learners.models.probit import ProbitParameters, log_odds
 from headrace.schemas.config.models import Model
 from headrace.schemas.errors import LearningError
 from headrace.schemas.records.hashing import Int64s, UInt64s
+from headrace.schemas.records.restored import exported, places
 
 Floats = npt.NDArray[np.float64]
 Int16s = npt.NDArray[np.int16]
@@ -106,13 +107,22 @@ class SmallModel:
         return {"index": touched, "weight": self.weights[touched]}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Replace the weights by what `export` returned; others become 0."""
+        """Replace the weights by what `export` returned; others become 0.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
         if self.is_exact:
-            self.codes = arrays["code"]
-            self.weights = np.append(arrays["weight"], np.int16(0))
+            codes = places(arrays, "code", np.uint64, 1 << 64)
+            weights = exported(arrays, "weight", np.int16, codes.size)
+            self.codes, self.weights = codes, np.append(weights, np.int16(0))
         else:
+            index = places(arrays, "index", np.uint32, 1 << self.bits)
+            weights = exported(arrays, "weight", np.int16, index.size)
             self.weights = np.zeros(1 << self.bits, np.int16)
-            self.weights[arrays["index"]] = arrays["weight"]
+            self.weights[index] = weights
 
     def figures(self) -> dict[str, int]:
         """Count the weights that are not 0."""

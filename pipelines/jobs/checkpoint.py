@@ -24,20 +24,27 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
+from pydantic import Field
 
 from headrace.joiner.join import ShardJoin
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.identity import check_identity
-from headrace.pipelines.jobs.runstate import read_joins, read_training, write_join, write_training
+from headrace.pipelines.jobs.runstate import (
+    expect_whole,
+    read_joins,
+    read_training,
+    write_join,
+    write_training,
+)
 from headrace.pipelines.run.disk import describe, files_under, flush, flush_tree, writing
-from headrace.pipelines.run.manifest import MANIFEST, check_files, read_manifest
+from headrace.pipelines.run.manifest import MANIFEST, check_files, read_manifest, refusing
 from headrace.pipelines.run.place import CHECKPOINT, LETTERS, Place
 from headrace.pipelines.run.signing import write_signed
 from headrace.pipelines.run.spill import Spill
@@ -46,6 +53,8 @@ from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.job import TrainJob
 from headrace.pipelines.training.state import TrainingState
+from headrace.schemas.records.restored import Count, Sum, Text, checked, expect, restoring, written
+from headrace.schemas.records.signatures import Sign
 
 _PARTIAL = "checkpoint.partial"
 _HINT = "run without --resume to start over"
@@ -98,6 +107,8 @@ class Checkpointer:
         Where the run began.
     kept
         How many checkpoints to keep.
+    sign
+        Signs them; None for no signature.
     """
 
     def __init__(
@@ -108,7 +119,9 @@ class Checkpointer:
         every_s: float,
         resumed: Resumed,
         kept: int = 1,
+        sign: Sign | None = None,
     ) -> None:
+        self.sign = sign
         self.run, self.place, self.every_s = run, place, every_s
         self.identity, self.kept = identity, kept
         self.last = resumed.block
@@ -158,7 +171,7 @@ class Checkpointer:
                 "elapsed_s": time.monotonic() - self.started,
                 "files": {name: describe(path) for name, path in files_under(folder).items()},
             }
-            write_signed(folder / MANIFEST, manifest)
+            write_signed(folder / MANIFEST, manifest, self.sign)
         flush_tree(folder)
         target = self.place.partial / f"{CHECKPOINT}{block:012d}"
         if target.exists():  # of a run that came as far, and was resumed from one before
@@ -195,6 +208,7 @@ def resume(
     inputs: Inputs,
     identity: dict[str, Any],
     job: TrainJob,
+    sinks: Collection[str],
     journals: Spill,
 ) -> Resumed:
     """Restore the state of a replay from a checkpoint, and remove outputs written after it.
@@ -205,6 +219,8 @@ def resume(
         The checkpoint.
     place, inputs, identity, job
         The run that resumes.
+    sinks
+        The names of its sinks.
     journals
         Its journals, still empty; they are filled.
 
@@ -215,7 +231,11 @@ def resume(
     CheckpointError
         If the checkpoint or an output that was finished before it is damaged.
     """
-    saved = SavedRun(folder, _HINT)
+    saved = SavedRun(folder, _HINT, job.sign)
+    with refusing(folder, _HINT):
+        expect(
+            set(saved.sinks) == set(sinks), "sinks", f"are others ({', '.join(saved.sinks)})"[:200]
+        )
     check_identity(saved.identity, identity, inputs.config.file, _HINT)
     saved.check_files()
     finished = {
@@ -231,6 +251,18 @@ def resume(
     return saved.restore(inputs.join, job, journals)
 
 
+@written
+class _Manifest:
+    identity: dict[Text, Any]
+    block: Count
+    sources: dict[Annotated[str, Field(pattern=r"^(0|[1-9]\d{0,8})$")], dict[Text, Any]]
+    join: dict[Text, Any]
+    sinks: dict[Text, dict[Text, Any]]
+    events: Count
+    elapsed_s: Sum
+    files: dict[Text, dict[Text, Any]]
+
+
 class SavedRun:
     """A checkpoint that is read.
 
@@ -240,6 +272,8 @@ class SavedRun:
         The checkpoint.
     hint
         What to do if it cannot be used.
+    sign
+        What must have signed it; None for nothing.
 
     Raises
     ------
@@ -256,14 +290,17 @@ class SavedRun:
         What each sink had committed, by its name.
     """
 
-    def __init__(self, folder: Path, hint: str) -> None:
+    def __init__(self, folder: Path, hint: str, sign: Sign | None = None) -> None:
         self.folder, self.hint = folder, hint
-        self.manifest = manifest = read_manifest(folder, hint)
-        self.identity: dict[str, Any] = manifest["identity"]
-        self.sinks: dict[str, dict[str, Any]] = manifest["sinks"]
-        self.states = {
-            int(number): SourceState(**state) for number, state in manifest["sources"].items()
-        }
+        self.manifest = manifest = read_manifest(folder, hint, sign)
+        with refusing(folder, hint):
+            checked(_Manifest, manifest, MANIFEST)
+            self.identity: dict[str, Any] = manifest["identity"]
+            self.sinks: dict[str, dict[str, Any]] = manifest["sinks"]
+            self.states = {
+                int(number): SourceState.restored(state)
+                for number, state in manifest["sources"].items()
+            }
 
     def check_files(self) -> None:
         """Refuse a checkpoint of which a file is damaged.
@@ -276,19 +313,41 @@ class SavedRun:
         check_files(self.folder, self.manifest["files"], self.hint, MANIFEST)
 
     def restore(self, plan: JoinPlan, job: TrainJob, journals: Spill) -> Resumed:
-        """Return the state; fill journals, which are empty."""
+        """Return the state; fill journals, which are empty.
+
+        Raises
+        ------
+        CheckpointError
+            If it is not what is written, although its checksums are right.
+        """
+        with refusing(self.folder, self.hint):
+            return self._restored(plan, job, journals)
+
+    def _restored(self, plan: JoinPlan, job: TrainJob, journals: Spill) -> Resumed:
         folder, manifest = self.folder, self.manifest
-        return Resumed(
-            manifest["block"],
-            self.states,
-            {sink: _read_mark(folder, sink, committed) for sink, committed in self.sinks.items()},
-            read_joins(folder, manifest["join"], plan, journals),
-            read_training(folder, job),
-            manifest["events"],
-            manifest["elapsed_s"],
+        expect(
+            self.states.keys() <= set(range(plan.sources)), "sources", "are others than the logs"
         )
+        marks = {
+            sink: _read_mark(folder, sink, committed) for sink, committed in self.sinks.items()
+        }
+        joins = read_joins(folder, manifest["join"], plan, journals)
+        training = read_training(folder, plan, job)
+        expect_whole(joins, training)
+        for number, position in enumerate(joins[0].tally.position):
+            state = self.states.get(number)
+            read = plan.starts.get(number, 0) if state is None else state.position
+            fact = f"was read up to {read}, and joined up to {position}"
+            expect(position == read, f"source {number}", fact)
+        return Resumed(
+            manifest["block"], self.states, marks, joins, training,
+            manifest["events"], manifest["elapsed_s"],
+        )  # fmt: skip
 
 
 def _read_mark(folder: Path, sink: str, committed: dict[str, Any]) -> Mark:
-    with pa.OSFile(str(folder / _file_of(sink)), "rb") as file:
-        return Mark(committed, pa.ipc.open_stream(file).read_all())
+    name = _file_of(sink)
+    with restoring(name), pa.OSFile(str(folder / name), "rb") as file:
+        held = pa.ipc.open_stream(file).read_all()
+        held.validate(full=True)
+        return Mark(committed, held)

@@ -20,9 +20,15 @@ from headrace.joiner.tally import Tally
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Resumed
 from headrace.pipelines.jobs.past import HINT, VERSION
-from headrace.pipelines.jobs.runstate import read_joins, read_training, write_join, write_training
+from headrace.pipelines.jobs.runstate import (
+    expect_whole,
+    read_joins,
+    read_training,
+    write_join,
+    write_training,
+)
 from headrace.pipelines.run.disk import describe, files_under, writing
-from headrace.pipelines.run.manifest import MANIFEST, read_manifest
+from headrace.pipelines.run.manifest import MANIFEST, read_manifest, refusing
 from headrace.pipelines.run.place import STATE, Place
 from headrace.pipelines.run.signing import write_signed
 from headrace.pipelines.run.spill import Spill
@@ -32,11 +38,13 @@ from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.job import TrainJob
 from headrace.schemas.records.events import FOREVER, NEVER, Outcome
+from headrace.schemas.records.restored import expect
+from headrace.schemas.records.signatures import Sign
 
 
 def keep_state(
     run: Run, place: Place, inputs: Inputs, identity: Mapping[str, Any],
-    states: Mapping[int, SourceState],
+    states: Mapping[int, SourceState], sign: Sign | None = None,
 ) -> None:  # fmt: skip
     """Write the state of a run whose records have all been read, for another to go on from.
 
@@ -48,6 +56,8 @@ def keep_state(
         Its identity, from before it read anything.
     states
         How far each source was read, by its number.
+    sign
+        Signs it; None for no signature.
     """
     folder = place.result / STATE
     with writing(folder):
@@ -72,7 +82,7 @@ def keep_state(
             "join": described,
             "files": {name: describe(path) for name, path in files_under(folder).items()},
         }
-        write_signed(folder / MANIFEST, manifest)
+        write_signed(folder / MANIFEST, manifest, sign)
 
 
 def _streams(
@@ -118,20 +128,32 @@ def go_on(past: Past, inputs: Inputs, job: TrainJob, journals: Spill) -> Resumed
         The run that begins.
     journals
         Its journals, still empty; they are filled.
+
+    Raises
+    ------
+    CheckpointError
+        If the state is not what is written, although its checksums are right.
     """
     folder = past.folder / STATE
-    manifest = read_manifest(folder, HINT)
+    manifest = read_manifest(folder, HINT, job.sign)
     reopened = _reopened(past, inputs)
-    joins = read_joins(folder, manifest["join"], inputs.join, journals)
-    for join in joins.values():
-        join.tally.go_on(inputs.join, reopened)
-    training = read_training(folder, job)
-    assert training is not None  # every run has one
-    training.go_on(past.clock)
-    states = {}
-    for stream in past.streams.values():
-        for file in stream.files:
-            states[file.number] = file.left(ended=file.number not in reopened)
+    states = {
+        file.number: file.left(ended=file.number not in reopened)
+        for stream in past.streams.values()
+        for file in stream.files
+    }
+    with refusing(folder, HINT):
+        joins = read_joins(folder, manifest["join"], inputs.join, journals)
+        training = read_training(folder, inputs.join, job)
+        expect(training is not None, "train", "is missing")
+        assert training is not None
+        expect_whole(joins, training)
+        positions = [states[number].position for number in sorted(states)]
+        expect(joins[0].tally.position == positions, "files", "were read to elsewhere")
+        for join in joins.values():
+            expect(join.clock == past.clock, "join", f"its clock is not {past.clock}")
+            join.tally.go_on(inputs.join, reopened)
+        training.go_on(past.clock)
     return Resumed(states=states, joins=joins, training=training)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NoReturn
 
-from headrace.schemas.errors import HeadraceError, OutputError
+from headrace.schemas.errors import CheckpointError, HeadraceError, OutputError, SnapshotError
 
 
 def was_interrupted(error: BaseException) -> bool:
@@ -24,9 +24,11 @@ def raise_origin(error: BaseException, out: Path) -> NoReturn:
         The folder of the outputs, if the operating system refused something unnamed.
     """
     causes = _causes(error)
-    for cause in reversed(causes):
-        if isinstance(cause, HeadraceError):
-            raise cause from error
+    # What was wrong with a part of a state says less than what refused the whole.
+    for kind in (CheckpointError, SnapshotError, HeadraceError):
+        for cause in reversed(causes):
+            if isinstance(cause, kind):
+                raise cause from error
     for cause in reversed(causes):
         if isinstance(cause, OSError):
             raise OutputError.unwritable(cause.filename or out, cause) from error

@@ -37,7 +37,7 @@ def comparable(config: Config, secret: JoinSecret) -> dict[str, Any]:
 
     Of secrets that is whether they are the same, not where they are.
     """
-    tables = config.model_dump(mode="json", exclude={"live": True})
+    tables = config.model_dump(mode="json", exclude={"live": True, "state": True})
     tables["replay"].pop("checkpoint")
     _mark_secrets(tables, config, secret)
     return tables
@@ -58,7 +58,7 @@ def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
     Brokers may move and client settings change; the ids of cluster and topics tell them. A guard
     that asks is answered while the run goes on.
     """
-    config = inputs.config.model_dump(mode="json", exclude={"live", "replay", "kafka"})
+    config = inputs.config.model_dump(mode="json", exclude={"live", "replay", "kafka", "state"})
     config["guard"].pop("accept")
     _mark_secrets(config, inputs.config, inputs.secret)
     return {"layout": layout(), "config": config, "files": growing.identity()}

@@ -5,14 +5,17 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from headrace.pipelines.jobs.identity import comparable, differences, layout
-from headrace.pipelines.run.manifest import MANIFEST, check_files, read_manifest
+from headrace.pipelines.run.manifest import MANIFEST, check_files, read_manifest, refusing
 from headrace.pipelines.run.place import STATE
+from headrace.pipelines.run.signing import SigningKey
 from headrace.pipelines.sources.continued import Past, PastStream
 from headrace.pipelines.sources.secrethash import JoinSecret
 from headrace.schemas.config.models import Config
 from headrace.schemas.errors import ConfigError, FolderError
+from headrace.schemas.records.restored import Count, Moment, Text, checked, expect, written
 
 VERSION = 1
 """Of the manifest of a kept state."""
@@ -26,6 +29,18 @@ HARMLESS = (
     *("learners.*.start", "learners.*.alpha", "learners.*.beta", "learners.*.l1", "learners.*.l2"),
 )  # fmt: skip
 """Keys of a configuration that may differ from those of the run that is continued."""
+
+
+@written
+class _Manifest:
+    version: Count
+    identity: dict[Text, Any]
+    streams: dict[Text, dict[Text, Any]]
+    clock: Moment
+    samples: Count
+    carried: dict[Text, Count]
+    join: dict[Text, Any]
+    files: dict[Text, Any]
 
 
 def read_past(folder: Path, config: Config) -> Past:
@@ -43,11 +58,20 @@ def read_past(folder: Path, config: Config) -> Past:
     state = folder / STATE
     if not (state / MANIFEST).exists():
         raise FolderError(folder, *_why_not(folder))
-    manifest = read_manifest(state, HINT)
-    identity = manifest["identity"]
-    if manifest["version"] != VERSION or identity["layout"] != layout():
+    manifest = read_manifest(state, HINT, SigningKey.of(config))
+    with refusing(state, HINT):
+        identity = checked(dict[Text, Any], manifest.get("identity"), "identity")
+    if manifest.get("version") != VERSION or identity.get("layout") != layout():
         fact = "has a state that another version of Headrace wrote"
         raise FolderError(folder, fact, f"{HINT}, or continue it with that version")
+    with refusing(state, HINT):
+        checked(_Manifest, manifest, MANIFEST)
+        streams = {table: PastStream.of_json(kept) for table, kept in manifest["streams"].items()}
+        tables = list(identity["config"]["actions"])
+        named = ["impressions", *(f"actions.{name}" for name in tables)]
+        expect(list(streams) == named, "streams", f"are others ({', '.join(streams)})"[:200])
+        numbers = [file.number for stream in streams.values() for file in stream.files]
+        expect(sorted(numbers) == list(range(len(numbers))), "files", "have other numbers")
     own = comparable(config, JoinSecret.of(config))
     for key, value in differences(identity["config"], own):
         if not any(fnmatch.fnmatchcase(key, pattern) for pattern in HARMLESS):
@@ -57,7 +81,7 @@ def read_past(folder: Path, config: Config) -> Past:
     check_files(state, manifest["files"], HINT, MANIFEST)
     return Past(
         folder,
-        {table: PastStream.of_json(kept) for table, kept in manifest["streams"].items()},
+        streams,
         manifest["clock"],
         manifest["samples"],
         manifest["carried"],

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import narwhals as nw
@@ -30,7 +30,9 @@ from headrace.schemas.config.models import (
     PositionConfig,
     SamplingConfig,
 )
-from headrace.schemas.errors import SnapshotError, TableError
+from headrace.schemas.errors import DamagedError, SnapshotError, TableError
+from headrace.schemas.records.restored import Text, checked, restoring
+from headrace.schemas.records.signatures import Signer
 from headrace.schemas.types import (
     JSON,
     carried_type,
@@ -100,9 +102,11 @@ class Model:
 
     def __init__(self, learner: Learner, manifest: dict[str, Any]) -> None:
         self.learner, self.manifest = learner, manifest
-        self.name: str = manifest["learner"]
+        checked(dict[Text, Text], manifest["columns"], "columns")
+        checked(dict[Text, Any], manifest["config"]["impressions"], "impressions")
+        self.name: str = checked(Text, manifest["learner"], "learner")
         table = manifest["config"]["learners"][self.name]
-        self.label: str = table["label"]
+        self.label: str = checked(Text, table["label"], "label")
         features = learned_features(manifest)
         self.encoder = FeatureEncoder(features, learner.bits)
         sampling = SamplingConfig.model_validate(manifest["config"]["sampling"])
@@ -110,11 +114,11 @@ class Model:
         if sampling.correction == "recalibrate":
             self.recalibrated = sampling_plan(sampling)
         needed = self.recalibrated.columns if self.recalibrated is not None else ()
-        self.offset: str | None = table.get("offset")
+        self.offset: str | None = checked(Text | None, table.get("offset"), "offset")
         self.position: PositionConfig | None = None
         if table.get("position") is not None:
             self.position = PositionConfig.model_validate(table["position"])
-        self.delay: Delay | None = table.get("delay")
+        self.delay: Delay | None = checked(Delay | None, table.get("delay"), "delay")
         self.calibration: CalibrationMap | None = None
         if "calibration" in manifest:
             self.calibration = CalibrationMap.from_json(manifest["calibration"])
@@ -312,7 +316,9 @@ def _written_type(name: str) -> pa.DataType | None:
     return kind if kind is not None and is_number(kind) else None
 
 
-def load_model(path: str | Path | Address, algorithms: Algorithms = ALGORITHMS) -> Model:
+def load_model(
+    path: str | Path | Address, algorithms: Algorithms = ALGORITHMS, key: str | None = None
+) -> Model:
     """Read a model that a replay published.
 
     Parameters
@@ -322,37 +328,44 @@ def load_model(path: str | Path | Address, algorithms: Algorithms = ALGORITHMS) 
         model in it; also of a result elsewhere, such as ``s3://bucket/result/model/click``.
     algorithms
         The algorithms that it may have.
+    key
+        The secret of ``state.key`` with which it must have been signed; None for any model.
 
     Raises
     ------
     SnapshotError
-        If there is no model, or more than one; if it is damaged or of an unknown version.
+        If there is no model, or more than one; if it is damaged, of an unknown version, or
+        not signed with the key.
     """
     place = place_of(path)
     if isinstance(place, Address):
-        return _fetched(place, algorithms)
+        return _fetched(place, algorithms, key)
     folder = model_folder(place)
-    learner, manifest = load_snapshot(folder, algorithms)
+    sign = None if key is None else Signer(key.encode())
+    learner, manifest = load_snapshot(folder, algorithms, sign=sign)
     try:
-        return Model(learner, manifest)
-    except (KeyError, TypeError, ValueError) as error:
         # The checksum does not cover the description of the run.
+        with restoring("manifest.json"):
+            return Model(learner, manifest)
+    except DamagedError as error:
         raise SnapshotError(
             f"{folder}: manifest.json does not say from which columns the model was learned "
-            f"({first_line(error)}); use an older snapshot"
+            f"({first_line(error)}); use another snapshot"
         ) from error
 
 
-def _fetched(place: Address, algorithms: Algorithms) -> Model:
+def _fetched(place: Address, algorithms: Algorithms, key: str | None) -> Model:
     with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
         for name, source in place.files().items():
             # Of a whole result all but the models would be fetched in vain.
             if "manifest.json" in name or "arrays.arrow" in name:
+                if ".." in PurePosixPath(name).parts or name.startswith("/"):
+                    raise SnapshotError(f"{place}: names a file of another folder ({name})")
                 path = Path(scratch, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with source.open() as stream, path.open("wb") as file:
                     shutil.copyfileobj(stream, file)
         try:
-            return load_model(scratch, algorithms)
+            return load_model(scratch, algorithms, key)
         except SnapshotError as error:
             raise SnapshotError(str(error).replace(scratch, str(place))) from error

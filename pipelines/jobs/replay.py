@@ -35,9 +35,11 @@ from headrace.pipelines.jobs.summary import summarize
 from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.disk import write_text
 from headrace.pipelines.run.interrupts import noted
+from headrace.pipelines.run.manifest import refusing
 from headrace.pipelines.run.place import LETTERS, STATISTICS_FILE, Place
 from headrace.pipelines.run.publication import as_written, publish
 from headrace.pipelines.run.seal import SUMMARY, write_seal
+from headrace.pipelines.run.signing import SigningKey
 from headrace.pipelines.run.spill import CACHE_BYTES, Spill
 from headrace.pipelines.sinks.lettersort import DEAD_LETTERS, sort_letters
 from headrace.pipelines.sinks.outputs import inventory_of, open_outputs
@@ -90,6 +92,7 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
             mode="json",
             exclude={
                 "replay": True,
+                "state": True,
                 "live": True,
                 "outputs": True,
                 "publish": True,
@@ -119,6 +122,7 @@ def train_job(inputs: Inputs, folder: Path | str) -> TrainJob:
         leads=inputs.leads,
         gate=None if config.publish is None else GatePlan(**config.publish.model_dump()),
         history=config.monitor.history,
+        sign=SigningKey.of(config),
         drift=drift_plan(inputs.train, types, inputs.join.release_delay + inputs.join.early),
     )
 
@@ -244,11 +248,12 @@ def _started(
     journals = Spill(place.partial / "spill", CACHE_BYTES // inputs.join.shards)
     resumed = Resumed()
     if checkpoint is not None:
-        resumed = resume(checkpoint, place, inputs, identity, job, journals)
+        resumed = resume(checkpoint, place, inputs, identity, job, outputs, journals)
     elif inputs.past is not None:
         resumed = go_on(inputs.past, inputs, job, journals)
     for name, mark in resumed.marks.items():
-        outputs[name].resume(mark)
+        with refusing(checkpoint or place.out, "run without --resume to start over"):
+            outputs[name].resume(mark)
     board.events = resumed.events
 
     def read(states: Mapping[int, SourceState]) -> Iterator[Block]:
@@ -261,9 +266,9 @@ def _started(
     if resumed.training is not None:
         run.training.begin_with(0, resumed.training)
     if inputs.config.replay.state and not inputs.config.topics:
-        run.complete = partial(keep_state, run, place, inputs, identity)
+        run.complete = partial(keep_state, run, place, inputs, identity, sign=job.sign)
     every_s = inputs.config.replay.checkpoint / SECOND
-    run.checkpoints = Checkpointer(run, place, identity, every_s, resumed)
+    run.checkpoints = Checkpointer(run, place, identity, every_s, resumed, sign=job.sign)
     with run.closing():
         yield run, resumed
 

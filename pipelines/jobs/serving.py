@@ -46,6 +46,8 @@ class Scorer:
         How often a thread of the scorer calls `refresh`, seconds; None leaves it to the caller.
     algorithms
         The algorithms that models may have.
+    key
+        The secret of ``state.key`` with which models must have been signed; None for any models.
 
     Attributes
     ----------
@@ -73,8 +75,9 @@ class Scorer:
         *,
         refresh_s: float | None = None,
         algorithms: Algorithms = ALGORITHMS,
+        key: str | None = None,
     ) -> None:
-        self._place, self._algorithms = place_of(path), algorithms
+        self._place, self._algorithms, self._key = place_of(path), algorithms, key
         self._current: Serving | None = None
         self._refreshing = threading.Lock()
         self._closing = threading.Event()
@@ -139,7 +142,7 @@ class Scorer:
                 if self._serves(name, place):
                     break
                 try:
-                    model = load_model(place, self._algorithms)
+                    model = load_model(place, self._algorithms, self._key)
                 except (SnapshotError, OSError) as error:
                     if place.exists():  # else the run has removed it
                         skipped[name] = str(error)

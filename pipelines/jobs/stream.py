@@ -23,6 +23,7 @@ from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.disk import aside, flush
 from headrace.pipelines.run.interrupts import Stopping
 from headrace.pipelines.run.liveplace import BEGUN, LivePlace
+from headrace.pipelines.run.manifest import refusing
 from headrace.pipelines.run.signing import read_signed, write_signed
 from headrace.pipelines.run.spill import CACHE_BYTES, Spill
 from headrace.pipelines.sinks.liveoutputs import open_live_outputs
@@ -37,6 +38,8 @@ from headrace.pipelines.sources.sourcereader import SourceReader
 from headrace.pipelines.training.job import Finished
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.errors import CheckpointError, ConfigError, FolderError
+from headrace.schemas.records.restored import expect
+from headrace.schemas.records.signatures import Sign
 
 _HINT = "write to another folder to begin anew"
 _CHECKPOINTS_KEPT = 2
@@ -127,7 +130,7 @@ def stream(
         journals = Spill(place.partial / "spill", CACHE_BYTES // inputs.join.shards)
         step = _step(inputs.join.epoch)
         job = replace(train_job(inputs, place.result / "model"), step=step)
-        saved = _newest(place, announce)
+        saved = _newest(place, announce, job.sign)
         states = {number: SourceState.at(start) for number, start in enumerate(begun.starts)}
         resumed = Resumed(states=states)
         if saved is not None:
@@ -137,8 +140,11 @@ def stream(
         sinks = open_live_outputs(place.result, inputs, job.window)
         for name, topic in open_topics(inputs, begun.run, not resumed.marks).items():
             sinks[name] = Several([sinks[name], topic])
-        for name, mark in resumed.marks.items():
-            sinks[name].resume(mark)
+        if saved is not None:
+            with refusing(saved.folder, _HINT):
+                expect(set(resumed.marks) == set(sinks), "sinks", "are others than the outputs")
+                for name, mark in resumed.marks.items():
+                    sinks[name].resume(mark)
         raises = RaiseJournal(place.partial, resumed.block, resumed.states)
         blocks = _blocks(inputs, growing, place, raises, resumed, step, stopping, announce)
         writers = {name: LiveWriter(sink) for name, sink in sinks.items()}
@@ -151,7 +157,13 @@ def stream(
             run.training.begin_with(0, resumed.training)
         live = inputs.config.live
         taker = Checkpointer(
-            run, place, identity, live.checkpoint / SECOND, resumed, _CHECKPOINTS_KEPT
+            run,
+            place,
+            identity,
+            live.checkpoint / SECOND,
+            resumed,
+            _CHECKPOINTS_KEPT,
+            job.sign,
         )
         run.checkpoints = checkpoints = LiveCheckpoints(
             run, taker, writers, Models(place.result / "model", live.snapshot / SECOND), raises,
@@ -212,7 +224,9 @@ def _check_topics(then: dict[str, Any], now: dict[str, Any], file: str) -> None:
     )  # fmt: skip
 
 
-def _newest(place: LivePlace, announce: Callable[[str], None]) -> SavedRun | None:
+def _newest(
+    place: LivePlace, announce: Callable[[str], None], sign: Sign | None
+) -> SavedRun | None:
     """Return the newest checkpoint that is whole, None without any.
 
     Raises
@@ -223,7 +237,7 @@ def _newest(place: LivePlace, announce: Callable[[str], None]) -> SavedRun | Non
     failed: CheckpointError | None = None
     for folder in place.checkpoints():
         try:
-            saved = SavedRun(folder, _HINT)
+            saved = SavedRun(folder, _HINT, sign)
             saved.check_files()
         except CheckpointError as error:
             announce(f"{error}")

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka import KafkaError as Code
+from pydantic import Field
 
 from headrace.pipelines.kafka.fetching import Place
 from headrace.pipelines.kafka.topics import Brokers, UnreachableError, explained
 from headrace.schemas.errors import KafkaError
+from headrace.schemas.records.restored import Count, Text, checked, written
+
+
+@written
+class _Noted:
+    rows: Count
+    topic_id: Text
+    ends: dict[Annotated[str, Field(pattern=r"^(0|[1-9]\d{0,8})$")], Count]
+
 
 HEADER = "headrace"
 """Name of the header: the run, a slash, and the number of rows up to the end of the message."""
@@ -52,7 +62,14 @@ class Position:
 
     @classmethod
     def from_json(cls, noted: dict[str, Any]) -> Position:
-        """Return what `as_json` has noted."""
+        """Return what `as_json` has noted.
+
+        Raises
+        ------
+        DamagedError
+            If it is none.
+        """
+        checked(_Noted, noted, "topic")
         ends = {int(number): end for number, end in noted["ends"].items()}
         return cls(noted["rows"], noted["topic_id"], ends)
 

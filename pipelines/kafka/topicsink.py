@@ -15,6 +15,7 @@ from headrace.pipelines.kafka.tails import Position
 from headrace.pipelines.sinks.sink import Mark
 from headrace.schemas.errors import KafkaError
 from headrace.schemas.records.events import EMIT, FOREVER, LETTER_ORDER, without_reserved
+from headrace.schemas.records.restored import Count, checked
 
 _SLICE_ROWS = 8192
 """Rows that are made messages at a time."""
@@ -117,7 +118,7 @@ class RowTopic:
             See `Delivery.open`.
         """
         self.delivery.open(Position.from_json(mark.committed))
-        self.opened, self.rows = True, mark.committed["handed"]
+        self.opened, self.rows = True, checked(Count, mark.committed.get("handed"), "rows")
 
     def open(self) -> None:
         """Begin at the first row; another first call than this and `resume` does it too.

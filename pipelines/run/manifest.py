@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from headrace.pipelines.run.disk import describe, files_under
 from headrace.pipelines.run.signing import read_signed
-from headrace.schemas.errors import CheckpointError
+from headrace.schemas.errors import CheckpointError, DamagedError, SnapshotError
+from headrace.schemas.records.restored import Text, checked, restoring
+from headrace.schemas.records.signatures import Sign
 
 MANIFEST = "manifest.json"
 
+_Files = dict[Text, dict[Text, Any]]
+"""By path, what `describe` returns of a file, and more."""
 
-def read_manifest(folder: Path, hint: str) -> dict[str, Any]:
+
+@contextmanager
+def refusing(folder: Path, hint: str) -> Iterator[None]:
+    """Refuse a folder if what the block reads of it is not what is written.
+
+    Raises
+    ------
+    CheckpointError
+        Which names the folder and what is wrong.
+    """
+    fact = None
+    try:
+        with restoring(MANIFEST):
+            yield
+    except DamagedError as error:
+        fact = f"{error.what.removeprefix(f'{MANIFEST}, ')}: {error.fact}"
+    except SnapshotError as error:
+        fact = str(error)
+    if fact is not None:
+        # Not while the other error is handled: the origin of a failure is what a user reads.
+        raise CheckpointError(folder, f"is damaged ({fact})", hint)
+
+
+def read_manifest(folder: Path, hint: str, sign: Sign | None = None) -> dict[str, Any]:
     """Read what was written as `MANIFEST`.
+
+    Parameters
+    ----------
+    folder, hint
+        The folder, and what to do if it cannot be used.
+    sign
+        What must have signed it; None for nothing.
 
     Raises
     ------
@@ -21,7 +57,7 @@ def read_manifest(folder: Path, hint: str) -> dict[str, Any]:
         If it is missing or damaged; the hint says what to do.
     """
     try:
-        return read_signed(folder / MANIFEST)
+        return read_signed(folder / MANIFEST, sign)
     except FileNotFoundError:
         raise CheckpointError(folder, f"is damaged ({MANIFEST} is missing)", hint) from None
     except ValueError as error:
@@ -36,6 +72,8 @@ def check_files(folder: Path, noted: dict[str, Any], hint: str, *beside: str) ->
     CheckpointError
         If one differs.
     """
+    with refusing(folder, hint):
+        checked(_Files, noted, "files")
     found = files_under(folder)
     for name, expected in noted.items():
         if name not in found:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from headrace.joiner.journal.rings import is_cell
 from headrace.pipelines.run.disk import writing
 
 CACHE_BYTES = 256 << 20
@@ -44,6 +45,9 @@ class FileCells:
             file.write(data)
 
     def _open(self, path: Path, ring: str, cell: int) -> BinaryIO:
+        # A name makes a path; that of a piece may come from a checkpoint of somebody else.
+        if not is_cell(ring, cell):
+            raise ValueError(f"there is no cell {cell} of {ring!r}")
         # A thread that outlives an interrupted run must not create its folder again.
         if self.closed:
             raise ValueError(f"{path}: the cells are closed")

@@ -12,10 +12,16 @@ import pyarrow as pa
 from headrace.pipelines.run.disk import writing
 from headrace.pipelines.sinks.completion import Completion
 from headrace.pipelines.sinks.hours import NOT_THE_RUN, HourFolder, name_of, time_of
-from headrace.pipelines.sinks.sink import Mark
+from headrace.pipelines.sinks.sink import Mark, expect_held
 from headrace.schemas.errors import CheckpointError, OutputError
 from headrace.schemas.records.events import EMIT, FOREVER, NEVER
 from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.restored import Moment, checked, written
+
+
+@written
+class _Until:
+    until: Moment
 
 
 class EpochFolder:
@@ -59,7 +65,11 @@ class EpochFolder:
         ------
         CheckpointError
             If an hour was merged that ends after the mark.
+        DamagedError
+            If it is no such mark.
         """
+        checked(_Until, mark.committed, "mark")
+        expect_held(mark, self.schema)
         self.until = self.marked = mark.committed["until"]
         merged = self.files.merged_after(self.until)
         if merged is not None:

@@ -75,6 +75,20 @@ def time_of(name: str) -> int:
     return microseconds(datetime.strptime(name[:23], _STAMP).replace(tzinfo=UTC))
 
 
+def is_name(name: str) -> bool:
+    """Return whether a file may have this name, which `name_of` returned.
+
+    Examples
+    --------
+    >>> is_name("20260101T031540.000000Z.parquet"), is_name("../20260101T031540.000000Z.parquet")
+    (True, False)
+    """
+    try:
+        return _FILE.fullmatch(name) is not None and time_of(name) >= 0
+    except ValueError:
+        return False
+
+
 def number_of(name: str) -> int:
     """Return the number in the name of a file."""
     return int(name[24:33])

@@ -10,11 +10,21 @@ import pyarrow as pa
 
 from headrace.pipelines.run.disk import aside, describe, flush, writing
 from headrace.pipelines.sinks.completion import Completion
-from headrace.pipelines.sinks.hours import NOT_THE_RUN, HourFolder, name_of, number_of
+from headrace.pipelines.sinks.hours import NOT_THE_RUN, HourFolder, is_name, name_of, number_of
 from headrace.pipelines.sinks.parquet import LETTER_FILE_ROWS
-from headrace.pipelines.sinks.sink import Mark
+from headrace.pipelines.sinks.sink import Mark, Noted
 from headrace.schemas.errors import CheckpointError, OutputError
 from headrace.schemas.records.events import FOREVER, LETTER_ORDER, NEVER, PLACE
+from headrace.schemas.records.restored import Count, Moment, Text, checked, expect, written
+
+
+@written
+class _Marked:
+    until: Moment
+    named: Count
+    number: Count
+    pending: dict[Text, Noted]
+
 
 PENDING = ".pending"
 """Folder of files that become visible when the mark that names them is confirmed."""
@@ -78,8 +88,13 @@ class LetterFolder:
         ------
         CheckpointError
             If files of a later mark are visible, or one of this mark has changed.
+        DamagedError
+            If it is no such mark.
         """
-        self.marked = mark.committed
+        self.marked = checked(_Marked, mark.committed, "mark")
+        # A name makes a path.
+        for name in self.marked["pending"]:
+            expect(is_name(name), "mark", f"names no file of letters ({name!r})"[:200])
         later = self._shown_after(self.marked["number"], self.marked["named"])
         if later is not None:
             fact = "was written after this checkpoint was taken"

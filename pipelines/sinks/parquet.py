@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.pipelines.run.disk import describe, flush, writing
-from headrace.pipelines.sinks.sink import Mark
+from headrace.pipelines.sinks.sink import Mark, Noted, expect_held
+from headrace.schemas.records.restored import Text, checked, expect
 
 FILE_ROWS = 262_144
 """Rows per file. A file is one row group, held in memory until it is complete, so a resumed
@@ -60,8 +61,18 @@ class ParquetFolder:
             folder.mkdir(parents=True, exist_ok=True)
 
     def resume(self, mark: Mark) -> None:
-        """Continue from a mark: after its finished files, with the rows that were held back."""
+        """Continue from a mark: after its finished files, with the rows that were held back.
+
+        Raises
+        ------
+        DamagedError
+            If it is not one of such a folder.
+        """
+        checked(dict[Text, Noted], mark.committed, "files")
+        names = [f"part-{number:05d}.parquet" for number in range(len(mark.committed))]
+        expect(list(mark.committed) == names, "files", "have other names than those of a folder")
         self.inventory = dict(mark.committed)
+        expect_held(mark, self.schema)
         if mark.held.num_rows:
             self.append(mark.held)
 

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from headrace.pipelines.sinks.sink import LiveSink, Mark
+from headrace.schemas.records.restored import Count, Text, checked, expect, written
+
+
+@written
+class _Part:
+    committed: dict[Text, Any]
+    held: Count
+
+
+@written
+class _Marks:
+    sinks: list[_Part]
 
 
 class Several:
@@ -58,6 +71,10 @@ class Several:
         HeadraceError
             Whatever a sink refuses.
         """
+        checked(_Marks, mark.committed, "mark")
+        total = sum(noted["held"] for noted in mark.committed["sinks"])
+        expect(len(mark.committed["sinks"]) == len(self.sinks), "mark", "is of other outputs")
+        expect(total == mark.held.num_rows, "mark", f"holds {total} rows back")
         begin = 0
         for sink, noted in zip(self.sinks, mark.committed["sinks"], strict=True):
             held = mark.held.slice(begin, noted["held"])

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import pyarrow as pa
+from pydantic import Field
 
 from headrace.pipelines.run.threads import Background
+from headrace.schemas.records.events import EARLIEST, EMIT, LATEST
+from headrace.schemas.records.restored import Count, expect, expect_within, written
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,33 @@ class Mark:
 
     committed: dict[str, Any]
     held: pa.Table
+
+
+@written
+class Noted:
+    """What a mark says of a finished file; all but Parquet files have no rows."""
+
+    bytes: Count
+    sha256: Annotated[str, Field(strict=True, pattern=r"^[0-9a-f]{64}$")]
+    rows: Count | None = None
+
+
+def expect_held(mark: Mark, schema: pa.Schema) -> None:
+    """Go on if the rows that a mark holds back have these columns, and times in range.
+
+    Raises
+    ------
+    DamagedError
+        If they have not.
+    """
+    found = mark.held.schema
+    expect(
+        found.equals(schema), "held rows", f"have other columns ({', '.join(found.names)})"[:200]
+    )
+    if EMIT in found.names and mark.held.num_rows:
+        emit = mark.held.column(EMIT)
+        expect(emit.null_count == 0, "held rows", "have no emit time")
+        expect_within(emit.to_numpy(), EARLIEST, 2 * LATEST, "held rows")
 
 
 class Sink(Protocol):

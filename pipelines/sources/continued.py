@@ -10,9 +10,10 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
+from pydantic import Field
 
 from headrace.pipelines.sources.fileheads import FileHead
 from headrace.pipelines.sources.files import ends_of
@@ -20,6 +21,26 @@ from headrace.pipelines.sources.locations import Location
 from headrace.pipelines.sources.source import Chunk, Log, SourceState
 from headrace.schemas.config.models import StreamConfig
 from headrace.schemas.records.notation import Notation
+from headrace.schemas.records.restored import Count, Int, Moment, Text, checked, written
+
+
+@written
+class _WrittenFile:
+    number: Count
+    name: Text
+    key: Text
+    version: Annotated[list[Int | Text | None], Field(min_length=1, max_length=8)]
+    state: dict[Text, Any]
+
+
+@written
+class _WrittenStream:
+    format: Text
+    found: Text
+    nested: list[Text]
+    read: Text
+    told: Moment
+    files: list[dict[Text, Any]]
 
 
 @dataclass(frozen=True)
@@ -91,8 +112,15 @@ class PastFile:
 
     @classmethod
     def of_json(cls, kept: Mapping[str, Any]) -> PastFile:
-        """Return that of which `as_json` returned `kept`."""
-        return cls(**{**kept, "state": SourceState(**kept["state"])})
+        """Return that of which `as_json` returned `kept`.
+
+        Raises
+        ------
+        DamagedError
+            If it is none.
+        """
+        checked(_WrittenFile, kept, "file")
+        return cls(**{**kept, "state": SourceState.restored(kept["state"])})
 
 
 @dataclass(frozen=True)
@@ -133,7 +161,14 @@ class PastStream:
 
     @classmethod
     def of_json(cls, kept: Mapping[str, Any]) -> PastStream:
-        """Return that of which `as_json` returned `kept`."""
+        """Return that of which `as_json` returned `kept`.
+
+        Raises
+        ------
+        DamagedError
+            If it is none.
+        """
+        checked(_WrittenStream, kept, "stream")
         found, read = (
             pa.ipc.read_schema(pa.py_buffer(base64.b64decode(kept[name])))
             for name in ("found", "read")
@@ -234,15 +269,15 @@ class ContinuedHead(FileHead):
         return ends_of(Path(file.inner)) if file.local else list(file.version)
 
     def _check_grown(self, file: Location, before: PastFile) -> None:
-        size = before.version[0]
+        size = before.version[0] if isinstance(before.version[0], int) else 0
         hint = "write new records to new files, or replay all files again"
-        if self.format == "parquet" or not file.local or file.size <= size:
+        if self.format == "parquet" or not file.local or not 0 <= size < file.size:
             fact = "has changed since it was read by the run that is continued"
-            if file.local and self._version(file)[2] == before.version[2]:
+            if file.local and self._version(file)[2:] == before.version[2:]:
                 fact += ", or its time of change has"
                 hint = f"if its contents are the same, restore its time; else {hint}"
             raise self.error("path", fact, file.name, hint)
-        if ends_of(Path(file.inner), size)[2] != before.version[2]:
+        if ends_of(Path(file.inner), size)[2:] != before.version[2:]:
             fact = "has other contents than when it was read by the run that is continued"
             raise self.error("path", fact, file.name, hint)
         if self.stream.order == "sort":

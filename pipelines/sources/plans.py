@@ -182,7 +182,13 @@ def join_plan(
         starts={log.number: log.start for log in logs if log.start},
         shown=tuple(log.number for log in logs if log.stream == IMPRESSIONS),
         served=_served_plan(config, train),
+        types=_types_of((*config.impressions.key, *carried), logs),
     )
+
+
+def _types_of(columns: Sequence[str], logs: Sequence[Log]) -> pa.Schema:
+    schemas = [log.schema for log in logs if log.stream == IMPRESSIONS]
+    return pa.schema([schemas[0].field(name) for name in columns]) if schemas else pa.schema([])
 
 
 def _calibration_plan(config: CalibrationConfig | None) -> CalibrationPlan | None:

@@ -16,6 +16,7 @@ from headrace.schemas.records.badvalues import Counts
 from headrace.schemas.records.decoding import Records
 from headrace.schemas.records.envelope import EventEnvelope
 from headrace.schemas.records.events import NEVER
+from headrace.schemas.records.restored import Count, Flag, Int, Moment, Text, checked, written
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,23 @@ class Growing(Protocol):
         """
 
 
+@written
+class _Written:
+    position: Count
+    records: Count
+    rejected: Count
+    greatest: Moment
+    confirmed: Moment
+    level: Moment
+    anchored: Flag
+    progress: Moment
+    ended: Flag
+    bad_values: dict[Text, dict[Text, dict[Text, Any]]]
+    time_counts: dict[Text, Count]
+    spent: Count
+    recent: tuple[list[Int], list[Int]]
+
+
 @dataclass(frozen=True)
 class SourceState:
     """How far a source has been read.
@@ -190,6 +208,18 @@ class SourceState:
     time_counts: Mapping[str, int] = field(default_factory=dict)
     spent: int = 0
     recent: list[list[int]] = field(default_factory=lambda: [[], []])
+
+    @classmethod
+    def restored(cls, written: Mapping[str, Any]) -> SourceState:
+        """Return that of which `asdict` returned `written`.
+
+        Raises
+        ------
+        DamagedError
+            If it is none.
+        """
+        checked(_Written, written, "source")
+        return cls(**written)
 
     @classmethod
     def at(cls, position: int) -> SourceState:

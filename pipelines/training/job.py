@@ -18,6 +18,7 @@ from headrace.monitoring.lead import LeadPlan
 from headrace.monitoring.pairwise import Pairwise
 from headrace.monitoring.statistics import Statistics
 from headrace.schemas.records.events import FOREVER
+from headrace.schemas.records.signatures import Sign
 
 
 class Store(Protocol):
@@ -69,6 +70,8 @@ class TrainJob:
         Of a run that goes on from others, how long windows of statistics are kept, microseconds.
     ranked
         Learners of which pairwise accuracy is kept, each with the column of propensities.
+    sign
+        Signs models and state; None for no signature.
     """
 
     plan: TrainPlan
@@ -88,6 +91,7 @@ class TrainJob:
     drift: DriftPlan = field(default_factory=DriftPlan)
     ranked: Mapping[str, str] = field(default_factory=dict)
     history: int = FOREVER
+    sign: Sign | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import tempfile
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +43,15 @@ from headrace.pipelines.training.leaving import still_to_leave
 from headrace.schemas.errors import StateVersionError
 from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, TIME
+from headrace.schemas.records.restored import (
+    Count,
+    Moment,
+    Text,
+    checked,
+    expect,
+    restoring,
+    written,
+)
 from headrace.schemas.records.slicing import as_texts
 
 TRAINING_LAYOUT = 15
@@ -55,6 +64,34 @@ _PREFIX, REFUSED = "snapshot-", "refused-"
 _STATES = ".headrace/training"
 _STATE = "state.json"
 _MODELS = "models"
+
+
+@written
+class _WrittenDecision:
+    time: Moment
+    label: Text
+    slice: Text
+    value: Text
+    event: Text
+    reason: Text
+
+
+_ByLearner = dict[Literal["learned", "served", "calibrated"], dict[Text, dict[Text, Any]]]
+
+
+@written
+class _Written:
+    layout: Count
+    trainer: dict[Text, Any]
+    statistics: _ByLearner
+    guards: dict[Text, dict[Text, Any]]
+    decisions: list[_WrittenDecision]
+    running: _ByLearner
+    gates: dict[Text, dict[Text, Any]]
+    comparisons: dict[Text, list[Any]]
+    drift: dict[Text, Any]
+    pairwise: dict[Text, dict[Text, Any]]
+    left: Moment | None
 
 
 class TrainingState:
@@ -342,6 +379,12 @@ class TrainingState:
                     f"the runner's state names the snapshot {error}, which is not there; never "
                     "delete one that a checkpoint or savepoint may name"
                 ) from error
+            # What the runner keeps of it is its name; so that names its contents.
+            if not name.endswith(f"-{_checksum(folder)}"):
+                raise StateVersionError(
+                    f"the runner's state names the snapshot {name}, which has other contents than "
+                    "when it was written; restore it, or start over"
+                )
             self.load(folder, unlearned)
         self.snapshot = name
 
@@ -385,9 +428,19 @@ class TrainingState:
         ------
         StateVersionError
             If the folder has another layout than this version's.
+        DamagedError
+            If it is not what `save` writes.
+        SnapshotError
+            If a snapshot in it is damaged.
         """
-        state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        _check_layout(state)
+        with restoring(_STATE):
+            state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+            expect(isinstance(state, dict), "state", "is no JSON object")
+            _check_layout(state)
+            checked(_Written, state, "state")
+            self._restore(folder, state, unlearned)
+
+    def _restore(self, folder: Path, state: dict[str, Any], unlearned: SampleEnvelope) -> None:
         self.trainer.load(folder / _MODELS, state["trainer"], unlearned)
         for predicted, statistics in self._by_prediction.items():
             for name, sums in statistics.items():
@@ -446,8 +499,9 @@ class TrainingState:
         names = self.snapshot_names
         verdicts = {name: verdict.as_json() for name, verdict in self.verdicts.items()}
         manifests = self.trainer.save_models(
-            lambda learner: root / learner / names[learner], self.job.about, verdicts
-        )
+            lambda learner: root / learner / names[learner], self.job.about, verdicts,
+            self.job.sign,
+        )  # fmt: skip
         together = {
             "format": 1,
             "samples": self.trainer.ledger.published,

@@ -88,7 +88,8 @@ def _first_error(
         return ConfigError(file, key, "is missing", hint="add this key")
     fact, _, hint = detail["msg"].removeprefix("Value error, ").partition("; ")
     hint = hint or _RANGES.get(kind, "")
-    if detail["loc"][:2] == ("kafka", "properties") or detail["loc"][-1] in _HIDDEN:
+    hidden = detail["loc"][:2] in (("kafka", "properties"), ("state", "key"))
+    if hidden or detail["loc"][-1] in _HIDDEN:
         value = None  # it may be secret
     if kind == "less_than_equal":
         rate = detail["loc"][0] == "sampling"

@@ -565,6 +565,12 @@ class PublishConfig(Model):
     positives: int = Field(default=100, ge=1)
 
 
+class StateConfig(Model):
+    """What signs the state of runs, and their models; where it is, not what it is."""
+
+    key: SecretPlace | None = None
+
+
 class ReplayConfig(Model):
     """How a replay uses this machine; nothing here changes a result."""
 
@@ -605,6 +611,7 @@ class Config(Model):
     monitor: MonitorConfig = MonitorConfig()
     guard: GuardConfig = GuardConfig()
     publish: PublishConfig | None = None
+    state: StateConfig = StateConfig()
     replay: ReplayConfig = ReplayConfig()
     live: LiveConfig = LiveConfig()
     kafka: KafkaConfig | None = None

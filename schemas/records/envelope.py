@@ -13,8 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from headrace.schemas.errors import EnvelopeError
+from headrace.schemas.errors import DamagedError, EnvelopeError
 from headrace.schemas.records.events import NEVER
+from headrace.schemas.records.restored import Count, Flag, Int, Moment, Text, checked
 
 _EVENTS = b"HRE4"
 _SAMPLES = b"HRS5"
@@ -103,9 +104,12 @@ class EventEnvelope:
         EnvelopeError
             If the bytes are not an event envelope of this version.
         """
-        (*header, ended, exhausted), sections = _unpack(_EVENTS, data)
+        header, sections = _unpack(_EVENTS, data)
+        if set(sections) - {_ROWS} or len(sections.get(_ROWS, ())) > 1:
+            raise EnvelopeError("an event envelope must have one batch (got others)")
+        *fields, ended, exhausted = _fields(_EVENT_HEADER, header)
         batch = sections[_ROWS][0] if sections else None
-        return replace(cls(*header), ended=ended, exhausted=exhausted, batch=batch)
+        return replace(cls(*fields), ended=ended, exhausted=exhausted, batch=batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +193,25 @@ class SampleEnvelope:
         """
         header, sections = _unpack(_SAMPLES, data)
         batches = sections.pop(_ROWS, [])
-        return replace(cls(*header), batches=batches, beside=sections)
+        fields = _fields(_SAMPLE_HEADER, header)
+        return replace(cls(*fields), batches=batches, beside=sections)
+
+
+_EVENT_HEADER = tuple[Count, Count, Count, Count, Count, Moment, Count, Flag, Flag]
+_SAMPLE_HEADER = tuple[
+    Count, Count, Count, Moment, list[tuple[Count, Count]], dict[Text, dict[Text, Int]], Count,
+    list[tuple[Moment, Moment]], dict[Text, Count], list[Moment], Moment,
+    list[tuple[Text, Moment, Count]],
+]  # fmt: skip
+
+
+def _fields(kind: Any, header: list[Any]) -> list[Any]:
+    """Return the fields of a header if they are of their kinds."""
+    try:
+        checked(kind, header, "header")
+    except DamagedError as error:
+        raise EnvelopeError(f"an envelope is damaged ({error})") from error
+    return header
 
 
 def batch_to_bytes(batch: pa.RecordBatch, compress: bool = False) -> bytes:
@@ -198,8 +220,33 @@ def batch_to_bytes(batch: pa.RecordBatch, compress: bool = False) -> bytes:
 
 
 def batch_from_bytes(data: bytes | memoryview) -> pa.RecordBatch:
-    """Read the one batch of an Arrow IPC stream."""
-    return pa.ipc.open_stream(pa.py_buffer(data)).read_next_batch()
+    """Read the one batch of an Arrow IPC stream.
+
+    Raises
+    ------
+    EnvelopeError
+        If it is damaged.
+    """
+    (batch,) = _batches(data)[:1] or [None]
+    if batch is None:
+        raise EnvelopeError("an Arrow stream must have a batch (got none)")
+    return batch
+
+
+def _batches(data: bytes | memoryview) -> list[pa.RecordBatch]:
+    """Read a whole Arrow IPC stream.
+
+    Its lengths and offsets are compared with what is there: others would be followed to
+    wherever they point.
+    """
+    try:
+        batches = list(pa.ipc.open_stream(pa.py_buffer(data)))
+        for batch in batches:
+            batch.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise EnvelopeError(f"an Arrow stream is damaged ({why})") from error
+    return batches
 
 
 def _pack(
@@ -235,10 +282,14 @@ def _unpack(magic: bytes, data: bytes) -> tuple[list[Any], dict[str, list[pa.Rec
         )
     _, length = _LENGTH.unpack_from(data)
     at = _LENGTH.size + length
-    *header, sizes = json.loads(data[_LENGTH.size : at])
+    try:
+        *header, sizes = json.loads(data[_LENGTH.size : at])
+        checked(list[tuple[Text, Count]], sizes, "sizes")
+    except (ValueError, TypeError, RecursionError, DamagedError) as error:
+        raise EnvelopeError(f"the header of an envelope is damaged ({error})") from error
     view = memoryview(data)
     sections = {}
     for name, size in sizes:
-        sections[name] = list(pa.ipc.open_stream(pa.py_buffer(view[at : at + size])))
+        sections[name] = _batches(view[at : at + size])
         at += size
     return header, sections

@@ -59,7 +59,7 @@ def events(times, keys=None, arrival=None, first=0):
     return pa.RecordBatch.from_pydict(
         {
             TIME: time, ARRIVAL: arrived, OFFSET: first + np.arange(time.size),
-            KEY0: keys, KEY1: keys, ID0: none, ID1: none,
+            KEY0: keys, KEY1: keys, ID0: none, ID1: none, "note": [""] * time.size,
         }
     )  # fmt: skip
 
