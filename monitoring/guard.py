@@ -40,6 +40,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headrace.monitoring.exported import packed, unpacked
 from headrace.monitoring.statistics import MOST_VALUES, OTHER, Floats, Int64s
@@ -53,7 +54,7 @@ from headrace.schemas.config.durations import (
     iso_moment,
 )
 from headrace.schemas.records.events import NEVER
-from headrace.schemas.records.slicing import NULL, as_texts
+from headrace.schemas.records.slicing import as_texts
 
 if TYPE_CHECKING:
     from headrace.monitoring.lead import Lead
@@ -817,8 +818,8 @@ class LabelGuard:
             off = states[np.searchsorted(times, emit, side="left")]
             name = self.names[at]
             if name is not None and off.any():
-                text = columns[name[0]].cast(pa.string()).fill_null(NULL)
-                off &= text.to_numpy(zero_copy_only=False) == name[1]
+                text = as_texts(columns[name[0]]).dictionary_decode()
+                off &= pc.equal(text, name[1]).to_numpy(zero_copy_only=False)
             held |= off
         return held
 
