@@ -13,7 +13,7 @@ from headrace.pipelines.sources.files import LogFile, open_parquet
 from headrace.pipelines.sources.heads import Head, columns_hint
 from headrace.pipelines.sources.locations import Location, find
 from headrace.pipelines.sources.source import Log
-from headrace.pipelines.sources.textfiles import first_lines
+from headrace.pipelines.sources.textfiles import MOST_HEAD, first_lines
 from headrace.schemas.errors import ConfigError, without_secrets
 from headrace.schemas.records.decoding import misfit
 from headrace.schemas.records.jsonhead import infer_columns
@@ -64,7 +64,7 @@ class FileHead(Head):
         return LogFile(
             number, stream, file, self.format, self.headers.get(file, ()),
             self.stream.delimiter, self.stream.quote, schema, notation,
-            self._constants_of(file, schema, notation),
+            self._constants_of(file, schema, notation), self.stream.max_line,
         )  # fmt: skip
 
     def _find(self) -> list[Location]:
@@ -123,7 +123,7 @@ class FileHead(Head):
         """Return the columns that one file has itself; none if it is empty."""
         try:
             if self.format == "jsonl":
-                columns = infer_columns(first_lines(file, _HEAD_LINES))
+                columns = infer_columns(first_lines(file, _HEAD_LINES, self.stream.max_line))
             elif self.format == "parquet":
                 with open_parquet(file) as parquet:
                     columns = self._of_schema(file, parquet.schema_arrow)
@@ -144,7 +144,7 @@ class FileHead(Head):
         return Columns.of(schema)
 
     def _csv_header(self, file: Location) -> tuple[str, ...]:
-        head = first_lines(file, 1)
+        head = first_lines(file, 1, MOST_HEAD)
         text = head[0].decode("utf-8-sig", "replace") if head else ""
         try:
             (names,) = csv.reader(

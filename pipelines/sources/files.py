@@ -16,11 +16,10 @@ import pyarrow.parquet as pq
 from headrace.pipelines.run.remote import explain
 from headrace.pipelines.sources.locations import Location
 from headrace.pipelines.sources.source import Chunk
-from headrace.pipelines.sources.textfiles import read_lines
+from headrace.pipelines.sources.textfiles import LONGEST, read_lines
 from headrace.schemas.errors import UnreadableInputError
 from headrace.schemas.records.columns import ColumnDecoder
 from headrace.schemas.records.csvlines import CsvDecoder
-from headrace.schemas.records.decoding import Lines
 from headrace.schemas.records.jsonlines import JsonDecoder
 from headrace.schemas.records.notation import PLAIN, Notation
 
@@ -52,6 +51,8 @@ class LogFile:
         How values are written, and what becomes of those that do not fit their column.
     constants
         Columns that its folders give, of which each record has the same value.
+    longest
+        Bytes of the longest line that is read.
     """
 
     number: int
@@ -64,6 +65,7 @@ class LogFile:
     schema: pa.Schema
     notation: Notation = PLAIN
     constants: Mapping[str, pa.Scalar] = field(default_factory=dict)
+    longest: int = LONGEST
 
     @property
     def name(self) -> str:
@@ -167,14 +169,15 @@ class LogFile:
             decoder = JsonDecoder(self._own, self.notation)
         headers = 1 if self.format == "csv" else 0
         # A line has about a hundred bytes.
-        for lines in read_lines(self.location, chunk=min(max(rows * 100, 1 << 16), 4 << 20)):
+        chunk = min(max(rows * 100, 1 << 16), 4 << 20)
+        for lines in read_lines(self.location, chunk, self.longest):
             first = lines.first - headers
-            lines = Lines(0, lines.lines[headers:]) if first < 0 else Lines(first, lines.lines)
+            lines = lines.after(headers) if first < 0 else replace(lines, first=first)
             if lines.lines:
                 end = lines.first + len(lines.lines)
                 if end <= skip:
                     continue
-                yield Chunk(lines.first, end, decoder.decode(lines))
+                yield Chunk(lines.first, end, lines.decoded(decoder.decode, self.longest))
 
 
 def ends_of(path: Path, size: int | None = None) -> list[Any]:

@@ -186,6 +186,7 @@ class StreamConfig(Model):
     thousands: str = Field(default="", max_length=1)
     bad_values: Literal["null", "reject"] = "null"
     null_values: Names | None = None
+    max_line: int = Field(default=1_000_000, ge=1000, le=1 << 30)
     complete_until: Moment | None = None
 
     @field_serializer("path", when_used="json")
