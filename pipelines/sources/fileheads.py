@@ -9,9 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from headrace.pipelines.run.remote import explain, first_line, scheme_of
-from headrace.pipelines.sources.files import LogFile, open_parquet
+from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.heads import Head, columns_hint
 from headrace.pipelines.sources.locations import Location, find
+from headrace.pipelines.sources.parquetfiles import open_parquet
 from headrace.pipelines.sources.source import Log
 from headrace.pipelines.sources.textfiles import MOST_HEAD, first_lines
 from headrace.schemas.errors import ConfigError, without_secrets

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from headrace.pipelines.run.remote import explain
 from headrace.pipelines.sources.locations import Location
+from headrace.pipelines.sources.parquetfiles import batches, open_parquet
 from headrace.pipelines.sources.source import Chunk
 from headrace.pipelines.sources.textfiles import LONGEST, read_lines
 from headrace.schemas.errors import UnreadableInputError
@@ -114,6 +114,8 @@ class LogFile:
                 yield self._completed(chunk)
             # Whatever was read since it was opened may be of another file under its name.
             self.location.check()
+        except MemoryError as error:
+            raise UnreadableInputError.too_large(self.path, position) from error
         except (OSError, EOFError, pa.ArrowInvalid) as error:
             with contextlib.suppress(OSError):
                 self.location.check()
@@ -154,9 +156,8 @@ class LogFile:
                 if end <= skip:
                     position = end
                     continue
-                for batch in file.iter_batches(
-                    batch_size=rows, row_groups=[group], columns=decoder.schema.names
-                ):
+                columns = decoder.schema.names
+                for batch in batches(self.location, file, group, rows, columns):
                     end = position + batch.num_rows
                     yield Chunk(position, end, decoder.decode(batch, position))
                     position = end
@@ -205,16 +206,3 @@ def ends_of(path: Path, size: int | None = None) -> list[Any]:
     except OSError as error:
         raise UnreadableInputError.at(str(path), 0, error) from error
     return [size, stat.st_mtime_ns, digest.hexdigest()]
-
-
-@contextlib.contextmanager
-def open_parquet(location: Location) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file; INT96 timestamps become microseconds, which any year fits."""
-    with (
-        location.open() as source,
-        # Columns that lie side by side come with one request.
-        pq.ParquetFile(
-            source, pre_buffer=not location.local, coerce_int96_timestamp_unit="us"
-        ) as file,
-    ):
-        yield file
