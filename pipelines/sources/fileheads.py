@@ -42,6 +42,8 @@ class FileHead(Head):
         self.format = self.stream.format or self._guess_format()
         self.headers: dict[Location, tuple[str, ...]] = {}
         self.inside = {file: self._read_columns(file) for file in self.files}
+        if self.format == "jsonl" and self.stream.time.unit is not None:
+            self._settle_times()
         nested = {name for columns in self.inside.values() for name in columns.nested}
         own = {name for columns in self.inside.values() for name in columns.own}
         return self._declared(self._union()), nested - own
@@ -160,6 +162,21 @@ class FileHead(Head):
             raise self.error("path", fact, file.name, hint) from error
         self.headers[file] = tuple(name.strip() for name in names)
         return self.headers[file]
+
+    def _settle_times(self) -> None:
+        """Read event times as text unless first lines of all files have numbers.
+
+        Text has any number exactly; else some wrong lines at a head would decide the type, or
+        refuse the log.
+        """
+        name = self.stream.time.column
+        found = [
+            of for columns in self.inside.values()
+            for of in (columns.own, columns.nested) if name in of and of[name] != pa.null()
+        ]  # fmt: skip
+        if not all(pa.types.is_integer(of[name]) or pa.types.is_floating(of[name]) for of in found):
+            for of in found:
+                of[name] = pa.string()
 
     def _union(self) -> dict[str, pa.DataType]:
         """Return the columns of all files together; types that differ widen."""

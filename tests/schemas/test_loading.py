@@ -269,3 +269,26 @@ def test_one_name_may_stand_for_a_list_of_one(tmp_path):
     config = load(tmp_path, text)
     assert config.impressions.null_values == ("-",)
     assert config.impressions.columns == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a = " + "[" * 50_000, "is nested too deeply"),
+        ("a = " + "{b = " * 20_000, "is nested too deeply"),
+        ("a" + ".b" * 100_000 + " = 1", "is nested too deeply"),
+        ("a" + '. "b c"' * 100_000 + " = 1", "is nested too deeply"),
+        ("a = " + "9" * 10_000, "is not valid TOML: Exceeds the limit"),
+        ("a = '" + "x" * (1 << 20) + "'", "is larger than 1,048,576 bytes"),
+        ("a = '" + "x" * 100_000 + "'", "a: unknown key (got 'xxxxx"),
+    ],
+    ids=["lists", "tables", "a key", "a quoted key", "a number", "a file", "a value"],
+)
+def test_a_file_of_any_size_gives_one_short_line(tmp_path, text, says):
+    """In bounded time and memory: tomllib alone takes gigabytes for a key of many parts."""
+    file = tmp_path / "headrace.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, parameter_models())
+    assert says in str(caught.value)
+    assert len(str(caught.value)) < 1000
