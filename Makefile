@@ -79,6 +79,7 @@ papers: $(READY) ## measure what papers promise (DATA=folder of the data sets, o
 
 clean-kernels: ## remove compiled kernels, which do not notice changes in what they inline
 	find schemas joiner learners monitoring pipelines -name '*.nb[ic]' -delete
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/headrace/kernels"
 
 clean: ## remove everything that the targets create
 	rm -rf $(VENV) demo-out live-out bench-out build *.egg-info

@@ -371,6 +371,8 @@ class OutputError(PathError):
         hint = "fix this and run the same command again"
         if cause.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "free some space and run the same command again, with --resume to continue"
+        elif cause.errno == errno.ELOOP:
+            why, hint = "it is a link", "remove it, or choose another folder"
         elif cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             hint = "choose a folder that you may write to"
         return cls(path, f"cannot be written ({why})", hint)

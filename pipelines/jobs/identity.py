@@ -34,6 +34,7 @@ def comparable(config: Config) -> dict[str, Any]:
     """Return what a run depends on of its configuration, as JSON types."""
     tables = config.model_dump(mode="json", exclude={"live": True})
     tables["replay"].pop("checkpoint")
+    tables["outputs"].pop("mode")
     return tables
 
 
@@ -45,6 +46,7 @@ def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
     """
     config = inputs.config.model_dump(mode="json", exclude={"live", "replay", "kafka"})
     config["guard"].pop("accept")
+    config["outputs"].pop("mode")
     return {"layout": layout(), "config": config, "files": growing.identity()}
 
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from headrace.pipelines.run.disk import write_text
 from headrace.pipelines.run.remote import Address
 
 _OWN = "sha256"
@@ -14,7 +15,7 @@ _OWN = "sha256"
 
 def write_signed(path: Path, content: dict[str, Any]) -> None:
     """Write JSON to a file, with the checksum of `content` as one more key."""
-    path.write_text(signed(content), encoding="utf-8")
+    write_text(path, signed(content))
 
 
 def signed(content: dict[str, Any]) -> str:

@@ -104,7 +104,8 @@ def preview(inputs: Inputs, every_file: bool = False) -> tuple[Preview, ...]:
     ConfigError
         If the first event times of a stream all lie in 1970, or none is right and more than nine
         in ten are outside 1970 to 2099: the declared unit is too small or too large. Or if none
-        is and more than nine in ten are text in another notation. Only the first file that has any decides.
+        is and more than nine in ten are text in another notation. Only the first file that has
+        any decides.
     """
     found = []
     for stream in inputs.streams:

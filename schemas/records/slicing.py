@@ -20,8 +20,8 @@ def as_texts(column: pa.Array) -> pa.DictionaryArray:
 
     Each text is in the dictionary once, and null is `NULL`, so that equal codes are equal texts.
     Texts are made of different values, not of all rows; of what this returned it makes the same.
-    A value of more than `LONGEST` characters is cut there and ends in `CUT`: strangers write values,
-    and they must not decide how much of them is kept in memory. Values that are equal so far are one.
+    A value of more than `LONGEST` characters is cut there and ends in `CUT`: strangers write
+    values, and they must not decide how much of them is kept. Values that are equal so far are one.
 
     Examples
     --------
