@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from headrace.kernels import keep_safe as _keep_safe
+
 if TYPE_CHECKING:
     from headrace.learners.registry import ALGORITHMS as ALGORITHMS
     from headrace.learners.registry import Algorithm as Algorithm
@@ -124,6 +126,9 @@ __all__ = [
     "validate",
     "verify",
 ]
+
+
+_keep_safe()
 
 
 def __getattr__(name: str) -> Any:

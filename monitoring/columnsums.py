@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from headrace.monitoring.celltable import IN_PAGE, PAGE_BITS, CellTable
+
 Floats = npt.NDArray[np.float64]
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 
-_FIRST_ROWS, _FIRST_PLACES = 64, 8
+_FIRST_ROWS = 64
 
 
 class Addends(NamedTuple):
@@ -33,18 +35,22 @@ class Addends(NamedTuple):
 
 
 @nb.njit(cache=True, nogil=True)
-def _accumulate(windows, window, slots, code, of, rows, free, sums):
-    """Add samples one after the other; return how many rows are free then.
+def _accumulate(windows, window, slots, code, of, pages, cells, used, free, sums):
+    """Add samples one after the other; return how many pages are used then, and rows free.
 
     A cell that has no row gets the last of the free ones.
     """
     left = free.size
     for i in range(code.size):
         at, slot = windows[window[i]], slots[code[i]]
-        r = rows[at, slot]
+        page = pages[at, slot >> PAGE_BITS]
+        if page < 0:
+            page = pages[at, slot >> PAGE_BITS] = used
+            used += 1
+        r = cells[page, slot & IN_PAGE]
         if r < 0:
             left -= 1
-            r = rows[at, slot] = free[left]
+            r = cells[page, slot & IN_PAGE] = free[left]
         label, weight = of.label[i], of.weight[i]
         sums[r, 0] += 1.0
         sums[r, 1] += label
@@ -55,7 +61,16 @@ def _accumulate(windows, window, slots, code, of, rows, free, sums):
         sums[r, 6] += weight * weight
         sums[r, 7] += weight * weight * label
         sums[r, 8] += of.mature[i]
-    return left
+    return used, left
+
+
+@nb.njit(cache=True, nogil=True)
+def _sum_up(slot, rows, sums, totals, has):
+    """Add the sums of rows to those of their slots, one after the other."""
+    for i in range(rows.size):
+        has[slot[i]] = True
+        for k in range(sums.shape[1]):
+            totals[slot[i], k] += sums[rows[i], k]
 
 
 class Cells(NamedTuple):
@@ -88,9 +103,9 @@ class ColumnSums:
     Attributes
     ----------
     windows, slots
-        Place of each window, by when it begins, and of each value, in `rows`.
-    rows
-        Row of `sums` by place of the window and of the value, int32; -1 for none.
+        Place of each window, by when it begins, and of each value, in `table`.
+    table
+        Row of `sums` by place of the window and of the value, of the pairs that occur.
     sums
         The sums, shape (m, width); those of free rows are zero.
     """
@@ -98,7 +113,7 @@ class ColumnSums:
     def __init__(self, width: int) -> None:
         self.windows: dict[int, int] = {}
         self.slots: dict[str, int] = {}
-        self.rows = np.full((_FIRST_PLACES, _FIRST_PLACES), -1, np.int32)
+        self.table = CellTable()
         self.sums = np.zeros((_FIRST_ROWS, width))
         self._free_slots: list[int] = []
         self._free = np.arange(_FIRST_ROWS - 1, -1, -1, dtype=np.int32)
@@ -123,8 +138,14 @@ class ColumnSums:
             What is added up.
         """
         windows, slots = self._place_windows(starts), self._place_values(values)
-        self._make_room(min(code.size, len(starts) * len(values)))
-        left = _accumulate(windows, window, slots, code, of, self.rows, self._free, self.sums)
+        most = min(code.size, len(starts) * len(values))
+        self._make_room(most)
+        table = self.table
+        table.make_room(most)
+        table.used, left = _accumulate(
+            windows, window, slots, code, of, table.pages, table.cells, table.used,
+            self._free, self.sums,
+        )  # fmt: skip
         self._free = self._free[:left]
 
     def give_up(self, values: Iterable[str], to: str) -> None:
@@ -133,25 +154,22 @@ class ColumnSums:
         if not given_up:
             return
         (to_slot,) = self._place_values([to])
-        slots = [self.slots.pop(value) for value in given_up]
-        self._free_slots += slots
-        order, at = np.nonzero(self.rows[:, slots].T >= 0)
-        rows = self.rows[at, np.array(slots)[order]]
+        slots = np.array([self.slots.pop(value) for value in given_up], np.int32)
+        self._free_slots += slots.tolist()
+        places = np.arange(len(self.windows), dtype=np.int32)
+        at, _, rows = self.table.listed(places, slots)
         windows = np.unique(at)
         self._add_to(windows, np.full(windows.size, to_slot), np.zeros((windows.size, 1)))
-        np.add.at(self.sums, self.rows[at, to_slot], self.sums[rows])
+        np.add.at(self.sums, self.table.rows(at, np.full(at.size, to_slot)), self.sums[rows])
         self._release(rows)
-        self.rows[:, slots] = -1
+        self.table.clear(places, slots)
 
     def add_all(self, other: ColumnSums) -> None:
         """Add the sums of another."""
         windows = self._place_windows(list(other.windows))
-        slots = np.full(other.rows.shape[1], -1, np.int32)
-        slots[list(other.slots.values())] = self._place_values(list(other.slots))
-        at, slot = np.nonzero(other.rows >= 0)
-        back = np.empty(len(other.rows), np.int64)
-        back[list(other.windows.values())] = windows
-        self._add_to(back[at], slots[slot], other.sums[other.rows[at, slot]])
+        slots = self._place_values(list(other.slots))
+        at, slot, rows = other.table.listed(_places(other.windows), _places(other.slots))
+        self._add_to(windows[at], slots[slot], other.sums[rows])
 
     @classmethod
     def of_cells(cls, starts: Sequence[int], values: Sequence[str], sums: Floats) -> ColumnSums:
@@ -170,51 +188,51 @@ class ColumnSums:
         gone = sorted(start for start in self.windows if start < time)
         taken = self._cells(gone)
         if gone:
-            rows = self.rows[[self.windows[start] for start in gone]]
-            self._release(rows[rows >= 0])
+            places = np.array([self.windows[start] for start in gone], np.int32)
+            self._release(self.table.listed(places, _places(self.slots))[2])
             kept = {start: at for start, at in self.windows.items() if start >= time}
-            empty = np.full((_FIRST_PLACES, self.rows.shape[1]), -1, np.int32)
-            self.rows = np.concatenate([self.rows[list(kept.values())], empty])
+            self.table.keep(_places(kept))
             self.windows = {start: at for at, start in enumerate(kept)}
         return taken
 
     def _cells(self, starts: list[int]) -> Cells:
         values = sorted(self.slots)
-        at, slot = [self.windows[start] for start in starts], [self.slots[of] for of in values]
-        rows = self.rows[np.ix_(at, slot)]
-        window, code = np.nonzero(rows >= 0)
-        sums = self.sums[rows[window, code]]
-        return Cells(np.array(starts, np.int64)[window], values, code, sums)
+        at = np.array([self.windows[start] for start in starts], np.int32)
+        slot = np.array([self.slots[of] for of in values], np.int32)
+        window, code, rows = self.table.listed(at, slot)
+        return Cells(np.array(starts, np.int64)[window], values, code, self.sums[rows])
 
     def of_value(self, value: str) -> Iterator[tuple[int, Floats]]:
         """Yield (begin, sums) of each window of a value, by time."""
         if (slot := self.slots.get(value)) is not None:
-            for start in sorted(self.windows):
-                if (row := self.rows[self.windows[start], slot]) >= 0:
-                    yield start, self.sums[row]
+            starts = sorted(self.windows)
+            at = np.array([self.windows[start] for start in starts], np.int32)
+            window, _, rows = self.table.listed(at, np.array([slot], np.int32))
+            for of, row in zip(window.tolist(), rows.tolist(), strict=True):
+                yield starts[of], self.sums[row]
 
     def totals(self, first: int | None = None, last: int | None = None) -> dict[str, Floats]:
         """Return sums by value, in order, over the windows that begin in ``[first, last]``.
 
         None stands for no bound.
         """
-        size = self.rows.shape[1]
-        totals, has = np.zeros((size, self.sums.shape[1])), np.zeros(size, np.bool_)
-        for start in sorted(self.windows):
-            if (first is None or start >= first) and (last is None or start <= last):
-                rows = self.rows[self.windows[start]]
-                there = np.flatnonzero(rows >= 0)
-                totals[there] += self.sums[rows[there]]
-                has[there] = True
-        return {
-            value: totals[slot] for value, slot in sorted(self.slots.items()) if has[slot]
-        }  # fmt: skip
+        starts = [
+            start
+            for start in sorted(self.windows)
+            if (first is None or start >= first) and (last is None or start <= last)
+        ]
+        values = sorted(self.slots)
+        totals, has = np.zeros((len(values), self.sums.shape[1])), np.zeros(len(values), np.bool_)
+        at = np.array([self.windows[start] for start in starts], np.int32)
+        slots = np.array([self.slots[value] for value in values], np.int32)
+        _, code, rows = self.table.listed(at, slots)
+        _sum_up(code, rows, self.sums, totals, has)
+        return {value: totals[code] for code, value in enumerate(values) if has[code]}
 
     def _place_windows(self, starts: Iterable[int]) -> Int32s:
         known = self.windows
         at = np.array([known.setdefault(start, len(known)) for start in starts], np.int32)
-        if len(known) > len(self.rows):
-            self.rows = _enlarged(self.rows, 0, len(known))
+        self.table.enlarge(len(known), 0)
         return at
 
     def _place_values(self, values: Sequence[str]) -> Int32s:
@@ -222,8 +240,7 @@ class ColumnSums:
         for value in values:
             if value not in known:
                 known[value] = self._free_slots.pop() if self._free_slots else len(known)
-        if len(known) > self.rows.shape[1]:
-            self.rows = _enlarged(self.rows, 1, len(known))
+        self.table.enlarge(0, len(known) + len(self._free_slots))
         return np.array([known[value] for value in values], np.int32)
 
     def _make_room(self, rows: int) -> None:
@@ -237,13 +254,9 @@ class ColumnSums:
 
     def _add_to(self, at: Int64s | Int32s, slot: Int64s | Int32s, sums: Floats) -> None:
         """Add sums to those of different cells, by place of window and value, shape (m,)."""
-        rows = self.rows[at, slot]
-        new = np.flatnonzero(rows < 0)
-        self._make_room(new.size)
-        left = self._free.size - new.size
-        rows[new] = self._free[left:][::-1]
+        self._make_room(len(at))
+        rows, left = self.table.give(at, slot, self._free)
         self._free = self._free[:left]
-        self.rows[at, slot] = rows
         self.sums[rows] += sums
 
     def _release(self, rows: Int32s) -> None:
@@ -251,10 +264,5 @@ class ColumnSums:
         self._free = np.concatenate([self._free, rows])
 
 
-def _enlarged(rows: Int32s, axis: int, size: int) -> Int32s:
-    """Return at least `size` places on an axis, the new ones without rows."""
-    wanted = list(rows.shape)
-    wanted[axis] = max(size, 2 * wanted[axis])
-    larger = np.full(wanted, -1, np.int32)
-    larger[: rows.shape[0], : rows.shape[1]] = rows
-    return larger
+def _places(of: Mapping[Any, int]) -> Int32s:
+    return np.fromiter(of.values(), np.int32, len(of))

@@ -40,6 +40,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headrace.monitoring.exported import packed, unpacked
 from headrace.monitoring.statistics import MOST_VALUES, OTHER, Floats, Int64s
@@ -65,7 +66,7 @@ from headrace.schemas.records.restored import (
     expect_within,
     written,
 )
-from headrace.schemas.records.slicing import NULL, as_texts
+from headrace.schemas.records.slicing import as_texts
 
 if TYPE_CHECKING:
     from headrace.monitoring.lead import Lead
@@ -849,8 +850,8 @@ class LabelGuard:
             off = states[np.searchsorted(times, emit, side="left")]
             name = self.names[at]
             if name is not None and off.any():
-                text = columns[name[0]].cast(pa.string()).fill_null(NULL)
-                off &= text.to_numpy(zero_copy_only=False) == name[1]
+                text = as_texts(columns[name[0]]).dictionary_decode()
+                off &= pc.equal(text, name[1]).to_numpy(zero_copy_only=False)
             held |= off
         return held
 

@@ -33,6 +33,10 @@ class HeadraceError(Exception):
         super().__init__(without_secrets(message))
 
 
+_MOST_SHOWN = 300
+"""Characters of a value in a message."""
+
+
 class ConfigError(HeadraceError):
     """A configuration that cannot be used; names file, key, value and a hint.
 
@@ -64,8 +68,12 @@ class ConfigError(HeadraceError):
         self.value = without_secrets(value) if isinstance(value, str) else value
         self.hint = hint
         where = f"{self.file}: {key}: " if key else f"{self.file}: "
-        got = "" if value is None else f" (got {value!r})"
+        got = "" if value is None else f" (got {_shortened(repr(value))})"
         super().__init__(f"{where}{fact}{got}" + (f"; {hint}" if hint else ""))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
 
 
 class ArgumentError(HeadraceError, ValueError):
@@ -96,6 +104,22 @@ class UnreadableInputError(HeadraceError):
         return cls(
             f"{source}: unreadable after record {offset} ({why}); "
             "the file is truncated or corrupt: restore it and run the same command again"
+        )
+
+    @classmethod
+    def unfolding(cls, source: str, group: int, column: str, fact: str) -> UnreadableInputError:
+        """Name the column of a row group, counted from 0, that takes more than can be meant."""
+        return cls(
+            f"{source}: column {column} of row group {group} {fact}; check who wrote the file, "
+            "or write shorter values and smaller row groups"
+        )
+
+    @classmethod
+    def too_large(cls, source: str, offset: int) -> UnreadableInputError:
+        """Name the file that takes more memory than there is, and the last record before that."""
+        return cls(
+            f"{source}: takes more memory than there is after record {offset}; "
+            "write smaller row groups, or run where there is more"
         )
 
     @classmethod
@@ -363,6 +387,8 @@ class OutputError(PathError):
         hint = "fix this and run the same command again"
         if cause.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "free some space and run the same command again, with --resume to continue"
+        elif cause.errno == errno.ELOOP:
+            why, hint = "it is a link", "remove it, or choose another folder"
         elif cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             hint = "choose a folder that you may write to"
         return cls(path, f"cannot be written ({why})", hint)

@@ -110,8 +110,51 @@ def test_the_image_copies_what_exists_and_workers_have_the_beam_that_is_installe
     dockerfile = (DOCKER / "Dockerfile").read_text()
     installed = re.search(r"^apache-beam==(.+)$", (ROOT / "constraints.txt").read_text(), re.M)[1]
     assert f"apache/beam_python3.11_sdk:{installed}" in dockerfile
+    assert (
+        f"BEAM_IMAGE:-apache/beam_python3.11_sdk:{installed}"
+        in (DOCKER / "compose.yaml").read_text()
+    )
     for source in re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, re.MULTILINE):
         assert all((ROOT / name).exists() for name in source.split()), source
+
+
+def test_the_image_installs_the_tested_versions_by_checksum_and_runs_as_nobody_special():
+    """What `setup.py` needs is among them; no other file is taken."""
+    lock = (DOCKER / "requirements.lock").read_text()
+    locked = dict(re.findall(r"^([\w.-]+)==(\S+) \\$", lock, re.MULTILINE))
+    assert len(locked) == lock.count("==")
+    assert all(
+        "--hash=sha256:" in of for of in re.split(r"^(?=[\w.-]+==)", lock, flags=re.MULTILINE)[1:]
+    )
+    tested = (ROOT / "constraints.txt").read_text()
+    names = re.findall(r"^([\w.-]+)==(\S+)$", tested, re.MULTILINE)
+    versions = {normal(name): version for name, version in names}
+    assert {name: versions[normal(name)] for name in locked} == locked
+    setup = (ROOT / "setup.py").read_text()
+    needed = setup[setup.index("KAFKA = [") : setup.index('"onnx": [')]
+    wanted = re.findall(r'"([a-zA-Z][\w-]+)(?:>=|==)', needed)
+    assert wanted
+    assert {normal(name) for name in wanted} <= {normal(name) for name in locked}
+    dockerfile = (DOCKER / "Dockerfile").read_text()
+    assert dockerfile.count("pip install") == 2
+    assert "--require-hashes --no-deps -r requirements.lock" in dockerfile
+    assert "--no-index ." in dockerfile
+    assert re.search(r"^USER headrace$", dockerfile, re.MULTILINE)
+
+
+def normal(name):
+    """Return a package's name as the index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_services_of_headrace_can_write_their_data_alone():
+    """They have no rights of root, and a filesystem that cannot be written."""
+    own = [service for service in SERVICES.values() if service.get("image") == "headrace"]
+    assert own
+    for service in own:
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["tmpfs"] == ["/tmp"]
 
 
 def flags():

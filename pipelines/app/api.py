@@ -38,6 +38,8 @@ from headrace.pipelines.jobs.validation import validate as validate_inputs
 from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.disk import files_under, writing
 from headrace.pipelines.run.folder import opened
+from headrace.pipelines.run.links import refuse_links
+from headrace.pipelines.run.place import Place
 from headrace.pipelines.run.remote import Address, place_of
 from headrace.pipelines.run.seal import SEAL, SUMMARY, Verified
 from headrace.pipelines.run.seal import verify as verify_result
@@ -313,7 +315,8 @@ def _replay_inputs(
         raise FolderError(work, fact, "leave --work out")
     # Lock the folder first: importing Beam takes seconds, and a second run must be refused
     # immediately.
-    with opened(out, inputs.files) as place, unlogged():
+    mode = inputs.config.outputs.mode
+    with opened(out, inputs.files, mode) as place, unlogged():
         from headrace.pipelines.jobs.replay import replay as run_replay
 
         replayed = run_replay(inputs, place, beam_options, watch, resume, announce)
@@ -337,7 +340,8 @@ def _replay_elsewhere(
             raise FolderError(target.name, fact, "choose another place")
     check_target(target)
     folder = _work_folder(target) if work is None else Path(work)
-    with opened(folder, inputs.files) as place, unlogged():
+    mode = inputs.config.outputs.mode
+    with opened(folder, inputs.files, mode) as place, unlogged():
         complete = waiting(place)
         replayed = None
         if complete is not None and complete.identity == digest_of(identity_of(inputs)):
@@ -560,11 +564,16 @@ def written_to(place: Path | Address) -> Iterator[Path]:
                 (place / name).write(file)
 
 
-def check_folder(out: Path | Address) -> None:
-    """Raise `FolderError` if there is a file where an output folder should be."""
+def check_folder(out: Path | Address, *names: str) -> None:
+    """Raise `FolderError` if there is a file where an output folder should be.
+
+    Or if there are links where these files in it should be.
+    """
     there = out.size() is not None if isinstance(out, Address) else out.exists()
     if there and not (isinstance(out, Path) and out.is_dir()):
         raise FolderError(str(out), "is not a folder", "choose a folder")
+    if isinstance(out, Path):
+        refuse_links(Place(out), names)
 
 
 def load_result(out: str | Path | Address) -> ReplayResult:

@@ -11,6 +11,7 @@ import math
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -54,10 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = getattr(commands, options.command.replace("-", "_"))(options)
         return code
     except (ArgumentError, ConfigError, FolderError) as error:
-        print(f"headrace: {error}", file=sys.stderr)
+        _warn(f"headrace: {error}")
         return MISUSED
     except HeadraceError as error:
-        print(f"headrace: {error}", file=sys.stderr)
+        _warn(f"headrace: {error}")
         return FAILED
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C changes nothing
@@ -72,6 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         os._exit(FAILED)
 
 
+def _warn(text: str, lines: bool = False) -> None:
+    from headrace.pipelines.app.shown import as_shown
+
+    print(as_shown(text, lines), file=sys.stderr)
+
+
 def run() -> NoReturn:
     """Run a command as a process of its own, and end it with the exit code.
 
@@ -81,6 +88,9 @@ def run() -> NoReturn:
     try:
         code = main()
     except BrokenPipeError:  # nobody reads any more what a command prints
+        code = FAILED
+    except Exception:  # a defect; what it says may be of the log
+        _warn(traceback.format_exc().rstrip(), lines=True)
         code = FAILED
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(BrokenPipeError):  # nobody reads any more

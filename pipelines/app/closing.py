@@ -8,12 +8,12 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
 from headrace.monitoring.ending import what_stayed_open
 from headrace.monitoring.report.ran import about_the_log
+from headrace.pipelines.app.terminal import Terminal, headed
 from headrace.pipelines.run.remote import Address
 from headrace.schemas.config.durations import SECOND, format_duration
 
@@ -22,7 +22,7 @@ _ENDLESS = 10_000
 
 def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path | Address) -> None:
     """Print the results of a replay: outcomes, samples, learners, findings."""
-    console = Console()
+    console = Terminal()
     console.print(f"log       {about_the_log(summary)}", highlight=False)
     _print_outcomes(console, summary)
     opened = what_stayed_open(summary)
@@ -51,7 +51,7 @@ def closing_table(summary: dict[str, Any], findings: Sequence[str], out: Path | 
         f"peak memory {summary['peak_rss_mb']:,.0f} MB"
     )
     for finding in findings:
-        console.print(f"[yellow]attention[/yellow] {escape(finding)}", highlight=False)
+        console.print(headed("attention", "yellow", f" {finding}"), highlight=False)
     for name, learner in summary["learners"].items():
         if (start := learner["start"]) is not None:
             said = [f"{what} {', '.join(start[what])}" for what in ("new", "gone") if start[what]]

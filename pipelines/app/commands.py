@@ -15,8 +15,9 @@ from headrace.monitoring.ending import what_stayed_open
 from headrace.pipelines.app import api
 from headrace.pipelines.app.metrics import Metrics
 from headrace.pipelines.app.resolving import resolve
+from headrace.pipelines.app.shown import say, warn
 from headrace.pipelines.jobs.past import read_past
-from headrace.pipelines.run.disk import writing
+from headrace.pipelines.run.disk import write_text, writing
 from headrace.pipelines.run.interrupts import Stopping, stopped_by_signals
 from headrace.pipelines.run.remote import Address, place_of
 from headrace.pipelines.sources.inputs import Inputs
@@ -47,7 +48,7 @@ def replay(options: argparse.Namespace) -> int:
 
     def announce(line: str) -> None:
         if not options.quiet:
-            print(f"headrace: {line}", file=sys.stderr)
+            warn(f"headrace: {line}")
 
     with watching(inputs, quiet=options.quiet) as watch:
         result = api.replay_inputs(
@@ -58,17 +59,17 @@ def replay(options: argparse.Namespace) -> int:
     refused = [] if options.allow_invalid else result.mostly_invalid
     for sentence in refused:
         # First, because a table of outcomes below would hide it.
-        print(f"headrace: {sentence}; --allow-invalid accepts it", file=sys.stderr)
+        warn(f"headrace: {sentence}; --allow-invalid accepts it")
     if not options.quiet:
         closing_table(summary, result.findings, out)
     elif not result.summary.samples.rows and (opened := what_stayed_open(summary)):
         # Silent success with an empty result would mislead.
-        print(f"headrace: no sample has left: {opened}", file=sys.stderr)
+        warn(f"headrace: no sample has left: {opened}")
     held = [name for name, of in summary["learners"].items()
             if of["gate"] is not None and not of["gate"]["accepted"]]  # fmt: skip
     for name in held if options.quiet else []:
         reasons = "; ".join(summary["learners"][name]["gate"]["reasons"])
-        print(f"headrace: learner {name}: its model is not published: {reasons}", file=sys.stderr)
+        warn(f"headrace: learner {name}: its model is not published: {reasons}")
     return 3 if refused or held else 0
 
 
@@ -115,7 +116,7 @@ def _stream_on(
             announce=announce, beam_options=options.beam_options,
         )  # fmt: skip
     except ArgumentError as error:
-        print(f"headrace stream: {error}", file=sys.stderr)
+        warn(f"headrace stream: {error}")
         return 2
     if ended:
         announce("ended")
@@ -189,7 +190,7 @@ def backfill(options: argparse.Namespace) -> int:
 
     done = run_backfill(options.folder, options.out)
     for line in done.lines():
-        print(line)
+        say(line)
     return 0
 
 
@@ -214,7 +215,7 @@ def quarantine(options: argparse.Namespace) -> int:
         if options.json:
             lines = [json.dumps([of.as_json() for of in held], indent=1)]
     for line in lines:
-        print(line)
+        say(line)
     return 0
 
 
@@ -223,10 +224,10 @@ def verify(options: argparse.Namespace) -> int:
     folder = place_of(options.folder)
     verified = api.verify(folder)
     for problem in verified.problems:
-        print(f"{folder}: {problem}")
+        say(f"{folder}: {problem}")
     if verified.problems:
         return 1
-    print(f"{verified.files:,} files, {verified.rows:,} rows: good")
+    say(f"{verified.files:,} files, {verified.rows:,} rows: good")
     return 0
 
 
@@ -253,7 +254,7 @@ def windows(options: argparse.Namespace) -> int:
 
     out = None if options.out is None else place_of(options.out)
     if out is not None:
-        api.check_folder(out)
+        api.check_folder(out, "windows.json", "windows.html")
     with counting() as watch:
         measured = api.study_windows(
             options.config, longest=options.longest, coverage=options.coverage, watch=watch
@@ -264,9 +265,9 @@ def windows(options: argparse.Namespace) -> int:
         text = json.dumps(as_json(measured), indent=2) + "\n"
         with api.written_to(out) as folder, writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "windows.json").write_text(text, encoding="utf-8")
-            (folder / "windows.html").write_text(render_windows(pages), encoding="utf-8")
-        print(f"page      {out / 'windows.html'}")
+            write_text(folder / "windows.json", text)
+            write_text(folder / "windows.html", render_windows(pages))
+        say(f"page      {out / 'windows.html'}")
     return 0
 
 
@@ -278,8 +279,8 @@ def score(options: argparse.Namespace) -> int:
         options.model, options.rows, options.out, explain=options.explain, form=options.format
     )
     for sentence in scored.findings:
-        print(f"headrace: {sentence}", file=sys.stderr)
-    print(f"{scored.scored:,} of {scored.rows:,} rows scored: {scored.out}")
+        warn(f"headrace: {sentence}")
+    say(f"{scored.scored:,} of {scored.rows:,} rows scored: {scored.out}")
     return 3 if scored.mostly_invalid and not options.allow_invalid else 0
 
 
@@ -306,7 +307,7 @@ def rollback(options: argparse.Namespace) -> int:
     from headrace.pipelines.jobs.rollback import roll_back
 
     now, withdrawn = roll_back(Path(options.folder), options.to)
-    print(f"{options.folder}: {now} is the newest; withdrawn: {', '.join(withdrawn) or 'none'}")
+    say(f"{options.folder}: {now} is the newest; withdrawn: {', '.join(withdrawn) or 'none'}")
     return 0
 
 
@@ -315,7 +316,7 @@ def import_vw(options: argparse.Namespace) -> int:
     from headrace.pipelines.app.importing import import_vowpal
 
     found = import_vowpal(options.file, options.out)
-    print(
+    say(
         f"{found.rows:,} of {found.lines:,} lines, {found.positives:,} positive\n"
         f"next: headrace replay {options.out}/headrace.toml --out {options.out}/out"
     )
@@ -331,12 +332,12 @@ def export(options: argparse.Namespace) -> int:
     model = load_model(place)
     if options.onnx is not None:
         export_onnx(model, options.onnx)
-        print(f"{options.onnx}: learner {model.name} with {model.learner.bits} bits")
+        say(f"{options.onnx}: learner {model.name} with {model.learner.bits} bits")
         return 0
     if options.small is not None:
         manifest = export_small(model, options.small)
         count, fraction = manifest["figures"]["coordinates"], manifest["small"]["fraction_bits"]
-        print(f"{options.small}: learner {model.name}, {count:,} weights in steps of 2^{-fraction}")
+        say(f"{options.small}: learner {model.name}, {count:,} weights in steps of 2^{-fraction}")
         return 0
     values = options.values or _samples_of(place)
     if values is None:
@@ -344,8 +345,8 @@ def export(options: argparse.Namespace) -> int:
         raise FolderError(str(place), "has no samples beside it", hint)
     written = export_vowpal(model, values, options.vw, form=options.format)
     for sentence in written.findings:
-        print(f"headrace: {sentence}", file=sys.stderr)
-    print(f"{written.lines:,} of {written.rows:,} rows written: {options.vw}")
+        warn(f"headrace: {sentence}")
+    say(f"{written.lines:,} of {written.rows:,} rows written: {options.vw}")
     return 0
 
 
@@ -366,10 +367,9 @@ def explain(options: argparse.Namespace) -> int:
     if len(options.what) != 1:
         got = " ".join(options.what) or "none"
         hint = "name the --out of a run, or the folder of a model"
-        print(
+        warn(
             f"headrace explain: {options.folder} is no run, and of a model one row is explained "
-            f"(got {got}); {hint}",
-            file=sys.stderr,
+            f"(got {got}); {hint}"
         )
         return 2
     return _explain_row(options, options.what[0])
@@ -385,7 +385,7 @@ def _explain_key(options: argparse.Namespace) -> int:
     record = None if None in where else Record(*where)
     if (record is None) != bool(options.what) or (options.what and where != [None] * 3):
         fact = "expected the values of a key, or --stream, --source and --offset of a record"
-        print(f"headrace explain: {fact}", file=sys.stderr)
+        warn(f"headrace explain: {fact}")
         return 2
     if record is not None:
         record = record._replace(row=options.row)
@@ -393,7 +393,8 @@ def _explain_key(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(history.as_json(), indent=1))
     else:
-        print("\n".join(history_lines(history)))
+        for line in history_lines(history):
+            say(line)
     return 0 if history.found else 1
 
 
@@ -411,10 +412,10 @@ def _explain_row(options: argparse.Namespace, what: str) -> int:
         row = row_at(name, int(number), options.format, model.needed)
     else:
         fact = f"expected a row, a JSON object or FILE:N (got {what!r})"
-        print(f"headrace explain: {fact}", file=sys.stderr)
+        warn(f"headrace explain: {fact}")
         return 2
     for unfit in row.unfit:
-        print(f"headrace: {unfit}, and counts as null", file=sys.stderr)
+        warn(f"headrace: {unfit}, and counts as null")
     found = explain_row(model, row.batch)
     if options.json:
         print(json.dumps(asdict(found), indent=1))
@@ -427,12 +428,12 @@ def generate(options: argparse.Namespace) -> int:
     """Generate a traffic log or live traffic, and print the command that replays it."""
     wrong = _wrong_options(options)
     if wrong is not None:
-        print(f"headrace generate: {wrong}", file=sys.stderr)
+        warn(f"headrace generate: {wrong}")
         return 2
     try:
         return _generate_log(options) if options.to_kafka is None else _generate_live(options)
     except ArgumentError as error:
-        print(f"headrace generate: {error}", file=sys.stderr)
+        warn(f"headrace generate: {error}")
         return 2
 
 
@@ -462,15 +463,15 @@ def _generate_log(options: argparse.Namespace) -> int:
         interactions=options.interactions, delays_differ=options.delays_differ,
         **_given(options, "impressions", "window", "span", "faults"),
     )  # fmt: skip
-    print(
+    say(
         f"{written.impressions:,} impressions and {written.clicks:,} clicks over "
         f"{format_duration(written.duration // 1_000_000 * 1_000_000)} of event time"
     )
     config, result = out / "headrace.toml", out / "out"
     if isinstance(out, Path):
-        print(f"next: headrace replay {config} --out {result}")
+        say(f"next: headrace replay {config} --out {result}")
     else:
-        print(f"next: fetch {config}, then headrace replay headrace.toml --out out")
+        say(f"next: fetch {config}, then headrace replay headrace.toml --out out")
     return 0
 
 
@@ -486,10 +487,10 @@ def _generate_live(options: argparse.Namespace) -> int:
             ),
         )  # fmt: skip
     before = "" if produced.complete else ", then it was stopped"
-    print(f"{produced.impressions:,} impressions and {produced.clicks:,} clicks sent{before}")
+    say(f"{produced.impressions:,} impressions and {produced.clicks:,} clicks sent{before}")
     if options.out is not None:
         config, result = Path(options.out) / "headrace.toml", Path(options.out) / "out"
-        print(f"next: headrace stream {config} --out {result}")
+        say(f"next: headrace stream {config} --out {result}")
     return 0
 
 

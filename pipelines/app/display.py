@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -22,6 +20,8 @@ from rich.progress import (
 from rich.table import Table
 
 from headrace.monitoring.report.page import WindowsOf
+from headrace.pipelines.app.shown import warn
+from headrace.pipelines.app.terminal import Terminal, headed
 from headrace.pipelines.jobs.validation import Validation
 from headrace.pipelines.jobs.windows import Measured
 from headrace.pipelines.run.board import Board
@@ -40,7 +40,7 @@ _REFRESH_S = 0.2
 @contextmanager
 def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
     """Show the progress of a replay on standard error while the block runs."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     if quiet:
         yield lambda board: None
         return
@@ -95,7 +95,7 @@ def watching(inputs: Inputs, quiet: bool) -> Iterator[Callable[[Board], None]]:
 @contextmanager
 def counting() -> Iterator[Callable[[int], None]]:
     """Show on standard error how many events were read while the block runs."""
-    with Console(stderr=True).status("reading") as status:
+    with Terminal(stderr=True).status("reading") as status:
         yield lambda events: status.update(f"reading: {events:,} events")
 
 
@@ -111,7 +111,7 @@ def announcing(quiet: bool) -> Iterator[Callable[[str], None]]:
 
     def announce(line: str) -> None:
         if not quiet:
-            print(f"headrace: {line}", file=sys.stderr, flush=True)
+            warn(f"headrace: {line}")
 
     class Announced(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -151,7 +151,7 @@ def status_lines(announce: Callable[[str], None]) -> Callable[[Status], None]:
 
 def status_table(status: dict[str, Any]) -> None:
     """Print where a run stands, see `headrace.pipelines.jobs.status.Status`."""
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("source", overflow="fold")
     for heading in ("position", "lag", "rejected"):
@@ -214,7 +214,7 @@ def _sentence(found: Measured, coverage: float) -> str:
 
 def windows_table(pages: list[WindowsOf]) -> None:
     """Print what each window would catch and cost."""
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     for page in pages:
         table = Table(
             title=page.name, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
@@ -244,35 +244,40 @@ def _describe(preview: Preview, sorts: bool) -> str:
 
 def describe(inputs: Inputs, validation: Validation) -> None:
     """Print what a replay of a validated configuration would read and do."""
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     config, join = inputs.config, inputs.join
     windows = {action.name: action.window for action in join.actions}
     for stream in validation.streams:
         key = ", ".join(f"{name} ({type_name(kind)})" for name, kind in stream.key.items())
         console.print(
-            f"[bold]{stream.name}[/bold]: {stream.files} {stream.format} file(s), "
-            f"{stream.size / 1e6:,.1f} MB, "
-            f"{'sorted on reading' if stream.sorts else 'read in file order'}"
-        )
+            headed(
+                stream.name, "bold",
+                f": {stream.files} {stream.format} file(s), {stream.size / 1e6:,.1f} MB, "
+                f"{'sorted on reading' if stream.sorts else 'read in file order'}",
+            )
+        )  # fmt: skip
         console.print(f"  key {key}; event time {stream.time_column}")
         console.print(f"  {_describe(stream.first_records, stream.sorts)}")
         for reason, example in stream.first_records.examples.items():
-            console.print("  [yellow]attention[/yellow]", end=" ")
-            console.print(f"{reason}: {example}", markup=False)
+            console.print(headed("  attention", "yellow", f" {reason}: {example}"))
         for column, causes in stream.first_records.bad_values.items():
             for cause, found in causes.items():
-                console.print(
-                    f"  [yellow]attention[/yellow] {found['count']:,} values of {column} are "
-                    f"{cause} (such as {', '.join(found['examples'])}): null in samples"
+                said = (
+                    f" {found['count']:,} values of {column} are {cause} "
+                    f"(such as {', '.join(found['examples'])}): null in samples"
                 )
+                console.print(headed("  attention", "yellow", said))
         if stream.name in windows:
             window = format_duration(windows[stream.name])
             console.print(f"  joined within {window} of the impression")
     console.print(
-        f"[bold]join[/bold]: {join.shards} shards; an impression settles "
-        f"{format_duration(join.settle_delay)} after its event time, and its key is remembered "
-        f"for {format_duration(join.dedup_horizon)}"
-    )
+        headed(
+            "join", "bold",
+            f": {join.shards} shards; an impression settles "
+            f"{format_duration(join.settle_delay)} after its event time, and its key is "
+            f"remembered for {format_duration(join.dedup_horizon)}",
+        )
+    )  # fmt: skip
     keys = "a hash that everybody can compute" if inputs.secret.is_public else "join.secret"
     console.print(f"  keys are compared by {keys} (docs/security.md)")
     end = config.join.end_of_log
@@ -294,7 +299,8 @@ def describe(inputs: Inputs, validation: Validation) -> None:
         if sampling.keeps_all
         else (f"{sampling.rate:.3g} of negative {'groups' if sampling.by_group else 'rows'} kept")
     )
-    console.print(f"[bold]sampling[/bold]: {kept}, correction {config.sampling.correction}")
+    said = f": {kept}, correction {config.sampling.correction}"
+    console.print(headed("sampling", "bold", said))
     for name, learner in inputs.train.learners.items():
         features = learner.features
         count = (
@@ -302,10 +308,8 @@ def describe(inputs: Inputs, validation: Validation) -> None:
             + len(features.numeric) + len(features.crosses)
         )  # fmt: skip
         table = "an exact table" if learner.table else f"2^{learner.bits} coordinates"
-        console.print(
-            f"[bold]learner {name}[/bold]: {learner.algorithm} on {learner.label}, {count} "
-            f"features in {table}"
-        )
+        said = f": {learner.algorithm} on {learner.label}, {count} features in {table}"
+        console.print(headed(f"learner {name}", "bold", said))
     for warning in validation.warnings:
-        console.print(f"[yellow]attention[/yellow] {warning}")
+        console.print(headed("attention", "yellow", f" {warning}"))
     console.print("The configuration is good.")

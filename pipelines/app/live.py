@@ -148,7 +148,8 @@ def stream(
     inputs, growing = resolve_live(loaded, until_end, algorithms)
     # The lock first: importing Beam takes seconds, and a second run must be refused at once.
     metrics = Metrics(metrics_port, metrics_host)
-    with opened_live(Path(out)) as place, metrics.served() as show, unlogged():
+    mode = loaded.outputs.mode
+    with opened_live(Path(out), mode) as place, metrics.served() as show, unlogged():
         from headrace.pipelines.jobs.stream import stream as run_stream
 
         return run_stream(

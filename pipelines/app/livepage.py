@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from headrace.monitoring.report.livepage import content_policy, render_content, render_watch
+from headrace.pipelines.app.shown import say
 from headrace.pipelines.jobs.watching import RunReader, Seen
 from headrace.schemas.errors import ArgumentError, FolderError
 
@@ -222,11 +223,11 @@ def served(reader: RunReader, title: str, port: int, host: str) -> Iterator[tupl
 def serve(reader: RunReader, title: str, port: int, host: str) -> None:
     """Serve the page of a run until interrupted, and say where it is and how the run ends."""
     with served(reader, title, port, host) as (contents, address):
-        print(f"headrace: watching {title} at {address}; Ctrl-C stops", flush=True)
+        say(f"headrace: watching {title} at {address}; Ctrl-C stops")
         went_on = True
         while True:
             seen = contents.refresh()
             if went_on and not seen.goes_on:
-                print(f"headrace: the run: {seen.state}; the page stays until Ctrl-C", flush=True)
+                say(f"headrace: the run: {seen.state}; the page stays until Ctrl-C")
             went_on = seen.goes_on
             time.sleep(_EVERY_S)

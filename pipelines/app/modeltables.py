@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from headrace.pipelines.app.terminal import Terminal
 from headrace.pipelines.jobs.explaining import Explanation
 from headrace.pipelines.jobs.weighing import Weights
 
@@ -21,14 +20,13 @@ def weights_table(found: Weights, values: str | None) -> None:
     values
         Where names came from; None if there were no rows.
     """
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("weight", justify="right", no_wrap=True)
     table.add_column("index", justify="right", no_wrap=True)
     table.add_column("feature", overflow="fold")
     for weight in found.largest:
-        # Names come from logs, and may look like markup.
-        name = Text(" or ".join(weight.names) or "(no name)")
+        name = " or ".join(weight.names) or "(no name)"
         table.add_row(f"{weight.weight:+.6f}", str(weight.index), name)
     console.print(table)
     source = "; no rows to take names from, see --values" if values is None else f" in {values}"
@@ -43,7 +41,7 @@ def weights_table(found: Weights, values: str | None) -> None:
 
 def explanation_table(found: Explanation) -> None:
     """Print a prediction, its parts in order of magnitude."""
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("adds", "weight", "value"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -51,7 +49,7 @@ def explanation_table(found: Explanation) -> None:
     for term in sorted(found.terms, key=lambda term: -abs(term.contribution)):
         weight = "" if term.weight is None else f"{term.weight:+.6f}"
         value = "" if term.value is None else f"{term.value:g}"
-        table.add_row(f"{term.contribution:+.6f}", weight, value, Text(term.name))
+        table.add_row(f"{term.contribution:+.6f}", weight, value, term.name)
     if found.rest:
         table.add_row(f"{found.rest:+.1e}", "", "", "(rest)")
     console.print(table)

@@ -16,7 +16,7 @@ from headrace.pipelines.jobs.faults import TIMED, in_order, parse_fault
 from headrace.pipelines.jobs.generate import WINDOW, configuration
 from headrace.pipelines.jobs.livetraffic import FAULTS, STREAMS, LiveTraffic, Sent, live_messages
 from headrace.pipelines.jobs.pacing import send_paced
-from headrace.pipelines.run.disk import writing
+from headrace.pipelines.run.disk import write_text, writing
 from headrace.pipelines.run.interrupts import Stop, Stopping
 from headrace.pipelines.run.remote import Address, place_of
 from headrace.schemas.config.durations import DAY
@@ -207,8 +207,8 @@ def _write(folder: Path, truth: dict[str, object], config: str) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(truth, indent=2) + "\n"
-        (folder / "truth.json").write_text(text, encoding="utf-8")
-        (folder / "headrace.toml").write_text(config, encoding="utf-8")
+        write_text(folder / "truth.json", text)
+        write_text(folder / "headrace.toml", config)
 
 
 def _truth(live: LiveTraffic, sent: Sent | None) -> dict[str, object]:

@@ -27,6 +27,8 @@ from headrace.monitoring.standing import (
     streams,
 )
 from headrace.monitoring.statistics import SAMPLES, Floats
+from headrace.pipelines.app.shown import say
+from headrace.pipelines.app.terminal import Terminal
 from headrace.pipelines.jobs.watching import RunReader, Seen
 
 _EVERY_S = 0.5
@@ -247,7 +249,7 @@ def watch(
     FolderError
         If there is no run.
     """
-    console = Console() if console is None else console
+    console = Terminal() if console is None else console
     if once or not console.is_terminal:
         return _print(reader, once, sleep)
     screen = _Screen(console, deque(maxlen=max(console.height - 8, 3)), [])
@@ -277,11 +279,11 @@ def _print(reader: RunReader, once: bool, sleep: Callable[[float], None]) -> See
         due = once or ends or now >= printed_s + _LINE_EVERY_S
         if figures is not None and seen is not last and (due or progress.is_due(figures)):
             for line in progress.lines(figures):
-                print(line.plain(seen))
+                say(line.plain(seen))
             printed_s, last = now, seen
         if ends or once:
             if figures is None or not figures["predictions"]:
-                print(f"time={seen.written or '-'} state={seen.state}")
+                say(f"time={seen.written or '-'} state={seen.state}")
             sys.stdout.flush()
             return seen
         sys.stdout.flush()

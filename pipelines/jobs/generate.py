@@ -44,6 +44,7 @@ from headrace.pipelines.jobs.behaviour import (
 from headrace.pipelines.jobs.changes import as_often
 from headrace.pipelines.jobs.faults import Fault, in_order
 from headrace.pipelines.jobs.schedule import Schedule
+from headrace.pipelines.run.disk import write_text
 from headrace.schemas.config.durations import MINUTE, SECOND, format_duration
 
 START = 1_767_225_600 * SECOND
@@ -247,7 +248,7 @@ def write_traffic(
         truth["theta"] = THETA
     if traffic.faults:
         truth["faults"] = schedule.as_json()
-    (folder / "truth.json").write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "truth.json", json.dumps(truth, indent=2) + "\n")
     shown_in, clicked_in = (f'path = "{named(name)}"' for name in names)
     if text and traffic.examination:
         shown_in += '\ntypes = { randomised = "bool" }'
@@ -255,7 +256,7 @@ def write_traffic(
     config = configuration(
         shown_in, clicked_in, traffic.window, end_of_log, traffic.examination, traffic.regions
     )
-    (folder / "headrace.toml").write_text(config, encoding="utf-8")
+    write_text(folder / "headrace.toml", config)
     return Generated(rows, clicked.num_rows, end - traffic.start)
 
 

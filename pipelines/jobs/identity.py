@@ -40,6 +40,7 @@ def comparable(config: Config, secret: JoinSecret) -> dict[str, Any]:
     tables = config.model_dump(mode="json", exclude={"live": True, "state": True})
     tables["replay"].pop("checkpoint")
     _mark_secrets(tables, config, secret)
+    tables["outputs"].pop("mode")
     return tables
 
 
@@ -61,6 +62,7 @@ def live_identity_of(inputs: Inputs, growing: Growing) -> dict[str, Any]:
     config = inputs.config.model_dump(mode="json", exclude={"live", "replay", "kafka", "state"})
     config["guard"].pop("accept")
     _mark_secrets(config, inputs.config, inputs.secret)
+    config["outputs"].pop("mode")
     return {"layout": layout(), "config": config, "files": growing.identity()}
 
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from headrace.pipelines.run.disk import aside, flush, writing
+from headrace.pipelines.run.disk import aside, flush, unlinked, write_text, writing
 from headrace.pipelines.run.liveplace import RAISED
 from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.sources.sourcereader import Raise
@@ -41,7 +41,7 @@ class RaiseJournal:
         # Files of later checkpoints, if it is not the newest that the run goes on from, would be
         # removed at the wrong time; what they say is in the first file now.
         with aside(self.path) as hidden:
-            hidden.write_text("".join(_lines(self.found)), encoding="ascii")
+            write_text(hidden, "".join(_lines(self.found)))
         flush(folder)
         for later in folder.glob(f"{RAISED}*"):
             if later.name > self.path.name:
@@ -61,7 +61,7 @@ class RaiseJournal:
         lines = _lines({number: [one] for number, one in decided.items()})
         with self.lock, writing(self.path):
             begins = not self.path.exists()
-            with self.path.open("a", encoding="ascii") as file:
+            with open(self.path, "a", encoding="ascii", opener=unlinked) as file:
                 file.writelines(lines)
                 file.flush()
                 os.fsync(file.fileno())

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from headrace.learners.snapshot import load_snapshot
+from headrace.pipelines.run.disk import write_text
 from headrace.pipelines.training.state import TOGETHER
 from headrace.schemas.errors import SnapshotError
 
@@ -73,5 +74,5 @@ def _name_together(folder: Path, name: str) -> None:
             "path": f"{folder.name}/{name}", "sha256": manifest["sha256"],
         }  # fmt: skip
         partial = path.with_name(f".{TOGETHER}")
-        partial.write_text(json.dumps(together, indent=2) + "\n", encoding="utf-8")
+        write_text(partial, json.dumps(together, indent=2) + "\n")
         os.replace(partial, path)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.pipelines.run.disk import write_text
 from headrace.pipelines.run.liveplace import STATUS, LivePlace
 from headrace.pipelines.run.locking import is_held
 from headrace.pipelines.run.place import Place
@@ -312,7 +313,7 @@ def _read(place: Place) -> dict[str, Any]:
 def _put(place: Place, status: dict[str, Any]) -> None:
     path = place.partial / STATUS
     hidden = path.with_name(f"{STATUS}.partial")
-    hidden.write_text(json.dumps(status) + "\n", encoding="utf-8")
+    write_text(hidden, json.dumps(status) + "\n")
     hidden.replace(path)
 
 

@@ -24,9 +24,19 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as UTF-8; raise `OutputError` if it cannot be written."""
-    with writing(path):
-        path.write_text(text, encoding="utf-8")
+    """Write a text file as UTF-8; raise `OutputError` if it cannot be written, or is a link."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file; raise `OutputError` if it cannot be written, or is a link."""
+    with writing(path), open(path, "wb", opener=unlinked) as file:
+        file.write(data)
+
+
+def unlinked(path: str, flags: int) -> int:
+    """Open a file as `open` does, but not through a link: an opener."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
 @contextmanager

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from headrace.pipelines.run.disk import writing
+from headrace.pipelines.run.links import ALL_NAMES, refuse_links
 from headrace.pipelines.run.locking import held
 from headrace.pipelines.run.place import CHECKPOINT, HOME, Place
+from headrace.pipelines.run.privacy import made_for
+from headrace.schemas.config.outputs import Mode
 from headrace.schemas.errors import FolderError
 
 RAISED = "raised-"
@@ -50,19 +53,21 @@ class LivePlace(Place):
 
 
 @contextmanager
-def opened_live(out: Path) -> Iterator[LivePlace]:
+def opened_live(out: Path, mode: Mode = "private") -> Iterator[LivePlace]:
     """Lock the folder of a run that does not end while the block runs.
 
     Raises
     ------
     FolderError
-        If the folder is in use, or has files but not those of such a run.
+        If the folder is in use, has files but not those of such a run, or links.
     """
     place = LivePlace(out)
     if out.exists() and not out.is_dir():
         raise FolderError(out, "is not a folder", "choose a folder")
+    refuse_links(place, ALL_NAMES)
     _check(place)
-    with held(place):
+    with made_for(mode), held(place):
+        refuse_links(place, ALL_NAMES)
         _check(place)
         place.stage()
         yield place

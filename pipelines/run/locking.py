@@ -56,7 +56,7 @@ def held(place: Place) -> Iterator[None]:
 def is_held(place: Place) -> bool:
     """Return whether a process holds the lock of a folder."""
     try:
-        handle = os.open(place.home / _LOCK, os.O_RDONLY)
+        handle = os.open(place.home / _LOCK, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
@@ -77,7 +77,7 @@ def _acquire(place: Place) -> tuple[int, bool]:
             made = _make(place.out) or made
             with contextlib.suppress(FileExistsError):
                 os.mkdir(place.home)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:
             if time.monotonic() > patience:
                 raise FolderError(place.out, "cannot be created", "choose another folder") from None

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from headrace.pipelines.run.disk import write_text
 from headrace.pipelines.run.remote import Address
 from headrace.pipelines.run.secrets import read_secret
 from headrace.schemas.config.models import Config
@@ -60,7 +61,7 @@ class SigningKey:
 
 def write_signed(path: Path, content: dict[str, Any], sign: Sign | None = None) -> None:
     """Write JSON to a file, with the checksum of `content` as one more key, and a signature."""
-    path.write_text(signed(content, sign), encoding="utf-8")
+    write_text(path, signed(content, sign))
 
 
 def signed(content: dict[str, Any], sign: Sign | None = None) -> str:

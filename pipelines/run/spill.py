@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from headrace.joiner.journal.rings import is_cell
-from headrace.pipelines.run.disk import writing
+from headrace.pipelines.run.disk import unlinked, writing
 
 CACHE_BYTES = 256 << 20
 """Bytes of payload that a join holds in memory, over all shards."""
@@ -52,7 +53,8 @@ class FileCells:
         if self.closed:
             raise ValueError(f"{path}: the cells are closed")
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = self.files[ring, cell] = path.open("w+b")
+        handle = unlinked(str(path), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        file = self.files[ring, cell] = os.fdopen(handle, "w+b")
         return file
 
     def read(self, ring: str, cell: int) -> Iterator[bytes]:

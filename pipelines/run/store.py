@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace.pipelines.run.disk import files_under, flush, flush_tree, writing
+from headrace.pipelines.run.disk import (
+    files_under,
+    flush,
+    flush_tree,
+    unlinked,
+    write_bytes,
+    writing,
+)
 from headrace.pipelines.run.remote import Address
 from headrace.pipelines.run.signing import read_signed
 
@@ -92,7 +99,7 @@ class Store:
         for path, file in found.items():
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("rb") as source, target.open("wb") as copy:
+            with file.open("rb") as source, open(target, "wb", opener=unlinked) as copy:
                 shutil.copyfileobj(source, copy)
 
 
@@ -106,7 +113,7 @@ def _write(path: Path, data: bytes) -> None:
     with writing(path):
         hidden = _hidden(path)
         try:
-            hidden.write_bytes(data)
+            write_bytes(hidden, data)
             flush(hidden)
             os.replace(hidden, path)
         finally:

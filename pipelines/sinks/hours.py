@@ -27,7 +27,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem
 
-from headrace.pipelines.run.disk import aside, flush, writing
+from headrace.pipelines.run.disk import aside, flush, write_bytes, writing
 from headrace.pipelines.sinks.parquet import FILE_ROWS
 from headrace.schemas.config.durations import HOUR
 from headrace.schemas.errors import FolderError, OutputError
@@ -219,7 +219,7 @@ class HourFolder:
         """Write a file."""
         self.make_folder(path.parent)
         with aside(path) as hidden:
-            hidden.write_bytes(data)
+            write_bytes(hidden, data)
 
     def make_folder(self, folder: Path) -> None:
         """Create the folder of an hour, to which a file is being added.

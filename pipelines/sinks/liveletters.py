@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from headrace.pipelines.run.disk import aside, describe, flush, writing
+from headrace.pipelines.run.disk import aside, describe, flush, write_bytes, writing
 from headrace.pipelines.sinks.completion import Completion
 from headrace.pipelines.sinks.hours import NOT_THE_RUN, HourFolder, is_name, name_of, number_of
 from headrace.pipelines.sinks.parquet import LETTER_FILE_ROWS
@@ -132,7 +132,7 @@ class LetterFolder:
         rows = pa.concat_tables(self.held).sort_by([(name, "ascending") for name in LETTER_ORDER])
         path = self.folder / name_of(self.named, self.number)
         with aside(path) as hidden:
-            hidden.write_bytes(self.files.encode(rows.select(self.files.schema.names)))
+            write_bytes(hidden, self.files.encode(rows.select(self.files.schema.names)))
         self.pending[path.name] = describe(path)
         self.number += 1
         self.held, self.held_rows = [], 0

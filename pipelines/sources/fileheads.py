@@ -9,11 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from headrace.pipelines.run.remote import explain, first_line, scheme_of
-from headrace.pipelines.sources.files import LogFile, open_parquet
+from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.heads import Head, columns_hint
 from headrace.pipelines.sources.locations import Location, find
+from headrace.pipelines.sources.parquetfiles import open_parquet
 from headrace.pipelines.sources.source import Log
-from headrace.pipelines.sources.textfiles import first_lines
+from headrace.pipelines.sources.textfiles import MOST_HEAD, first_lines
 from headrace.schemas.errors import ConfigError, without_secrets
 from headrace.schemas.records.decoding import misfit
 from headrace.schemas.records.jsonhead import infer_columns
@@ -41,6 +42,8 @@ class FileHead(Head):
         self.format = self.stream.format or self._guess_format()
         self.headers: dict[Location, tuple[str, ...]] = {}
         self.inside = {file: self._read_columns(file) for file in self.files}
+        if self.format == "jsonl" and self.stream.time.unit is not None:
+            self._settle_times()
         nested = {name for columns in self.inside.values() for name in columns.nested}
         own = {name for columns in self.inside.values() for name in columns.own}
         return self._declared(self._union()), nested - own
@@ -64,7 +67,7 @@ class FileHead(Head):
         return LogFile(
             number, stream, file, self.format, self.headers.get(file, ()),
             self.stream.delimiter, self.stream.quote, schema, notation,
-            self._constants_of(file, schema, notation),
+            self._constants_of(file, schema, notation), self.stream.max_line,
         )  # fmt: skip
 
     def _find(self) -> list[Location]:
@@ -124,7 +127,8 @@ class FileHead(Head):
         try:
             if self.format == "jsonl":
                 identifiers = (*self.stream.key, getattr(self.stream, "id", None) or "")
-                columns = infer_columns(first_lines(file, _HEAD_LINES), identifiers)
+                lines = first_lines(file, _HEAD_LINES, self.stream.max_line)
+                columns = infer_columns(lines, identifiers)
             elif self.format == "parquet":
                 with open_parquet(file) as parquet:
                     columns = self._of_schema(file, parquet.schema_arrow)
@@ -145,7 +149,7 @@ class FileHead(Head):
         return Columns.of(schema)
 
     def _csv_header(self, file: Location) -> tuple[str, ...]:
-        head = first_lines(file, 1)
+        head = first_lines(file, 1, MOST_HEAD)
         text = head[0].decode("utf-8-sig", "replace") if head else ""
         try:
             (names,) = csv.reader(
@@ -160,6 +164,21 @@ class FileHead(Head):
             raise self.error("path", fact, file.name, hint) from error
         self.headers[file] = tuple(name.strip() for name in names)
         return self.headers[file]
+
+    def _settle_times(self) -> None:
+        """Read event times as text unless first lines of all files have numbers.
+
+        Text has any number exactly; else some wrong lines at a head would decide the type, or
+        refuse the log.
+        """
+        name = self.stream.time.column
+        found = [
+            of for columns in self.inside.values()
+            for of in (columns.own, columns.nested) if name in of and of[name] != pa.null()
+        ]  # fmt: skip
+        if not all(pa.types.is_integer(of[name]) or pa.types.is_floating(of[name]) for of in found):
+            for of in found:
+                of[name] = pa.string()
 
     def _union(self) -> dict[str, pa.DataType]:
         """Return the columns of all files together; types that differ widen."""

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from headrace.pipelines.run.remote import explain
 from headrace.pipelines.sources.locations import Location
+from headrace.pipelines.sources.parquetfiles import batches, open_parquet
 from headrace.pipelines.sources.source import Chunk
-from headrace.pipelines.sources.textfiles import read_lines
+from headrace.pipelines.sources.textfiles import LONGEST, read_lines
 from headrace.schemas.errors import UnreadableInputError
 from headrace.schemas.records.columns import ColumnDecoder
 from headrace.schemas.records.csvlines import CsvDecoder
-from headrace.schemas.records.decoding import Lines
 from headrace.schemas.records.jsonlines import JsonDecoder
 from headrace.schemas.records.notation import PLAIN, Notation
 
@@ -52,6 +51,8 @@ class LogFile:
         How values are written, and what becomes of those that do not fit their column.
     constants
         Columns that its folders give, of which each record has the same value.
+    longest
+        Bytes of the longest line that is read.
     """
 
     number: int
@@ -64,6 +65,7 @@ class LogFile:
     schema: pa.Schema
     notation: Notation = PLAIN
     constants: Mapping[str, pa.Scalar] = field(default_factory=dict)
+    longest: int = LONGEST
 
     @property
     def name(self) -> str:
@@ -117,6 +119,8 @@ class LogFile:
                 yield self._completed(chunk)
             # Whatever was read since it was opened may be of another file under its name.
             self.location.check()
+        except MemoryError as error:
+            raise UnreadableInputError.too_large(self.path, position) from error
         except (OSError, EOFError, pa.ArrowInvalid) as error:
             with contextlib.suppress(OSError):
                 self.location.check()
@@ -157,9 +161,8 @@ class LogFile:
                 if end <= skip:
                     position = end
                     continue
-                for batch in file.iter_batches(
-                    batch_size=rows, row_groups=[group], columns=decoder.schema.names
-                ):
+                columns = decoder.schema.names
+                for batch in batches(self.location, file, group, rows, columns):
                     end = position + batch.num_rows
                     yield Chunk(position, end, decoder.decode(batch, position))
                     position = end
@@ -172,14 +175,15 @@ class LogFile:
             decoder = JsonDecoder(self._own, self.notation)
         headers = 1 if self.format == "csv" else 0
         # A line has about a hundred bytes.
-        for lines in read_lines(self.location, chunk=min(max(rows * 100, 1 << 16), 4 << 20)):
+        chunk = min(max(rows * 100, 1 << 16), 4 << 20)
+        for lines in read_lines(self.location, chunk, self.longest):
             first = lines.first - headers
-            lines = Lines(0, lines.lines[headers:]) if first < 0 else Lines(first, lines.lines)
+            lines = lines.after(headers) if first < 0 else replace(lines, first=first)
             if lines.lines:
                 end = lines.first + len(lines.lines)
                 if end <= skip:
                     continue
-                yield Chunk(lines.first, end, decoder.decode(lines))
+                yield Chunk(lines.first, end, lines.decoded(decoder.decode, self.longest))
 
 
 def ends_of(path: Path, size: int | None = None) -> list[Any]:
@@ -207,16 +211,3 @@ def ends_of(path: Path, size: int | None = None) -> list[Any]:
     except OSError as error:
         raise UnreadableInputError.at(str(path), 0, error) from error
     return [size, stat.st_mtime_ns, digest.hexdigest()]
-
-
-@contextlib.contextmanager
-def open_parquet(location: Location) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file; INT96 timestamps become microseconds, which any year fits."""
-    with (
-        location.open() as source,
-        # Columns that lie side by side come with one request.
-        pq.ParquetFile(
-            source, pre_buffer=not location.local, coerce_int96_timestamp_unit="us"
-        ) as file,
-    ):
-        yield file

@@ -102,9 +102,10 @@ def preview(inputs: Inputs, every_file: bool = False) -> tuple[Preview, ...]:
     Raises
     ------
     ConfigError
-        If the first event times of a stream all lie in 1970, or more than nine in ten
-        outside 1970 to 2099: the declared unit is too small or too large. Or if more than
-        nine in ten are text in another notation. Only the first file that has any decides.
+        If the first event times of a stream all lie in 1970, or none is right and more than nine
+        in ten are outside 1970 to 2099: the declared unit is too small or too large. Or if none
+        is and more than nine in ten are text in another notation. Only the first file that has
+        any decides.
     """
     found = []
     for stream in inputs.streams:
@@ -128,7 +129,9 @@ def _check_times(inputs: Inputs, stream: StreamPlan, first: Preview) -> None:
         )  # fmt: skip
     unfit = first.reasons.get(Reason.WRONG_TYPE.value, 0)
     example = first.examples.get(Reason.WRONG_TYPE.value, "")
-    if unfit > 0.9 * first.records and example.startswith(not_as_written(written)):
+    # One time that is right shows that strangers wrote the others.
+    none = first.first_time is None
+    if none and unfit > 0.9 * first.records and example.startswith(not_as_written(written)):
         count = f"{unfit:,} of the first {first.records:,} event times are"
         if unit is not None:
             hint = 'give format in place of unit, such as "iso8601"'
@@ -139,7 +142,7 @@ def _check_times(inputs: Inputs, stream: StreamPlan, first: Preview) -> None:
         hint = f"such as {text}"
         raise ConfigError(inputs.config.file, f"{table}.format", fact, written.format, hint)
     beyond = first.reasons.get(Reason.TIME_OUT_OF_RANGE.value, 0)
-    if first.records and beyond > 0.9 * first.records:
+    if none and beyond > 0.9 * first.records:
         raise ConfigError(
             inputs.config.file, f"{table}.unit",
             f"{beyond:,} of the first {first.records:,} event times lie outside 1970 to 2099",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,13 @@ from headrace.schemas.errors import ConfigError
 
 Algorithms = Mapping[str, type[Model]]
 """The parameters of each learner, by the name of its algorithm."""
+
+
+_MOST_BYTES = 1 << 20
+"""Bytes of a configuration; a file of more is something else."""
+
+_LONG_KEY = re.compile(r"""(?:\.[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*){64}""")
+"""A key of so many parts with points between them, or a text that looks so."""
 
 
 def load_config(path: str | Path, algorithms: Algorithms) -> Config:
@@ -35,16 +43,30 @@ def load_config(path: str | Path, algorithms: Algorithms) -> Config:
         For the first thing wrong, with file, key path, value and a hint.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        with Path(path).open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(path, "", f"cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ConfigError(path, "", "is not UTF-8 text", hint="save it as UTF-8") from error
+    if len(content) > _MOST_BYTES:
+        fact = f"is larger than {_MOST_BYTES:,} bytes"
+        raise ConfigError(path, "", fact, hint="give the file of the configuration")
     try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return parse_config(_parsed(text, path), path, algorithms)
+    except RecursionError:
+        hint = "the keys of a configuration have few levels"
+        raise ConfigError(path, "", "is nested too deeply", hint=hint) from None
+
+
+def _parsed(text: str, path: str | Path) -> dict[str, Any]:
+    if _LONG_KEY.search(text):
+        raise RecursionError  # tomllib takes quadratic memory for it
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # also of numbers with too many digits
         raise ConfigError(path, "", f"is not valid TOML: {error}") from error
-    return parse_config(tree, path, algorithms)
 
 
 def parse_config(tree: dict[str, Any], file: str | Path, algorithms: Algorithms) -> Config:

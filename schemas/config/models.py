@@ -61,10 +61,18 @@ def _duration(value: object) -> object:
 _LONGEST = 36_525 * DAY
 
 
+def _learner_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ValueError("names folders; use letters, digits, _ and -, such as main")
+    return name
+
+
 def _stream_name(name: str) -> str:
-    if not re.fullmatch(r"\w[\w-]*", name) or name.startswith("__"):
+    # It is part of the names of columns and folders, and stands in conditions and queries.
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ValueError(
-            "names a label, columns and folders; use letters, digits, _ and -, such as click"
+            "names a label, columns and folders; use letters, digits and _, a letter first, "
+            "such as click"
         )
     if name == "impressions":
         raise ValueError("is the name of the impression stream; choose another, such as click")
@@ -201,6 +209,7 @@ class StreamConfig(Model):
     thousands: str = Field(default="", max_length=1)
     bad_values: Literal["null", "reject"] = "null"
     null_values: Names | None = None
+    max_line: int = Field(default=1_000_000, ge=1000, le=1 << 30)
     complete_until: Moment | None = None
 
     @field_serializer("path", when_used="json")
@@ -605,9 +614,9 @@ class Config(Model):
     actions: dict[Annotated[str, AfterValidator(_stream_name)], ActionConfig] = {}
     join: JoinConfig = JoinConfig()
     sampling: SamplingConfig = SamplingConfig()
-    features: dict[Annotated[str, AfterValidator(_stream_name)], FeaturesConfig] = {}
+    features: dict[Annotated[str, AfterValidator(_learner_name)], FeaturesConfig] = {}
     learner: LearnerConfig | None = None
-    learners: dict[Annotated[str, AfterValidator(_stream_name)], LearnerConfig] = {}
+    learners: dict[Annotated[str, AfterValidator(_learner_name)], LearnerConfig] = {}
     monitor: MonitorConfig = MonitorConfig()
     guard: GuardConfig = GuardConfig()
     publish: PublishConfig | None = None

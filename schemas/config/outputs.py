@@ -1,4 +1,4 @@
-"""The table ``[outputs]``: topics to which a run that does not end writes its rows."""
+"""The table ``[outputs]``: for whom files are, and to which topics a live run writes its rows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from headrace.schemas.config.models import Config
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+Mode = Literal["private", "group", "umask"]
+"""For whom files are: the user alone, or the group too to read, or as the process's umask says."""
 
 
 class TopicConfig(BaseModel):
@@ -36,9 +40,11 @@ Topic = Annotated[TopicConfig, BeforeValidator(_topic)]
 
 
 class OutputsConfig(BaseModel):
-    """The topic of each output that goes to one; a name alone is short for its table."""
+    """For whom files are; the topic of each output that goes to one, or its name alone."""
 
     model_config = _STRICT
+
+    mode: Mode = "private"
 
     samples: Topic | None = None
     corrections: Topic | None = None

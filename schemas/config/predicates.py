@@ -56,10 +56,14 @@ class Predicate:
 
     def __post_init__(self) -> None:
         names: list[str] = []
-        try:
-            _check(self._tree(), names)
-        except RecursionError:
-            raise ValueError(f"is nested too deeply; {_HINT}") from None
+        if len(self.text) > MOST_CHARACTERS:
+            raise ValueError(
+                f"has {len(self.text):,} characters; write at most {MOST_CHARACTERS:,}"
+            )
+        tree = self._tree()
+        if _levels(tree) > MOST_LEVELS:
+            raise ValueError(f"is nested more than {MOST_LEVELS} levels deep; {_HINT}")
+        _check(tree, names)
         object.__setattr__(self, "columns", tuple(dict.fromkeys(names)))
 
     def _tree(self) -> ast.expr:
@@ -90,17 +94,38 @@ class Predicate:
         return out
 
 
+MOST_CHARACTERS = 100_000
+MOST_LEVELS = 50
+"""Limits of a condition: nobody writes more, and what walks its tree needs no more stack."""
+
 _HINT = "write comparisons of columns, such as price >= 100 and device in ['tv', 'console']"
 
 
 _PREFIX = "__quoted_"
-_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?P<name>[^`]+)`""")
-"""Texts, which may have backquotes in them, and names in backquotes."""
+_QUOTED = re.compile(
+    r"""'(?:[^'\\]|\\.)*+(?:'|\Z)|"(?:[^"\\]|\\.)*+(?:"|\Z)|`(?P<name>[^`]+)`""", re.DOTALL
+)
+"""Texts, which may have backquotes in them, and names in backquotes. A text without an end is
+taken whole, or the search would begin again at each of its characters."""
 
 
 def _as_identifier(found: re.Match[str]) -> str:
     """Return a quoted name as one that Python takes; texts as they are."""
     return found[0] if found["name"] is None else _PREFIX + found["name"].encode().hex()
+
+
+def _levels(tree: ast.expr) -> int:
+    """Return how deep a condition is nested, without recursion."""
+    levels, level = 0, [tree]
+    while level:
+        levels += 1
+        level = [
+            child
+            for node in level
+            for child in ast.iter_child_nodes(node)
+            if isinstance(child, ast.expr)
+        ]
+    return levels
 
 
 def _check(node: ast.expr, names: list[str]) -> None:

@@ -6,7 +6,7 @@ so that one broken line cannot swallow its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,11 +83,15 @@ class Lines:
     numbers
         Record numbers of all lines, int64, shape (n,), if they do not rise by one from line
         to line.
+    cut
+        How many bytes the lines have that are too long to be read, by their index, counted from
+        0; of these there is only the begin.
     """
 
     first: int
     lines: list[bytes]
     numbers: Int64s | None = None
+    cut: Mapping[int, int] = field(default_factory=dict)
 
     def numbers_of(self, index: Int64s) -> Int64s:
         """Return the record numbers of lines by their index, counted from 0."""
@@ -98,6 +102,25 @@ class Lines:
         text = self.lines[at].decode("utf-8", "backslashreplace")
         number = self.first + at if self.numbers is None else int(self.numbers[at])
         return Reject(number, reason, detail, text)
+
+    def after(self, headers: int) -> Lines:
+        """Return the lines without the first ones, which are no records; they count from 0."""
+        cut = {at - headers: size for at, size in self.cut.items() if at >= headers}
+        return Lines(0, self.lines[headers:], cut=cut)
+
+    def decoded(self, decode: Callable[[Lines], Records], longest: int) -> Records:
+        """Return the records of lines, those longer than `longest` bytes as rejects."""
+        if not self.cut:
+            return decode(self)
+        whole = np.delete(np.arange(len(self.lines)), list(self.cut))
+        lines = [self.lines[at] for at in whole.tolist()]
+        records = decode(Lines(self.first, lines, self.numbers_of(whole)))
+        rejects = [
+            self.reject(at, Reason.UNDECODABLE, f"a line of {size:,} bytes, more than {longest:,}")
+            for at, size in self.cut.items()
+        ]
+        records.rejects = sorted([*records.rejects, *rejects], key=lambda reject: reject.number)
+        return records
 
 
 def misfit(kind: pa.DataType) -> str:

@@ -72,3 +72,16 @@ def test_many_windows_and_values_find_room(cuts):
     assert weights(again) == weights(column)
     again.add_all(column)
     assert weights(again) == {cell: 2 * weight for cell, weight in weights(column).items()}
+
+
+def test_new_values_in_many_windows_take_memory_for_what_occurs():
+    """Not for values by windows, which here would be 576 MB."""
+    n = 12_000
+    column = added(list(range(n)), [f"v{i}" for i in range(n)], np.arange(n), np.arange(n))
+    taken = column.sums.nbytes + column.table.pages.nbytes + column.table.cells.nbytes
+    assert taken < 40e6
+    assert len(weights(column)) == n
+    column.give_up([f"v{i}" for i in range(1, n)], "rest")
+    assert weights(column)[n - 1, "rest"] == n
+    assert column.take_before(n).starts.size == n
+    assert column.table.pages.nbytes + column.table.cells.nbytes < 1e6

@@ -100,8 +100,7 @@ def test_several_learners_each_have_a_table(tmp_path):
         ("[learners.a]", "[learner]",
          "learner: is given beside learners; name it too: [learners.NAME]"),
         ("[learners.a]", '[learners."a/b"]',
-         "learners.a/b: names a label, columns and folders (got 'a/b'); use letters, digits, _ "
-         "and -, such as click"),
+         "learners.a/b: names folders (got 'a/b'); use letters, digits, _ and -, such as main"),
         ("alpha = 0.5", "alpah = 0.5",
          "learners.b.alpah: unknown key (got 0.5); did you mean alpha?"),
         ("alpha = 0.5", "alpha = 0.0",
@@ -205,7 +204,10 @@ def test_an_error_in_a_learner_names_its_table(tmp_path, old, new, message):
          "always kept, so no one shift of the log-odds is right (got 'logit'); use \"weight\""),
         ("[actions.click]", '[actions."../click"]',
          "actions.../click: names a label, columns and folders (got '../click'); use letters, "
-         "digits, _ and -, such as click"),
+         "digits and _, a letter first, such as click"),
+        ("[actions.click]", '[actions."1click"]',
+         "actions.1click: names a label, columns and folders (got '1click'); use letters, "
+         "digits and _, a letter first, such as click"),
         ("[actions.click]", "[actions.impressions]",
          "actions.impressions: is the name of the impression stream (got 'impressions'); choose "
          "another, such as click"),
@@ -228,7 +230,8 @@ def test_an_error_in_a_learner_names_its_table(tmp_path, old, new, message):
          "a band without end", "no false alarm ever", "a rate of zero", "a rate above one",
          "an unknown unit", "an unknown zone", "an unknown label", "a group outside the key",
          "a horizon below the window", "a retention beyond the horizon", "groups with logit",
-         "a stream name with a slash", "a reserved stream name", "a window longer than a century",
+         "a stream name with a slash", "a stream name that begins with a digit", "a reserved stream name",
+         "a window longer than a century",
          "too many shards", "a part of more than one", "a number for a list",
          "stream names that differ by case",
          "not TOML"],
@@ -269,3 +272,26 @@ def test_one_name_may_stand_for_a_list_of_one(tmp_path):
     config = load(tmp_path, text)
     assert config.impressions.null_values == ("-",)
     assert config.impressions.columns == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a = " + "[" * 50_000, "is nested too deeply"),
+        ("a = " + "{b = " * 20_000, "is nested too deeply"),
+        ("a" + ".b" * 100_000 + " = 1", "is nested too deeply"),
+        ("a" + '. "b c"' * 100_000 + " = 1", "is nested too deeply"),
+        ("a = " + "9" * 10_000, "is not valid TOML: Exceeds the limit"),
+        ("a = '" + "x" * (1 << 20) + "'", "is larger than 1,048,576 bytes"),
+        ("a = '" + "x" * 100_000 + "'", "a: unknown key (got 'xxxxx"),
+    ],
+    ids=["lists", "tables", "a key", "a quoted key", "a number", "a file", "a value"],
+)
+def test_a_file_of_any_size_gives_one_short_line(tmp_path, text, says):
+    """In bounded time and memory: tomllib alone takes gigabytes for a key of many parts."""
+    file = tmp_path / "headrace.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, parameter_models())
+    assert says in str(caught.value)
+    assert len(str(caught.value)) < 1000

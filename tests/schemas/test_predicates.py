@@ -1,5 +1,6 @@
 """Conditions on columns."""
 
+import time
 from decimal import Decimal
 
 import pyarrow as pa
@@ -106,3 +107,23 @@ def test_any_name_may_stand_in_backquotes(name):
     predicate = Predicate(f"`{name}` == '`x`'")
     assert predicate.columns == (name,)
     assert predicate.evaluate(rows).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a and (not " * 60 + "a" + ")" * 60, "is nested more than 50 levels deep"),
+        ("not " * 20_000 + "a", "is nested too deeply"),
+        ("a" + ".b" * 40_000, "is nested too deeply"),
+        ("'" + "\\'" * 40_000, "unterminated string"),
+        ("a > " + "9" * 10_000, "Exceeds the limit"),
+        ("a or " * 25_000 + "a", "has 125,001 characters; write at most 100,000"),
+    ],
+    ids=["parentheses", "negations", "a path", "an open text", "a long number", "a long text"],
+)
+def test_a_condition_of_any_size_is_refused_at_once(text, says):
+    """Without much stack, and without a search that begins again at each character."""
+    begun = time.process_time()
+    with pytest.raises(ValueError, match=says):
+        Predicate(text)
+    assert time.process_time() - begun < 1

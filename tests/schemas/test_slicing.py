@@ -3,6 +3,8 @@ import pytest
 
 from headrace.schemas.records.slicing import NULL, as_texts
 
+LONG = "é" * 200 + "…"
+
 
 @pytest.mark.parametrize(
     ("column", "texts"),
@@ -16,10 +18,13 @@ from headrace.schemas.records.slicing import NULL, as_texts
         ),
         (pa.DictionaryArray.from_arrays([1], pa.array(["a", "b", "c"])), ["b"]),
         (pa.array([], pa.int64()), []),
+        (pa.array(["é" * 200, "é" * 201, "é" * 200 + "…"]), ["é" * 200, LONG, LONG]),
+        (pa.array([LONG + "b", None, LONG + "c"]), [LONG, NULL, LONG]),
     ],
     ids=[
         "integers", "the text of null", "a dictionary", "null in a dictionary",
-        "a dictionary larger than its rows", "no rows",
+        "a dictionary larger than its rows", "no rows", "200 characters and more",
+        "equal in 200 characters",
     ],
 )  # fmt: skip
 def test_each_text_has_one_code(column, texts):
