@@ -10,6 +10,7 @@ them, and it is predicted as any other.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -113,7 +114,7 @@ class Outliers:
             for name, counts in self.counts.items()
         }
 
-    def restore(self, state: dict[str, dict[str, list[int] | int]]) -> None:
+    def restore(self, state: dict[str, dict[str, Any]]) -> None:
         """Replace the state by what `export` returned.
 
         Raises
