@@ -10,6 +10,7 @@ them, and it is predicted as any other.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from headrace.learners.learner import Floats
 from headrace.schemas.records.hashing import Bools, Int64s
+from headrace.schemas.records.restored import Count, Text, checked, expect, written
 
 _LEAST, _SIZES = -64, 192
 """Sizes are powers of two from ``2^-64`` on; those beyond both ends count with the last."""
@@ -56,6 +58,12 @@ def _judge(sizes, counts, far):
             counts[:] = counts // 2
             total = counts.sum()
             usual, above = _SIZES - 1, 0
+
+
+@written
+class _Written:
+    counts: list[Count]
+    found: Count
 
 
 class Outliers:
@@ -107,8 +115,18 @@ class Outliers:
             for name, counts in self.counts.items()
         }
 
-    def restore(self, state: dict[str, dict[str, list[int] | int]]) -> None:
-        """Replace the state by what `export` returned."""
+    def restore(self, state: dict[str, dict[str, Any]]) -> None:
+        """Replace the state by what `export` returned.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what `export` returns.
+        """
+        checked(dict[Text, _Written], state, "outliers")
+        expect(state.keys() == self.counts.keys(), "outliers", "are of other columns")
         for name, of in state.items():
+            sizes = self.counts[name].size
+            expect(len(of["counts"]) == sizes, name, f"must have {sizes} counts")
             self.counts[name] = np.array(of["counts"], np.int64)
             self.found[name] = int(np.asarray(of["found"]))

@@ -48,6 +48,7 @@ class _Written:
     order: dict[Text, Any]
     ledger: dict[Text, Any]
     clipped: dict[Text, dict[Text, Count]]
+    outliers: dict[Text, dict[Text, Any]]
     settled: Flag
     refused: dict[Text, Count]
     learned: dict[Text, Sum]
@@ -258,7 +259,8 @@ class Trainer:
         checked(_Written, state, "trainer")
         names, step = self.step.learners.keys(), self.step
         for part, wanted in (
-            ("clipped", names), ("refused", names), ("learned", names), ("mature", names),
+            ("clipped", names), ("outliers", names), ("refused", names), ("learned", names),
+            ("mature", names),
             ("weights", names), ("calibrators", step.serving.calibrators.keys()),
             ("positions", step.positions.keys()),
         ):  # fmt: skip

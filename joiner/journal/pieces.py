@@ -176,7 +176,7 @@ _TYPES: dict[Any, dict[str, pa.DataType]] = {
     KeptKeys: {"key1": pa.uint64(), "time": pa.int64(), "known": pa.int64()},
     Positives: {"group0": pa.uint64(), "group1": pa.uint64(), "time": pa.int64()},
     Marks: {
-        "source": pa.int32(), "offset": pa.int64(), "decided": pa.bool_(), "seen": pa.bool_(),
+        "source": pa.int32(), "offset": pa.int64(), "decided": pa.bool_(), "seen": pa.int64(),
         "met": pa.int64(),
     },
 }  # fmt: skip
@@ -197,6 +197,7 @@ def from_batch(kind: Any, batch: pa.RecordBatch) -> Any:
     """
     what = kind.__name__
     expect_columns(batch, _TYPES[kind], what, exactly=True)
-    if kind is not Marks:
-        expect_times(batch.column("time").to_numpy(), what)
+    for name in ("met", "seen") if kind is Marks else ("time",):
+        times = batch.column(name).to_numpy()
+        expect_times(times if name == "time" else times[times != NEVER], what)
     return kind(*(batch.column(name).to_numpy(zero_copy_only=False) for name in kind._fields))

@@ -10,13 +10,25 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from headrace.schemas.records.badvalues import Counts
 from headrace.schemas.records.decoding import Records
 from headrace.schemas.records.envelope import EventEnvelope
 from headrace.schemas.records.events import NEVER
-from headrace.schemas.records.restored import Count, Flag, Int, Moment, Text, checked, written
+from headrace.schemas.records.jumps import WITNESSES
+from headrace.schemas.records.restored import (
+    Count,
+    Flag,
+    Int,
+    Moment,
+    Text,
+    checked,
+    expect,
+    expect_times,
+    written,
+)
 
 
 @dataclass(frozen=True)
@@ -219,6 +231,9 @@ class SourceState:
             If it is none.
         """
         checked(_Written, written, "source")
+        times, keys = written["recent"]
+        expect(len(times) == len(keys) <= WITNESSES, "source", "has other witnesses than rows")
+        expect_times(np.array(times, np.int64), "source")
         return cls(**written)
 
     @classmethod
