@@ -270,6 +270,21 @@ def test_without_anything_new_nothing_is_written_and_the_run_after_goes_on(day):
     assert third["learners"]["click"]["samples"] == 2
 
 
+def test_a_file_that_is_gone_when_all_was_read_is_known(day, monkeypatch):
+    """What was read of it counts, not what is there by then."""
+    keep = replay_job.keep_state
+
+    def gone(run_, place, *arguments):
+        (day.config.parent / "clicks-1.csv").unlink()
+        keep(run_, place, *arguments)
+
+    monkeypatch.setattr(replay_job, "keep_state", gone)
+    day([(100, "a"), (120, "b")], [(101, "a"), (121, "z")])
+    monkeypatch.undo()
+    monkeypatch.setattr(replay_job, "run_graph", run_directly)
+    assert day([(140, "c")], [(125, "b"), (150, "z")])["samples"]["rows"] == 1
+
+
 def test_a_stream_that_is_declared_complete_until_later_lets_the_others_settle(day):
     """Without a click for hours, the impressions would wait."""
     day([(100, "a"), (120, "b")], [(101, "a")])
