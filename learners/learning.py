@@ -486,8 +486,9 @@ class LearningStep:
             since = np.datetime64(first // 1_000_000, "s")
             raise self.diverged(name, f"after the samples from {since} UTC on")
         if not self.learned[name] and plan.start is None:
-            # What has learned nothing yet does not serve.
-            margin[~np.logical_or.accumulate(turns.learned & ~back)] = np.nan
+            # What has learned nothing yet does not serve; samples are predicted all the same.
+            nothing = ~np.logical_or.accumulate(turns.learned & ~back)
+            margin[nothing & ~turns.learned] = np.nan
         margin = corrected(plan.delay, margin + turns.shift)
         self._count(name, epoch, own, turns, back, features)
         champion = self._champion(name, turns, features) if self.plan.gated else None

@@ -274,8 +274,8 @@ def test_a_restriction_of_another_version_is_refused():
     """State that outlives a process says of which version it is."""
     data = SpotsCoder().encode(Spots((SourceState.at(7),)))
     assert SpotsCoder().decode(data) == Spots((SourceState.at(7),))
-    with pytest.raises(StateVersionError, match="has layout 9, this version reads 1"):
-        SpotsCoder().decode(data.replace(b'"layout":1', b'"layout":9'))
+    with pytest.raises(StateVersionError, match="has layout 9, this version reads 2"):
+        SpotsCoder().decode(data.replace(b'"layout":2', b'"layout":9'))
 
 
 def test_a_restriction_is_split_at_the_current_place_alone():
