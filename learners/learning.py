@@ -22,6 +22,7 @@ from headrace.learners.features import FeatureEncoder, FeatureRows, Features
 from headrace.learners.guarding import Held, Judging, LabelGuard, Showing, mask_of, tell_arrivals
 from headrace.learners.learner import Floats, Learner
 from headrace.learners.ordering import Epoch, has_trigger
+from headrace.learners.outliers import Outliers
 from headrace.learners.position import PositionPlan, Positions, Randomised
 from headrace.learners.registry import Algorithm
 from headrace.learners.serving import Scored, Serving
@@ -32,6 +33,9 @@ from headrace.schemas.config.predicates import Predicate
 from headrace.schemas.errors import LearningError
 from headrace.schemas.records.events import EMIT, FOREVER, RATE
 from headrace.schemas.records.hashing import Bools, Int64s
+
+MOST_OFFSET = 100.0
+"""Log-odds beyond which an offset says nothing more: such a sample is not learned."""
 
 Mode = Literal["window", "immediate", "elapsed", "window_and_immediate"]
 Correction = Literal["weight", "logit", "recalibrate", "none"]
@@ -285,7 +289,10 @@ class LearningStep:
         Values of numeric features that were clipped so far, by learner and column.
     refused
         Samples so far that were not learned because they have no weight or offset, a weight
-        below zero, or a position whose theta is not known, by learner.
+        below zero, an offset beyond `MOST_OFFSET`, or a position whose theta is not known, by
+        learner.
+    outliers
+        What is usual of numbers and weights, by learner: samples far beyond are not learned.
     positions
         What is known of theta, of learners that are corrected for positions, by name.
     later
@@ -314,6 +321,9 @@ class LearningStep:
         self.learners = {name: learner.make() for name, learner in plan.learners.items()}
         self.clipped: dict[str, Counter[str]] = {name: Counter() for name in plan.learners}
         self.refused = dict.fromkeys(plan.learners, 0)
+        self.outliers = {
+            name: Outliers(_measured(learner)) for name, learner in plan.learners.items()
+        }
         self.positions = {
             name: Positions(learner.position) for name, learner in plan.learners.items()
             if learner.position is not None
@@ -431,6 +441,7 @@ class LearningStep:
             early = self.plan.emission != "window"
             judging = Judging(guard, epoch, own, true, early, plan.label)
         back = np.zeros(len(turns), np.bool_)
+        back[turns.learned] = self._far(name, epoch, own, turns.weight[turns.learned])
         for label in (plan.label, *plan.among):
             found = held.get(label)
             if found is not None:
@@ -561,6 +572,16 @@ class LearningStep:
             later[learned] = _came_later(epoch, plan.label)[own]
         return _Turns(order, learned, label, weight, offset, shift, discount, later)
 
+    def _far(self, name: str, epoch: Epoch, own: Int64s, weight: Floats) -> Bools:
+        """Return which of a learner's own rows have a number far beyond the usual, shape (m,)."""
+        far = np.zeros(own.size, np.bool_)
+        for column in self.outliers[name].counts if own.size else ():
+            numbers = _numbers(epoch, column)[own]
+            if self.plan.learners[name].features.numeric.get(column) == "log":
+                numbers = np.log1p(np.abs(numbers))
+            far |= self.outliers[name].judge(column, numbers, weight)
+        return far
+
     def _later_weight(self, name: str, turns: _Turns, features: FeatureRows) -> Floats:
         """Let another learner tell later positives from first negatives; weigh by that, (m,)."""
         if not turns.learned.any():
@@ -598,10 +619,11 @@ class LearningStep:
         if plan.weight is None and plan.offset is None:
             return rows
         good = np.ones(rows.size, np.bool_)
-        for column, least in ((plan.weight, 0.0), (plan.offset, -np.inf)):
+        for column, least, most in ((plan.weight, 0.0, np.inf),
+                                    (plan.offset, -MOST_OFFSET, MOST_OFFSET)):  # fmt: skip
             if column is not None:
                 values = _numbers(epoch, column)[rows]
-                good &= np.isfinite(values) & (values >= least)
+                good &= np.isfinite(values) & (values >= least) & (values <= most)
         self.refused[name] += int(rows.size - np.count_nonzero(good))
         return rows[good]
 
@@ -622,6 +644,13 @@ class LearningStep:
         sound, *finite = np.isfinite(self.learners[name].predict(alone))
         columns = [column for column, fine in zip(index, finite, strict=True) if not fine]
         return LearningError.diverged(name, when, columns if sound else ())
+
+
+def _measured(plan: LearnerPlan) -> list[str]:
+    """Return the columns of a learner of which a single number could move its model far."""
+    numbers = [name for name, form in plan.features.numeric.items() if isinstance(form, str)]
+    weight = [] if plan.weight is None else [plan.weight]
+    return list(dict.fromkeys([*numbers, *weight]))
 
 
 def judged_learners(plan: TrainPlan) -> dict[str, str]:

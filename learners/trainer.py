@@ -197,6 +197,7 @@ class Trainer:
             "weights": self.step.weights, "champions": list(self.step.champions),
             "calibrators": self.step.serving.export(),
             "positions": {name: of.export() for name, of in self.step.positions.items()},
+            "outliers": {name: of.export() for name, of in self.step.outliers.items()},
         }  # fmt: skip
 
     def load(self, folder: Path, state: dict[str, Any], unlearned: SampleEnvelope) -> None:
@@ -208,6 +209,7 @@ class Trainer:
         for name, plan in self.step.plan.learners.items():
             self.step.clipped[name].update(state["clipped"][name])
             self.step.refused[name] = state["refused"][name]
+            self.step.outliers[name].restore(state["outliers"][name])
             self.step.learned[name] = state["learned"][name]
             self.step.mature[name] = state["mature"][name]
             self.step.weights[name] = state["weights"][name]

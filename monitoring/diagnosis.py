@@ -150,8 +150,8 @@ def refused_weights(stream: StreamResult, log: LogResult) -> Iterator[str]:
             yield (
                 f"learner {learner.name}: {learner.refused:,} samples were not learned, because "
                 "their weight is missing or below zero, or their offset or the theta of their "
-                f"position is missing. Check the columns of {learner.table}.weight, offset and "
-                "position."
+                "position is missing, or their offset beyond ±100. Check the columns of "
+                f"{learner.table}.weight, offset and position."
             )
 
 
@@ -164,6 +164,18 @@ def clipped_numbers(stream: StreamResult, log: LogResult) -> Iterator[str]:
                     f"learner {learner.name}: {count:,} of {learner.samples:,} values of {column} "
                     f'lie beyond ±1e9 and are clipped. Use "log" or edges for it in '
                     f"{learner.table}.features.numeric."
+                )
+
+
+def numbers_far_beyond(stream: StreamResult, log: LogResult) -> Iterator[str]:
+    """Find columns for the numbers of which many samples were not learned."""
+    for learner in log.learners if stream is log.impressions else ():
+        for column, count in learner.outliers.items():
+            if count > _WORTH_CLIPPING * learner.samples:
+                yield (
+                    f"learner {learner.name}: {count:,} of {learner.samples:,} samples were not "
+                    f"learned, because {column} is far beyond its other values. Look into them; "
+                    f'if they are right, use "log" or edges in {learner.table}.features.numeric.'
                 )
 
 
@@ -215,15 +227,14 @@ def outside_window(stream: StreamResult, log: LogResult) -> Iterator[str]:
 
 DETECTORS: tuple[Detector, ...] = (
     times_in_1970, invalid_records, bad_values, repeated_hours, repeated_keys, unmet_sampling,
-    heavy_weights, sparse_weights, refused_weights, clipped_numbers, numbers_that_are_none,
-    late_records, orphans, outside_window, shifted_clocks, stopped_actions, keys_written_otherwise,
-    sources_that_stand_out,
+    heavy_weights, sparse_weights, refused_weights, clipped_numbers, numbers_far_beyond,
+    numbers_that_are_none, late_records, orphans, outside_window, shifted_clocks, stopped_actions,
+    keys_written_otherwise, sources_that_stand_out,
 )  # fmt: skip
 
 OF_FIRST_RECORDS: tuple[Detector, ...] = (
     bad_values, repeated_hours, repeated_keys, unmet_sampling, heavy_weights, refused_weights,
-    clipped_numbers,
-    numbers_that_are_none, late_records,
+    clipped_numbers, numbers_far_beyond, numbers_that_are_none, late_records,
 )  # fmt: skip
 """The detectors that are right about the beginnings of files too, which need not overlap."""
 

@@ -132,6 +132,8 @@ class LearnerResult:
         What numeric features look like that are no quantities, by column.
     refused
         Samples that it did not learn for want of a weight, an offset or a theta.
+    outliers
+        Samples that it did not learn for a number far beyond the others, by column.
     """
 
     name: str
@@ -141,6 +143,7 @@ class LearnerResult:
     clipped: Mapping[str, int]
     suspicions: Mapping[str, Looks]
     refused: int = 0
+    outliers: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

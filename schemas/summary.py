@@ -674,6 +674,9 @@ class LearnerSummary(Figures):
     refused
         How many samples were not learned because the learner's weight is missing or below zero,
         or its offset, or theta of the position, missing.
+    outliers
+        How many samples were not learned for a number far beyond the others of its column, by
+        column.
     mature_share
         Share of these samples whose label could not change any more.
     effective_samples
@@ -706,6 +709,7 @@ class LearnerSummary(Figures):
     compared: Compared | None
     clipped: dict[str, int]
     refused: int
+    outliers: dict[str, int] = {}
     mature_share: float
     effective_samples: float
     windows: tuple[WindowFigures, ...]

@@ -37,7 +37,7 @@ from headrace.schemas.errors import KafkaError, StateVersionError
 from headrace.schemas.records.events import EARLIEST, LATEST
 
 READ = "read"
-_LAYOUT = 1
+_LAYOUT = 2
 """Version of a restriction."""
 
 _MOST_ROWS = 200_000

@@ -9,13 +9,14 @@ single run over all files would learn, and leaves out of its outputs what has le
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from headrace.joiner.join import ShardJoin
+from headrace.joiner.tally import Tally
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Resumed
 from headrace.pipelines.jobs.past import HINT, VERSION
@@ -25,7 +26,8 @@ from headrace.pipelines.run.manifest import MANIFEST, read_manifest
 from headrace.pipelines.run.place import STATE, Place
 from headrace.pipelines.run.signing import write_signed
 from headrace.pipelines.run.spill import Spill
-from headrace.pipelines.sources.continued import Past, PastFile, PastStream
+from headrace.pipelines.sources.continued import Past, PastFile, PastLog, PastStream
+from headrace.pipelines.sources.files import LogFile
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.job import TrainJob
@@ -55,44 +57,50 @@ def keep_state(
         described = write_join(run, folder)
         write_training(run, folder)
         joins: dict[int, ShardJoin] = run.joins.values()
-        (training,) = run.training.values().values()
-        names = inputs.join.stream_names
         tallies = [join.tally for join in joins.values()]
-        open_counts = [tally.outcome_counts(names) for tally in tallies]
-        progress = tallies[0].progress  # that of every shard
+        (training,) = run.training.values().values()
         manifest = {
             "version": VERSION,
             "identity": identity,
             "streams": {
-                stream.table: PastStream(
-                    head.format,
-                    pa.schema(list(head.found.items())),
-                    frozenset(head.nested),
-                    inputs.schema_of(stream.number),
-                    max(
-                        (
-                            progress[log.number] for log in inputs.logs_of(stream.number)
-                            if progress[log.number] < FOREVER
-                        ),
-                        default=NEVER,
-                    ),
-                    tuple(
-                        PastFile.of(log, states[log.number], identity["files"])
-                        for log in inputs.logs_of(stream.number)
-                    ),
-                ).as_json()
-                for stream, head in zip(inputs.streams, inputs.heads, strict=True)
+                table: stream.as_json()
+                for table, stream in _streams(inputs, identity, states, tallies[0].progress)
             },
-            "clock": tallies[0].clock,
+            "clock": tallies[0].clock,  # that of every shard, as is the progress
             "samples": training.trainer.put_in_order,
-            "carried": {
-                name: sum(counts[name][Outcome.OPEN.value] for counts in open_counts)
-                for name in names
-            },
+            "carried": _open_records(tallies, inputs.join.stream_names),
             "join": described,
             "files": {name: describe(path) for name, path in files_under(folder).items()},
-        }  # fmt: skip
+        }
         write_signed(folder / MANIFEST, manifest)
+
+
+def _streams(
+    inputs: Inputs, identity: Mapping[str, Any], states: Mapping[int, SourceState],
+    progress: Sequence[int],
+) -> Iterator[tuple[str, PastStream]]:  # fmt: skip
+    """Yield each stream as it was read, by its table."""
+    for stream, head in zip(inputs.streams, inputs.heads, strict=True):
+        logs = inputs.logs_of(stream.number)
+        # Only the last source of a stream to end tells until when it is complete.
+        told = [progress[log.number] for log in logs if progress[log.number] < FOREVER]
+        files = []
+        for log in logs:
+            assert isinstance(log, LogFile | PastLog)  # of topics no state is kept
+            version = identity["files"][log.key]
+            files.append(PastFile(log.number, log.name, log.key, version, states[log.number]))
+        yield (
+            stream.table,
+            PastStream(
+                head.format, pa.schema(list(head.found.items())), frozenset(head.nested),
+                inputs.schema_of(stream.number), max(told, default=NEVER), tuple(files),
+            ),
+        )  # fmt: skip
+
+
+def _open_records(tallies: Sequence[Tally], names: tuple[str, ...]) -> dict[str, int]:
+    counts = [tally.outcome_counts(names) for tally in tallies]
+    return {name: sum(of[name][Outcome.OPEN.value] for of in counts) for name in names}
 
 
 def state_bytes(result: Path) -> int | None:

@@ -16,7 +16,7 @@ from headrace.schemas.config.durations import iso_moment
 from headrace.schemas.config.models import Config
 from headrace.schemas.errors import ConfigError
 
-_LAYOUT = 5
+_LAYOUT = 6
 """Version of a checkpoint's own files."""
 
 

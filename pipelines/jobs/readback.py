@@ -183,6 +183,7 @@ def log_result(
             summary["learners"][name]["clipped"],
             {c: looks for c, looks in written.suspicions.items() if c in plan.features.numeric},
             summary["learners"][name]["refused"],
+            summary["learners"][name]["outliers"],
         )
         for name, plan in inputs.train.learners.items()
     )
@@ -227,6 +228,8 @@ def gather_findings(
 ) -> list[str]:
     """Return what is wrong with the input of a finished run."""
     findings = diagnose(log)
+    if inputs.left_out is not None:
+        findings.append(inputs.left_out)
     declared = "end_of_log" in inputs.config.join.model_fields_set
     ending = inputs.ending(finished.totals.ends)
     findings += ending.findings(summary, inputs.join.settle_delay, declared)

@@ -127,6 +127,11 @@ def summarize(
                 "compared": _compared(inputs, finished, name),
                 "clipped": dict(sorted(finished.clipped[name].items())),
                 "refused": finished.refused[name],
+                "outliers": {
+                    column: count
+                    for column, count in sorted(finished.outliers[name].items())
+                    if count
+                },
                 "mature_share": finished.mature[name],
                 "effective_samples": finished.effective[name],
                 "served": _served(inputs, finished, finished.served.get(name)),

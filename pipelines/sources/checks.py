@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 import pyarrow as pa
 
-from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.plan.sampling import SamplingPlan
 from headrace.learners.learning import TrainPlan
 from headrace.monitoring.guard import HELD_FOR, HELD_WHY
@@ -14,6 +11,7 @@ from headrace.pipelines.sources.heads import Head, columns_hint
 from headrace.pipelines.sources.uses import Use
 from headrace.schemas.config.models import Config
 from headrace.schemas.errors import ConfigError
+from headrace.schemas.records.events import RESERVED_PREFIX
 from headrace.schemas.types import is_number, type_name
 
 
@@ -160,34 +158,54 @@ def _check_rate(file: str, column: str, value: str, kind: pa.DataType) -> None:
         raise ConfigError(file, key, fact, value, hint)
 
 
-def check_sample_names(file: str, join: JoinPlan, guarded: bool) -> None:
+def added_columns(config: Config) -> tuple[str, ...]:
+    """Return the columns that a sample has beside those of its impression, in order.
+
+    Those of one that a guard holds back too.
+    """
+    join, sampling = config.join, config.sampling
+    published = [f"weight_{name}" for name in sampling.publish]
+    added = [*published, "event_time", "weight", "sampling_rate", "emission", "observed_for"]
+    added += ["trigger"] * (join.emission != "window" or join.retention > 0)
+    added += ["drawn_wait"] * (join.emission == "elapsed")
+    added += [HELD_FOR, HELD_WHY] * bool(config.guard.action != "off" and config.named_learners)
+    for name, action in config.actions.items():
+        added += [name, *(f"{name}_{what}" for what in ("time", "count", "mature"))]
+        added += [f"{name}_{column}" for column in action.columns]
+    return tuple(added)
+
+
+def check_sample_names(config: Config, columns: tuple[str, ...]) -> None:
     """Check that the columns of a sample, or of one that a guard holds back, have different names.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    columns
+        The columns of an impression.
 
     Raises
     ------
     ConfigError
         For the first name that occurs twice or is reserved.
     """
-    published = [f"weight_{name}" for name in join.sampling.published]
-    added = [*published, "event_time", "weight", "sampling_rate", "emission", "observed_for"]
-    added += ["trigger"] * join.triggers + ["drawn_wait"] * (join.emission.mode == "elapsed")
-    added += [HELD_FOR, HELD_WHY] * guarded
-    carried: dict[str, str] = {}
-    for action in join.actions:
-        added += [action.name, *(f"{action.name}_{what}" for what in ("time", "count", "mature"))]
-        added += [f"{action.name}_{name}" for name in action.carried.names]
-        carried |= {f"{action.name}_{name}": f"actions.{action.name}.columns"
-                    for name in action.carried.names}  # fmt: skip
-    taken = set(join.columns)
-    for name in added:
-        if not re.fullmatch(r"[^_].*|_[^_].*", name):
-            raise ConfigError(file, "actions", "a stream's name cannot start with __", name)
+    carried = {
+        f"{name}_{column}": f"actions.{name}.columns"
+        for name, action in config.actions.items()
+        for column in action.columns
+    }
+    taken = set(columns)
+    for name in added_columns(config):
+        if name.startswith(RESERVED_PREFIX):
+            fact = f"a stream's name cannot start with {RESERVED_PREFIX}"
+            raise ConfigError(config.file, "actions", fact, name)
         if name in taken:
             key = "impressions.columns"
             hint = "list the impression columns to carry without it, or rename the action stream"
-            if name not in join.columns:
+            if name not in columns:
                 key = carried.get(name, "actions")
                 hint = "leave out the column that would have this name, or rename the action stream"
             fact = "the sample would have two columns of one name"
-            raise ConfigError(file, key, fact, name, hint)
+            raise ConfigError(config.file, key, fact, name, hint)
         taken.add(name)

@@ -68,27 +68,16 @@ class PastLog:
 
 @dataclass(frozen=True)
 class PastFile:
-    """What is kept of a file; see `PastLog`."""
+    """What is kept of a file; see `PastLog`.
+
+    The version is the one that was read: the file may have changed since.
+    """
 
     number: int
     name: str
     key: str
     version: list[Any]
     state: SourceState
-
-    @classmethod
-    def of(cls, log: Log, state: SourceState, versions: Mapping[str, list[Any]]) -> PastFile:
-        """Return what is to be kept of a log of which all was read.
-
-        Parameters
-        ----------
-        log, state
-            The log, and how far it was read.
-        versions
-            By key, the version that was read: it may have changed since.
-        """
-        key, _ = log.identity()
-        return cls(log.number, log.name, key, versions[key], state)
 
     def left(self, ended: bool) -> SourceState:
         """Return the state from which another run goes on, which counts what it reads itself."""

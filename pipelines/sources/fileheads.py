@@ -126,7 +126,9 @@ class FileHead(Head):
         """Return the columns that one file has itself; none if it is empty."""
         try:
             if self.format == "jsonl":
-                columns = infer_columns(first_lines(file, _HEAD_LINES, self.stream.max_line))
+                identifiers = (*self.stream.key, getattr(self.stream, "id", None) or "")
+                lines = first_lines(file, _HEAD_LINES, self.stream.max_line)
+                columns = infer_columns(lines, identifiers)
             elif self.format == "parquet":
                 with open_parquet(file) as parquet:
                     columns = self._of_schema(file, parquet.schema_arrow)
@@ -194,7 +196,8 @@ class FileHead(Head):
                     found[name] = wide
                 elif name not in self.stream.types:
                     clash = self._clash(name, {first[name]: before, file: kind})
-                    if name not in columns.nested:
+                    # Of JSON a single record may have made it so.
+                    if name not in columns.nested and self.format != "jsonl":
                         raise clash
                     self.clashes.setdefault(name, clash)
         return {name: kind for name, kind in found.items() if name not in self.clashes}

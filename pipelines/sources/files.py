@@ -87,6 +87,11 @@ class LogFile:
         """Path to open it by; of a file elsewhere its URI, as it may be shown."""
         return self.location.path
 
+    @property
+    def key(self) -> str:
+        """What is equal for two names of the file."""
+        return self.location.key
+
     def identity(self) -> tuple[str, list[Any]]:
         """Return its real path or its URI, and its version.
 
@@ -95,7 +100,7 @@ class LogFile:
         in a store has an ETag for that.
         """
         where = self.location
-        return where.key, ends_of(Path(where.inner)) if where.local else list(where.version)
+        return self.key, ends_of(Path(where.inner)) if where.local else list(where.version)
 
     def chunks(self, rows: int, skip: int = 0) -> Iterator[Chunk]:
         """Read the file; chunks are cut as if `skip` were 0.

@@ -111,11 +111,13 @@ class Head(ABC):
             For the first that does not.
         """
         stream = self.stream
-        for name in self.columns:
+        for name in plan.columns:
             if name.startswith(RESERVED_PREFIX):
                 raise self.error("path", f"column {name} starts with {RESERVED_PREFIX}",
                                   hint="rename it: such names are reserved")  # fmt: skip
         uses = [("key", name) for name in stream.key] + [("time.column", stream.time.column)]
+        if plan.trusted is not None:
+            uses.append(("time.trusted.column", plan.trusted.time.column))
         if plan.id is not None:
             uses.append(("id", plan.id))
         uses += [("columns", name) for name in getattr(stream, "columns", None) or ()]
@@ -129,24 +131,27 @@ class Head(ABC):
             if not is_identifier(kind):
                 fact = f"column {name} is {type_name(kind)}, not text, bytes or integer"
                 raise self.error(use, fact)
-        self._check_time(plan.time)
+        self._check_time("time", plan.time)
+        if plan.trusted is not None:
+            self._check_time("time.trusted", plan.trusted.time)
 
-    def _check_time(self, time: TimePlan) -> None:
+    def _check_time(self, key: str, time: TimePlan) -> None:
         kind = self.columns[time.column]
         untimed = self.format != "parquet" and not pa.types.is_timestamp(kind)
         if untimed and time.unit is None and time.format is None:
-            raise self.error("time", "needs a unit (integers) or a format (text)", time.column,
+            raise self.error(key, "needs a unit (integers) or a format (text)", time.column,
                               'such as unit = "ms" or format = "%Y-%m-%d %H:%M:%S"')  # fmt: skip
         if time.format is not None and not pa.types.is_string(kind):
-            raise self.error("time.format", f"column {time.column} is {type_name(kind)}, not text",
-                              time.format, "leave format out, or give unit")  # fmt: skip
+            fact = f"column {time.column} is {type_name(kind)}, not text"
+            hint = "leave format out, or give unit"
+            raise self.error(f"{key}.format", fact, time.format, hint)
         try:
             parse_times(pa.array([], kind), time)
         except TypeError as error:
-            raise self.error("time", str(error), time.column,
+            raise self.error(key, str(error), time.column,
                               'such as unit = "us", or format for text') from error  # fmt: skip
         except (pa.ArrowInvalid, ValueError) as error:
-            raise self.error("time", f"cannot be used ({error})", time.format) from error
+            raise self.error(key, f"cannot be used ({error})", time.format) from error
 
     def read_schema(self, plan: EventPlan, numeric: set[str]) -> pa.Schema:
         """Return the columns to read and their types; CSV columns are text unless declared.

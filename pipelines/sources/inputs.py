@@ -20,6 +20,7 @@ from headrace.monitoring.ending import Ending
 from headrace.monitoring.guard import GuardPlan
 from headrace.monitoring.lead import LeadPlan
 from headrace.pipelines.sources.checks import (
+    added_columns,
     check_filters,
     check_sample_names,
     check_sampling,
@@ -64,6 +65,8 @@ class Inputs:
         What it was planned from.
     past
         What it continues; None if it begins a log.
+    left_out
+        Says which columns of the impressions are not carried, as they cannot be; None if all are.
     """
 
     config: Config
@@ -74,6 +77,7 @@ class Inputs:
     heads: tuple[Head, ...]
     algorithms: Algorithms
     past: Past | None = None
+    left_out: str | None = None
 
     @property
     def guard(self) -> GuardPlan | None:
@@ -88,7 +92,8 @@ class Inputs:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What can be read but is probably a mistake, a sentence each."""
-        return tuple(warning for head in self.heads for warning in head.warnings)
+        own = () if self.left_out is None else (self.left_out,)
+        return tuple(warning for head in self.heads for warning in head.warnings) + own
 
     @property
     def origins(self) -> tuple[Origin, ...]:
@@ -204,7 +209,8 @@ def assemble(
     """
     file = config.file
     uses = impression_uses(config)
-    carried = carried_columns(config, heads[IMPRESSIONS], uses)
+    carrying = carried_columns(config, heads[IMPRESSIONS], uses, set(added_columns(config)))
+    carried = carrying.columns
     streams = stream_plans(config, heads, carried)
     for stream, head in zip(streams, heads, strict=True):
         head.check_columns(stream.events)
@@ -220,9 +226,10 @@ def assemble(
     logs.sort(key=lambda log: log.number)
     train = with_starts(config, train_plan(config, algorithms), algorithms)
     join = join_plan(config, heads, carried, logs, train)
-    inputs = Inputs(config, streams, tuple(logs), join, train, tuple(heads), algorithms, past)
-    check_sample_names(file, join, inputs.guard is not None)
+    check_sample_names(config, join.columns)
     check_sampling(file, join.sampling, logs[0].schema)
     check_tables(config, train)
     check_filters(config, train, sample_schema(join, logs[0].schema))
-    return inputs
+    return Inputs(
+        config, streams, tuple(logs), join, train, tuple(heads), algorithms, past, carrying.warning
+    )

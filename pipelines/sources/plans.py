@@ -28,12 +28,13 @@ from headrace.schemas.config.models import (
     Config,
     FeaturesConfig,
     GuardConfig,
+    MomentConfig,
     PositionConfig,
     SamplingConfig,
     StreamConfig,
 )
 from headrace.schemas.config.predicates import Predicate
-from headrace.schemas.records.eventing import EventPlan, TimePlan
+from headrace.schemas.records.eventing import EventPlan, TimePlan, TrustedTime
 from headrace.schemas.records.events import FOREVER, IMPRESSIONS, NEVER
 from headrace.schemas.records.notation import Notation
 
@@ -98,11 +99,13 @@ def stream_plans(
     for number, (table, stream) in enumerate(config.streams.items()):
         group = tuple(stream.key[i] for i in where)
         written = stream.time
-        time = TimePlan(written.column, written.unit, written.format, written.zone)
+        time, trusted = _time_plan(written), None
+        if written.trusted is not None:
+            trusted = TrustedTime(_time_plan(written.trusted), written.trusted.within)
         if isinstance(stream, ActionConfig):
-            events = EventPlan(number, stream.key, time, stream.columns, group, stream.id)
+            events = EventPlan(number, stream.key, time, stream.columns, group, stream.id, trusted)
         else:
-            events = EventPlan(IMPRESSIONS, stream.key, time, carried, group)
+            events = EventPlan(IMPRESSIONS, stream.key, time, carried, group, trusted=trusted)
         name = table.removeprefix("actions.")
         plans.append(
             StreamPlan(
@@ -114,9 +117,15 @@ def stream_plans(
     return tuple(plans)
 
 
+def _time_plan(config: MomentConfig) -> TimePlan:
+    return TimePlan(config.column, config.unit, config.format, config.zone)
+
+
 def _notation(stream: StreamConfig, events: EventPlan, head: Head) -> Notation:
     """Only key and event time decide whether a record can be joined."""
     needed = {*events.key, events.time.column}
+    if events.trusted is not None:
+        needed.add(events.trusted.time.column)
     others = set(events.columns) - needed if stream.bad_values == "null" else ()
     return Notation(
         frozenset(others), stream.null_values, stream.decimal, stream.thousands, head.json

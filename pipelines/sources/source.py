@@ -159,9 +159,9 @@ class SourceState:
     greatest, confirmed
         Greatest event time so far, `NEVER` without one, and the greatest that other
         rows confirm (`headrace.schemas.records.jumps`); microseconds.
-    judged
-        The latter with times in repeated hours at their first pass: jumps are judged before
-        passes are chosen.
+    level
+        The time that its rows vouch for, see `headrace.schemas.records.jumps.Standing`, with times
+        in repeated hours at their first pass: jumps are judged before passes are chosen.
     anchored
         Whether a row so far tells the pass of a repeated hour
         (`headrace.schemas.records.repeated`).
@@ -173,6 +173,8 @@ class SourceState:
         Values that did not fit their column, see `headrace.schemas.records.badvalues`.
     time_counts
         Event times that needed a choice, see `headrace.schemas.summary.TimeCounts`.
+    spent, recent
+        What else `headrace.schemas.records.jumps.Standing` has.
     """
 
     position: int
@@ -180,12 +182,14 @@ class SourceState:
     rejected: int
     greatest: int
     confirmed: int
-    judged: int
+    level: int
     anchored: bool
     progress: int
     ended: bool
     bad_values: Counts = field(default_factory=dict)
     time_counts: Mapping[str, int] = field(default_factory=dict)
+    spent: int = 0
+    recent: list[list[int]] = field(default_factory=lambda: [[], []])
 
     @classmethod
     def at(cls, position: int) -> SourceState:

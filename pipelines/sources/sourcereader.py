@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,8 @@ from headrace.schemas.records.decoding import Reject
 from headrace.schemas.records.envelope import EventEnvelope
 from headrace.schemas.records.eventing import EventBuilder, record_text, with_event_time
 from headrace.schemas.records.events import GROUP0, KEY0, NEVER, RECORD, TIME, Reason
-from headrace.schemas.records.hashing import Int64s, assign_shards
-from headrace.schemas.records.jumps import judge_jumps
+from headrace.schemas.records.hashing import Int64s, assign_shards, hash_columns
+from headrace.schemas.records.jumps import WITNESSES, Judged, Standing, is_ahead, judge_jumps
 
 _LEAST_CHUNK = 256
 """Least number of records to decode at a time; blocks may be smaller."""
@@ -33,7 +33,8 @@ _JUMPS = "event time is more than join.max_jump ahead of the rows before and aft
 class _Piece:
     """Positions ``[begin, end)`` of a source: events, rejects, and the position of each.
 
-    `doubtful` marks the events whose time no other row confirms.
+    `doubtful` marks the events whose time no other row confirms; `levels` is what
+    `headrace.schemas.records.jumps.Judged` has, of shape (2, 0) until the piece is judged.
     """
 
     begin: int
@@ -44,6 +45,7 @@ class _Piece:
     reject_positions: list[int]
     doubtful: npt.NDArray[np.bool_]
     bad: list[BadValues]
+    levels: Int64s = field(default_factory=lambda: np.zeros((2, 0), np.int64))
 
     def cut(self, at: int) -> tuple[_Piece, _Piece]:
         """Return the piece before position `at`, which lies inside, and the piece from there on."""
@@ -54,12 +56,12 @@ class _Piece:
             _Piece(
                 self.begin, at, self.batch.slice(0, row), self.positions[:row],
                 self.rejects[:reject], self.reject_positions[:reject], self.doubtful[:row],
-                [head for head, _ in bad],
+                [head for head, _ in bad], self.levels[:, :row],
             ),
             _Piece(
                 at, self.end, self.batch.slice(row), self.positions[row:],
                 self.rejects[reject:], self.reject_positions[reject:], self.doubtful[row:],
-                [tail for _, tail in bad],
+                [tail for _, tail in bad], self.levels[:, row:],
             ),
         )  # fmt: skip
 
@@ -75,8 +77,11 @@ class _Piece:
             np.concatenate([self.doubtful, after.doubtful]), self.bad + after.bad,
         )  # fmt: skip
 
-    def judged(self, refuted: npt.NDArray[np.bool_], doubtful: npt.NDArray[np.bool_]) -> _Piece:
+    def judged(self, judged: Judged) -> _Piece:
         """Return the piece with refuted rows as rejects, and doubtful ones marked."""
+        refuted = judged.refuted
+        if not refuted.any():
+            return replace(self, doubtful=judged.doubtful, levels=judged.levels)
         rejects = list(zip(self.reject_positions, self.rejects, strict=True))
         numbers = self.batch.column(RECORD).to_numpy()
         plain = with_event_time(self.batch)
@@ -89,7 +94,7 @@ class _Piece:
         return _Piece(
             self.begin, self.end, self.batch.filter(pa.array(kept)), self.positions[kept],
             [reject for _, reject in rejects], [position for position, _ in rejects],
-            doubtful[kept], self.bad,
+            judged.doubtful[kept], self.bad, judged.levels[:, kept],
         )  # fmt: skip
 
 
@@ -154,14 +159,17 @@ class SourceReader:
         self.position = inputs.join.starts.get(self.number, 0)
         self.records = 0
         self.rejected = 0
-        self.confirmed = self.judged = NEVER
+        self.confirmed = NEVER
+        self.standing = Standing()
         self.ended = False
         self.bad_values: Counts = {}
         if state is not None:
             self.position, self.records = state.position, state.records
             self.rejected, self.ended = state.rejected, state.ended
             self.builder.greatest, self.builder.anchored = state.greatest, state.anchored
-            self.confirmed, self.judged = state.confirmed, state.judged
+            self.confirmed = state.confirmed
+            recent = np.array(state.recent, np.int64).reshape(2, -1)
+            self.standing = Standing(state.level, state.spent, recent)
             self.bad_values = state.bad_values
             self.builder.counts.update(state.time_counts)
         self.raises = deque(raises)
@@ -187,8 +195,8 @@ class SourceReader:
         """State from which another reader of the partition can continue."""
         return SourceState(
             self.position, self.records, self.rejected, self.builder.greatest, self.confirmed,
-            self.judged, self.builder.anchored, self.progress, self.ended, self.bad_values,
-            dict(self.builder.counts),
+            self.standing.level, self.builder.anchored, self.progress, self.ended, self.bad_values,
+            dict(self.builder.counts), self.standing.spent, self.standing.recent.tolist(),
         )  # fmt: skip
 
     def pause(self) -> None:
@@ -268,12 +276,12 @@ class SourceReader:
         greatest = decided.progress + self.builder.out_of_orderness
         self.builder.greatest = max(self.builder.greatest, greatest)
         self.confirmed = max(self.confirmed, greatest)
-        self.judged = max(self.judged, greatest)
+        self.standing = replace(self.standing, level=max(self.standing.level, greatest))
 
     def _believed(self, pieces: Iterator[_Piece | None]) -> Iterator[_Piece | Raise | None]:
         """Reject events whose clock is wrong, see `headrace.schemas.records.jumps`."""
         self.read_until = self.position
-        self.believed = self.judged
+        self.before = self.standing
         yield from self._raised()
         for piece in pieces:
             if piece is None:
@@ -299,7 +307,8 @@ class SourceReader:
         while self.raises and self.raises[0].position <= self.read_until:
             yield from self._judged(None, ended=True)
             decided = self.raises.popleft()
-            self.believed = max(self.believed, decided.progress + self.builder.out_of_orderness)
+            greatest = decided.progress + self.builder.out_of_orderness
+            self.before = replace(self.before, level=max(self.before.level, greatest))
             yield decided
 
     def _judged(self, piece: _Piece | None, ended: bool = False) -> Iterator[_Piece]:
@@ -312,14 +321,30 @@ class SourceReader:
         if piece.positions.size:
             time = piece.batch.column(TIME).to_numpy()
             max_jump = self.inputs.config.join.max_jump
-            judged = judge_jumps(time, self.believed, max_jump, ended)
-            self.believed = judged.greatest
+            ahead = is_ahead(time, self.before.level, max_jump)
+            key = self._keys(piece.batch) if ahead else time
+            judged = judge_jumps(time, key, self.before, max_jump, ended)
             if judged.rows < time.size:
                 piece, self.unjudged = piece.cut(int(piece.positions[judged.rows]))
-            if judged.refuted.any() or judged.doubtful.any():
-                piece = piece.judged(judged.refuted, judged.doubtful)
+            piece = piece.judged(judged)
+            rows = self._last_rows(piece.batch, ~piece.doubtful)
+            self.before = self.before.after(rows, piece.levels)
         if piece.end > piece.begin:
             yield piece
+
+    def _keys(self, batch: pa.RecordBatch) -> Int64s:
+        """Return what tells the keys of events apart, int64, shape (n,)."""
+        hashes, _ = hash_columns([batch.column(name) for name in self.plan.events.key])
+        return hashes.view(np.int64)
+
+    def _last_rows(self, batch: pa.RecordBatch, believed: npt.NDArray[np.bool_]) -> Int64s:
+        """Return times and keys of the last events believed, at most `WITNESSES`, shape (2, n)."""
+        rows = np.flatnonzero(believed)[-WITNESSES:]
+        if not rows.size:
+            return np.zeros((2, 0), np.int64)
+        needed = list(dict.fromkeys([*self.plan.events.key, TIME]))
+        last = batch.select(needed).take(pa.array(rows))
+        return np.stack([last.column(TIME).to_numpy(), self._keys(last)])
 
     def _in_own_order(self, rows: int) -> Iterator[_Piece | None]:
         for chunk in self.partition.chunks(rows, self.position):
@@ -376,9 +401,10 @@ class SourceReader:
         if self.plan.sorts:
             positions = np.concatenate([piece.positions for piece in pieces])
         events = self.builder.finish(batch, positions)
+        levels = np.concatenate([piece.levels for piece in pieces], axis=1)
         believed = ~np.concatenate([piece.doubtful for piece in pieces])
+        self.standing = self.standing.after(self._last_rows(batch, believed), levels)
         if believed.any():
-            self.judged = max(self.judged, int(batch.column(TIME).to_numpy()[believed].max()))
             time = events.column(TIME).to_numpy()[believed]
             self.confirmed = max(self.confirmed, int(time.max()))
         return events

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from headrace.pipelines.sources.heads import Head
 from headrace.schemas.config.models import Config
 from headrace.schemas.config.predicates import Predicate
+from headrace.schemas.records.events import RESERVED_PREFIX
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,82 @@ def impression_uses(config: Config) -> list[Use]:
     return uses
 
 
-def carried_columns(config: Config, head: Head, uses: list[Use]) -> tuple[str, ...]:
-    """Return the impression columns that are carried in addition to key and time.
+@dataclass(frozen=True)
+class Carried:
+    """The impression columns that are carried in addition to key and time.
 
-    First the configured ones (default: all), then those that other tables use.
+    Parameters
+    ----------
+    columns
+        Their names, in order.
+    left_out
+        Names of columns of the files that cannot be carried, and that nothing asks for.
+    """
+
+    columns: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def warning(self) -> str | None:
+        """Names the columns that are left out; None without any."""
+        if not self.left_out:
+            return None
+        shown = ", ".join(ascii(name[:_SHOWN]) for name in self.left_out[:_NAMED])
+        more = len(self.left_out) - _NAMED
+        return (
+            "impressions: columns are left out whose names are reserved, taken or not plain, or "
+            f"whose types differ by file: {shown}{f' and {more:,} more' if more > 0 else ''}. "
+            "Rename those that you need, or declare their types in impressions.types."
+        )
+
+
+_SHOWN, _NAMED, _LONGEST = 40, 5, 200
+
+
+def carried_columns(config: Config, head: Head, uses: list[Use], taken: Container[str]) -> Carried:
+    """Return the impression columns that are carried.
+
+    First the configured ones, then those that other tables use. By default all are carried that
+    can be: a log may have columns that its authors did not choose.
+
+    Parameters
+    ----------
+    config, head, uses
+        The configuration, the head of the impressions, and the uses of their columns.
+    taken
+        Names that other columns of a sample have.
     """
     stream = config.impressions
-    chosen = head.own if stream.columns is None else stream.columns
-    wanted = dict.fromkeys([*chosen, *(use.column for use in uses)])
-    return tuple(name for name in wanted if name not in {*stream.key, stream.time.column})
+    named = [use.column for use in uses]
+    known = {*stream.key, stream.time.column}
+    left_out: list[str] = []
+    chosen: Sequence[str] = stream.columns or ()
+    if stream.columns is None:
+        asked = known.union(named)
+        left_out = [
+            name for name in head.own
+            if name not in asked and (name in taken or not is_plain_name(name))
+        ]  # fmt: skip
+        left_out += [name for name in head.clashes if name not in asked | head.nested]
+        refused = set(left_out)
+        chosen = [name for name in head.own if name not in refused]
+    wanted = dict.fromkeys([*chosen, *named])
+    return Carried(tuple(name for name in wanted if name not in known), tuple(left_out))
+
+
+def is_plain_name(name: str) -> bool:
+    """Return whether a column may be carried because a file has it, without being asked for.
+
+    Names that JSON has to escape, or that a terminal would not show as they are, are none.
+
+    Examples
+    --------
+    >>> [is_plain_name(name) for name in ("unit price", "größe", "__x", 'a"b', "")]
+    [True, True, False, False, False]
+    """
+    return (
+        0 < len(name) <= _LONGEST
+        and name.isprintable()
+        and not name.startswith(RESERVED_PREFIX)
+        and not any(mark in name for mark in '"\\')
+    )

@@ -30,7 +30,8 @@ def quarantined(learned: Learned) -> pa.RecordBatch | None:
         return None
     epoch = learned.epoch
     rows = np.concatenate([held.rows for held in learned.held.values()])
-    rank = np.empty(epoch.order.size, np.int64)
+    # Of rows that an earlier run has put out there is no place in the order, and none is held.
+    rank = np.empty(sum(part.num_rows for part in epoch.parts), np.int64)
     rank[epoch.order] = np.arange(epoch.order.size)
     order = np.argsort(rank[rows], kind="stable")
     columns = without_reserved(epoch.parts[0]).schema.names

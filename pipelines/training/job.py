@@ -110,6 +110,8 @@ class Finished:
         Values of numeric features that were clipped, by learner and column.
     refused
         Samples that were not learned for want of a weight or an offset, by learner.
+    outliers
+        Samples that were not learned for a number far beyond the usual, by learner and column.
     mature
         Share of the learned samples whose label could not change any more, by learner.
     effective
@@ -139,6 +141,7 @@ class Finished:
     totals: Totals
     clipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
+    outliers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     mature: Mapping[str, float] = field(default_factory=dict)
     effective: Mapping[str, float] = field(default_factory=dict)
     served: Mapping[str, Statistics] = field(default_factory=dict)

@@ -45,7 +45,7 @@ from headrace.schemas.records.envelope import SampleEnvelope
 from headrace.schemas.records.events import EMIT, TIME
 from headrace.schemas.records.slicing import as_texts
 
-TRAINING_LAYOUT = 13
+TRAINING_LAYOUT = 14
 """Version of the step's ``meta`` cell and of ``state.json``."""
 
 TOGETHER = "models.json"
@@ -473,6 +473,7 @@ class TrainingState:
         self.drift.close_before(self.trainer.order.released)
         return Finished(
             manifests, snapshots, verdicts, self.statistics, totals, step.clipped, step.refused,
+            {name: of.found for name, of in step.outliers.items()},
             {name: step.mature[name] / max(of, 1) for name, of in step.learned.items()},
             {name: w**2 / max(squares, 1e-300) for name, (w, squares) in step.weights.items()},
             self.served, self.calibrated, step.serving.held.waiting,

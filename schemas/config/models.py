@@ -140,22 +140,20 @@ class Model(BaseModel):
     )  # fmt: skip
 
 
-class TimeConfig(Model):
-    """Where a stream's event time is, and how it is written.
+class MomentConfig(Model):
+    """A column of times, and how they are written.
 
     Give ``unit`` for numbers (since 1970-01-01 UTC), also in text, ``format`` and ``zone``
     for text, neither for Arrow timestamps (taken as UTC if they have no zone).
-    If all times lie in 1970, the unit is refused as wrong, unless ``any_year``.
     """
 
     column: str
     unit: Literal["ns", "us", "ms", "s"] | None = None
     format: str | None = None
     zone: str = "UTC"
-    any_year: bool = False
 
     @model_validator(mode="after")
-    def _one_notation(self) -> TimeConfig:
+    def _one_notation(self) -> Self:
         if self.unit is not None and self.format is not None:
             raise ValueError("give unit (for integers) or format (for text), not both")
         return self
@@ -170,6 +168,22 @@ class TimeConfig(Model):
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ValueError('unknown time zone; use an IANA name such as "UTC"') from error
         return zone
+
+
+class TrustedConfig(MomentConfig):
+    """A time that a clock of one's own wrote; event times may be at most ``within`` after it."""
+
+    within: Duration = 10 * MINUTE
+
+
+class TimeConfig(MomentConfig):
+    """Where a stream's event time is, and how it is written.
+
+    If all times lie in 1970, the unit is refused as wrong, unless ``any_year``.
+    """
+
+    any_year: bool = False
+    trusted: TrustedConfig | None = None
 
 
 class StreamConfig(Model):
@@ -259,7 +273,7 @@ class JoinConfig(Model):
     retention: Duration = 0
     group: Names = ()
     group_span: Duration | None = None
-    max_jump: Duration = DAY
+    max_jump: Duration = 90 * MINUTE
     end_of_log: Literal["open", "close"] = "open"
     joined: bool = False
     emission: Literal["window", "immediate", "elapsed", "window_and_immediate"] = "window"

@@ -11,6 +11,7 @@ with a null is not true.
 from __future__ import annotations
 
 import ast
+import math
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -150,13 +151,44 @@ def _check(node: ast.expr, names: list[str]) -> None:
 
 def _comparable(column: pa.Array, value: Any) -> tuple[pa.Array, pa.Scalar]:
     """Return column and value as types that Arrow compares whatever the numbers are."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return column, pa.scalar(value)
     if pa.types.is_integer(column.type) and isinstance(value, float):
         return column.cast(pa.float64(), safe=False), pa.scalar(value)
-    if pa.types.is_uint64(column.type) and isinstance(value, int):
+    if pa.types.is_floating(column.type):
+        return column, pa.scalar(_as_fraction(value))
+    if pa.types.is_integer(column.type) and (
+        pa.types.is_uint64(column.type) or not -_BEYOND <= value < _BEYOND
+    ):
         # Numbers beyond those of the column compare as the nearest beyond.
-        whole = Decimal(min(max(value, -1), 2**64))
+        whole = Decimal(min(max(value, -_BEYOND - 1), 2 * _BEYOND))
         return column.cast(pa.decimal128(20, 0)), pa.scalar(whole, pa.decimal128(20, 0))
     return column, pa.scalar(value)
+
+
+_BEYOND = 2**63
+
+
+def _as_fraction(value: float) -> float:
+    """Return the nearest float64, infinity if there is none."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _among(column: pa.Array, values: list[Any]) -> tuple[pa.Array, pa.Array]:
+    """Return a column and the values of a list as one type, without numbers it never has."""
+    numbers = all(type(value) in (int, float) for value in values)
+    if numbers and pa.types.is_floating(column.type):
+        column = column.cast(pa.float64())
+        values = [_as_fraction(value) for value in values]
+    elif numbers and pa.types.is_integer(column.type):
+        column, _ = _comparable(column, 2 * _BEYOND)
+        values = [Decimal(int(value)) for value in values
+                  if value == value // 1 and abs(value) <= 2 * _BEYOND]  # fmt: skip
+        return column, pa.array(values, column.type)
+    return column, pa.array(values).cast(column.type)
 
 
 def _column(node: ast.expr) -> str:
@@ -206,7 +238,8 @@ def _evaluate(node: ast.expr, batch: pa.RecordBatch) -> pa.Array:
 
 def _compare(op: ast.cmpop, column: pa.Array, value: Any) -> pa.Array:
     if isinstance(op, ast.In | ast.NotIn):
-        among = pc.is_in(column, value_set=pa.array(value).cast(column.type))
+        column, values = _among(column, list(value))
+        among = pc.is_in(column, value_set=values)
         inside = pc.if_else(column.is_valid(), among, None)
         return inside if isinstance(op, ast.In) else pc.invert(inside)
     return _COMPARISONS[type(op)](*_comparable(column, value))

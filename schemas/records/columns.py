@@ -16,6 +16,7 @@ from headrace.schemas.records.events import Reason
 from headrace.schemas.records.hashing import Int64s
 from headrace.schemas.records.notation import PLAIN, Notation
 from headrace.schemas.records.paths import column_at
+from headrace.schemas.records.utf8 import without_broken_text
 from headrace.schemas.records.values import fit, parse_text, without_nulls
 
 
@@ -54,9 +55,14 @@ class ColumnDecoder:
         found = column_at(rows, field.name)
         if found is None:
             return Fitted(pa.nulls(rows.num_rows, field.type), None, lambda row: "")
+        plain, broken = _plain(found), None
+        if not pa.types.is_binary(field.type):
+            plain, broken = without_broken_text(plain)
         if field.name in self.notation.json:
-            return Fitted(_as_json(found), None, lambda row: "")
-        values, bad = _converted(_plain(found), field.type, self.notation)
+            return Fitted(_as_json(plain), broken, lambda row: str(value_at(found, row)))
+        values, bad = _converted(plain, field.type, self.notation)
+        if broken is not None:
+            bad = broken if bad is None else bad | broken
         values = without_nulls(values, self.notation.nulls_of(field.type))
         return Fitted(values, bad, lambda row: str(value_at(found, row)))
 

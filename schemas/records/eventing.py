@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.schemas.config.durations import format_duration
 from headrace.schemas.records.badvalues import BadValues
 from headrace.schemas.records.decoding import Records, Reject
 from headrace.schemas.records.epochs import parse_epochs, parse_timestamps
@@ -40,6 +41,7 @@ from headrace.schemas.records.events import (
 )
 from headrace.schemas.records.hashing import Bools, Int64s, hash_columns
 from headrace.schemas.records.repeated import UNRESOLVED, in_zone, resolve
+from headrace.schemas.records.utf8 import escaped
 from headrace.schemas.types import type_name
 
 ISO_FORMAT = "iso8601"
@@ -67,6 +69,22 @@ class TimePlan:
 
 
 @dataclass(frozen=True)
+class TrustedTime:
+    """A time of each record that is taken as right, of a server or a broker.
+
+    Parameters
+    ----------
+    time
+        Where it is, and how it is written.
+    within
+        How far an event time may be after it, inclusive; microseconds.
+    """
+
+    time: TimePlan
+    within: int
+
+
+@dataclass(frozen=True)
 class EventPlan:
     """How a stream's records become events.
 
@@ -82,6 +100,8 @@ class EventPlan:
         Columns that travel on.
     id
         Column of the action's id.
+    trusted
+        A time that event times must not be far after; None for none.
     """
 
     stream: int
@@ -90,11 +110,14 @@ class EventPlan:
     carried: tuple[str, ...]
     group: tuple[str, ...] = ()
     id: str | None = None
+    trusted: TrustedTime | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column to read, each once."""
         names = [*self.key, self.time.column, *self.carried]
+        if self.trusted is not None:
+            names.append(self.trusted.time.column)
         if self.id is not None:
             names.append(self.id)
         return tuple(dict.fromkeys(names))
@@ -300,19 +323,18 @@ class EventBuilder:
         null_key = np.zeros(batch.num_rows, np.bool_)
         for name in plan.key:
             null_key |= _empty(batch.column(name))
+        wrong = [
+            (null_key, Reason.NULL_KEY, f"key {list(plan.key)} is null or empty"),
+            *_wrong_times(times, plan.time),
+        ]
+        if plan.trusted is not None:
+            wrong += _untrusted(batch, time, plan.trusted)
         rejects = list(records.rejects)
-        bad = null_key | times.null | times.bad
+        bad = np.logical_or.reduce([rows for rows, _, _ in wrong])
         if bad.any():
             for row in np.flatnonzero(bad):
-                if null_key[row]:
-                    reason, detail = Reason.NULL_KEY, f"key {list(plan.key)} is null or empty"
-                elif times.null[row]:
-                    reason, detail = Reason.NULL_TIME, f"column {plan.time.column} is null"
-                elif times.unfit[row]:
-                    reason, detail = Reason.WRONG_TYPE, not_as_written(plan.time)
-                else:
-                    reason = Reason.TIME_OUT_OF_RANGE
-                    detail = f"column {plan.time.column} is no time in 1970 to 2099"
+                reason, detail = next((reason, detail) for rows, reason, detail in wrong
+                                      if rows[row])  # fmt: skip
                 rejects.append(Reject(int(records.numbers[row]), reason, detail,
                                       record_text(batch, int(row))))  # fmt: skip
             good = pa.array(~bad)
@@ -394,6 +416,32 @@ class EventBuilder:
         return list(dict.fromkeys(names))
 
 
+_Wrong = tuple[Bools, Reason, str]
+"""Which rows are wrong, shape (n,), the reason, and the detail."""
+
+
+def _wrong_times(times: Times, plan: TimePlan) -> list[_Wrong]:
+    """Return what is wrong with times; of a row the first counts."""
+    column = f"column {plan.column}"
+    return [
+        (times.null, Reason.NULL_TIME, f"{column} is null"),
+        (times.unfit, Reason.WRONG_TYPE, not_as_written(plan)),
+        (times.bad, Reason.TIME_OUT_OF_RANGE, f"{column} is no time in 1970 to 2099"),
+    ]
+
+
+def _untrusted(batch: pa.RecordBatch, time: Int64s, trusted: TrustedTime) -> list[_Wrong]:
+    """Return which rows have no trusted time, and which have a time far after it."""
+    column = trusted.time.column
+    found = parse_times(batch.column(column), trusted.time)
+    # In an hour that the zone repeats, the later pass: nothing right is rejected.
+    latest = found.time if found.repeated is None else found.time + found.repeated
+    ahead = time > latest + trusted.within
+    within = format_duration(trusted.within)
+    detail = f"event time is more than {within} after the trusted time of column {column}"
+    return [*_wrong_times(found, trusted.time), (ahead, Reason.TIME_JUMP, detail)]
+
+
 def not_as_written(plan: TimePlan) -> str:
     """Say what is wrong with text that is no time in its notation."""
     due = f"written as {plan.format}" if plan.format is not None else "a number"
@@ -426,11 +474,16 @@ def record_text(batch: pa.RecordBatch, row: int) -> str:
 
 
 def value_at(column: pa.Array, row: int) -> object:
-    """Return a value; as text if Python does not have it, such as a time beyond the year 9999."""
+    """Return a value; as text if Python does not have it, such as a time beyond the year 9999.
+
+    Text that is not UTF-8 has escapes where it is not.
+    """
     # Python has no nanoseconds, and pandas, if it happens to be there, would lend its own.
     if "[ns" not in str(column.type):
         try:
             return column[row].as_py()
+        except UnicodeDecodeError:
+            return escaped(column, row)
         except (OverflowError, ValueError):  # a year beyond 9999, which Arrow allows
             pass
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -14,14 +14,26 @@ from headrace.schemas.records.jsonlines import BROKEN, NotAnObjectError, any_obj
 from headrace.schemas.records.paths import Columns
 from headrace.schemas.types import JSON
 
+_RARE = 0.1
+"""Values that need a larger type than the others decide on the type if they are more than this
+share of a column: of the first lines of a log some may be written to spoil it."""
 
-def infer_columns(lines: Iterable[bytes]) -> Columns:
+
+def infer_columns(lines: Iterable[bytes], identifiers: Collection[str] = ()) -> Columns:
     """Infer columns from the first lines of a file; broken lines are ignored.
 
     A column has the type of most of its values, because a log can have wrong
     lines at its head too. Numbers are float64 if one has a fraction, else int64, or uint64 if
-    one needs that, or text if one needs even more; a column of nulls has no type; objects, and
-    lists of objects or lists, are JSON. The fields of objects are nested columns.
+    more than one in ten needs that, or text if more than one in ten needs even more; a column of
+    nulls has no type; objects, and lists of objects or lists, are JSON. The fields of objects are
+    nested columns.
+
+    Parameters
+    ----------
+    lines
+        The lines.
+    identifiers
+        Columns of identifiers, in which numbers with fractions count only if there are no others.
     """
     kinds: dict[Path, Counter[str]] = {}
     for line in lines:
@@ -31,10 +43,13 @@ def infer_columns(lines: Iterable[bytes]) -> Columns:
     objects: set[Path] = {()}
     for path, counts in kinds.items():
         if path[:-1] in objects:
+            name = ".".join(path)
+            if name in identifiers and counts.keys() & _WHOLE:
+                del counts["float"]
             most = _most(counts)
             if most == "object":
                 objects.add(path)
-            (columns.nested if path[1:] else columns.own)[".".join(path)] = _type_of(most)
+            (columns.nested if path[1:] else columns.own)[name] = _type_of(most)
     for name in columns.own.keys() & columns.nested.keys():
         del columns.nested[name]
     return columns
@@ -70,6 +85,7 @@ def _kind_of(value: Any) -> str:
     return f"list of {kinds.popitem()[0]}" if len(kinds) == 1 else "list"
 
 
+_WHOLE = frozenset({"below zero", "int", "above 2^63", "too large"})
 _BOUNDS, _SIZES = (0, 2**63, 2**64), ("too large", "int", "above 2^63", "too large")
 
 
@@ -86,13 +102,15 @@ def _most(counts: Counter[str]) -> str:
 
 def _without_sizes(counts: Counter[str]) -> Counter[str]:
     """Return counts with one kind for all numbers, that holds each of them."""
-    sizes = counts.keys() & {"below zero", "int", "above 2^63", "too large", "float"}
+    sizes = counts.keys() & {*_WHOLE, "float"}
+    least = _RARE * sum(counts[size] for size in sizes)
+    usual = {size for size in sizes if counts[size] > least}
     if "float" in sizes:
         one = "float"
-    elif "too large" in sizes or sizes >= {"below zero", "above 2^63"}:
+    elif "too large" in usual or usual >= {"below zero", "above 2^63"}:
         one = "str"
     else:
-        one = "uint" if "above 2^63" in sizes else "int"
+        one = "uint" if "above 2^63" in usual else "int"
     merged: Counter[str] = Counter()
     for kind, count in counts.items():
         merged[one if kind in sizes else kind] += count

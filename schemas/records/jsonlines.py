@@ -23,8 +23,17 @@ from headrace.schemas.records.paths import look_up
 from headrace.schemas.records.spans import Spans
 from headrace.schemas.records.values import fit_all, without_nulls
 
-BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding a line may raise; the last if it is nested deeply."""
+MOST_LEVELS = 200
+"""A line that is nested deeper is not decodable: parsers go down a level by a call, and how many
+calls there is room for depends on who called them."""
+
+
+class TooDeepError(Exception):
+    """A line is nested deeper than `MOST_LEVELS`."""
+
+
+BROKEN = (msgspec.DecodeError, UnicodeDecodeError, TooDeepError)
+"""What decoding a line may raise."""
 
 
 class JsonDecoder:
@@ -72,6 +81,8 @@ class JsonDecoder:
         try:
             if not self.decoders or not all(lines.lines):
                 return self._decode_each(lines)
+            for line in lines.lines:
+                check_depth(line)
             typed = self._columns(lines.lines)
         except BROKEN:
             return self._decode_each(lines)
@@ -107,6 +118,7 @@ class JsonDecoder:
 
     def _is_typed(self, line: bytes) -> bool:
         """Return whether a line is an object of which all values have the expected types."""
+        check_depth(line)
         try:
             for decoder in self.decoders:
                 decoder.decode(line)
@@ -258,6 +270,26 @@ class NotAnObjectError(Exception):
     """A line is JSON, but not an object."""
 
 
+def check_depth(line: bytes) -> None:
+    """Check how deep a line is nested, before a parser follows it.
+
+    Raises
+    ------
+    TooDeepError
+        If it is nested deeper than `MOST_LEVELS`. Brackets in text do not count.
+    """
+    if line.count(b"[") + line.count(b"{") > MOST_LEVELS:
+        brackets = np.frombuffer(_TEXT.sub(b"", line), np.uint8) | 0x20
+        # Setting a bit makes [ and ] equal to { and }.
+        depth = np.cumsum((brackets == ord("{")).astype(np.int64) - (brackets == ord("}")))
+        if depth.max(initial=0) > MOST_LEVELS:
+            raise TooDeepError(f"nested deeper than {MOST_LEVELS} levels")
+
+
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+"""Text in JSON, whole or without its end; found in linear time."""
+
+
 def any_object(line: bytes) -> dict[str, Any]:
     """Decode a line whatever types it has, with null for numbers that are none or too large.
 
@@ -266,6 +298,7 @@ def any_object(line: bytes) -> dict[str, Any]:
     NotAnObjectError, or one of `BROKEN`
         If it is no object.
     """
+    check_depth(line)
     try:
         value = msgspec.json.decode(line)
     except BROKEN:
@@ -289,7 +322,7 @@ def _finite(line: bytes) -> Any:
 
     try:
         value = json.loads(line, parse_constant=null, parse_float=null)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     try:
         json.dumps(value, ensure_ascii=False).encode()

@@ -19,7 +19,7 @@ def contents(out: Path) -> dict[str, Any]:
     }
     found.pop("seal.json", None)
     summary = json.loads(found["summary.json"])
-    for name in ("elapsed_s", "events_per_s", "peak_rss_mb"):
+    for name in ("elapsed_s", "events_per_s", "peak_rss_mb", "state_bytes"):
         del summary[name]
     if summary["joined"] is not None:
         del summary["joined"]["found_in"]

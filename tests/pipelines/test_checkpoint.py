@@ -22,6 +22,7 @@ from headrace.pipelines.run.store import Store
 from headrace.pipelines.training import state as training
 from headrace.pipelines.training.job import TrainJob
 from headrace.schemas.errors import StateVersionError
+from tests.pipelines import forked
 from tests.pipelines.cells import Bag, Step, Value
 from tests.pipelines.outputs import contents
 from tests.pipelines.test_resume import SETTINGS, write_log
@@ -30,11 +31,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def drive(how, count, config, out, *options, cwd=ROOT):
-    command = [sys.executable, "-m", "tests.pipelines.driver", how, str(count)]
-    return subprocess.run(
-        [*command, "replay", str(config), "--out", str(out), "--quiet", *options], cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-    )  # fmt: skip
+    arguments = ["replay", str(config), "--out", str(out), "--quiet", *map(str, options)]
+    return forked.run("tests.pipelines.driver", how, str(count), *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")

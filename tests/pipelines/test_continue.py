@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -25,7 +26,7 @@ from headrace.pipelines.jobs import replay as replay_job
 from headrace.pipelines.sources.blocks import LogBlocks
 from headrace.schemas.types import type_name
 from tests.pipelines.direct import run_directly
-from tests.pipelines.random_logs import ACTIONS, IMPRESSIONS, random_log, small_guards
+from tests.pipelines.random_logs import ACTIONS, IMPRESSIONS, START, random_log, small_guards
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = ROOT / "docs/operations.md"
@@ -269,6 +270,21 @@ def test_without_anything_new_nothing_is_written_and_the_run_after_goes_on(day):
     assert third["learners"]["click"]["samples"] == 2
 
 
+def test_a_file_that_is_gone_when_all_was_read_is_known(day, monkeypatch):
+    """What was read of it counts, not what is there by then."""
+    keep = replay_job.keep_state
+
+    def gone(run_, place, *arguments):
+        (day.config.parent / "clicks-1.csv").unlink()
+        keep(run_, place, *arguments)
+
+    monkeypatch.setattr(replay_job, "keep_state", gone)
+    day([(100, "a"), (120, "b")], [(101, "a"), (121, "z")])
+    monkeypatch.undo()
+    monkeypatch.setattr(replay_job, "run_graph", run_directly)
+    assert day([(140, "c")], [(125, "b"), (150, "z")])["samples"]["rows"] == 1
+
+
 def test_a_stream_that_is_declared_complete_until_later_lets_the_others_settle(day):
     """Without a click for hours, the impressions would wait."""
     day([(100, "a"), (120, "b")], [(101, "a")])
@@ -425,19 +441,57 @@ def cut_by_time(source, folder, config, cuts, column, moments):
     ]
 
 
-@pytest.mark.parametrize("pieces", [2, 5, pytest.param(24, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["talkingdata", "taobao"])
-def test_real_logs_go_on_as_one(data, tmp_path, name, pieces):
-    """Days of clicks and installs, and of views and three kinds of actions, cut at random times."""
-    config = convert(name, data / name, tmp_path / "log")
-    config.write_text(config.read_text().replace('end_of_log = "close"', "retention = '1h'"))
+DELAYED = """
+[impressions]
+path = "views.parquet"
+key = ["key"]
+time = { column = "time", unit = "s" }
+[actions.order]
+path = "orders.parquet"
+key = ["key"]
+time = { column = "time", unit = "s" }
+window = "3d"
+[join]
+end_of_log = "close"
+joined = true
+[learner]
+label = "order"
+bits = 12
+features.categorical = ["ad"]
+[monitor]
+window = "6h"
+slices = ["ad"]
+"""
+
+
+def delayed(folder):
+    """Write a log of eight days, whose orders come up to four days after their views."""
+    folder.mkdir()
+    day, random = 86_400, np.random.default_rng(3)
+    shown = np.sort(random.integers(0, 8 * day, 6_000)) + START // 1_000_000
+    keys = np.array([f"k{number}" for number in range(shown.size)])
+    views = {"key": keys, "time": shown, "ad": random.integers(0, 9, shown.size)}
+    pq.write_table(pa.table(views), folder / "views.parquet")
+    ordered = np.flatnonzero(random.random(shown.size) < 0.1)
+    at = shown[ordered] + random.integers(0, 4 * day, ordered.size)
+    orders = pa.table({"key": keys[ordered], "time": at}).sort_by("time")
+    pq.write_table(orders, folder / "orders.parquet")
+    (folder / "headrace.toml").write_text(DELAYED)
+    return folder / "headrace.toml"
+
+
+def check_pieces(config, folder, pieces):
+    """Compare one run over the files beside a configuration with runs over some parts of time."""
+    text = config.read_text()
+    config.write_text(text.replace('end_of_log = "close"', "retention = '1h'"))
     columns = {"clicks": "click_time", "installs": "attributed_time"}
 
     def moments(column):
-        return column if pa.types.is_integer(column.type) else pc.strptime(
-            column, format="%Y-%m-%d %H:%M:%S", unit="s").cast(pa.int64())  # fmt: skip
+        if pa.types.is_integer(column.type):
+            return column
+        return pc.strptime(column, format="%Y-%m-%d %H:%M:%S", unit="s").cast(pa.int64())
 
-    sources = sorted((tmp_path / "log").glob("*.parquet"))
+    sources = sorted(config.parent.glob("*.parquet"))
     times = [moments(pq.read_table(of).column(columns.get(of.stem, "time"))) for of in sources]
     first, last = min(pc.min(of).as_py() for of in times), max(pc.max(of).as_py() for of in times)
     random = Random(pieces)
@@ -453,8 +507,25 @@ def test_real_logs_go_on_as_one(data, tmp_path, name, pieces):
         for path, table_of in files:
             pq.write_table(table_of, path)
         past = ["--continue", str(outs[-1])] if outs else []
-        outs.append(run(config, tmp_path / f"out-{number}", *past))
-    check_equal(outs, run(config, tmp_path / "whole"))
+        outs.append(run(config, folder / f"out-{number}", *past))
+    check_equal(outs, run(config, folder / "whole"))
+
+
+PIECES = pytest.mark.parametrize("pieces", [2, 5, pytest.param(24, marks=pytest.mark.slow)])
+
+
+@PIECES
+@pytest.mark.parametrize("name", ["talkingdata", "taobao"])
+def test_real_logs_go_on_as_one(data, tmp_path, name, pieces):
+    """Days of clicks and installs, and of views and three kinds of actions, cut at random times."""
+    config = convert(name, data / name, tmp_path / "log")
+    check_pieces(config, tmp_path, pieces)
+
+
+@PIECES
+def test_a_log_whose_labels_come_days_later_goes_on_as_one(tmp_path, pieces):
+    """Most pieces are shorter than the window."""
+    check_pieces(delayed(tmp_path / "log"), tmp_path, pieces)
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from headrace.pipelines.run.locking import held
 from headrace.pipelines.run.place import Place
 from headrace.pipelines.run.seal import verify
 from headrace.schemas.errors import FolderError
+from tests.pipelines.forked import Forked
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,11 +56,7 @@ def out(sealed, tmp_path):
 
 
 def start(config, out, *options):
-    command = [sys.executable, "-m", "headrace", "replay", str(config), "--out", str(out)]
-    return subprocess.Popen(
-        [*command, "--quiet", *options], cwd=ROOT, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    return Forked("headrace", "replay", str(config), "--out", str(out), "--quiet", *options)
 
 
 # The seal, and the command that compares files with it.

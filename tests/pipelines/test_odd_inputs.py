@@ -115,7 +115,7 @@ REFUSED = {
         "actions.click.columns", "the sample would have two columns of one name",
     ),
     "a column of the quarantine": (
-        lambda folder: tables(folder, GUARDED_TWICE),
+        lambda folder: tables(folder, GUARDED_TWICE, columns=["device", "quarantine_label"]),
         "impressions.columns", "the sample would have two columns of one name",
     ),
     "a struct as several values": (

@@ -65,7 +65,7 @@ def test_a_replay_writes_every_output(result):
         "label", "start", "algorithm", "samples", "log_loss", "normalized_entropy", "auc",
         "auc_interval", "calibration", "calibration_interval", "calibration_error",
         "after_warm_up", "worst_slice",
-        "running_rate_log_loss", "compared", "clipped", "refused", "mature_share",
+        "running_rate_log_loss", "compared", "clipped", "refused", "outliers", "mature_share",
         "effective_samples", "served", "calibrated", "windows", "gate", "model",
         "pairwise",
     }  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from random import Random
@@ -13,6 +12,7 @@ import pytest
 
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.jobs.generate import Traffic, write_traffic
+from tests.pipelines.forked import Forked
 from tests.pipelines.outputs import contents
 
 ROOT = Path(__file__).parents[2]
@@ -45,8 +45,7 @@ def write_log(folder, impressions, *lines):
 
 
 def start(config, out, *options):
-    command = [sys.executable, "-m", "headrace", "replay", str(config), "--out", str(out)]
-    return subprocess.Popen([*command, "--quiet", *options], cwd=ROOT, stderr=subprocess.PIPE)
+    return Forked("headrace", "replay", str(config), "--out", str(out), "--quiet", *options)
 
 
 def run_with_kills(config, out, kills, random, longest_s):
@@ -68,7 +67,7 @@ def run_with_kills(config, out, kills, random, longest_s):
         _, error = process.communicate()
         if process.returncode == 0:
             return killed
-        assert process.returncode == -signal.SIGKILL, error.decode()
+        assert process.returncode == -signal.SIGKILL, error
 
 
 FIRST, OTHERS = list(SETTINGS)[:2], list(SETTINGS)[2:]

@@ -12,7 +12,7 @@ import headrace
 from headrace.joiner.state import hashqueue
 from headrace.learners.registry import parameter_models
 from headrace.pipelines.beam import reading
-from headrace.pipelines.jobs import livecheckpoints, raises
+from headrace.pipelines.jobs import checkpoint, livecheckpoints, raises
 from headrace.pipelines.jobs import replay as replay_job
 from headrace.pipelines.jobs import stream as job
 from headrace.pipelines.jobs.checkpoint import Checkpointer
@@ -32,7 +32,7 @@ STEPS = [
     (LiveCheckpoints, "offer"),
     (LiveCheckpoints, "finish"),
     (Checkpointer, "take"),
-    (Checkpointer, "_write_join"),
+    (checkpoint, "write_join"),
     (Checkpointer, "_write_sinks"),
     (Models, "write"),
     (RaiseJournal, "note"),

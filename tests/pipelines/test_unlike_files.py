@@ -121,11 +121,6 @@ REFUSED = {
         "parquet", [rows("a", n=pa.array([1], pa.uint64())), rows("b", n=[1])],
         "column n is uint64 in imp-0.parquet and int64 in imp-1.parquet",
     ),
-    "json, text and numbers": (
-        "jsonl", [lines({"id": "a", "n": 1}), lines({"id": "b", "n": "t"})],
-        "column n is int64 in imp-0.jsonl and string in imp-1.jsonl; "
-        "declare its type in impressions.types",
-    ),
     "two columns of one name": ("csv", ["id,time,site,site\n"], "has two columns site"),
     "nothing but empty files": ("csv", ["", ""], "is empty and has no header line"),
 }  # fmt: skip
@@ -140,6 +135,21 @@ def test_what_cannot_be_one_stream_is_refused_by_name(tmp_path, form, files, sai
             check(config)
         assert said in str(refused.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_column_of_json_that_files_disagree_on_is_left_out_unless_it_is_asked_for(tmp_path):
+    """A record decides the type of a small file, and must not stop the run by it."""
+    files = [lines({"id": "a", "n": 1}), lines({"id": "b", "n": "t"})]
+    result = headrace.replay(log(tmp_path, "jsonl", *files), tmp_path / "out")
+    assert "n" not in result.samples.schema.names
+    (said,) = [finding for finding in result.findings if "left out" in finding]
+    assert "whose types differ by file: 'n'. Rename" in said
+    with pytest.raises(headrace.ConfigError) as refused:
+        headrace.validate(log(tmp_path, "jsonl", *files, stream='columns = ["n"]'))
+    assert (
+        "column n is int64 in imp-0.jsonl and string in imp-1.jsonl; "
+        "declare its type in impressions.types"
+    ) in str(refused.value)
 
 
 def test_a_declared_type_settles_what_files_disagree_on(tmp_path):

@@ -85,6 +85,12 @@ def test_names_may_be_paths():
         (pa.array([2**64 - 1, 1], pa.uint64()), "n > -1", [True, True]),
         (pa.array([2**64 - 1, 1], pa.uint64()), f"n >= {2**64 - 1}", [True, False]),
         (pa.array([2**64 - 1, 1], pa.uint64()), f"n < {2**70}", [True, True]),
+        (pa.array([2**63 - 1, 1], pa.int64()), f"n < {2**64}", [True, True]),
+        (pa.array([2**63 - 1, 1], pa.int64()), f"n in [{2**63 - 1}, 1.5, {2**70}]", [True, False]),
+        (pa.array([2**64 - 1, 1], pa.uint64()), "n in [1.0, -1]", [False, True]),
+        (pa.array([1.5, 1e300]), f"n > {2**53 + 1}", [False, True]),
+        (pa.array([1.5, 1e300]), f"n < {10**400}", [True, True]),
+        (pa.array([1.5, 1e300]), "n in [1.5, 2]", [True, False]),
         (pa.array([Decimal("1.5"), Decimal(1)], pa.decimal128(38, 9)), "n >= 1.5", [True, False]),
     ],
 )

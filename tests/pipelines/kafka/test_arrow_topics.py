@@ -17,6 +17,7 @@ from headrace.pipelines.app.cli import main
 from headrace.pipelines.kafka.topicsink import encode_arrow
 from headrace.schemas.records.events import EMIT
 from headrace.schemas.types import parse_type
+from tests.pipelines import forked
 from tests.pipelines.kafka.test_stream import check_equal, live_config, status_of, wait_for
 from tests.pipelines.kafka.test_topiclogs import (
     ROOT,
@@ -113,9 +114,9 @@ def test_a_replay_that_was_killed_inside_a_message_goes_on(broker, tmp_path, log
     path = write_config(tmp_path, broker, places, batch_rows=20, checkpoint="0s")
 
     def drive(how, out, *options):
-        command = [sys.executable, "-m", "tests.pipelines.driver", how, str(count), "replay"]
         options = [str(path), "--out", str(out), "--quiet", "--allow-invalid", *options]
-        return subprocess.run([*command, *options], cwd=ROOT).returncode
+        done = forked.run("tests.pipelines.driver", how, str(count), "replay", *options)
+        return done.returncode
 
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert drive("never", whole) == 0

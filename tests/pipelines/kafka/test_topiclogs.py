@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,6 +11,7 @@ import pytest
 
 import headrace
 from headrace.pipelines.app.cli import main
+from tests.pipelines import forked
 from tests.pipelines.kafka.broker import Record
 from tests.pipelines.outputs import contents
 
@@ -135,9 +134,9 @@ def test_a_replay_of_topics_that_was_killed_goes_on(broker, tmp_path, logs, coun
     )
 
     def drive(how, out, *options):
-        command = [sys.executable, "-m", "tests.pipelines.driver", how, str(count), "replay"]
         options = [str(path), "--out", str(out), "--quiet", "--allow-invalid", *options]
-        return subprocess.run([*command, *options], cwd=ROOT).returncode
+        done = forked.run("tests.pipelines.driver", how, str(count), "replay", *options)
+        return done.returncode
 
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert drive("never", whole) == 0
