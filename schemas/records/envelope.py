@@ -243,6 +243,7 @@ def _batches(data: bytes | memoryview) -> list[pa.RecordBatch]:
         batches = list(pa.ipc.open_stream(pa.py_buffer(data)))
         for batch in batches:
             batch.validate(full=True)
+            batch.schema.names  # noqa: B018 - names are not validated, and may not be UTF-8
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         why = " ".join(str(error).split())[:200]
         raise EnvelopeError(f"an Arrow stream is damaged ({why})") from error
