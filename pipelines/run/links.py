@@ -57,5 +57,5 @@ def _links(out: Path, names: tuple[str, ...]) -> Iterator[Path]:
 def _is_link(path: Path) -> bool:
     try:
         return stat.S_ISLNK(path.lstat().st_mode)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headrace
+from headrace.pipelines.run import disk
 from headrace.pipelines.run.disk import files_under
 from headrace.pipelines.sinks.completion import Completion, read_completion
 from headrace.pipelines.sinks.epochs import EpochFolder
@@ -309,7 +310,7 @@ def test_a_full_disk_ends_the_run_with_a_line_and_leaves_nothing_half_written(
 
         return run
 
-    for where, name in ((os, "fsync"), (HourFolder, "_write_merged"), (Path, "write_bytes")):
+    for where, name in ((os, "fsync"), (HourFolder, "_write_merged"), (disk, "unlinked")):
         monkeypatch.setattr(where, name, failing(getattr(where, name)))
     failed = 0
     while True:

@@ -398,7 +398,7 @@ def test_a_full_disk_gives_one_line_and_keeps_the_older_result(log, sealed, smal
 def test_an_output_that_cannot_be_written_is_named(log, tmp_path, capsys, monkeypatch, name):
     """Exit code 1 and one line, whichever file the disk is too full for."""
     from headrace.pipelines.jobs import checkpoint
-    from headrace.pipelines.run import seal
+    from headrace.pipelines.run import disk, seal
     from headrace.pipelines.sinks import parquet as sinks
 
     def fails(*arguments, **named):
@@ -416,14 +416,14 @@ def test_an_output_that_cannot_be_written_is_named(log, tmp_path, capsys, monkey
     elif name == "seal.json":
         monkeypatch.setattr(seal, "write_signed", fails)
     else:
-        text = Path.write_text
+        whole_file = disk.unlinked
 
-        def write_text(path, *arguments, **named):
-            if path.name == name:
-                raise OSError(28, "No space left on device", str(path))
-            return text(path, *arguments, **named)
+        def unlinked(path, flags):
+            if Path(path).name == name:
+                raise OSError(28, "No space left on device", path)
+            return whole_file(path, flags)
 
-        monkeypatch.setattr(Path, "write_text", write_text)
+        monkeypatch.setattr(disk, "unlinked", unlinked)
     config = log / "full.toml"
     config.write_text((log / "headrace.toml").read_text() + '\n[replay]\ncheckpoint = "0s"\n')
     try:
