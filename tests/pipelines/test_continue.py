@@ -274,9 +274,9 @@ def test_a_file_that_is_gone_when_all_was_read_is_known(day, monkeypatch):
     """What was read of it counts, not what is there by then."""
     keep = replay_job.keep_state
 
-    def gone(run_, place, *arguments):
+    def gone(*arguments, **named):
         (day.config.parent / "clicks-1.csv").unlink()
-        keep(run_, place, *arguments)
+        keep(*arguments, **named)
 
     monkeypatch.setattr(replay_job, "keep_state", gone)
     day([(100, "a"), (120, "b")], [(101, "a"), (121, "z")])
