@@ -211,9 +211,10 @@ def quarantine(options: argparse.Namespace) -> int:
         lines = [f"discarded: {named}"]
     else:
         held = load_quarantine(options.folder).held
-        lines = [str(of) for of in held] or ["no guard has disconnected learning"]
         if options.json:
-            lines = [json.dumps([of.as_json() for of in held], indent=1)]
+            print(json.dumps([of.as_json() for of in held], indent=1))
+            return 0
+        lines = [str(of) for of in held] or ["no guard has disconnected learning"]
     for line in lines:
         say(line)
     return 0

@@ -213,7 +213,7 @@ def test_of_a_run_that_continues_records_have_the_verdicts_of_one_run(tmp_path, 
     (tmp_path / "join.toml").write_text(
         f'[impressions]\npath = "impressions-*.csv"\n{stream}'
         f'[actions.click]\npath = "clicks-*.csv"\n{stream}window = "10m"\n'
-        '[join]\nend_of_log = "open"\n[monitor]\nnear_misses = true\n'
+        '[join]\nend_of_log = "open"\nmax_jump = "1d"\n[monitor]\nnear_misses = true\n'
     )
 
     def write(name, *rows):

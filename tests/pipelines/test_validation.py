@@ -184,6 +184,8 @@ def test_clipped_values_are_counted_and_named(tmp_path):
     expected = (
         'learner click: 4 of 200 values of price lie beyond ±1e9 and are clipped. Use "log" or '
         "edges for it in learner.features.numeric.",
+        "learner click: 3 of 200 samples were not learned, because price is far beyond its other "
+        'values. Look into them; if they are right, use "log" or edges in learner.features.numeric.',
     )
     assert headrace.validate(config).warnings == expected
     for rows in (1, 1_000):
@@ -214,7 +216,7 @@ def test_identifiers_of_64_bits_train_and_are_named(tmp_path):
 )
 def test_a_model_that_is_not_finite_names_its_columns(tmp_path, rows, when):
     """The first column to overflow, not those to which it spreads; validate refuses it."""
-    config = numbers(tmp_path, [1e9] * rows, alpha=1e-35)
+    config = numbers(tmp_path, [1_000.0] * rows, alpha=1e-37)
     said = (
         f"learner click: its model is not finite {when}; the numbers of price are too large: use "
         '"log" or edges for them in features.numeric'
