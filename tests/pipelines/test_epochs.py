@@ -249,7 +249,7 @@ def test_letters_of_another_run_or_a_later_mark_are_refused(tmp_path):
     (pending,) = (tmp_path / "dead_letters" / ".pending").iterdir()
     data = pending.read_bytes()
     pending.write_bytes(data[:-1])
-    with pytest.raises(CheckpointError, match="has changed since it was written"):
+    with pytest.raises(CheckpointError, match="has changed since the checkpoint"):
         letters_opened(tmp_path).resume(second)
     pending.write_bytes(data)
     letters_opened(tmp_path).resume(second)
