@@ -117,8 +117,10 @@ class RowTopic:
         KafkaError
             See `Delivery.open`.
         """
-        self.delivery.open(Position.from_json(mark.committed))
-        self.opened, self.rows = True, checked(Count, mark.committed.get("handed"), "rows")
+        noted = dict(mark.committed)
+        rows = checked(Count, noted.pop("handed", None), "rows")
+        self.delivery.open(Position.from_json(noted))
+        self.opened, self.rows = True, rows
 
     def open(self) -> None:
         """Begin at the first row; another first call than this and `resume` does it too.

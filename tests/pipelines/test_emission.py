@@ -47,7 +47,8 @@ def test_joined_actions_are_the_clicks_with_their_impressions(log, tmp_path, cap
     joined = pq.read_table(tmp_path / "out" / "joined" / "click")
     assert summary["joined"]["actions"] == {"click": joined.num_rows}
     assert joined.num_rows == summary["outcomes"]["click"]["settled"]
-    assert summary["joined"]["found_in"] == {"memory": joined.num_rows}
+    # Impressions are found for others too: whose ids have been counted.
+    assert summary["joined"]["found_in"]["memory"] >= joined.num_rows
     assert f"joined    {joined.num_rows:,} click" in said
     assert "joined (click)" in (tmp_path / "out" / "report.html").read_text()
     samples = pq.read_table(tmp_path / "out" / "samples")

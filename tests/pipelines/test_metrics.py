@@ -124,7 +124,7 @@ def test_counters_of_a_run_never_fall(tmp_path, monkeypatch, live):
     monkeypatch.setattr(FiguresKeeper, "offer", publish)
     monkeypatch.setattr(FiguresKeeper, "publish", publish)
     monkeypatch.setattr(reading, "_BUNDLE_BLOCKS", 2)
-    random = Random(7)
+    random = Random(9)
     config = written(tmp_path, random)
     if live:
         run_stream(config, tmp_path / "out", threading.Event(), random)

@@ -185,7 +185,8 @@ def test_clipped_values_are_counted_and_named(tmp_path):
         'learner click: 4 of 200 values of price lie beyond ±1e9 and are clipped. Use "log" or '
         "edges for it in learner.features.numeric.",
         "learner click: 3 of 200 samples were not learned, because price is far beyond its other "
-        'values. Look into them; if they are right, use "log" or edges in learner.features.numeric.',
+        'values. Look into them; if they are right, use "log" or edges in '
+        "learner.features.numeric.",
     )
     assert headrace.validate(config).warnings == expected
     for rows in (1, 1_000):

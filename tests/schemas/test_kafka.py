@@ -150,7 +150,7 @@ def test_values_that_may_be_secret_are_shown_nowhere(tmp_path):
          "a type (got 'event'); add it to actions.click.types, such as \"event\" = \"string\""),
         ("[kafka]", "[join]\nshards = 2\n[other]", "other: unknown key; use one of actions, "
          "features, guard, impressions, join, kafka, learner, learners, live, monitor, outputs, "
-         "publish, replay, sampling"),
+         "publish, replay, sampling, state"),
         ("fetch.wait.max.ms", "transactional.id", "kafka.transactional.id: cannot be set; a topic "
          "of outputs has one writer, named after it"),
     ],

@@ -209,7 +209,7 @@ NOTATIONS = {
 
 NAMES = (
     "site", "with blank", "größe", "日本", "a.b", "a-b", "it's", "comma,name", "select", "class",
-    "1st", "*", "x*y", "%", "$ref", "a/b", "\\", "UPPER", "upper", "end ", " lead", "#", "[0]",
-    "{x}", "tab\tname", "categorical:x", "😀", "e\u0301", "é", 'quo"te', "None", "0", "-",
+    "1st", "*", "x*y", "%", "$ref", "a/b", "UPPER", "upper", "end ", " lead", "#", "[0]",
+    "{x}", "categorical:x", "😀", "e\u0301", "é", "None", "0", "-",
     "a;b", "a|b",
 )  # fmt: skip

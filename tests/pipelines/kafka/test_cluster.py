@@ -191,7 +191,7 @@ def test_a_killed_runner_is_one_line(broker, tmp_path, logs):
     os.kill(job.prism, signal.SIGKILL)
     code, said = job.end()
     assert code == 1
-    assert said[1:] == ["headrace: prism: the job has failed (the runner is gone)"]
+    assert said[2:] == ["headrace: prism: the job has failed (the runner is gone)"]
 
 
 def test_an_error_of_a_worker_is_one_line(broker, tmp_path, logs):
@@ -203,4 +203,4 @@ def test_an_error_of_a_worker_is_one_line(broker, tmp_path, logs):
     code, said = job.end()
     assert code == 1
     topic = places["click"]["topic"]
-    assert said[1:] == [f"headrace: {topic}: the topic was deleted; create it, and begin anew"]
+    assert said[2:] == [f"headrace: {topic}: the topic was deleted; create it, and begin anew"]
