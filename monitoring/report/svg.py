@@ -33,6 +33,11 @@ _DAY_MS = 86_400_000
 DASHED = {"type": "rule", "strokeDash": [4, 4], "color": FAINT}
 
 
+def printable(text: str) -> str:
+    """Return a text with escapes for what the expressions of Vega cannot have in a text."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def svg(spec: dict[str, Any]) -> str:
     """Return a drawing `WIDTH` wide with all its axes, whatever its labels."""
     full = {
