@@ -196,7 +196,7 @@ class Pairwise:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Replace the state by what `export` returned.
+        """Replace the state by what `export` returned; of other slice columns there is nothing.
 
         Raises
         ------
@@ -207,17 +207,18 @@ class Pairwise:
         """
         check_version(state, PAIRWISE_VERSION, "pairwise accuracy")
         checked(_Written, state, "pairwise accuracy")
-        rows = {(name, value): row for row, (name, value) in enumerate(state["keys"])}
-        expect(len(rows) == len(state["keys"]), "pairwise accuracy", "has a value twice")
-        expect(self.values.keys() <= state["values"].keys(), "pairwise accuracy", "lacks a slice")
-        filled, size = unpacked_places(state["filled"], _BINS), len(rows)
-        sums = unpacked(state["sums"], np.float64, (size, 4, filled.size))
-        self.rows, self._free = rows, []
-        self.sums = np.zeros((max(8, size), 4, _BINS))
-        self.sums[:size, :, filled] = sums
+        keys = [(name, value) for name, value in state["keys"]]
+        expect(len(set(keys)) == len(keys), "pairwise accuracy", "has a value twice")
+        filled = unpacked_places(state["filled"], _BINS)
+        sums = unpacked(state["sums"], np.float64, (len(keys), 4, filled.size))
+        own = [at for at, (name, _) in enumerate(keys) if name in ("", *self.values)]
+        self.rows, self._free = {keys[at]: row for row, at in enumerate(own)}, []
+        self.sums = np.zeros((max(8, len(own)), 4, _BINS))
+        self.sums[: len(own), :, filled] = sums[own]
         self.left_out, self.clipped = state["left_out"], state["clipped"]
         for name, frequent in self.values.items():
-            frequent.restore(state["values"][name])
+            if name in state["values"]:
+                frequent.restore(state["values"][name])
 
 
 def effective(clicked: Floats) -> float:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from bisect import bisect_left, bisect_right
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -117,6 +118,7 @@ class Files:
 
     def __init__(self, log, folder, grows):
         self.log, self.folder, self.grows = log, folder, grows
+        self.written = {}
         if grows:
             # What the first rows look like does not tell all types.
             for name, options in log.options.items():
@@ -128,12 +130,16 @@ class Files:
         self.config = folder / "headrace.toml"
         self.config.write_text(log.configuration())
 
-    def write(self, part, begin, end):
-        """Write what lies in a part of the time."""
+    def write(self, part, until, ties):
+        """Write what is left before a time, and some of the rows of just that time."""
         for name, files in {"impressions": self.log.impressions, **self.log.actions}.items():
             schema = IMPRESSIONS if name == "impressions" else ACTIONS
             for number, of in enumerate(files):
-                own = [row for row in of if begin <= row["time"] < end]
+                times = [row["time"] for row in of]
+                first, last = bisect_left(times, until), bisect_right(times, until)
+                begin = self.written.get((name, number), 0)
+                end = max(begin, ties.randint(first, last))
+                self.written[name, number], own = end, of[begin:end]
                 if self.grows:
                     with (self.folder / f"{name}-{number}.jsonl").open("a") as file:
                         file.writelines(json.dumps(row) + "\n" for row in own)
@@ -156,10 +162,11 @@ def check_continued(seed, folder, monkeypatch):
     streams = log.impressions, *log.actions.values()
     times = [row["time"] for of in streams for rows in of for row in rows]
     drawn = range(random.choice((1, 1, 3)))
-    cuts = sorted(random.randint(min(times), max(times) + 1) for _ in drawn)
+    # Times are whole seconds: several rows have the one at which a part ends.
+    cuts = sorted(random.choice(times) for _ in drawn)
     outs, options = [], ["--shards", str(random.choice((1, 2, 8)))]
-    for part, (begin, end) in enumerate(pairwise([-(2**62), *cuts, 2**62])):
-        files.write(part, begin, end)
+    for part, until in enumerate([*cuts, 2**62]):
+        files.write(part, until, random)
         past = ["--continue", str(outs[-1])] if outs else []
         arguments = files.config, folder / f"out-{part}", *options, *past
         if kills:
@@ -346,6 +353,17 @@ def test_other_slices_may_be_watched(day):
     assert {(row["slice"], row["value"]) for row in learned if row["slice"]} == {
         ("key", "b"), ("key", "c")
     }  # fmt: skip
+
+
+def test_other_slices_may_be_ranked(day):
+    """Values of the new column have histograms from then on; those of all impressions go on."""
+    day.config.write_text(
+        TABLES.replace("time = {", 'types = { site = "float64" }\ntime = {', 1)
+        + '[monitor]\nserved_share = 1.0\npropensity = "site"\nslices = ["ad"]\n'
+    )
+    day([(100, "a"), (120, "b")], [(101, "a"), (124, "z")])
+    day.config.write_text(day.config.read_text().replace('slices = ["ad"]', 'slices = ["key"]'))
+    assert day([(145, "d")], [(125, "b"), (150, "z")])["learners"]["click"]["pairwise"] is not None
 
 
 def test_a_slice_that_was_not_read_is_refused(day, capsys):
