@@ -23,10 +23,12 @@ from examples.convert import convert
 from headrace.joiner.state import hashqueue
 from headrace.pipelines.app.cli import main
 from headrace.pipelines.beam import reading
+from headrace.pipelines.jobs import continuing
 from headrace.pipelines.jobs import replay as replay_job
 from headrace.pipelines.sources.blocks import LogBlocks
 from headrace.schemas.types import type_name
 from tests.pipelines.direct import run_directly
+from tests.pipelines.outputs import contents
 from tests.pipelines.random_logs import ACTIONS, IMPRESSIONS, START, random_log, small_guards
 
 ROOT = Path(__file__).parents[2]
@@ -544,6 +546,44 @@ def test_real_logs_go_on_as_one(data, tmp_path, name, pieces):
 def test_a_log_whose_labels_come_days_later_goes_on_as_one(tmp_path, pieces):
     """Most pieces are shorter than the window."""
     check_pieces(delayed(tmp_path / "log"), tmp_path, pieces)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("step", ["write_join", "write_training", "describe", "write_signed"])
+def test_a_run_that_ends_while_it_keeps_its_state_keeps_it_when_resumed(
+    tmp_path, monkeypatch, step, before
+):
+    """Before and after each step of it."""
+    random = Random(44)
+    log = random_log(random, tidy=True)
+    log.options["join"]["end_of_log"] = "open"
+    log.options["replay"] = {"checkpoint": "0s", "batch_rows": 20}
+    config = log.write(tmp_path / "log")
+    whole = run(config, tmp_path / "whole")
+    called = getattr(continuing, step)
+
+    def ends(*arguments, **named):
+        if not before:
+            called(*arguments, **named)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(continuing, step, ends)
+        with pytest.raises(Killed):
+            run(config, tmp_path / "out")
+    out = run(config, tmp_path / "out", "--resume")
+    assert main(["verify", str(out)]) == 0
+    kept = [
+        {path.relative_to(of): path.read_bytes() for path in (of / "state/train").rglob("*.arrow")}
+        for of in (out, whole)
+    ]
+    assert kept[0] == kept[1]
+    again = [
+        run(config, tmp_path / f"next-{of.name}", "--continue", str(of)) for of in (out, whole)
+    ]
+    assert contents(again[0]) | {"summary.json": None} == contents(again[1]) | {
+        "summary.json": None
+    }
 
 
 @pytest.mark.slow
