@@ -17,6 +17,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from headrace.monitoring.report.texts import printable
 from headrace.monitoring.report.verdict import BAND
 from headrace.monitoring.standing import (
     AT_REST,
@@ -371,5 +372,5 @@ def shortened(text: str, longest: int = _LONGEST) -> str:
     >>> shortened("a\x1b[31m\u202eb")
     'a\\x1b[31m\\u202eb'
     """
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    plain = printable(text)
     return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"

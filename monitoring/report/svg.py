@@ -6,6 +6,8 @@ from typing import Any
 
 import vl_convert
 
+from headrace.monitoring.report.texts import printable
+
 WIDTH, HEIGHT = 400, 190
 BLUE, ORANGE, INK, FAINT = "var(--blue)", "var(--orange)", "var(--ink)", "var(--faint)"
 """Colours are variables of the page's style sheet, so that one drawing serves light and dark."""
@@ -33,18 +35,26 @@ _DAY_MS = 86_400_000
 DASHED = {"type": "rule", "strokeDash": [4, 4], "color": FAINT}
 
 
-def printable(text: str) -> str:
-    """Return a text with escapes for what the expressions of Vega cannot have in a text."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def svg(spec: dict[str, Any]) -> str:
-    """Return a drawing `WIDTH` wide with all its axes, whatever its labels."""
+    """Return a drawing `WIDTH` wide with all its axes, whatever its labels and texts."""
     full = {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json", "config": _CONFIG,
-        "width": WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}, "padding": 6, **spec,
+        "width": WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}, "padding": 6,
+        **_printable(spec),
     }  # fmt: skip
     return str(vl_convert.vegalite_to_svg(full))
+
+
+def _printable(part: Any) -> Any:
+    """Return a part of a specification without characters that Vega's expressions cannot have.
+
+    Vega makes expressions of the texts by which it sorts.
+    """
+    if isinstance(part, str):
+        return printable(part)
+    if isinstance(part, dict):
+        return {name: _printable(of) for name, of in part.items()}
+    return [_printable(of) for of in part] if isinstance(part, list) else part
 
 
 def time_axis(first: int, last: int) -> dict[str, Any]:

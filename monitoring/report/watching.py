@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from headrace.monitoring.headline import bucketed, summed
-from headrace.monitoring.report.svg import BLUE, HEIGHT, printable, svg, time_x
+from headrace.monitoring.report.svg import BLUE, HEIGHT, svg, time_x
 from headrace.monitoring.statistics import P_SUM, POSITIVE_WEIGHT, SAMPLES, Statistics
 from headrace.schemas.config.durations import DAY, SECOND, format_duration
 
@@ -52,8 +52,7 @@ def slice_chart(statistics: Statistics, column: str) -> str:
                 ratio = float(sums[POSITIVE_WEIGHT]) / expected
                 values.append(
                     {
-                        "value": printable(value),
-                        "from": start // 1000, "to": (start + length) // 1000,
+                        "value": value, "from": start // 1000, "to": (start + length) // 1000,
                         "ratio": _NAMES[sum(ratio >= band for band in BANDS)],
                         "count": min(1.0, expected / FULL),
                     }
@@ -66,12 +65,11 @@ def slice_chart(statistics: Statistics, column: str) -> str:
     }  # fmt: skip
     count = {"field": "count", "type": "quantitative", "legend": None,
              "scale": {"domain": [0, 1], "range": [0.15, 1]}}  # fmt: skip
-    order = [printable(value) for value in chosen]
-    y = {"field": "value", "type": "nominal", "sort": order, "title": None,
+    y = {"field": "value", "type": "nominal", "sort": chosen, "title": None,
          "axis": {"labelLimit": 90}}  # fmt: skip
     return svg(
         {
-            "title": f"Positives over predicted ones, by {printable(column)}",
+            "title": f"Positives over predicted ones, by {column}",
             "height": {"step": 18},
             "data": {"values": values},
             "mark": {"type": "rect", "stroke": None},

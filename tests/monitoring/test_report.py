@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from headrace.monitoring.report.charts import entropy_chart, rate_chart, reliability_chart
+from headrace.monitoring.report.charts import entropy_chart, heat_map, rate_chart, reliability_chart
 from headrace.monitoring.report.svg import WIDTH
 from headrace.monitoring.report.verdict import headline_rows, number, verdicts, with_interval
 from headrace.monitoring.report.watching import delay_bars, guard_chart, guard_spans, slice_chart
@@ -30,13 +30,13 @@ def journal(*rows):
     )
 
 
-def statistics_of(rows=5_000, hours=100, factor=1.0):
+def statistics_of(rows=5_000, hours=100, factor=1.0, values=tuple(f"d{n}" for n in range(20))):
     random = np.random.default_rng(0)
     margin = random.normal(-2, 1, rows)
     label = (random.random(rows) < factor / (1 + np.exp(-margin))).astype(float)
     statistics = Statistics(HOUR, ("device",))
     times = DAY_1 + np.arange(rows) * hours * HOUR // rows
-    device = pa.array([f"d{i % 20}" for i in range(rows)])
+    device = pa.array([values[i % len(values)] for i in range(rows)])
     statistics.observe(Observation(times, label, np.ones(rows), margin, {"device": device}))
     return statistics
 
@@ -94,6 +94,23 @@ def test_a_slice_that_is_off_has_the_colour_of_its_band():
     of_cells = [re.findall(r'fill="var\(--heat(\d)\)"', chart) for chart in (off, right)]
     assert of_cells[0].count("6") > 5 * of_cells[1].count("6")
     assert of_cells[1].count("3") > of_cells[0].count("3")
+
+
+ODD = 'a\u2028"\x1b'
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: guard_chart(journal((1, "site", ODD, "armed")), DAY_1, DAY_1 + 4 * HOUR),
+        lambda: heat_map([{"learner": "one", "value": ODD, "change": 0.1}], ODD),
+        lambda: slice_chart(statistics_of(values=[ODD]), "device"),
+    ],
+    ids=["of a guard", "of learners", "of predictions"],
+)
+def test_values_may_have_any_characters(draw):
+    """Vega makes expressions of the texts by which it sorts."""
+    assert r"a\u2028" in draw()
 
 
 def test_only_the_largest_values_are_drawn():
