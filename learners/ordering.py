@@ -68,6 +68,8 @@ class Epoch:
         which earlier ones are scored, each in its order; None without any.
     arrivals
         How many actions became known in the epoch, by stream and step, in their order.
+    copies
+        Duplicates of actions that were noted since the epoch before: stream, hour, how many.
     """
 
     parts: list[pa.RecordBatch]
@@ -76,6 +78,7 @@ class Epoch:
     served: pa.RecordBatch | None = None
     mature: pa.RecordBatch | None = None
     arrivals: pa.RecordBatch | None = None
+    copies: list[list[Any]] = field(default_factory=list)
     _texts: dict[str, pa.DictionaryArray] = field(default_factory=dict, init=False, repr=False)
 
     def texts(self, name: str) -> pa.DictionaryArray:
@@ -204,7 +207,7 @@ class EpochOrder:
             ready, self.waiting = _split(self.waiting, bound)
             # Until all shards know the last impression the clock is not past it.
             drain = None if NEVER in self.last else max(self.last) + 1
-            others: dict[str, pa.RecordBatch | None] = {}
+            others: dict[str, Any] = {}
             for name, order in _WITH_SAMPLES.items():
                 with_them, self.beside[name] = _split(self.beside.get(name, []), bound)
                 others[name] = _put_in_order(with_them, order) if with_them else None

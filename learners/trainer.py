@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -140,7 +140,8 @@ class Trainer:
             if epoch.parts and epoch.drain is not None and not self.step.plan.drains:
                 published = int(np.count_nonzero(epoch.column(EMIT) < epoch.drain))
             self.ledger.published += published
-            samples = self.handover.put(epoch)
+            # They are counted before what the epoch says, however far learning lags behind.
+            samples = self.handover.put(replace(epoch, copies=self.ledger.take_copies()))
         return Received(samples=samples, beside=ordered.beside)
 
     @property

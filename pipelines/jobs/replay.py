@@ -51,6 +51,7 @@ from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.merge import read_blocks
 from headrace.pipelines.sources.source import Block, SourceState
 from headrace.pipelines.training.drifting import drift_plan
+from headrace.pipelines.training.handover import Threaded
 from headrace.pipelines.training.job import Finished, TrainJob
 from headrace.schemas.config.durations import SECOND
 from headrace.schemas.config.models import Config
@@ -194,8 +195,9 @@ def replay(
         announce(_continues(inputs.past, inputs))
     board = Board()
     watch(board)
-    # It is for the summary, which no other run has.
-    job = replace(train_job(inputs, place.result / "model"), ranked=_ranked(inputs.config))
+    job = train_job(inputs, place.result / "model")
+    # Ranks are for the summary, which no other run has.
+    job = replace(job, ranked=_ranked(inputs.config), handover=Threaded)
     with _clean_failure(place):
         outputs = open_outputs(place, inputs)
         with _started(inputs, place, identity, job, outputs, board, checkpoint) as (run, resumed):

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.learners.handover import Handover, Learn
 from headrace.learners.learner import Floats
 from headrace.learners.learning import Learned, judged_learners
 from headrace.learners.serving import Scored
@@ -107,7 +108,7 @@ class TrainingState:
         self.job = job
         self.guards = _guards(job)
         self.trainer = Trainer(
-            job.shards, job.epoch, job.plan, self.guards, handover=job.handover, step=job.step
+            job.shards, job.epoch, job.plan, self.guards, handover=self._observing, step=job.step
         )
         self.statistics = {name: Statistics(job.window, job.slices) for name in job.plan.learners}
         self.served = {name: Statistics(job.window, job.slices) for name in job.plan.learners}
@@ -140,53 +141,65 @@ class TrainingState:
     def receive(self, envelope: SampleEnvelope) -> Received:
         """Receive an envelope; learn the epochs that it completes, and add up their statistics."""
         received = self.trainer.receive(envelope)
-        for stream, hour, copies in self.trainer.ledger.take_copies():
-            self.drift.count_duplicates(stream, hour, copies)
         beside = received.beside
         if self.left is not None:
             beside = {
                 name: of.filter(pc.greater_equal(of.column(EMIT), self.left))
                 for name, of in beside.items()
             }
-        return replace(received, samples=self._observe(received.samples), beside=beside)
+        return replace(received, samples=self._to_leave(received.samples), beside=beside)
 
     def flush(self) -> list[Learned]:
         """Learn all complete epochs and add up their statistics; return those not yet returned."""
-        return self._observe(self.trainer.flush())
+        learned = self.trainer.flush()
+        self._count(self.trainer.ledger.take_copies())
+        return self._to_leave(learned)
 
-    def _observe(self, epochs: list[Learned]) -> list[Learned]:
-        """Add up the statistics of epochs; return those that have samples."""
-        for learned in epochs:
-            self.decisions.extend(
-                Decision(
-                    row["time"], row["label"], row["slice"] or "", row["value"] or "",
-                    row["event"], row["reason"],
-                )
-                for row in learned.journal
-            )  # fmt: skip
-            if learned.epoch.parts:
-                # Epochs come in order, so all before this one have been observed.
-                first = int(learned.epoch.column(EMIT).min())
-                self.drift.close_before(first // self.job.epoch * self.job.epoch)
-                observe_drift(self.drift, learned)
-                for name, observation in _observations(learned, self.job).items():
-                    self.statistics[name].observe(observation)
-            if learned.scored is not None:
-                scored = learned.scored
-                for statistics, margins in (
-                    (self.served, scored.margins),
-                    (self.calibrated, scored.calibrated),
-                ):
-                    for name, observation in _served(scored.rows, margins, self.job).items():
-                        statistics[name].observe(observation)
-                self._compare(scored)
-                self._judge(scored)
-                self._rank(scored)
-        observed = [learned for learned in epochs if learned.epoch.parts]
+    def _to_leave(self, epochs: list[Learned]) -> list[Learned]:
+        """Return the epochs that have samples, with those that are still to leave."""
+        found = [learned for learned in epochs if learned.epoch.parts]
         if (clock := self.left) is not None:
             mode = self.job.plan.emission
-            observed = [still_to_leave(learned, clock, mode) for learned in observed]
-        return observed
+            found = [still_to_leave(learned, clock, mode) for learned in found]
+        return found
+
+    # --- statistics: where learning is, on its thread if it has one; who reads them flushes ----
+
+    def _observing(self, learn: Learn) -> Handover:
+        return self.job.handover(lambda epoch: self._observed(learn(epoch)))
+
+    def _observed(self, learned: Learned) -> Learned:
+        """Add up the statistics of an epoch; return it as it is."""
+        self._count(learned.epoch.copies)
+        self.decisions.extend(
+            Decision(
+                row["time"], row["label"], row["slice"] or "", row["value"] or "",
+                row["event"], row["reason"],
+            )
+            for row in learned.journal
+        )  # fmt: skip
+        if learned.epoch.parts:
+            # Epochs come in order, so all before this one have been observed.
+            first = int(learned.epoch.column(EMIT).min())
+            self.drift.close_before(first // self.job.epoch * self.job.epoch)
+            observe_drift(self.drift, learned)
+            for name, observation in _observations(learned, self.job).items():
+                self.statistics[name].observe(observation)
+        if (scored := learned.scored) is not None:
+            for statistics, margins in (
+                (self.served, scored.margins),
+                (self.calibrated, scored.calibrated),
+            ):
+                for name, observation in _served(scored.rows, margins, self.job).items():
+                    statistics[name].observe(observation)
+            self._compare(scored)
+            self._judge(scored)
+            self._rank(scored)
+        return learned
+
+    def _count(self, copies: list[list[Any]]) -> None:
+        for stream, hour, count in copies:
+            self.drift.count_duplicates(stream, hour, count)
 
     def go_on(self, clock: int) -> None:
         """Go on after the end of a log, as another run that adds to the outputs of the first.

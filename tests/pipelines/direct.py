@@ -53,6 +53,13 @@ def pass_on(outputs: Iterable[Any] | None, consumers: dict[str | None, Consumer]
             consumers[None](output)
 
 
+def without_window(output: Any) -> Any:
+    """Return what a step emits at the end of a bundle as it would emit it before."""
+    if isinstance(output, beam.pvalue.TaggedOutput):
+        return beam.pvalue.TaggedOutput(output.tag, without_window(output.value))
+    return output.value
+
+
 def run_directly(
     run: Run, inputs: Inputs, job: TrainJob, first_block: int = 0, options: tuple[str, ...] = ()
 ) -> None:
@@ -88,6 +95,6 @@ def run_directly(
         train.start_bundle()
         pass_on(read.process(0, claims), {DEAD: dead, None: joining})
         join.finish_bundle()
-        pass_on((windowed.value for windowed in train.finish_bundle()), learned)
+        pass_on(map(without_window, train.finish_bundle()), learned)
         if not claims.deferred:
             return
