@@ -44,11 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return MISUSED
     options.beam_options = beam_options
-    # Arrow's allocator reads this when it is loaded. Returning memory without delay costs no
-    # measurable time and lowers the peak of a replay by a tenth.
-    os.environ.setdefault("MIMALLOC_PURGE_DELAY", "0")
+    from headrace.pipelines.run.memory import choose_pool
     from headrace.schemas.errors import ArgumentError, ConfigError, FolderError, HeadraceError
 
+    choose_pool()
     try:
         from headrace.pipelines.app import commands
 
