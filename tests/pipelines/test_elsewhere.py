@@ -208,7 +208,7 @@ def test_a_signed_snapshot_is_that_of_who_has_the_key(tmp_path):
     load_snapshot(tmp_path / "ours")
     with pytest.raises(SnapshotError, match="it is not signed"):
         load_snapshot(tmp_path / "plain", sign=sign)
-    with pytest.raises(SnapshotError, match="with another key; set state.key as it was"):
+    with pytest.raises(SnapshotError, match=r"with another key; set state\.key as it was"):
         load_snapshot(tmp_path / "ours", sign=Signer(b"another secret of that kind"))
     path = tmp_path / "ours/manifest.json"
     path.write_text(path.read_text().replace('"samples": 1', '"samples": 2'))
