@@ -24,7 +24,7 @@ from headrace.pipelines.run.remote import Address
 from headrace.pipelines.run.signing import signed
 from headrace.pipelines.run.store import Store
 from headrace.pipelines.sinks.lettersort import DEAD_LETTERS
-from headrace.pipelines.sinks.outputs import plain_columns, schemas_of
+from headrace.pipelines.sinks.outputs import distinct_columns, schemas_of
 from headrace.pipelines.sinks.storedfiles import StoredEpochs, write_schema
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.secrethash import PUBLIC_KEYS
@@ -101,10 +101,10 @@ def _prepared(inputs: Inputs, growing: Growing, store: Store, retried: bool) -> 
     name, starts = _begun(store, inputs, growing)
     positions = dict(enumerate(starts))
     inputs = replace(inputs, join=replace(inputs.join, starts=positions))
-    plain = plain_columns(inputs.join)
+    distinct = distinct_columns(inputs.join)
     schemas = schemas_of(inputs)
     files = {
-        output: StoredEpochs(store, output, schema, plain, inputs.join.epoch)
+        output: StoredEpochs(store, output, schema, distinct, inputs.join.epoch)
         for output, schema in schemas.items()
     }
     for each in files.values():

@@ -21,6 +21,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -28,6 +29,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem
 
 from headrace.pipelines.run.disk import aside, flush, write_bytes, writing
+from headrace.pipelines.sinks.encoding import NONE, Distinct
 from headrace.pipelines.sinks.parquet import FILE_ROWS
 from headrace.schemas.config.durations import HOUR
 from headrace.schemas.errors import FolderError, OutputError
@@ -105,19 +107,14 @@ def path_in_hour(name: str) -> str:
     return f"{moment(time_of(name)).strftime(_HOUR)}/{name}"
 
 
-def coded_columns(schema: pa.Schema, plain: tuple[str, ...]) -> list[str]:
-    """Return the columns to write with a dictionary: all but those of which most values differ."""
-    return [field.name for field in schema if field.name not in plain]
+def encode(rows: pa.Table, options: dict[str, Any], group_rows: int = FILE_ROWS) -> bytes:
+    """Return rows as the bytes of a Parquet file; they depend on the rows alone.
 
-
-def encode(rows: pa.Table, dictionary: list[str], group_rows: int = FILE_ROWS) -> bytes:
-    """Return rows as the bytes of a Parquet file; they depend on the rows alone."""
+    `options` are those of `headrace.pipelines.sinks.encoding.Distinct`.
+    """
     sink = pa.BufferOutputStream()
     # In one piece: where the writer ends a page depends on where a piece ends.
-    pq.write_table(
-        rows.combine_chunks(), sink, compression="lz4", row_group_size=group_rows,
-        use_dictionary=dictionary or False,
-    )  # fmt: skip
+    pq.write_table(rows.combine_chunks(), sink, row_group_size=group_rows, **options)
     return bytes(sink.getvalue())
 
 
@@ -132,8 +129,8 @@ class HourFolder:
         Created if it is missing.
     schema
         Schema of every file.
-    plain
-        Columns to write without a dictionary, because nearly all their values differ.
+    distinct
+        How columns are written.
     group_rows
         Rows of a row group.
 
@@ -154,11 +151,11 @@ class HourFolder:
         self,
         folder: Path,
         schema: pa.Schema,
-        plain: tuple[str, ...] = (),
+        distinct: Distinct = NONE,
         group_rows: int = FILE_ROWS,
     ) -> None:
         self.folder, self.schema, self.group_rows = folder, schema, group_rows
-        self.dictionary = coded_columns(schema, plain)
+        self.options = distinct.options(schema)
         self.unflushed: set[Path] = set()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -213,7 +210,7 @@ class HourFolder:
 
     def encode(self, rows: pa.Table) -> bytes:
         """Return rows as the bytes of a file; they depend on the rows alone."""
-        return encode(rows, self.dictionary, self.group_rows)
+        return encode(rows, self.options, self.group_rows)
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file."""
@@ -264,9 +261,7 @@ class HourFolder:
         self._withdraw(folder)
 
     def _write_merged(self, target: Path, files: list[Path]) -> None:
-        with pq.ParquetWriter(
-            target, self.schema, compression="lz4", use_dictionary=self.dictionary or False
-        ) as writer:
+        with pq.ParquetWriter(target, self.schema, **self.options) as writer:
             held = self.schema.empty_table()
             for path in files:
                 for batch in _batches(path, self.group_rows):

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.pipelines.sinks.encoding import RECORDS
 from headrace.pipelines.sinks.parquet import LETTER_FILE_ROWS, ParquetFolder
 from headrace.pipelines.sources.sorting import sort_rows
 from headrace.schemas.records.events import DEAD_LETTER_SCHEMA, LETTER_ORDER, without_reserved
@@ -40,7 +41,7 @@ def sort_letters(
     dict
         ``bytes``, ``sha256`` and ``rows`` of each file, by its path in the result.
     """
-    files = ParquetFolder(ordered, DEAD_LETTER_SCHEMA, ("record",), LETTER_FILE_ROWS)
+    files = ParquetFolder(ordered, DEAD_LETTER_SCHEMA, RECORDS, LETTER_FILE_ROWS)
     letters = read_letters(written)
     for batch in amended(sort_rows(letters, LETTER_ORDER, memory_bytes, str(written.parent))):
         files.append(pa.Table.from_batches([without_reserved(batch)]))

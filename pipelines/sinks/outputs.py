@@ -12,6 +12,7 @@ from headrace.joiner.samples.joined import joined_schema
 from headrace.joiner.samples.rows import sample_schema
 from headrace.monitoring.guard import GUARD, GUARD_SCHEMA, QUARANTINE, quarantine_schema
 from headrace.pipelines.run.place import LETTERS, Place
+from headrace.pipelines.sinks.encoding import Distinct
 from headrace.pipelines.sinks.parquet import LETTER_FILE_ROWS, ParquetFolder
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.letters import PLACED_LETTERS
@@ -35,21 +36,21 @@ def open_outputs(place: Place, inputs: Inputs) -> dict[str, ParquetFolder]:
     inputs
         The job, which decides what outputs there are.
     """
-    plain = plain_columns(inputs.join)
+    distinct = distinct_columns(inputs.join)
     folders = {
-        name: ParquetFolder(place.result / name, schema, plain)
+        name: ParquetFolder(place.result / name, schema, distinct)
         for name, schema in schemas_of(inputs).items()
     }
     # Unsorted; `sort_letters` writes them to the result at the end.
     folders[LETTERS] = ParquetFolder(
-        place.partial / LETTERS, PLACED_LETTERS, ("record", PLACE), LETTER_FILE_ROWS
+        place.partial / LETTERS, PLACED_LETTERS, Distinct(texts=("record", PLACE)), LETTER_FILE_ROWS
     )
     return folders
 
 
-def plain_columns(join: JoinPlan) -> tuple[str, ...]:
-    """Return the columns of which nearly all values differ."""
-    return (*join.columns[: join.keys], "event_time")
+def distinct_columns(join: JoinPlan) -> Distinct:
+    """Return the columns of samples of which nearly all values differ."""
+    return Distinct(keys=join.columns[: join.keys], times=("event_time",))
 
 
 def schemas_of(inputs: Inputs) -> dict[str, pa.Schema]:

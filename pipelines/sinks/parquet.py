@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.pipelines.run.disk import describe, flush, writing
+from headrace.pipelines.sinks.encoding import NONE, Distinct
 from headrace.pipelines.sinks.sink import Mark, Noted, expect_held
 from headrace.schemas.records.restored import Text, checked, expect
 
@@ -34,8 +35,8 @@ class ParquetFolder:
         Created if it is missing.
     schema
         Schema of every file; a folder without rows gets one empty file.
-    plain
-        Columns to write without a dictionary, because nearly all their values differ.
+    distinct
+        How columns are written.
     file_rows
         Rows per file; up to as many are held in memory.
 
@@ -49,11 +50,11 @@ class ParquetFolder:
         self,
         folder: Path,
         schema: pa.Schema,
-        plain: tuple[str, ...] = (),
+        distinct: Distinct = NONE,
         file_rows: int = FILE_ROWS,
     ) -> None:
         self.folder, self.schema, self.file_rows = folder, schema, file_rows
-        self.dictionary = [field.name for field in schema if field.name not in plain]
+        self.options = distinct.options(schema)
         self.inventory: dict[str, dict[str, Any]] = {}
         self.held: list[pa.Table] = []
         self.held_rows = 0
@@ -104,10 +105,7 @@ class ParquetFolder:
         # In one piece: where the writer ends a page depends on where a piece ends.
         whole = table.slice(0, rows).combine_chunks()
         with writing(path):
-            pq.write_table(
-                whole, path, compression="lz4", row_group_size=self.file_rows,
-                use_dictionary=self.dictionary or False,
-            )  # fmt: skip
+            pq.write_table(whole, path, row_group_size=self.file_rows, **self.options)
             flush(path)
             self.inventory[path.name] = {**describe(path), "rows": rows}
         self.held = [table.slice(rows)]

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.pipelines.run.store import Store
+from headrace.pipelines.sinks.encoding import RECORDS, Distinct
 from headrace.pipelines.sinks.epochs import runs_of
-from headrace.pipelines.sinks.hours import SCHEMA, coded_columns, encode, name_of, path_in_hour
+from headrace.pipelines.sinks.hours import SCHEMA, encode, name_of, path_in_hour
 from headrace.pipelines.sinks.lettersort import DEAD_LETTERS
 from headrace.pipelines.sources.letters import place_of_letter
 from headrace.schemas.records.events import DEAD_LETTER_SCHEMA, EMIT, LETTER_ORDER, PLACE
@@ -32,8 +33,8 @@ class StoredEpochs:
         Where to write, and the name of the output.
     schema
         Schema of the files.
-    plain
-        Columns of which nearly all values differ.
+    distinct
+        How columns are written.
     epoch
         Length of an epoch, microseconds.
     """
@@ -41,7 +42,7 @@ class StoredEpochs:
     store: Store
     output: str
     schema: pa.Schema
-    plain: tuple[str, ...]
+    distinct: Distinct
     epoch: int
 
     @property
@@ -62,13 +63,11 @@ class StoredEpochs:
             Beginning of each epoch when its file is written, microseconds.
         """
         numbers = rows.column(EMIT).to_numpy() // self.epoch
-        dictionary = coded_columns(self.schema, self.plain)
+        options = self.distinct.options(self.schema)
         for begin, end in runs_of(numbers):
             time = int(numbers[begin]) * self.epoch
             epoch = rows.slice(begin, end - begin).select(self.schema.names)
-            self.store.write(
-                f"{self.output}/{path_in_hour(name_of(time))}", encode(epoch, dictionary)
-            )
+            self.store.write(f"{self.output}/{path_in_hour(name_of(time))}", encode(epoch, options))
             yield time
 
 
@@ -88,7 +87,7 @@ def write_letters(store: Store, letters: pa.RecordBatch, time: int) -> None:
     """
     rows = pa.Table.from_batches([letters]).sort_by([(name, "ascending") for name in LETTER_ORDER])
     source, position = place_of_letter(rows.column(PLACE)[0].as_py())
-    data = encode(rows.select(DEAD_LETTER_SCHEMA.names), coded_columns(rows.schema, ("record",)))
+    data = encode(rows.select(DEAD_LETTER_SCHEMA.names), RECORDS.options(DEAD_LETTER_SCHEMA))
     digest = hashlib.sha256(data).hexdigest()[:8]
     name = f"{name_of(time).removesuffix('.parquet')}-{source:04d}-{position:012d}-{digest}.parquet"
     store.write(f"{DEAD_LETTERS}/{path_in_hour(name)}", data)

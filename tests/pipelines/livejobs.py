@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from headrace.pipelines.run.disk import files_under
 from headrace.pipelines.sinks.completion import Completion, read_completion
+from headrace.pipelines.sinks.encoding import Distinct
 from headrace.pipelines.sinks.epochs import EpochFolder
 from headrace.pipelines.sinks.hours import HourFolder, open_dataset
 from headrace.pipelines.sinks.liveletters import LetterFolder
@@ -50,7 +51,7 @@ def seconds(*numbers):
 
 def opened(out, epoch=10 * SECOND, group_rows=4, every_s=0.0):
     out.mkdir(exist_ok=True)
-    files = HourFolder(out / "samples", SCHEMA, ("key",), group_rows)
+    files = HourFolder(out / "samples", SCHEMA, Distinct(keys=("key",)), group_rows)
     return EpochFolder(files, epoch, Completion(out, every_s), "samples")
 
 

@@ -85,7 +85,7 @@ def test_a_file_an_epoch_has_the_same_bytes_however_rows_come(tmp_path):
     rows = rows_at(*seconds(0, 1, 11, 3_600))
     trees = []
     for name, cuts in (("one", [0, 4]), ("two", [0, 2, 3, 4, 4])):
-        files = StoredEpochs(Store(tmp_path / name), "samples", SCHEMA, ("key",), 10_000_000)
+        files = StoredEpochs(Store(tmp_path / name), "samples", SCHEMA, KEYS, 10_000_000)
         files.write_schema()
         times = [
             time

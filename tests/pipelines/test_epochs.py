@@ -19,6 +19,7 @@ import headrace
 from headrace.pipelines.run import disk
 from headrace.pipelines.run.disk import files_under
 from headrace.pipelines.sinks.completion import Completion, read_completion
+from headrace.pipelines.sinks.encoding import Distinct
 from headrace.pipelines.sinks.epochs import EpochFolder
 from headrace.pipelines.sinks.hours import HourFolder, open_dataset
 from headrace.pipelines.sinks.sink import Mark
@@ -187,7 +188,9 @@ def test_cuts_change_no_byte_of_wide_rows(tmp_path, cuts):
     lists = pa.array([[f"N{random.random()}"] * random.randint(0, 20) for _ in range(30_000)])
     rows = pa.table({"history": lists, EMIT: [START + row * 1_000 for row in range(30_000)]})
     for name, at in (("whole", []), ("cut", cuts)):
-        files = HourFolder(tmp_path / name, rows.select(["history"]).schema, ("history",), 15_000)
+        files = HourFolder(
+            tmp_path / name, rows.select(["history"]).schema, Distinct(texts=("history",)), 15_000
+        )
         sink = EpochFolder(files, 20 * SECOND, Completion(tmp_path), name)
         for begin, end in itertools.pairwise([0, *at, 30_000]):
             sink.append(rows.slice(begin, end - begin))

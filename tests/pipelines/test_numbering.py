@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.pipelines.sinks.encoding import Distinct
 from headrace.pipelines.sinks.lettersort import sort_letters
 from headrace.pipelines.sinks.parquet import ParquetFolder
 from headrace.pipelines.sources.letters import PLACED_LETTERS, place_of_letter, rejected_letters
@@ -41,7 +42,9 @@ def test_letters_name_message_and_row_and_are_in_their_order(tmp_path):
     by_row = [(first + 2, Reason.NULL_KEY), (first, Reason.NULL_KEY),
               (first - (1 << 20), Reason.UNDECODABLE)]  # fmt: skip
     by_record = [(9, Reason.UNDECODABLE), (8, Reason.NULL_KEY)]
-    files = ParquetFolder(tmp_path / "written", PLACED_LETTERS, ("record", PLACE), 100)
+    files = ParquetFolder(
+        tmp_path / "written", PLACED_LETTERS, Distinct(texts=("record", PLACE)), 100
+    )
     for batch in (letters(2, BY_RECORD, by_record), letters(1, BY_ROW, by_row)):
         files.append(pa.Table.from_batches([batch]))
         source, _ = place_of_letter(batch.column(PLACE)[0].as_py())

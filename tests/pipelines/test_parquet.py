@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from headrace.pipelines.sinks.encoding import Distinct
 from headrace.pipelines.sinks.parquet import ParquetFolder
 
 
@@ -22,7 +23,9 @@ def rows(count):
 
 
 def written(folder, table, cuts):
-    files = ParquetFolder(folder, table.schema, ("key", "history", "text"), 20_000)
+    files = ParquetFolder(
+        folder, table.schema, Distinct(keys=("key",), texts=("history", "text")), 20_000
+    )
     for begin, end in zip([0, *cuts], [*cuts, table.num_rows], strict=True):
         files.append(table.slice(begin, end - begin))
     files.close()

@@ -31,7 +31,7 @@ def write_result(place, name, outputs):
     inventory = {}
     for output, rows in outputs.items():
         table = pa.table({"row": [f"{name} {output} {row}" for row in range(rows)]})
-        files = ParquetFolder(place.result / output, table.schema.with_metadata(None), (), 2)
+        files = ParquetFolder(place.result / output, table.schema.with_metadata(None), file_rows=2)
         files.append(table.cast(files.schema))
         files.close()
         inventory.update({f"{output}/{part}": noted for part, noted in files.inventory.items()})
