@@ -83,9 +83,9 @@ def test_marks_advance_when_all_files_are_written_in_any_order():
 def test_a_file_an_epoch_has_the_same_bytes_however_rows_come(tmp_path):
     """Written again, or with other epochs at once; nothing else is left in the folder."""
     rows = rows_at(*seconds(0, 1, 11, 3_600))
-    trees = []
+    trees, distinct = [], Distinct(keys=("key",))
     for name, cuts in (("one", [0, 4]), ("two", [0, 2, 3, 4, 4])):
-        files = StoredEpochs(Store(tmp_path / name), "samples", SCHEMA, KEYS, 10_000_000)
+        files = StoredEpochs(Store(tmp_path / name), "samples", SCHEMA, distinct, 10_000_000)
         files.write_schema()
         times = [
             time
