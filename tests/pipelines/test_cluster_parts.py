@@ -32,6 +32,7 @@ from headrace.pipelines.run.disk import files_under
 from headrace.pipelines.run.remote import place_of
 from headrace.pipelines.run.signing import signed
 from headrace.pipelines.run.store import Store
+from headrace.pipelines.sinks.encoding import Distinct
 from headrace.pipelines.sinks.marks import Marks, Released
 from headrace.pipelines.sinks.storedfiles import StoredEpochs, write_letters
 from headrace.pipelines.sources.inputs import resolve
