@@ -187,10 +187,11 @@ def test_envelopes_that_come_early_change_nothing(job, expected, tmp_path):
     assert found == expected
 
 
-def test_learning_that_lags_behind_changes_nothing(job, expected, tmp_path):
+@pytest.mark.parametrize("handover", [Lagging, Threaded])
+def test_learning_that_lags_behind_changes_nothing(job, expected, tmp_path, handover):
     """Epochs that are learned some envelopes later, or when a bundle ends, under all faults."""
     faults = [undisturbed, *FAULTS]
-    assert run_job(job, tmp_path, faults, seed=4, handover=Lagging) == expected
+    assert run_job(job, tmp_path, faults, seed=4, handover=handover) == expected
 
 
 @pytest.mark.parametrize("emission", ["window", "elapsed", "window_and_immediate"])
