@@ -20,6 +20,7 @@ from headrace.pipelines.run.store import Store
 from headrace.pipelines.sinks.marks import Marks
 from headrace.pipelines.sources.inputs import resolve
 from headrace.pipelines.sources.merge import read_blocks
+from headrace.pipelines.training.handover import Threaded
 from headrace.schemas.config.loading import load_config
 from headrace.schemas.records.envelope import CORRECTIONS, JOINED
 from headrace.schemas.records.events import FOREVER

@@ -29,16 +29,12 @@ def test_only_some_epochs_are_pending():
     assert [handover.put(number) for number in range(2)] == [[], []]
     begun.acquire()
     threading.Timer(0.05, go_on.release, (10,)).start()
-    assert handover.put(2)[:1] == [0]
-    assert begun.acquire()
-    go_on.release(10)
-    assert len(handover.flush()) <= 2
+    assert handover.put(2)[0] == 0
 
 
 def test_an_error_is_raised_by_who_waits_for_the_epoch():
     """By the next that hands over, or flushes."""
     handover = Threaded(lambda number: 1 // number)
     with pytest.raises(ZeroDivisionError):
-        handover.put(0)
-        handover.flush()
+        [*handover.put(0), *handover.flush()]
     assert handover.put(1) + handover.flush() == [1]
