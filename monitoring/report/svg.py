@@ -45,6 +45,23 @@ def svg(spec: dict[str, Any]) -> str:
     return str(vl_convert.vegalite_to_svg(full))
 
 
+def warm_up() -> None:
+    """Draw a first chart: it takes a third of a second, in which other threads run Python."""
+    first, last = 0, _DAY_MS
+    values = [{"time": time, "rate": time / last, "by": "a"} for time in (first, last // 2, last)]
+    line = {"type": "line", "point": True, "color": BLUE}
+    encoding = {"x": time_x(first, last), "y": {"field": "rate", "type": "quantitative"}}
+    svg(
+        {
+            "title": "rate", "height": HEIGHT, "data": {"values": values},
+            "layer": [
+                {"mark": line, "encoding": encoding},
+                {"mark": DASHED, "encoding": {"y": {"datum": 0.5}}},
+            ],
+        }
+    )  # fmt: skip
+
+
 def _printable(part: Any) -> Any:
     """Return a part of a specification without characters that Vega's expressions cannot have.
 
