@@ -1,4 +1,4 @@
-"""What the command line sets in its process, before large packages are imported.
+"""What the command line sets before it imports large packages, and prepares beside a run.
 
 A start is mostly imports: of 3,000 modules, of which libraries import many in case that somebody
 uses them with pandas, MongoDB or a cloud. The Python API does none of this, as its process is not
@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -77,13 +77,28 @@ def set_up(command: str, runner: str | None) -> None:
     if runner is None:
         sys.meta_path.insert(0, Hidden(UNUSED))
     if command == "replay":
-        # Not to be waited for: what fails here fails again where it is used.
-        threading.Thread(target=_prepare_end, name="prepare-end", daemon=True).start()
+        _beside(_warm_up_charts)
 
 
-def _prepare_end() -> None:
-    """Do what the end of a replay needs first, beside imports and reading."""
+def prepare_report() -> None:
+    """Import what the end of a replay needs, beside reading: much of that is not done in Python."""
+    _beside(_import_for_report)
+
+
+def _beside(task: Callable[[], None]) -> None:
+    # Nobody waits for it: what fails here fails again where it is needed.
+    threading.Thread(target=task, name=task.__name__.strip("_"), daemon=True).start()
+
+
+def _warm_up_charts() -> None:
     from headrace.monitoring.report.svg import warm_up
 
     warm_up()
-    import scipy.special  # noqa: F401
+
+
+def _import_for_report() -> None:
+    from headrace.monitoring.quantiles import normal_quantile
+    from headrace.monitoring.report.page import report_template
+
+    report_template()
+    normal_quantile(0.5)
