@@ -45,16 +45,16 @@ def main(argv: Sequence[str] | None = None, own_process: bool = False) -> int:
         )
         return MISUSED
     options.beam_options = beam_options
-    if own_process:
-        from headrace.pipelines.app.startup import set_up
-
-        set_up(options.command, getattr(options, "runner", None))
     # Arrow's allocator reads this when it is loaded. Returning memory without delay costs no
     # measurable time and lowers the peak of a replay by a tenth.
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "0")
     from headrace.schemas.errors import ArgumentError, ConfigError, FolderError, HeadraceError
 
     try:
+        if own_process:
+            from headrace.pipelines.app.startup import set_up
+
+            set_up(options.command, getattr(options, "runner", None))
         from headrace.pipelines.app import commands
 
         code: int = getattr(commands, options.command.replace("-", "_"))(options)

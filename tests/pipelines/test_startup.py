@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 from headrace.pipelines.app.startup import Hidden
+from headrace.pipelines.beam import graph
+from headrace.pipelines.beam.graph import build_graph
+from tests.pipelines.rows import START, every
 
 
 @pytest.fixture
@@ -31,6 +35,22 @@ def test_a_hidden_module_is_found_and_cannot_be_imported():
 @pytest.mark.usefixtures("hidden")
 def test_other_modules_are_imported_as_ever():
     assert importlib.import_module("quopri").encode
+
+
+def test_a_run_has_no_temporary_folder_that_a_kill_would_leave_behind(
+    replay, monkeypatch, tmp_path
+):
+    """Beam makes one for each pipeline, and removes it when the pipeline has ended."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = []
+
+    def build(*arguments):
+        found.append(list(tmp_path.glob("beam-*")))
+        return build_graph(*arguments)
+
+    monkeypatch.setattr(graph, "build_graph", build)
+    assert len(replay(every(1, 2), [(START + 2, "i0")]).samples) == 2
+    assert found == [[]]
 
 
 def run_script(script: str) -> tuple[int, str]:
