@@ -161,11 +161,11 @@ def run_script(script: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_validate_and_generate_start_without_beam():
-    """Only a replay loads it, and a trial of one; scipy and templates wait until the end of one."""
+def test_the_command_line_starts_without_beam():
+    """A replay, or a trial of one, loads it when it reads; scipy and templates wait for its end."""
     script = (
         "import sys; from headrace.pipelines.app import commands, display\n"
-        "from headrace.pipelines.jobs import generate\n"
+        "from headrace.pipelines.jobs import generate, replay\n"
         "late = {'apache_beam', 'jinja2', 'river', 'scipy.optimize', 'scipy.special'}\n"
         "sys.exit(', '.join(late & sys.modules.keys()) or None)"
     )
