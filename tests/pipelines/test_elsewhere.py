@@ -139,10 +139,10 @@ def outside(folder):
     return {path: path.read_bytes() for path in kept}
 
 
-def play(folder, first, count):
+def play(folder, numbers):
     """Play cases in a process of their own; it must come to its end, and leave all as it was."""
     before = outside(folder)
-    done = attacker(folder, first, count)
+    done = attacker(folder, *numbers)
     last = done.stdout.splitlines()[-1:]
     assert done.returncode == 0, (done.returncode, last, done.stderr[-3000:])
     said = {tuple(line.partition(":")[0].split()[1:]) for line in done.stdout.splitlines()}
@@ -153,16 +153,21 @@ def play(folder, first, count):
     assert not Path("/tmp/headrace-evil").exists()
 
 
+ONCE_HARMFUL = 3370, 3856, 4234, 5525
+"""Cases that ended in another error: nulls in samples that are held, no files in an identity,
+counts that do not agree."""
+
+
 def test_what_somebody_else_wrote_is_used_or_refused_in_one_line(folder):
     """Some hundred folders and envelopes with other contents and checksums that are right."""
-    play(folder, 0, 180)
+    play(folder, [*range(180), *ONCE_HARMFUL])
 
 
 @pytest.mark.slow
 def test_ten_thousand_folders_of_somebody_else_do_no_harm(folder):
     """The same, for longer."""
     for first in range(180, 10_180, 500):
-        play(folder, first, 500)
+        play(folder, range(first, first + 500))
 
 
 def test_a_piece_of_a_journal_makes_no_file_outside(tmp_path):
@@ -208,7 +213,7 @@ def test_a_signed_snapshot_is_that_of_who_has_the_key(tmp_path):
     load_snapshot(tmp_path / "ours")
     with pytest.raises(SnapshotError, match="it is not signed"):
         load_snapshot(tmp_path / "plain", sign=sign)
-    with pytest.raises(SnapshotError, match="it is signed with another key"):
+    with pytest.raises(SnapshotError, match=r"with another key; set state\.key as it was"):
         load_snapshot(tmp_path / "ours", sign=Signer(b"another secret of that kind"))
     path = tmp_path / "ours/manifest.json"
     path.write_text(path.read_text().replace('"samples": 1', '"samples": 2'))
@@ -236,13 +241,13 @@ def test_a_run_with_a_key_goes_on_only_from_what_is_signed_with_it(tmp_path, mon
     past = "--continue", str(tmp_path / "ours")
     assert run("next", *past, key="OURS") == 0
     capsys.readouterr()
-    for key, out, why in (
-        ("OURS", "plain", "it is not signed, and state.key is set"),
-        ("OTHER", "ours", "it is signed with another key"),
+    for key, out, why, hint in (
+        ("OURS", "plain", "it is not signed, and state.key is set", "unset state.key if you"),
+        ("OTHER", "ours", "it is signed with another key", "set state.key as it was when"),
     ):
         assert run("no", "--continue", str(tmp_path / out), key=key) == 2
         said = capsys.readouterr().err
-        assert why in said
+        assert f"cannot be trusted (manifest.json: {why}); {hint}" in said
         assert said.count("\n") == 1
     assert run("unsigned", *past) == 0
     model = tmp_path / "ours/model/first"
