@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from headrace.pipelines.app import api
+from headrace.pipelines.app.startup import set_up
 
 _FORMS: tuple[Literal["parquet", "text"], ...] = ("parquet", "text")
 _IMPRESSIONS, _RATE = 100_000, 50
@@ -28,4 +29,5 @@ def compile_kernels() -> None:
 
 
 if __name__ == "__main__":
+    set_up("kernels", None)
     compile_kernels()
