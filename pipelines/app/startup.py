@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -77,23 +77,16 @@ def set_up(command: str, runner: str | None) -> None:
     if runner is None:
         sys.meta_path.insert(0, Hidden(UNUSED))
     if command == "replay":
-        _beside(_warm_up_charts)
+        from headrace.monitoring.report.svg import draw_with
+        from headrace.pipelines.app.drawing import DrawingProcess
+
+        draw_with(DrawingProcess().draw)
 
 
 def prepare_report() -> None:
     """Import what the end of a replay needs, beside reading: much of that is not done in Python."""
-    _beside(_import_for_report)
-
-
-def _beside(task: Callable[[], None]) -> None:
     # Nobody waits for it: what fails here fails again where it is needed.
-    threading.Thread(target=task, name=task.__name__.strip("_"), daemon=True).start()
-
-
-def _warm_up_charts() -> None:
-    from headrace.monitoring.report.svg import warm_up
-
-    warm_up()
+    threading.Thread(target=_import_for_report, name="prepare-report", daemon=True).start()
 
 
 def _import_for_report() -> None:
