@@ -18,9 +18,11 @@ help: ## list the targets
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[test,bench,check]'
+	$(BIN)/python -m compileall -q headrace schemas joiner learners monitoring pipelines
+	$(BIN)/python -m headrace.pipelines.app.kernels
 	@touch $@
 
-setup: $(READY) ## create .venv with all that the other targets need
+setup: $(READY) ## create .venv with all that the other targets need, and compile (two minutes)
 
 demo: $(READY) ## generate a small log, replay it, and write a report to demo-out/
 	$(BIN)/headrace generate --out demo-out/log --impressions 200000 --format text

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -46,6 +45,8 @@ def cache_folder(packages: list[Path], environment: Mapping[str, str]) -> Path |
             return None
     elif all(_is_safe(folder) for folder in _inside(packages)):
         return None
+    import tempfile  # which imports much, and is seldom needed
+
     cache = environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     temporary = Path(tempfile.gettempdir(), f"headrace-kernels-{os.getuid()}")
     for folder in (Path(cache, "headrace", "kernels"), temporary):

@@ -24,7 +24,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
-from scipy.optimize import isotonic_regression
 
 from headrace.learners.learner import Floats, probability
 from headrace.schemas.config.durations import MINUTE
@@ -260,6 +259,8 @@ def fit(kind: Kind, sums: Floats) -> Knots | None:
         return _sigmoid(n, y, m / n)
     if kind == "piecewise":
         n, y, m = _grouped(n, y, m)
+    from scipy.optimize import isotonic_regression  # a tenth of a second to import
+
     blocks = isotonic_regression(y / n, weights=n).blocks[:-1]
     n, y, m = (np.add.reduceat(row, blocks) for row in (n, y, m))
     # One more impression of the rate of all: of no label alone do log-odds follow.

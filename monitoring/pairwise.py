@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy import special
 
 from headrace.monitoring.exported import check_version, packed, unpacked, unpacked_places
 from headrace.monitoring.frequent import FrequentValues, numbered
+from headrace.monitoring.quantiles import normal_quantile
 from headrace.monitoring.ratios import LEVEL, Interval, auc
 from headrace.monitoring.statistics import LOGIT_RANGE, OTHER, Floats, Int64s
 from headrace.schemas.records.restored import Count, Text, checked, expect, written
@@ -264,7 +264,7 @@ def accuracy(clicked: Floats, unclicked: Floats) -> tuple[float, Interval | None
     # A share of m equal parts has the variance of m - 1.
     variance = m / (m - 1) * float((squares * (_below(of_unclicked) - area) ** 2).sum())
     variance += float((of_unclicked * (1 - _below(of_clicked) - area) ** 2).sum()) / (n - 1)
-    half = float(special.ndtri((1 + LEVEL) / 2)) * math.sqrt(variance)
+    half = normal_quantile((1 + LEVEL) / 2) * math.sqrt(variance)
     return area, Interval(max(0.0, area - half), min(1.0, area + half))
 
 

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
 
+from headrace.monitoring.quantiles import gamma_quantile, normal_quantile, student_quantile
 from headrace.monitoring.statistics import (
     LOGIT_BINS,
     LOGIT_RANGE,
@@ -123,7 +123,7 @@ def rate_interval(sums: Floats) -> Interval | None:
     if min(variance, spread) <= 0:
         variance, spread = 0.0, 0.0
     n = weight**2 * (variance / spread if spread else 1 / float(sums[SQUARES]))
-    z = float(special.ndtri((1 + LEVEL) / 2))
+    z = normal_quantile((1 + LEVEL) / 2)
     middle, half = rate + z**2 / (2 * n), z * math.sqrt(variance / n + (z / n) ** 2 / 4)
     return Interval(
         max(0.0, (middle - half) / (1 + z**2 / n)), min(1.0, (middle + half) / (1 + z**2 / n))
@@ -150,8 +150,8 @@ def against_expected(sums: Floats, level: float = LEVEL) -> tuple[float, Interva
     # Without positives, the weight that one of them would have is that of a sample.
     one = squares / positive if positive else float(sums[SQUARES] / sums[WEIGHT])
     tail = (1 - level) / 2
-    low = float(special.gammaincinv(k, tail)) if k else 0.0
-    high = float(special.gammaincinv(k + 1, 1 - tail))
+    low = gamma_quantile(k, tail) if k else 0.0
+    high = gamma_quantile(k + 1, 1 - tail)
     return positive / expected, Interval(low * one / expected, high * one / expected)
 
 
@@ -196,7 +196,7 @@ def entropy_interval(windows: Floats) -> tuple[Interval, Interval] | None:
     moves = loss - mean * weight
     slope = math.log((1 - rate) / rate)
     relative = moves - mean / base * slope * (positive - rate * weight)
-    t = float(special.stdtrit(count - 1, (1 + LEVEL) / 2))
+    t = student_quantile(count - 1, (1 + LEVEL) / 2)
     found = []
     for figure, of in ((mean, moves / total), (mean / base, relative / (total * base))):
         half = t * math.sqrt(float((of**2).sum()) * count / (count - 1))
@@ -266,7 +266,7 @@ def auc_interval(bins: Floats, sums: Floats) -> Interval | None:
     of_positives = float((positive * (_below(negative) - area) ** 2).sum())
     of_negatives = float((negative * (1 - _below(positive) - area) ** 2).sum())
     # A share of m equal parts has the variance of m - 1.
-    half = float(special.ndtri((1 + LEVEL) / 2)) * math.sqrt(
+    half = normal_quantile((1 + LEVEL) / 2) * math.sqrt(
         of_positives / (m - 1) + of_negatives / (n - 1)
     )
     return Interval(max(0.0, area - half), min(1.0, area + half))
@@ -291,5 +291,7 @@ def calibration_error(bins: Floats) -> float | None:
 
 def middles() -> Floats:
     """Return the probability in the middle of each bin of log-odds, shape (LOGIT_BINS,)."""
+    from scipy.special import expit  # as late as the quantiles
+
     centre = (np.arange(LOGIT_BINS) + 0.5) * (2 * LOGIT_RANGE / LOGIT_BINS) - LOGIT_RANGE
-    return special.expit(centre)
+    return expit(centre)

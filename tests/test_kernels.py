@@ -1,6 +1,7 @@
 """Compiled kernels are pickles: they are loaded from where nobody else can write."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +86,24 @@ def test_numba_caches_where_it_is_told_without_a_variable(tmp_path):
     )  # fmt: skip
     assert done.stdout.strip() == str(tmp_path)
     assert list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_replay_compiles_nothing_after_setup(tmp_path):
+    """Of a log as ``make demo`` has it; numba says what it keeps, and what it takes."""
+    variables = {**os.environ, VARIABLE: str(tmp_path / "cache")}
+    headrace = [sys.executable, "-m", "headrace"]
+    log, out = tmp_path / "log", tmp_path / "out"
+
+    def run(*command: str | Path, **more: str) -> str:
+        done = subprocess.run(
+            command, cwd=ROOT, env={**variables, **more}, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    run(sys.executable, "-m", "headrace.pipelines.app.kernels")
+    run(*headrace, "generate", "--out", log, "--impressions", "200000", "--format", "text")
+    replay = [*headrace, "replay", log / "headrace.toml", "--out", out, "--quiet"]
+    said = run(*replay, NUMBA_DEBUG_CACHE="1")
+    assert len(re.findall(r"\[cache\] data loaded", said)) > 30
+    assert "[cache] data saved" not in said

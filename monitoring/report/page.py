@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from headrace.monitoring.delays import Survival
 from headrace.monitoring.detectors import Said, what_others_say
@@ -38,6 +37,9 @@ from headrace.monitoring.report.verdict import (
 from headrace.monitoring.report.watching import guard_chart, slice_chart
 from headrace.monitoring.statistics import SAMPLES, WEIGHT, Statistics
 from headrace.schemas.config.durations import SECOND, format_duration
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _SLICE_ROWS = 20
 _EVENTS = 50
@@ -95,7 +97,7 @@ def render_report(
     # Of several learners of a label the first stands for what happened to it.
     first = {learners[name]["label"]: name for name in reversed(list(of_final))}
     watched = {label: of_final[first[label]] for label in reversed(first)}
-    return _template("report.html").render(
+    return report_template().render(
         input_total=_count(sum(summary["input"].values())),
         elapsed=summary["elapsed_s"],
         events_per_s=_count(summary["events_per_s"]),
@@ -307,8 +309,15 @@ def render_windows(streams: list[WindowsOf]) -> str:
     return _template("windows.html").render(streams=shown, longest=format_duration(longest))
 
 
+def report_template() -> Template:
+    """Return the template of the report, which takes some hundredths of a second at first."""
+    return _template("report.html")
+
+
 @cache
 def _template(name: str) -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

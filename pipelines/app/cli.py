@@ -11,7 +11,6 @@ import math
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,8 +18,10 @@ from typing import Any, NoReturn
 DONE, FAILED, MISUSED = 0, 1, 2
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, own_process: bool = False) -> int:
     """Run a command and return the exit code.
+
+    With `own_process` nothing but the command runs in this process, which is set up for it.
 
     0 done, 1 failed, 2 bad usage or configuration, or a folder that must not be touched,
     3 done, but more than a fifth of a stream is invalid, or a model is not published.
@@ -49,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     choose_pool()
     try:
+        if own_process:
+            from headrace.pipelines.app.startup import set_up
+
+            set_up(options.command, getattr(options, "runner", None))
         from headrace.pipelines.app import commands
 
         code: int = getattr(commands, options.command.replace("-", "_"))(options)
@@ -85,10 +90,12 @@ def run() -> NoReturn:
     second, in which a stopped run would seem to hang.
     """
     try:
-        code = main()
+        code = main(own_process=True)
     except BrokenPipeError:  # nobody reads any more what a command prints
         code = FAILED
     except Exception:  # a defect; what it says may be of the log
+        import traceback
+
         _warn(traceback.format_exc().rstrip(), lines=True)
         code = FAILED
     for stream in (sys.stdout, sys.stderr):

@@ -17,7 +17,9 @@ from headrace.pipelines.app.metrics import Metrics
 from headrace.pipelines.app.modelkeys import given_key
 from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.app.shown import say, warn
+from headrace.pipelines.app.startup import prepare_report
 from headrace.pipelines.jobs.past import read_past
+from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.disk import write_text, writing
 from headrace.pipelines.run.interrupts import Stopping, stopped_by_signals
 from headrace.pipelines.run.remote import Address, place_of
@@ -52,8 +54,13 @@ def replay(options: argparse.Namespace) -> int:
             warn(f"headrace: {line}")
 
     with watching(inputs, quiet=options.quiet) as watch:
+
+        def started(board: Board) -> None:
+            prepare_report()
+            watch(board)
+
         result = api.replay_inputs(
-            inputs, out, options.work, options.resume, watch, announce, options.beam_options,
+            inputs, out, options.work, options.resume, started, announce, options.beam_options,
             Metrics(options.metrics_port, options.metrics_host),
         )  # fmt: skip
     summary = result.summary.model_dump(mode="json")

@@ -40,7 +40,7 @@ class ClusterJob:
     store, files
         Where to write, and the outputs with rows by epoch.
     retried
-        See `headrace.pipelines.beam.durable.StepStates`.
+        See `headrace.pipelines.beam.stepstates.StepStates`.
     models_every_s
         See `headrace.pipelines.beam.training.TrainEpochs`.
     """

@@ -5,7 +5,7 @@ the progress of an idle partition is a part of that, so the runner makes it dura
 what followed from it, and nothing else needs to note it.
 
 What is open (connections, records read ahead) belongs to one restriction alone, and is kept in
-the process under it as the objects of stateful steps are (`headrace.pipelines.beam.durable`).
+the process under it as the objects of stateful steps are (`headrace.pipelines.beam.stepstates`).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
 
-from headrace.pipelines.beam.durable import StepStates
 from headrace.pipelines.beam.joining import DEAD
+from headrace.pipelines.beam.stepstates import StepStates
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.livemerge import Keepers, LiveMerge, Patience
 from headrace.pipelines.sources.source import Block, Growing, SourceState

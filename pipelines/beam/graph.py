@@ -5,6 +5,8 @@ A run reads, joins and trains; where it reads from and writes to differs.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +88,9 @@ def run_graph(
     """
     whole = PipelineOptions([IN_PROCESS, "--no_save_main_session", *options])
     pipeline = beam.Pipeline(options=whole)
+    # This runner does not use it, and a run that is killed would leave it behind.
+    with contextlib.suppress(OSError):
+        os.rmdir(pipeline.local_tempdir)
     letters = WriteBatches(run, LETTERS)
     steps = Steps(
         [first_block], ReadLogs(run), JoinShards(inputs.join, inputs.origins, run.name, run=run),

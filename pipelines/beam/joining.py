@@ -12,14 +12,9 @@ from headrace.joiner.journal.cells import Cells
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.recovery import describe_join, restore_join
 from headrace.joiner.samples.output import JoinOutput
-from headrace.pipelines.beam.durable import (
-    BAG_NAMES,
-    BeamCells,
-    Bundle,
-    StepStates,
-    with_cells,
-)
+from headrace.pipelines.beam.durable import BAG_NAMES, BeamCells, with_cells
 from headrace.pipelines.beam.run import JOIN, Run
+from headrace.pipelines.beam.stepstates import Bundle, StepStates
 from headrace.pipelines.run.spill import CACHE_BYTES
 from headrace.pipelines.sources.letters import buried_letters
 from headrace.pipelines.sources.numbering import Origin
@@ -45,7 +40,7 @@ class JoinShards(beam.DoFn):
         The run that keeps the state; payloads that do not fit into memory go to its
         journals. None if the runner keeps the state.
     retried
-        See `headrace.pipelines.beam.durable.StepStates`.
+        See `headrace.pipelines.beam.stepstates.StepStates`.
     """
 
     def __init__(

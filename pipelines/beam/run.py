@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from headrace.pipelines.beam.durable import StepStates
+from headrace.pipelines.beam.stepstates import StepStates
 from headrace.pipelines.run.board import Board
 from headrace.pipelines.run.runner import IN_PROCESS
 from headrace.pipelines.run.spill import Spill

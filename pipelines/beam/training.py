@@ -14,8 +14,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from headrace.learners.learning import Learned
 from headrace.monitoring.guard import GUARD, QUARANTINE
-from headrace.pipelines.beam.durable import Bundle, StepStates, with_cells
+from headrace.pipelines.beam.durable import with_cells
 from headrace.pipelines.beam.run import TRAIN
+from headrace.pipelines.beam.stepstates import Bundle, StepStates
 from headrace.pipelines.sinks.marks import Released
 from headrace.pipelines.sinks.outputs import SAMPLES
 from headrace.pipelines.training.guarding import journal_of, quarantined
@@ -38,7 +39,7 @@ class TrainEpochs(beam.DoFn):
     name
         Name of the job.
     retried
-        See `headrace.pipelines.beam.durable.StepStates`.
+        See `headrace.pipelines.beam.stepstates.StepStates`.
     models_every_s
         How long from one to the next snapshot of the models, seconds, on a runner that keeps
         the state.

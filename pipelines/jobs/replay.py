@@ -20,7 +20,7 @@ from headrace.monitoring.gate import GatePlan
 from headrace.monitoring.guard import GUARD
 from headrace.monitoring.report.page import render_report
 from headrace.monitoring.results import LogResult
-from headrace.pipelines.beam.graph import run_graph
+from headrace.pipelines.beam.inprocess import run_graph
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Checkpointer, Resumed, resume
 from headrace.pipelines.jobs.continuing import go_on, keep_state, state_bytes

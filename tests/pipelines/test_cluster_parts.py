@@ -25,9 +25,9 @@ from headrace.pipelines.beam.clusterreading import (
     SpotsTracker,
     groups_of,
 )
-from headrace.pipelines.beam.durable import Bundle, StepStates
 from headrace.pipelines.beam.joining import DEAD
 from headrace.pipelines.beam.launching import RUNNERS, idle_slots, options_of
+from headrace.pipelines.beam.stepstates import Bundle, StepStates
 from headrace.pipelines.run.disk import files_under
 from headrace.pipelines.run.remote import place_of
 from headrace.pipelines.run.signing import signed

@@ -210,12 +210,12 @@ def test_faults_change_nothing_of_joined_actions_and_early_samples(log, tmp_path
 
 def test_ignoring_tokens_is_noticed(job, expected, tmp_path, monkeypatch):
     """If tokens were not compared, a lost commit would change outputs: the faults have effect."""
-    from headrace.pipelines.beam import durable
+    from headrace.pipelines.beam import stepstates
 
     def pop_any(self, key, token):
-        return durable._STATES.get(self.scope, {}).pop(key, ("", None))[1]
+        return stepstates._STATES.get(self.scope, {}).pop(key, ("", None))[1]
 
-    monkeypatch.setattr(durable.StepStates, "pop", pop_any)
+    monkeypatch.setattr(stepstates.StepStates, "pop", pop_any)
     try:
         result = run_job(job, tmp_path, [fails_after_finish], seed=1)
     except Exception:

@@ -71,7 +71,7 @@ def test_errors_and_previews_of_a_log_show_escapes(tmp_path, capsys):
 def test_a_defect_that_tells_of_the_log_shows_escapes(monkeypatch, capsys):
     """A traceback has lines, and nothing else of its message is obeyed."""
 
-    def fail():
+    def fail(own_process):
         raise ValueError("\x1b[2J")
 
     monkeypatch.setattr(cli, "main", fail)

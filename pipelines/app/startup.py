@@ -1,0 +1,97 @@
+"""What the command line sets before it imports large packages, and prepares beside a run.
+
+A start is mostly imports: of 3,000 modules, of which libraries import many in case that somebody
+uses them with pandas, MongoDB or a cloud. The Python API does none of this, as its process is not
+its own.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+UNUSED = frozenset(
+    {
+        "IPython", "apache_beam.io.gcp.bigquery", "apitools", "boto3", "bson", "cffi",
+        "google.cloud", "pandas", "pymongo", "sklearn",
+    }
+)  # fmt: skip
+"""What no command uses, and what Beam, pyarrow, numba and river do without if it is missing."""
+
+_ALLOCATED = 100_000
+"""So many objects are made before the collector looks at them: 700, Python's choice, makes it look
+a thousand times during the imports alone, after which all are still in use."""
+
+
+class Hidden(MetaPathFinder, Loader):
+    """Lets modules seem to be missing.
+
+    They are found, and raise `ModuleNotFoundError` when they are imported.
+
+    Parameters
+    ----------
+    names
+        Their names, with those of the packages that they are in.
+    """
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return a specification of a hidden module, None of others."""
+        return ModuleSpec(fullname, self) if fullname in self._names else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Refuse to import.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            Always.
+        """
+        name = module.__name__
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def set_up(command: str, runner: str | None) -> None:
+    """Set up the process of a command.
+
+    Parameters
+    ----------
+    command
+        Its name.
+    runner
+        The distributed runner, if there is one: it may need any cloud's packages.
+    """
+    gc.set_threshold(_ALLOCATED, 10, 10)
+    # Nothing here multiplies large matrices: threads for it would be started for nothing.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if runner is None:
+        sys.meta_path.insert(0, Hidden(UNUSED))
+    if command == "replay":
+        from headrace.monitoring.report.svg import draw_with
+        from headrace.pipelines.app.drawing import DrawingProcess
+
+        draw_with(DrawingProcess().draw)
+
+
+def prepare_report() -> None:
+    """Import what the end of a replay needs, beside reading: much of that is not done in Python."""
+    # Nobody waits for it: what fails here fails again where it is needed.
+    threading.Thread(target=_import_for_report, name="prepare-report", daemon=True).start()
+
+
+def _import_for_report() -> None:
+    from headrace.monitoring.quantiles import normal_quantile
+    from headrace.monitoring.report.page import report_template
+
+    report_template()
+    normal_quantile(0.5)
