@@ -66,12 +66,14 @@ def headrace(config: Path) -> dict[str, float]:
     from headrace.joiner.join import ShardJoin
     from headrace.learners.registry import parameter_models
     from headrace.pipelines.jobs.summary import peak_rss_mb
+    from headrace.pipelines.run.memory import choose_pool
     from headrace.pipelines.run.spill import CACHE_BYTES, FileCells
     from headrace.pipelines.run.threads import Prefetcher
     from headrace.pipelines.sources.inputs import resolve
     from headrace.pipelines.sources.merge import read_blocks
     from headrace.schemas.config.loading import load_config
 
+    choose_pool()  # as the command line does
     inputs = resolve(load_config(config, parameter_models()))
     shards = inputs.join.shards
     events = samples = 0

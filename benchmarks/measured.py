@@ -49,7 +49,7 @@ def main() -> int:
     atexit.register(_tell)
     from headrace.pipelines.app.cli import main as headrace
 
-    return headrace(sys.argv[1:])
+    return headrace(sys.argv[1:], own_process=True)
 
 
 if __name__ == "__main__":

@@ -45,10 +45,8 @@ def main(argv: Sequence[str] | None = None, own_process: bool = False) -> int:
         )
         return MISUSED
     options.beam_options = beam_options
-    from headrace.pipelines.run.memory import choose_pool
     from headrace.schemas.errors import ArgumentError, ConfigError, FolderError, HeadraceError
 
-    choose_pool()
     try:
         if own_process:
             from headrace.pipelines.app.startup import set_up

@@ -76,6 +76,9 @@ def set_up(command: str, runner: str | None) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if runner is None:
         sys.meta_path.insert(0, Hidden(UNUSED))
+    from headrace.pipelines.run.memory import choose_pool
+
+    choose_pool()
     if command == "replay":
         from headrace.monitoring.report.svg import draw_with
         from headrace.pipelines.app.drawing import DrawingProcess
