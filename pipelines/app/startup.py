@@ -13,7 +13,8 @@ import sys
 import threading
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
 from types import ModuleType
 
 UNUSED = frozenset(
@@ -23,6 +24,9 @@ UNUSED = frozenset(
     }
 )  # fmt: skip
 """What no command uses, and what Beam, pyarrow, numba and river do without if it is missing."""
+
+DEFERRED = frozenset({"scipy.stats"})
+"""What river imports for detectors that nobody uses here; it takes longer than all of river."""
 
 _ALLOCATED = 100_000
 """So many objects are made before the collector looks at them: 700, Python's choice, makes it look
@@ -61,6 +65,28 @@ class Hidden(MetaPathFinder, Loader):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
+class Deferred(MetaPathFinder):
+    """Lets modules be imported when the first of their attributes is asked for.
+
+    Parameters
+    ----------
+    names
+        Their names, with those of the packages that they are in.
+    """
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return a specification of a deferred module, None of others."""
+        spec = PathFinder.find_spec(fullname, path) if fullname in self._names else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
+
+
 def set_up(command: str, runner: str | None) -> None:
     """Set up the process of a command.
 
@@ -75,7 +101,7 @@ def set_up(command: str, runner: str | None) -> None:
     # Nothing here multiplies large matrices: threads for it would be started for nothing.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if runner is None:
-        sys.meta_path.insert(0, Hidden(UNUSED))
+        sys.meta_path[:0] = [Hidden(UNUSED), Deferred(DEFERRED)]
     from headrace.pipelines.run.memory import choose_pool
 
     choose_pool()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import subprocess
 import sys
 import tempfile
 
 import pytest
 
-from headrace.pipelines.app.startup import Hidden
+from headrace.pipelines.app.startup import Deferred, Hidden
 from headrace.pipelines.beam import graph
 from headrace.pipelines.beam.graph import build_graph
 from tests.pipelines.rows import START, every
@@ -35,6 +37,18 @@ def test_a_hidden_module_is_found_and_cannot_be_imported():
 @pytest.mark.usefixtures("hidden")
 def test_other_modules_are_imported_as_ever():
     assert importlib.import_module("quopri").encode
+
+
+def test_a_deferred_module_is_imported_when_something_of_it_is_asked_for(monkeypatch):
+    """What imports it needs not know."""
+    monkeypatch.setattr(sys, "meta_path", [Deferred(frozenset({"this"})), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        this = importlib.import_module("this")
+        assert said.getvalue() == ""
+        assert this.s
+    assert "Zen" in said.getvalue()
 
 
 def test_a_run_has_no_temporary_folder_that_a_kill_would_leave_behind(
