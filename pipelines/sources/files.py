@@ -179,8 +179,8 @@ class LogFile:
         for lines in read_lines(self.location, chunk, self.longest):
             first = lines.first - headers
             lines = lines.after(headers) if first < 0 else replace(lines, first=first)
-            if lines.lines:
-                end = lines.first + len(lines.lines)
+            if len(lines):
+                end = lines.first + len(lines)
                 if end <= skip:
                     continue
                 yield Chunk(lines.first, end, lines.decoded(decoder.decode, self.longest))

@@ -26,9 +26,9 @@ def test_lines_do_not_depend_on_where_reads_end(tmp_path, name, chunk):
     (tmp_path / "a.csv").write_bytes(text)
     (file,) = find("a.csv", tmp_path)
     parts = list(read_lines(file, chunk=chunk))
-    assert [line for lines in parts for line in lines.lines] == expected
+    assert [line for lines in parts for line in lines] == expected
     assert [lines.first for lines in parts] == [
-        sum(len(before.lines) for before in parts[:at]) for at in range(len(parts))
+        sum(len(before) for before in parts[:at]) for at in range(len(parts))
     ]
     assert first_lines(file, 2) == expected[:2]
 
@@ -43,7 +43,7 @@ def test_lines_that_are_too_long_are_cut_wherever_reads_end(tmp_path, chunk, end
     found = [
         (lines.cut.get(at, len(line)), len(line))
         for lines in read_lines(file, chunk, longest=2000)
-        for at, line in enumerate(lines.lines)
+        for at, line in enumerate(lines)
     ]
     assert found == [(size, size if size <= 2000 else 1000) for size in sizes]
     assert [len(line) for line in first_lines(file, 9, longest=2000)] == [1, 2000, 0, 2000]
@@ -57,7 +57,7 @@ def test_a_line_that_unfolds_without_end_takes_little_memory(tmp_path):
         out.write(b'\n{"a": 1}\n')
     (file,) = find("a.jsonl.zst", tmp_path)
     tracemalloc.start()
-    (long, short) = [line for lines in read_lines(file) for line in lines.lines]
+    (long, short) = [line for lines in read_lines(file) for line in lines]
     assert first_lines(file, 2) == []
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
