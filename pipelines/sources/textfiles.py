@@ -10,7 +10,10 @@ from pathlib import PurePath
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from isal.igzip import IGzipFile
+from isal.isal_zlib import IsalError
 
+from headrace.pipelines.run.threads import Prefetcher
 from headrace.pipelines.sources.locations import Location
 from headrace.schemas.records.decoding import Lines
 from headrace.schemas.records.linespans import NEWLINE, ended_lines
@@ -31,13 +34,33 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
 @contextmanager
-def _opened(file: Location) -> Iterator[pa.NativeFile]:
-    suffix = PurePath(file.path).suffix.lower()
+def _opened(file: Location) -> Iterator[pa.NativeFile | IGzipFile]:
+    compression = _compression(file)
     with file.open() as source:
         # Decompressing asks for 64 kB at a time: too little for a request each.
         buffered = source if file.local else pa.BufferedInputStream(source, _CHUNK)
-        with pa.input_stream(buffered, compression=COMPRESSIONS.get(suffix)) as stream:
+        if compression == "gzip":
+            with _gunzipped(buffered) as stream:
+                yield stream
+        else:
+            with pa.input_stream(buffered, compression=compression) as stream:
+                yield stream
+
+
+@contextmanager
+def _gunzipped(source: pa.NativeFile) -> Iterator[IGzipFile]:
+    """Decompress with ISA-L, which takes a third of the time that zlib does."""
+    try:
+        with IGzipFile(fileobj=source) as stream:
             yield stream
+    except EOFError as error:
+        raise OSError("Truncated compressed stream") from error
+    except IsalError as error:
+        raise OSError(f"Damaged compressed stream: {error}") from error
+
+
+def _compression(file: Location) -> str | None:
+    return COMPRESSIONS.get(PurePath(file.path).suffix.lower())
 
 
 def first_lines(file: Location, most: int, longest: int = LONGEST) -> list[bytes]:
@@ -101,6 +124,22 @@ def read_lines(
                 number += len(lines)
     if begun.part.size:
         yield begun.ended(np.append(begun.part, np.uint8(NEWLINE)), 0, number)
+
+
+def read_lines_ahead(file: Location, chunk: int, longest: int) -> Iterator[Lines]:
+    """Read as `read_lines` does; a compressed file is read on a thread of its own.
+
+    At most two chunks are ahead. The thread ends with the iterator, also if that is closed.
+    """
+    lines = read_lines(file, chunk, longest)
+    if _compression(file) is None:
+        yield from lines
+        return
+    ahead = Prefetcher(lines, depth=1)
+    try:
+        yield from ahead
+    finally:
+        ahead.close()
 
 
 class _Begun:
