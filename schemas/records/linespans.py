@@ -48,7 +48,7 @@ def ended_lines(data: npt.NDArray[np.uint8], begin: int = 0) -> tuple[Spans, int
     """
     data = data.view()
     data.flags.writeable = False
-    begins, ends = np.empty((2, _count_newlines(data)), np.int64)
+    begins, ends = np.empty((2, _count_newlines(data[begin:])), np.int64)
     return Spans(data, begins, ends), _find_lines(data, begin, begins, ends)
 
 
