@@ -81,12 +81,12 @@ def gathered(
     valid
         Which values are there, bool, shape (n,).
     """
-    sizes = np.where(valid, sizes, 0)
-    offsets = np.zeros(begins.size + 1, np.int32)
-    np.cumsum(sizes, out=offsets[1:])
-    buffer = np.empty(int(offsets[-1]) + WORD, np.uint8)
-    _gather(data, begins, offsets, buffer)
-    buffers = [validity(valid), pa.py_buffer(offsets), pa.py_buffer(buffer)]
+    bits = validity(valid)
+    sizes = sizes if bits is None else np.where(valid, sizes, 0)
+    offsets = np.empty(begins.size + 1, np.int32)
+    buffer = np.empty(int(sizes.sum()) + WORD, np.uint8)
+    _gather(data, begins, sizes, offsets, buffer)
+    buffers = [bits, pa.py_buffer(offsets), pa.py_buffer(buffer)]
     return pa.Array.from_buffers(pa.binary(), begins.size, buffers)
 
 
@@ -96,8 +96,11 @@ def validity(valid: npt.NDArray[np.bool_]) -> pa.Buffer | None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _gather(data, begins, offsets, buffer):
+def _gather(data, begins, sizes, offsets, buffer):
     text, to, last = bytes_at(data.ctypes.data), bytes_at(buffer.ctypes.data), data.size - WORD
+    at = 0
     for row in range(begins.size):
-        at = offsets[row]
-        copy_bytes(text, begins[row], last, offsets[row + 1] - at, to, at)
+        offsets[row] = at
+        copy_bytes(text, begins[row], last, sizes[row], to, at)
+        at += sizes[row]
+    offsets[begins.size] = at
