@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -190,3 +190,9 @@ class Tally:
         outcomes = Counter({(s, Outcome(o)): n for s, o, n in described["outcomes"]})
         looked_up = Counter(described["looked_up"])
         return cls(**{**described, "outcomes": outcomes, "looked_up": looked_up})
+
+
+def received(tallies: Iterable[Tally], names: tuple[str, ...]) -> dict[str, int]:
+    """Return how many records all shards have received, by stream name."""
+    by_stream = zip(*(tally.received for tally in tallies), strict=True)
+    return dict(zip(names, map(sum, by_stream), strict=True))

@@ -20,9 +20,10 @@ import numpy.typing as npt
 from headrace.learners.discount import NONE
 from headrace.learners.features import FeatureRows
 from headrace.learners.learner import Floats, Learner
-from headrace.learners.prefetch import AHEAD, prefetch
+from headrace.learners.prefetch import AHEAD
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s, UInt64s
+from headrace.schemas.records.prefetch import prefetch
 from headrace.schemas.records.restored import expect, expect_moments, exported, places
 
 VERSION = 1

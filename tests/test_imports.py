@@ -18,10 +18,12 @@ OWN = {
     "pipelines": {"schemas", "joiner", "learners", "monitoring"},
 }
 THIRD_PARTY = {
-    "schemas": {"numpy", "pyarrow", "numba", "pydantic", "msgspec", "fastavro", "google"},
+    "schemas": {
+        "numpy", "pyarrow", "numba", "llvmlite", "pydantic", "msgspec", "fastavro", "google",
+    },
     "joiner": {"numpy", "pyarrow", "numba"},
     "learners": {
-        "llvmlite", "narwhals", "numpy", "pyarrow", "numba", "onnx", "pydantic", "river", "scipy",
+        "narwhals", "numpy", "pyarrow", "numba", "onnx", "pydantic", "river", "scipy",
         "sklearn",
     },
     "monitoring": {

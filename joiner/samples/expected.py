@@ -69,6 +69,20 @@ def expect_samples(envelope: SampleEnvelope, plan: JoinPlan, slices: Collection[
             expected.beside(batch, name)
 
 
+def expect_held_samples(held: pa.Table, plan: JoinPlan) -> None:
+    """Go on if rows that were to be written are samples, as readers see them.
+
+    Raises
+    ------
+    DamagedError
+        If they are not.
+    """
+    expected = _Expected(plan, frozenset())
+    for batch in held.to_batches():
+        if batch.num_rows:
+            expected.seen(batch, "held samples")
+
+
 class _Expected:
     """What the rows of a join are like.
 
@@ -86,6 +100,10 @@ class _Expected:
     def samples(self, batch: pa.RecordBatch, what: str) -> None:
         """Go on if rows are samples in order of emit time."""
         self._in_order(batch, {**_KEY, RATE: pa.float64()}, what)
+        self.seen(batch, what)
+
+    def seen(self, batch: pa.RecordBatch, what: str) -> None:
+        """Go on if rows have what readers see of samples."""
         numbers = (
             "weight",
             "sampling_rate",

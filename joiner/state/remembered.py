@@ -1,10 +1,11 @@
 """Keys of kept impressions, remembered so that repetitions are seen: 16 bytes a key.
 
 A slot of the table is 13 bytes: 63 bits of the key's digest with a flag, and
-the event time in 40 bits (a byte more for horizons from nine days on). Large
-tables grow by a tenth when nine of ten slots are taken, so a key takes at most
-15.9 bytes; small ones double. A slot whose key has left the horizon is taken by
-the next key that passes it, so a table in balance is hardly ever rebuilt.
+the event time in 40 bits (a byte more for horizons from nine days on). Tables of
+millions of keys grow by a tenth when nine of ten slots are taken, so a key takes
+at most 15.9 bytes; smaller ones grow by a half, small ones double. A slot whose
+key has left the horizon is taken by the next key that passes it, so a table in
+balance is hardly ever rebuilt.
 
 Two keys are one here if 63 bits of their digests agree: of n remembered keys a
 shard, one impression in ``2^63 / n``, at ten million one in 10^12.
@@ -22,11 +23,16 @@ from headrace.joiner.journal.pieces import KeptKeys
 from headrace.joiner.state.keytable import following_slot, start
 from headrace.schemas.records.events import NEVER
 from headrace.schemas.records.hashing import Bools, Int64s, UInt64s
+from headrace.schemas.records.prefetch import prefetch
 
 SMALLEST = 64
 _MOST_LOAD = 0.9
+_SMALL, _LARGE = 1 << 18, 1 << 22
+"""Tables of fewer keys double; those of fewer than the second grow by a half."""
 _GROWTH = 1.1
-_LARGE = 1 << 18
+"""By which large ones grow: each time all keys are moved, so it is paid for with time."""
+_AHEAD = 8
+"""How many keys ahead of one that is looked up to ask for."""
 _SHORT_SPAN, _LONG_SPAN = 1 << 40, 1 << 48
 """Event times that a table holds at once, microseconds: 12 days, 8 years."""
 _TAG = np.uint64(0xFFFFFFFFFFFFFFFE)
@@ -63,25 +69,35 @@ def _put(slots, at, tag, time):
     slots.high[at] = time >> 32
 
 
+@nb.njit(inline="always")
+def _ask_for(slots, at):
+    prefetch(slots.tags, at)
+    prefetch(slots.low, at)
+    prefetch(slots.high, at)
+
+
 @nb.njit(cache=True, nogil=True)
 def _keep_first(slots, tag, time, horizon, kept, copied):
     """Settle impressions in order of time; return how many slots were taken anew."""
     size = slots.tags.size
     taken = 0
     for i in range(tag.size):
+        if i + _AHEAD < tag.size:
+            _ask_for(slots, start(tag[i + _AHEAD], size))
         at = start(tag[i], size)
         free = np.int64(-1)
         kept[i] = True
         while slots.tags[at] != np.uint64(0):
-            then = _time(slots, at)
-            if then <= time[i] - horizon:
-                # Nothing that comes from here on can ask for it any more.
-                if free < 0 or slots.tags[at] & _TAG == tag[i] & _TAG:
+            same = (slots.tags[at] ^ tag[i]) & _TAG == np.uint64(0)
+            if same or free < 0:
+                then = _time(slots, at)
+                if then <= time[i] - horizon:
+                    # Nothing that comes from here on can ask for it any more.
                     free = at
-            elif slots.tags[at] & _TAG == tag[i] & _TAG:
-                kept[i] = False
-                copied[i] = then
-                break
+                elif same:
+                    kept[i] = False
+                    copied[i] = then
+                    break
             at = following_slot(at, size)
         if kept[i]:
             if free < 0:
@@ -96,6 +112,8 @@ def _find(slots, tag, out):
     """Find the newest entry of each key, -1 for none."""
     size = slots.tags.size
     for i in range(tag.size):
+        if i + _AHEAD < tag.size:
+            prefetch(slots.tags, start(tag[i + _AHEAD], size))
         at = start(tag[i], size)
         out[i] = -1
         newest = np.int64(-1)
@@ -256,11 +274,11 @@ class RememberedKeys:
         bound = time - self.horizon - self.base
         old = self.slots
         live = int(_count_newer(old, bound))
-        if live < _LARGE:
-            slots = 2 * int((live + min(more, _LARGE)) / _MOST_LOAD)
+        if live < _SMALL:
+            slots = 2 * (live + min(more, _SMALL)) / _MOST_LOAD
         else:
-            slots = int(live / _MOST_LOAD * _GROWTH)
-        self._allocate(max(SMALLEST, slots))
+            slots = live / _MOST_LOAD * (1.5 if live < _LARGE else _GROWTH)
+        self._allocate(max(SMALLEST, int(slots)))
         shift = 0 if self.base == NEVER else base - self.base
         self.taken = _move(old, bound, shift, self.slots)
         self.base = base

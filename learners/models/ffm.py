@@ -19,9 +19,9 @@ from pydantic import Field
 from headrace.learners.discount import NONE, weight_of
 from headrace.learners.features import FeatureRows
 from headrace.learners.learner import collisions
-from headrace.learners.prefetch import LINE, prefetch
 from headrace.schemas.config.models import Model
 from headrace.schemas.records.hashing import Int64s, fmix64
+from headrace.schemas.records.prefetch import LINE, prefetch
 from headrace.schemas.records.restored import expect, exported, places
 
 Floats = npt.NDArray[np.float64]

@@ -24,6 +24,7 @@ import os
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,6 +35,9 @@ from pydantic import Field
 
 from headrace.joiner.join import ShardJoin
 from headrace.joiner.plan.plans import JoinPlan
+from headrace.joiner.samples.expected import expect_held_samples
+from headrace.joiner.tally import received
+from headrace.monitoring.guard import QUARANTINE
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.identity import check_identity
 from headrace.pipelines.jobs.runstate import (
@@ -48,11 +52,13 @@ from headrace.pipelines.run.manifest import MANIFEST, check_files, read_manifest
 from headrace.pipelines.run.place import CHECKPOINT, LETTERS, Place
 from headrace.pipelines.run.signing import write_signed
 from headrace.pipelines.run.spill import Spill
+from headrace.pipelines.sinks.outputs import SAMPLES
 from headrace.pipelines.sinks.sink import Mark
 from headrace.pipelines.sources.inputs import Inputs
 from headrace.pipelines.sources.source import SourceState
 from headrace.pipelines.training.job import TrainJob
 from headrace.pipelines.training.state import TrainingState
+from headrace.schemas.records.envelope import CORRECTIONS
 from headrace.schemas.records.restored import Count, Sum, Text, checked, expect, restoring, written
 from headrace.schemas.records.signatures import Sign
 
@@ -236,7 +242,7 @@ def resume(
         expect(
             set(saved.sinks) == set(sinks), "sinks", f"are others ({', '.join(saved.sinks)})"[:200]
         )
-    check_identity(saved.identity, identity, inputs.config.file, _HINT)
+        check_identity(saved.identity, identity, inputs.config.file, _HINT)
     saved.check_files()
     finished = {
         f"{sink}/{part}": noted
@@ -248,7 +254,22 @@ def resume(
     for folder_of, noted in ((place.result, finished), (place.partial / LETTERS, letters)):
         for path in check_files(folder_of, noted, _HINT):
             path.unlink()
-    return saved.restore(inputs.join, job, journals)
+    resumed = saved.restore(inputs.join, job, journals)
+    with refusing(folder, _HINT):
+        joined = received([join.tally for join in resumed.joins.values()], inputs.join.stream_names)
+        read = _records_read(inputs, resumed.states)
+        expect(joined == read, "join", f"counts {joined} where {read} were read")
+    return resumed
+
+
+def _records_read(inputs: Inputs, states: Mapping[int, SourceState]) -> dict[str, int]:
+    """Return how many records of each stream the join should have had."""
+    past = inputs.past
+    read = Counter({} if past is None else past.carried)
+    for log in inputs.own_logs:
+        if (state := states.get(log.number)) is not None:
+            read[inputs.streams[log.stream].name] += state.records - state.rejected
+    return {name: read[name] for name in inputs.join.stream_names}
 
 
 @written
@@ -331,6 +352,8 @@ class SavedRun:
         marks = {
             sink: _read_mark(folder, sink, committed) for sink, committed in self.sinks.items()
         }
+        for sink in {SAMPLES, CORRECTIONS, QUARANTINE} & marks.keys():
+            expect_held_samples(marks[sink].held, plan)
         joins = read_joins(folder, manifest["join"], plan, journals)
         training = read_training(folder, plan, job)
         expect_whole(joins, training)

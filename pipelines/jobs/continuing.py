@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from headrace.joiner.join import ShardJoin
-from headrace.joiner.tally import Tally
+from headrace.joiner.tally import Tally, received
 from headrace.pipelines.beam.run import Run
 from headrace.pipelines.jobs.checkpoint import Resumed
 from headrace.pipelines.jobs.past import HINT, VERSION
@@ -153,6 +153,8 @@ def go_on(past: Past, inputs: Inputs, job: TrainJob, journals: Spill) -> Resumed
         for join in joins.values():
             expect(join.clock == past.clock, "join", f"its clock is not {past.clock}")
             join.tally.go_on(inputs.join, reopened)
+        counted = received([join.tally for join in joins.values()], inputs.join.stream_names)
+        expect(counted == past.carried, "carried", "does not agree with the join")
         training.go_on(past.clock)
     return Resumed(states=states, joins=joins, training=training)
 

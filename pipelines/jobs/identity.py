@@ -17,9 +17,20 @@ from headrace.pipelines.training.state import TRAINING_LAYOUT
 from headrace.schemas.config.durations import iso_moment
 from headrace.schemas.config.models import Config
 from headrace.schemas.errors import ConfigError
+from headrace.schemas.records.restored import Count, Text, checked, written
 
 _LAYOUT = 6
 """Version of a checkpoint's own files."""
+
+
+@written
+class Identity:
+    """What `identity_of` and `live_identity_of` return, for `checked`."""
+
+    layout: dict[Text, Count]
+    config: dict[Text, Any]
+    files: dict[Text, Any]
+    continued: Text | None = None
 
 
 def identity_of(inputs: Inputs) -> dict[str, Any]:
@@ -99,10 +110,13 @@ def check_identity(then: dict[str, Any], now: dict[str, Any], file: str, hint: s
     ------
     ConfigError
         Which names `file`, and what has changed.
+    DamagedError
+        If `then` is no identity.
     """
-    if then["layout"] != now["layout"]:
+    if then.get("layout") != now["layout"]:
         fact = "the checkpoint was written by another version of Headrace"
         raise ConfigError(file, "", fact, hint=hint)
+    checked(Identity, then, "identity")
     for key, value in differences(then["config"], now["config"]):
         if key == "guard.accept":
             value = [iso_moment(moment) for moment in value]

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from headrace.pipelines.jobs.identity import comparable, differences, layout
+from headrace.pipelines.jobs.identity import Identity, comparable, differences, layout
 from headrace.pipelines.run.manifest import MANIFEST, check_files, read_manifest, refusing
 from headrace.pipelines.run.place import STATE
 from headrace.pipelines.run.signing import SigningKey
@@ -66,8 +66,9 @@ def read_past(folder: Path, config: Config) -> Past:
         raise FolderError(folder, fact, f"{HINT}, or continue it with that version")
     with refusing(state, HINT):
         checked(_Manifest, manifest, MANIFEST)
+        checked(Identity, identity, "identity")
         streams = {table: PastStream.of_json(kept) for table, kept in manifest["streams"].items()}
-        tables = list(identity["config"]["actions"])
+        tables = checked(dict[Text, Any], identity["config"].get("actions"), "identity")
         named = ["impressions", *(f"actions.{name}" for name in tables)]
         expect(list(streams) == named, "streams", f"are others ({', '.join(streams)})"[:200])
         numbers = [file.number for stream in streams.values() for file in stream.files]

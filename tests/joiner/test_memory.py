@@ -14,6 +14,7 @@ from headrace.joiner.journal.rings import Rings
 from headrace.joiner.journal.segments import Segment
 from headrace.joiner.journal.shardjournal import ShardJournal
 from headrace.joiner.recovery import export_join
+from headrace.joiner.state import remembered
 from headrace.joiner.state.hashqueue import HashQueue
 from headrace.joiner.state.known import KnownImpressions
 from headrace.joiner.state.remembered import RememberedKeys
@@ -138,13 +139,15 @@ def test_keys_past_their_horizon_make_room():
     assert max(sizes[100:]) <= max(sizes[:20])
 
 
-def test_a_remembered_key_takes_at_most_sixteen_bytes():
+@pytest.mark.parametrize(("large", "most"), [(remembered._LARGE, 22), (1 << 18, 16)])
+def test_a_remembered_key_takes_few_bytes(monkeypatch, large, most):
     """While a large table fills, and when as many keys leave the horizon as come."""
-    remembered = RememberedKeys(horizon=1_000_000)
+    monkeypatch.setattr(remembered, "_LARGE", large)
+    table = RememberedKeys(horizon=1_000_000)
     for begin in range(0, 3_000_000, 50_000):
-        assert settle(remembered, begin, begin + 50_000).all()
+        assert settle(table, begin, begin + 50_000).all()
         if begin >= 500_000:
-            assert remembered.nbytes / min(begin + 50_000, 1_000_000) <= 16
+            assert table.nbytes / min(begin + 50_000, 1_000_000) <= most
 
 
 def test_disordered_keys_are_forgotten_too():

@@ -139,10 +139,10 @@ def outside(folder):
     return {path: path.read_bytes() for path in kept}
 
 
-def play(folder, first, count):
+def play(folder, numbers):
     """Play cases in a process of their own; it must come to its end, and leave all as it was."""
     before = outside(folder)
-    done = attacker(folder, first, count)
+    done = attacker(folder, *numbers)
     last = done.stdout.splitlines()[-1:]
     assert done.returncode == 0, (done.returncode, last, done.stderr[-3000:])
     said = {tuple(line.partition(":")[0].split()[1:]) for line in done.stdout.splitlines()}
@@ -153,16 +153,21 @@ def play(folder, first, count):
     assert not Path("/tmp/headrace-evil").exists()
 
 
+ONCE_HARMFUL = 3370, 3856, 4234, 5525
+"""Cases that ended in another error: nulls in samples that are held, no files in an identity,
+counts that do not agree."""
+
+
 def test_what_somebody_else_wrote_is_used_or_refused_in_one_line(folder):
     """Some hundred folders and envelopes with other contents and checksums that are right."""
-    play(folder, 0, 180)
+    play(folder, [*range(180), *ONCE_HARMFUL])
 
 
 @pytest.mark.slow
 def test_ten_thousand_folders_of_somebody_else_do_no_harm(folder):
     """The same, for longer."""
     for first in range(180, 10_180, 500):
-        play(folder, first, 500)
+        play(folder, range(first, first + 500))
 
 
 def test_a_piece_of_a_journal_makes_no_file_outside(tmp_path):

@@ -187,11 +187,11 @@ def run_alone():
     replay.render_report = lambda *arguments: ""
 
 
-def attack(folder, numbers, kinds=KINDS):
+def attack(folder, numbers):
     """Play cases; raise at the first that is not well."""
     run_alone()
     for number in numbers:
-        kind, random = kinds[number % len(kinds)], Random(f"headrace {number}")
+        kind, random = KINDS[number % len(KINDS)], Random(f"headrace {number}")
         print(number, kind, end=" ", flush=True)
         with tempfile.TemporaryDirectory(dir=folder / "scratch") as scratch:
             try:
@@ -220,5 +220,4 @@ if __name__ == "__main__":
         run_alone()
         take_only_some(2)
         sys.exit(main(sys.argv[2:]))
-    begin, count = int(sys.argv[2]), int(sys.argv[3])
-    attack(Path(sys.argv[1]), range(begin, begin + count), tuple(sys.argv[4:]) or KINDS)
+    attack(Path(sys.argv[1]), map(int, sys.argv[2:]))
