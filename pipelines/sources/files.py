@@ -176,14 +176,13 @@ class LogFile:
         headers = 1 if self.format == "csv" else 0
         # A line has about a hundred bytes.
         chunk = min(max(rows * 100, 1 << 16), 2 << 20)
-        for lines in read_lines_ahead(self.location, chunk, self.longest):
-            first = lines.first - headers
-            lines = lines.after(headers) if first < 0 else replace(lines, first=first)
-            if len(lines):
+        with contextlib.closing(read_lines_ahead(self.location, chunk, self.longest)) as parts:
+            for lines in parts:
+                first = lines.first - headers
+                lines = lines.after(headers) if first < 0 else replace(lines, first=first)
                 end = lines.first + len(lines)
-                if end <= skip:
-                    continue
-                yield Chunk(lines.first, end, lines.decoded(decoder.decode, self.longest))
+                if len(lines) and end > skip:
+                    yield Chunk(lines.first, end, lines.decoded(decoder.decode, self.longest))
 
 
 def ends_of(path: Path, size: int | None = None) -> list[Any]:

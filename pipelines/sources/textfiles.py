@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
 
@@ -126,7 +126,7 @@ def read_lines(
         yield begun.ended(np.append(begun.part, np.uint8(NEWLINE)), 0, number)
 
 
-def read_lines_ahead(file: Location, chunk: int, longest: int) -> Iterator[Lines]:
+def read_lines_ahead(file: Location, chunk: int, longest: int) -> Generator[Lines, None, None]:
     """Read as `read_lines` does; a compressed file is read on a thread of its own.
 
     At most two chunks are ahead. The thread ends with the iterator, also if that is closed.

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headrace import replay
 from headrace.pipelines.sources.locations import find
 from headrace.pipelines.sources.textfiles import first_lines, read_lines, read_lines_ahead
+from headrace.schemas.errors import UnreadableInputError
 
 TEXTS = {
     "no byte": (b"", []),
@@ -98,6 +100,23 @@ PACKED = gzip.compress(ROWS, 1)
 FLIPPED = bytes([*PACKED[:9000], PACKED[9000] ^ 0xFF, *PACKED[9001:]])
 
 
+RUN = """
+[impressions]
+path = "impressions.csv.gz"
+key = ["key"]
+time = { column = "time", unit = "s" }
+[actions.click]
+path = "clicks.csv.gz"
+key = ["key"]
+time = { column = "time", unit = "s" }
+window = "10m"
+[learner]
+label = "click"
+[learner.features]
+categorical = ["site"]
+"""
+
+
 def rows_of(tmp_path, packed, name="a.csv.gz"):
     (tmp_path / name).write_bytes(packed)
     (file,) = find(name, tmp_path)
@@ -164,3 +183,15 @@ def test_reading_ahead_ends_with_its_reader(tmp_path, read):
     assert threading.active_count() == before + (read > 0)
     lines.close()
     assert threading.active_count() == before
+
+
+def test_a_run_that_fails_leaves_no_thread_that_reads_ahead(tmp_path):
+    """Of the file that is damaged, and of another that is not read to its end."""
+    rows = [b"key,time,site"] + [b"%d,%d,a" % (row, 1_700_000_000 + row) for row in range(200_000)]
+    packed = gzip.compress(b"\n".join(rows), 1)
+    (tmp_path / "impressions.csv.gz").write_bytes(packed)
+    (tmp_path / "clicks.csv.gz").write_bytes(packed[: len(packed) // 4])
+    (tmp_path / "run.toml").write_text(RUN + "[replay]\nbatch_rows = 256\n")
+    with pytest.raises(UnreadableInputError, match=r"clicks.csv.gz.*Truncated compressed stream"):
+        replay(tmp_path / "run.toml", tmp_path / "out")
+    assert not [thread for thread in threading.enumerate() if thread.name.endswith("(_run)")]
