@@ -12,10 +12,11 @@ from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.samples.joined import joined_rows
 from headrace.joiner.samples.labels import Labels, label
 from headrace.joiner.samples.output import JoinOutput
+from headrace.joiner.samples.precedence import precedence
 from headrace.joiner.samples.sampled import emit_early
 from headrace.joiner.state.actions import PendingActions
 from headrace.joiner.state.arrivals import Arrivals, BecameKnown, SegmentRows
-from headrace.joiner.state.encounters import Encounters, look_back
+from headrace.joiner.state.encounters import Encounters
 from headrace.joiner.state.expected import expect_scheduled
 from headrace.joiner.state.finder import find_kept
 from headrace.joiner.state.fullkeys import same_keys
@@ -133,20 +134,19 @@ class Meeting:
         other = met.entry[~same]
         # One that came after settling is decided as late already, and stays so.
         self.actions.part(other[~self.actions.decided[other]])
-        met = met.select(np.flatnonzero(same))
-        look_back(self.actions.table, met)
-        return met, shown.filter(pa.array(same))
+        return met.select(np.flatnonzero(same)), shown.filter(pa.array(same))
 
     def _emit_met(self, encounters: Encounters, shown: pa.RecordBatch, output: JoinOutput) -> None:
         plan, actions, entry = self.plan, self.actions, encounters.entry
         impressions = self._impressions(encounters)
+        first, repeated = precedence(entry, actions)
         turns = np.zeros(entry.size, np.bool_)
         if plan.emission.early:
-            first = plan.emission.first_emit(
+            left = plan.emission.first_emit(
                 impressions.key0, impressions.time, impressions.known, plan.longest_window
             )
-            turns = encounters.first & (encounters.at > first) & ~actions.late(entry)
-        leaves = ~encounters.repeated if plan.joined else np.zeros(entry.size, np.bool_)
+            turns = first & (encounters.at > left) & ~actions.late(entry)
+        leaves = ~repeated if plan.joined else np.zeros(entry.size, np.bool_)
         for stream in range(len(plan.actions)):
             chosen = np.flatnonzero(leaves & (actions.stream[entry] == stream))
             if chosen.size:

@@ -30,7 +30,7 @@ from headrace.learners.models.small import SmallModel
 from headrace.learners.registry import ALGORITHMS, Algorithm, Algorithms
 from headrace.schemas.errors import DamagedError, SnapshotError
 from headrace.schemas.records.restored import Count, checked, expect, restoring, written
-from headrace.schemas.records.signatures import Sign, canonical, check_signature
+from headrace.schemas.records.signatures import Sign, SignatureError, canonical, check_signature
 from headrace.schemas.types import is_number
 
 FORMAT_VERSION = 2
@@ -200,8 +200,9 @@ def _check_signature(folder: Path, manifest: dict[str, Any], sign: Sign) -> None
     content = {name: of for name, of in manifest.items() if name != _HMAC}
     try:
         check_signature(manifest.get(_HMAC), canonical(content), sign)
-    except ValueError as error:
-        raise SnapshotError(f"{folder}: {_MANIFEST}: {error}; use another snapshot") from error
+    except SignatureError as error:
+        hint = f"{error.hint}, or use another snapshot"
+        raise SnapshotError(f"{folder}: {_MANIFEST}: {error}; {hint}") from error
 
 
 def _digested(folder: Path, manifest: dict[str, Any], arrays: Arrays) -> dict[str, Any]:

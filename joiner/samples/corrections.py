@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from headrace.joiner.plan.plans import JoinPlan
 from headrace.joiner.plan.sampling import Selection
-from headrace.joiner.samples.labels import label
+from headrace.joiner.samples.precedence import corrected_labels
 from headrace.joiner.samples.rows import labelled, weighted
 from headrace.joiner.state.actions import PendingActions
 from headrace.joiner.state.fullkeys import same_keys
@@ -28,8 +28,7 @@ def corrections(
     late = actions.take_uncorrected(clock)
     if late.size == 0:
         return None
-    matches, repeated = actions.counted_up_to(late)
-    labels = label(late.size, matches, actions, len(plan.actions))
+    labels, repeated = corrected_labels(late, actions, len(plan.actions))
     rows = np.flatnonzero(~repeated)
     if rows.size == 0:
         return None

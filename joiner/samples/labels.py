@@ -78,7 +78,7 @@ def label(rows: int, matches: Matches, actions: PendingActions, streams: int) ->
         (actions.offset[entry], actions.source[entry], actions.time[entry], stream, row)
     )
     row, entry, stream = row[order], entry[order], stream[order]
-    counted = _first_of_id(row, stream, actions.id0[entry], actions.id1[entry])
+    counted = first_of_id(row, stream, actions.id0[entry], actions.id1[entry])
     repeated = counted != np.arange(entry.size)
     duplicates, originals = entry[repeated], entry[counted[repeated]]
     row, entry, stream = row[~repeated], entry[~repeated], stream[~repeated]
@@ -89,7 +89,7 @@ def label(rows: int, matches: Matches, actions: PendingActions, streams: int) ->
     return Labels(first, count, duplicates, originals)
 
 
-def _first_of_id(
+def first_of_id(
     row: Int64s,
     stream: npt.NDArray[np.int32],
     id0: UInt64s,

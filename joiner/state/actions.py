@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,11 @@ from headrace.joiner.plan.rules import Durations, is_late, is_retained, known_ti
 from headrace.joiner.state.actiontable import (
     ActionTable,
     Matches,
-    counted_up_to,
     insert,
     match,
     meet_remembered,
     met_by,
+    met_of_keys,
 )
 from headrace.joiner.state.expected import expect_actions
 from headrace.joiner.state.impressions import Impressions
@@ -180,15 +180,12 @@ class PendingActions:
 
     def met_by(self, impressions: Impressions, at: Int64s) -> Matches:
         """Find the actions that had met each impression by the time `at` and are not late."""
-        # One impression may be asked for more than once.
-        return self._find(lambda out: met_by(self.table, impressions, at, self.durations, out))
-
-    def _find(self, find: Callable[[Matches], int]) -> Matches:
-        """Call a kernel that returns how many it found, with room for all of them."""
-        out = Matches.room(self.count)
-        while (found := find(out)) > out.row.size:
-            out = Matches.room(found)
-        return out.select(slice(found))
+        matches = Matches.room(self.count)
+        found = met_by(self.table, impressions, at, self.durations, matches)
+        if found > matches.row.size:  # one impression may be asked for more than once
+            matches = Matches.room(found)
+            met_by(self.table, impressions, at, self.durations, matches)
+        return matches.select(slice(found))
 
     def expire(self, clock: int) -> Int64s:
         """Decide the entries whose deadline the clock has reached; return them."""
@@ -227,23 +224,19 @@ class PendingActions:
         due, self.uncorrected = self.uncorrected[known < clock], self.uncorrected[known >= clock]
         return due
 
-    def counted_up_to(self, entries: Int64s) -> tuple[Matches, Bools]:
-        """Find what had counted for the impressions of late entries when those were known.
+    def met_of_keys(self, entries: Int64s) -> Matches:
+        """Find all actions that have met impressions, of the keys of entries.
+
+        Each once, however many entries a key has: it may have any number.
 
         Returns
         -------
-        matches
-            For the row of each entry, shape (n,): the actions of its impression that
-            are not late, the late ones known before it, and itself.
-        repeated
-            Whether one of those has the entry's stream and id, shape (n,).
+        Matches
+            With a number for each key as its row.
         """
-        repeated = np.empty(entries.size, np.bool_)
-        # An action may count for the rows of several late ones.
-        matches = self._find(
-            lambda out: counted_up_to(self.table, entries, self.durations, out, repeated)
-        )
-        return matches, repeated
+        matches, noted = Matches.room(self.count), np.zeros(self.count, np.bool_)
+        found = met_of_keys(self.table, entries, noted, matches)
+        return matches.select(slice(found))
 
     def rows(self, entries: Int64s) -> list[tuple[int, int, pa.RecordBatch]]:
         """Return the payloads of `entries` as (stream, source, rows), a batch each."""
@@ -252,7 +245,9 @@ class PendingActions:
     def by_batch(self, entries: Int64s) -> list[Int64s]:
         """Return where in `entries` those of each batch are."""
         batch = self.batch[entries]
-        return [np.flatnonzero(batch == number) for number in np.unique(batch)]
+        order = np.argsort(batch, kind="stable")
+        begins = np.flatnonzero(np.diff(batch[order])) + 1
+        return np.split(order, begins) if entries.size else []
 
     def payload(self, entries: Int64s) -> tuple[int, int, pa.RecordBatch]:
         """Return stream, source and rows of entries of one batch."""

@@ -8,8 +8,9 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from headrace.joiner.plan.rules import belongs, comes_before, is_late, is_visible, known_at
+from headrace.joiner.plan.rules import belongs, is_late, is_visible, known_at
 from headrace.joiner.state.keytable import probe, slot_value
+from headrace.schemas.records.events import NEVER
 from headrace.schemas.records.hashing import Bools, Int64s, UInt64s
 
 
@@ -162,33 +163,22 @@ def met_by(actions, impressions, at, durations, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def counted_up_to(actions, late, durations, out, repeated):
-    """Find what had counted for the impressions of late entries; return how many."""
+def met_of_keys(actions, entries, noted, out):
+    """Find who has met an impression among the actions of the keys of entries; return how many.
+
+    Each once, with the newest entry of its key as `row`; `noted` is false of all entries before.
+    """
     found = 0
-    for i in range(late.size):
-        own = late[i]
-        met = actions.met[own]
-        repeated[i] = False
-        has_id = actions.id0[own] != np.uint64(0) or actions.id1[own] != np.uint64(0)
-        _, entry = probe(
+    for own in entries:
+        _, newest = probe(
             actions.slots, actions.key0, actions.key1, actions.key0[own], actions.key1[own]
         )
+        entry = np.int64(-1) if noted[newest] else newest
+        noted[newest] = True
         while entry >= 0:
-            if actions.met[entry] == met and (
-                entry == own
-                or not is_late(met, actions.arrival[entry], durations)
-                or comes_before(entry, own, actions)
-            ):
-                if found < out.row.size:
-                    out.row[found] = i
-                    out.entry[found] = entry
+            if actions.met[entry] != NEVER:
+                out.row[found] = newest
+                out.entry[found] = entry
                 found += 1
-                repeated[i] |= (
-                    has_id
-                    and entry != own
-                    and actions.stream[entry] == actions.stream[own]
-                    and actions.id0[entry] == actions.id0[own]
-                    and actions.id1[entry] == actions.id1[own]
-                )
             entry = actions.following[entry]
     return found

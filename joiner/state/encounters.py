@@ -17,7 +17,7 @@ from headrace.joiner.plan.rules import belongs, comes_before, in_time, is_retain
 from headrace.joiner.state.keytable import following_slot, probe, start
 from headrace.joiner.state.known import keep
 from headrace.schemas.records.events import NEVER
-from headrace.schemas.records.hashing import Bools, Int64s
+from headrace.schemas.records.hashing import Int64s
 
 
 class Encounters(NamedTuple):
@@ -31,59 +31,51 @@ class Encounters(NamedTuple):
         Event time of the impression, and when it was known.
     at
         When both were known.
-    first
-        Whether it is the impression's first action of its stream.
-    repeated
-        Whether an action of the same id had met the impression.
     """
 
     entry: Int64s
     time: Int64s
     known: Int64s
     at: Int64s
-    first: Bools
-    repeated: Bools
 
     @classmethod
     def room(cls, size: int) -> Encounters:
         """Make room for so many."""
-        return cls(
-            np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64),
-            np.empty(size, np.int64), np.empty(size, np.bool_), np.empty(size, np.bool_),
-        )  # fmt: skip
+        return cls(*(np.empty(size, np.int64) for _ in cls._fields))
 
     def select(self, rows: Int64s | slice) -> Encounters:
         """Return some of them."""
-        return Encounters(
-            self.entry[rows], self.time[rows], self.known[rows],
-            self.at[rows], self.first[rows], self.repeated[rows],
-        )  # fmt: skip
+        return Encounters(*(column[rows] for column in self))
 
 
 @nb.njit(inline="always")
-def _has_met(actions, entry, shown):
-    """Whether an action of the entry's stream met the impression before, and one of its id."""
-    _, other = probe(
-        actions.slots, actions.key0, actions.key1, actions.key0[entry], actions.key1[entry]
-    )
-    has_id = actions.id0[entry] != np.uint64(0) or actions.id1[entry] != np.uint64(0)
-    any_other = False
-    while other >= 0:
-        if (
-            actions.stream[other] == actions.stream[entry]
-            and actions.met[other] == shown
-            and comes_before(other, entry, actions)
+def _sift(entries, begin, root, size, actions):
+    """Let an entry sink in the heap of `size` entries from `begin` on; its root is known last."""
+    while True:
+        child = 2 * root + 1
+        if child >= size:
+            return
+        if child + 1 < size and comes_before(
+            entries[begin + child], entries[begin + child + 1], actions
         ):
-            any_other = True
-            if not has_id:
-                return True, False
-            if (
-                actions.id0[other] == actions.id0[entry]
-                and actions.id1[other] == actions.id1[entry]
-            ):
-                return True, True
-        other = actions.following[other]
-    return any_other, False
+            child += 1
+        if not comes_before(entries[begin + root], entries[begin + child], actions):
+            return
+        entries[begin + root], entries[begin + child] = (
+            entries[begin + child], entries[begin + root],
+        )  # fmt: skip
+        root = child
+
+
+@nb.njit(cache=True, nogil=True)
+def _sort(entries, begin, end, actions):
+    """Put entries in the order of becoming known: a heap sort, quick whatever their order is."""
+    size = end - begin
+    for root in range(size // 2 - 1, -1, -1):
+        _sift(entries, begin, root, size, actions)
+    for last in range(size - 1, 0, -1):
+        entries[begin], entries[begin + last] = entries[begin + last], entries[begin]
+        _sift(entries, begin, 0, last, actions)
 
 
 @nb.njit(inline="always")
@@ -99,14 +91,11 @@ def _can_meet(actions, entry, time, known, windows, durations):
 @nb.njit(inline="always")
 def _write(out, at, actions, entry, time, known, when):
     """Let an action meet an impression, and write the encounter down."""
-    first, repeated = _has_met(actions, entry, time)
     actions.met[entry] = time
     out.entry[at] = entry
     out.time[at] = time
     out.known[at] = known
     out.at[at] = when
-    out.first[at] = not first
-    out.repeated[at] = repeated
 
 
 @nb.njit(cache=True, nogil=True)
@@ -141,14 +130,10 @@ def meet(impressions, tags, due, actions, index, horizon, windows, durations, ou
                         and known_at(actions.time[entry], actions.arrival[entry]) < known
                         and _can_meet(actions, entry, time, known, windows, durations)
                     ):
-                        # Into its place among those found, in the order of becoming known.
-                        at = found
-                        while at > encounters and comes_before(entry, out.entry[at - 1], actions):
-                            out.entry[at] = out.entry[at - 1]
-                            at -= 1
-                        out.entry[at] = entry
+                        out.entry[found] = entry
                         found += 1
                     entry = actions.following[entry]
+                _sort(out.entry, encounters, found, actions)
                 while encounters < found:
                     _write(out, encounters, actions, out.entry[encounters], time, known, known)
                     encounters += 1
@@ -165,12 +150,3 @@ def meet(impressions, tags, due, actions, index, horizon, windows, durations, ou
                 break  # kept ones are a horizon apart: it belongs to no other
             at = following_slot(at, index.tags.size)
     return encounters, entered
-
-
-@nb.njit(cache=True, nogil=True)
-def look_back(actions, encounters):
-    """Say anew of encounters whether there was one before, since some were taken back."""
-    for i in range(encounters.entry.size):
-        first, repeated = _has_met(actions, encounters.entry[i], encounters.time[i])
-        encounters.first[i] = not first
-        encounters.repeated[i] = repeated

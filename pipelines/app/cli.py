@@ -390,6 +390,7 @@ def _add_models(commands: Any) -> None:
         "--allow-invalid", action="store_true",
         help="exit with 0 even if more than a fifth of the rows is invalid",
     )  # fmt: skip
+    _add_key_options(score)
 
     rollback = commands.add_parser(
         "rollback",
@@ -399,6 +400,7 @@ def _add_models(commands: Any) -> None:
     )
     rollback.add_argument("folder", metavar="FOLDER", help="such as live/model/click")
     rollback.add_argument("--to", metavar="SNAPSHOT", help="the snapshot to go back to")
+    _add_key_options(rollback)
 
     weights = commands.add_parser(
         "weights",
@@ -415,6 +417,7 @@ def _add_models(commands: Any) -> None:
     )  # fmt: skip
     weights.add_argument("--format", choices=formats, help="of ROWS, if names do not show it")
     weights.add_argument("--json", action="store_true", help="as JSON")
+    _add_key_options(weights)
 
     explain = commands.add_parser(
         "explain",
@@ -433,6 +436,7 @@ def _add_models(commands: Any) -> None:
     )  # fmt: skip
     explain.add_argument("--format", choices=formats, help="of FILE, if its name does not show it")
     explain.add_argument("--json", action="store_true", help="as JSON")
+    _add_key_options(explain)
     of_run = explain.add_argument_group("of a run")
     of_run.add_argument("--stream", metavar="NAME", help="in place of KEY, the stream of a record")
     of_run.add_argument("--source", metavar="FILE", help="its file or partition")
@@ -467,6 +471,21 @@ def _add_models(commands: Any) -> None:
         help="with --vw: a file, a glob or a URI of rows (the samples of the model's result)",
     )  # fmt: skip
     export.add_argument("--format", choices=formats, help="of ROWS, if names do not show it")
+    _add_key_options(export)
+
+
+def _add_key_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `headrace.pipelines.app.modelkeys` reads."""
+    key = parser.add_mutually_exclusive_group()
+    refuse = "refuse a model that is not signed with state.key, which is in"
+    key.add_argument("--key-env", type=_named, metavar="NAME", help=f"{refuse} this variable")
+    key.add_argument("--key-file", type=_named, metavar="FILE", help=f"{refuse} this file")
+
+
+def _named(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a name (got none)")
+    return text
 
 
 def _positive(text: str) -> int:

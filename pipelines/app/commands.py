@@ -14,6 +14,7 @@ from typing import Any
 from headrace.monitoring.ending import what_stayed_open
 from headrace.pipelines.app import api
 from headrace.pipelines.app.metrics import Metrics
+from headrace.pipelines.app.modelkeys import given_key
 from headrace.pipelines.app.resolving import resolve
 from headrace.pipelines.app.shown import say, warn
 from headrace.pipelines.jobs.past import read_past
@@ -277,8 +278,9 @@ def score(options: argparse.Namespace) -> int:
     from headrace.pipelines.app.scoring import score as score_rows
 
     scored = score_rows(
-        options.model, options.rows, options.out, explain=options.explain, form=options.format
-    )
+        options.model, options.rows, options.out, explain=options.explain, form=options.format,
+        key=given_key(options),
+    )  # fmt: skip
     for sentence in scored.findings:
         warn(f"headrace: {sentence}")
     say(f"{scored.scored:,} of {scored.rows:,} rows scored: {scored.out}")
@@ -292,7 +294,7 @@ def weights(options: argparse.Namespace) -> int:
     from headrace.pipelines.jobs.weighing import rows_of, weigh
 
     place = place_of(options.model)
-    model = load_model(place)
+    model = load_model(place, key=given_key(options))
     values = options.values or _samples_of(place)
     rows = () if values is None else rows_of(model, values, options.format)
     found = weigh(model, rows, options.top, options.like)
@@ -307,7 +309,7 @@ def rollback(options: argparse.Namespace) -> int:
     """Withdraw snapshots of a learner."""
     from headrace.pipelines.jobs.rollback import roll_back
 
-    now, withdrawn = roll_back(Path(options.folder), options.to)
+    now, withdrawn = roll_back(Path(options.folder), options.to, given_key(options))
     say(f"{options.folder}: {now} is the newest; withdrawn: {', '.join(withdrawn) or 'none'}")
     return 0
 
@@ -330,7 +332,7 @@ def export(options: argparse.Namespace) -> int:
     from headrace.pipelines.jobs.prediction import load_model
 
     place = place_of(options.model)
-    model = load_model(place)
+    model = load_model(place, key=given_key(options))
     if options.onnx is not None:
         export_onnx(model, options.onnx)
         say(f"{options.onnx}: learner {model.name} with {model.learner.bits} bits")
@@ -405,7 +407,7 @@ def _explain_row(options: argparse.Namespace, what: str) -> int:
     from headrace.pipelines.jobs.prediction import load_model
     from headrace.pipelines.sources.rowfiles import row_at, row_of_json
 
-    model = load_model(place_of(options.folder))
+    model = load_model(place_of(options.folder), key=given_key(options))
     name, _, number = what.rpartition(":")
     if what.lstrip().startswith("{"):
         row = row_of_json(what, model.needed)

@@ -94,6 +94,7 @@ def score(
     explain: int = 0,
     form: str | None = None,
     algorithms: Algorithms = ALGORITHMS,
+    key: str | None = None,
 ) -> Scored:
     """Predict the rows of files, and write them with their predictions, in their order.
 
@@ -116,8 +117,8 @@ def score(
         ``site=a:+0.31``. The intercept is not among them.
     form
         ``parquet``, ``csv`` or ``jsonl``, if the names of the files do not show it.
-    algorithms
-        The algorithms that the model may have.
+    algorithms, key
+        See `load_model`.
 
     Raises
     ------
@@ -136,7 +137,7 @@ def score(
         raise ArgumentError("explain", explain, "must be 0 or more", "5 is usual")
     place = place_of(out)
     check_table(place)
-    loaded = model if isinstance(model, Model) else load_model(model, algorithms)
+    loaded = model if isinstance(model, Model) else load_model(model, algorithms, key)
     head = RowsHead(str(rows), form, loaded.needed)
     added = _added(loaded, explain)
     for name in added.names:

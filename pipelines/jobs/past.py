@@ -95,6 +95,6 @@ def _why_not(folder: Path) -> tuple[str, str]:
         return "is no folder", "name the folder of a finished replay"
     return (
         "has no state to continue from",
-        'name the folder of a finished replay of files, with end_of_log = "open" and '
+        'name the folder of a finished replay of files, with join.end_of_log = "open" and '
         "replay.state = true",
     )

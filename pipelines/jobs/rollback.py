@@ -11,11 +11,12 @@ from headrace.learners.snapshot import load_snapshot
 from headrace.pipelines.run.disk import write_text
 from headrace.pipelines.training.state import TOGETHER
 from headrace.schemas.errors import SnapshotError
+from headrace.schemas.records.signatures import Signer
 
 _SNAPSHOT = re.compile(r"snapshot-\d+")
 
 
-def roll_back(folder: Path, to: str | None = None) -> tuple[str, list[str]]:
+def roll_back(folder: Path, to: str | None = None, key: str | None = None) -> tuple[str, list[str]]:
     """Withdraw the newest snapshot of a learner, or all that are newer than one.
 
     They are renamed from ``snapshot-N`` to ``withdrawn-N``, the newest first, so that whoever
@@ -27,6 +28,8 @@ def roll_back(folder: Path, to: str | None = None) -> tuple[str, list[str]]:
         The folder of a learner's snapshots, such as ``live/model/click``.
     to
         The name of the snapshot to go back to; None for the one before the newest.
+    key
+        The secret of ``state.key`` with which that must have been signed; None for any.
 
     Returns
     -------
@@ -36,7 +39,8 @@ def roll_back(folder: Path, to: str | None = None) -> tuple[str, list[str]]:
     Raises
     ------
     SnapshotError
-        If there is none to go back to, or it is damaged; then nothing is changed.
+        If there is none to go back to, or it is damaged or not signed with the key; then
+        nothing is changed.
     """
     names = sorted(path.name for path in folder.glob("snapshot-*") if _is_snapshot(path))
     if to is None:
@@ -50,7 +54,7 @@ def roll_back(folder: Path, to: str | None = None) -> tuple[str, list[str]]:
         raise SnapshotError(
             f"{folder}: has no snapshot {to}; choose one of {', '.join(names) or 'none'}"
         )
-    load_snapshot(folder / to)
+    load_snapshot(folder / to, sign=None if key is None else Signer(key.encode()))
     withdrawn = [name for name in reversed(names) if name > to]
     for name in withdrawn:
         os.replace(folder / name, folder / name.replace("snapshot-", "withdrawn-"))

@@ -11,7 +11,7 @@ from headrace.pipelines.run.disk import describe, files_under
 from headrace.pipelines.run.signing import read_signed
 from headrace.schemas.errors import CheckpointError, DamagedError, SnapshotError
 from headrace.schemas.records.restored import Text, checked, restoring
-from headrace.schemas.records.signatures import Sign
+from headrace.schemas.records.signatures import Sign, SignatureError
 
 MANIFEST = "manifest.json"
 
@@ -54,12 +54,15 @@ def read_manifest(folder: Path, hint: str, sign: Sign | None = None) -> dict[str
     Raises
     ------
     CheckpointError
-        If it is missing or damaged; the hint says what to do.
+        If it is missing, damaged or not signed as it must be; the hint says what to do.
     """
     try:
         return read_signed(folder / MANIFEST, sign)
     except FileNotFoundError:
         raise CheckpointError(folder, f"is damaged ({MANIFEST} is missing)", hint) from None
+    except SignatureError as error:
+        fact, hint = f"cannot be trusted ({MANIFEST}: {error})", f"{error.hint}, or {hint}"
+        raise CheckpointError(folder, fact, hint) from error
     except ValueError as error:
         raise CheckpointError(folder, f"is damaged ({MANIFEST}: {error})", hint) from error
 

@@ -87,7 +87,8 @@ def read_signed(path: Path | Address, sign: Sign | None = None) -> dict[str, Any
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is damaged, or not signed as it must be; the message says what is wrong.
+        If it is damaged; the message says what is wrong. `SignatureError` if it is not signed as
+        it must be.
     """
     try:
         text = path.read_text(encoding="utf-8")

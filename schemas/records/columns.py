@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.schemas.records.decoding import Fitted, Records, Reject, as_records
-from headrace.schemas.records.eventing import record_text, value_at
+from headrace.schemas.records.eventing import as_text, record_text, value_at
 from headrace.schemas.records.events import Reason
 from headrace.schemas.records.hashing import Int64s
+from headrace.schemas.records.layouts import plain_layout
 from headrace.schemas.records.notation import PLAIN, Notation
 from headrace.schemas.records.paths import column_at
 from headrace.schemas.records.utf8 import without_broken_text
@@ -55,28 +56,20 @@ class ColumnDecoder:
         found = column_at(rows, field.name)
         if found is None:
             return Fitted(pa.nulls(rows.num_rows, field.type), None, lambda row: "")
-        plain, broken = _plain(found), None
+        plain, broken = plain_layout(found), None
         if not pa.types.is_binary(field.type):
             plain, broken = without_broken_text(plain)
         if field.name in self.notation.json:
-            return Fitted(_as_json(plain), broken, lambda row: str(value_at(found, row)))
+            return Fitted(_as_json(plain), broken, lambda row: as_text(value_at(found, row)))
         values, bad = _converted(plain, field.type, self.notation)
         if broken is not None:
             bad = broken if bad is None else bad | broken
         values = without_nulls(values, self.notation.nulls_of(field.type))
-        return Fitted(values, bad, lambda row: str(value_at(found, row)))
-
-
-def _plain(column: pa.Array) -> pa.Array:
-    """Return a column without dictionary or extension type."""
-    if isinstance(column.type, pa.BaseExtensionType):
-        column = column.storage
-    return pc.dictionary_decode(column) if pa.types.is_dictionary(column.type) else column
+        return Fitted(values, bad, lambda row: as_text(value_at(found, row)))
 
 
 def _as_json(column: pa.Array) -> pa.Array:
     """Return each value as JSON; text is JSON already."""
-    column = _plain(column)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return column.cast(pa.string())
     texts = (

@@ -482,7 +482,7 @@ def with_event_time(batch: pa.RecordBatch) -> pa.RecordBatch:
 def record_text(batch: pa.RecordBatch, row: int) -> str:
     """Return one row as a JSON object; bytes as text, with escapes where they are not UTF-8."""
     values = {name: value_at(batch.column(name), row) for name in batch.schema.names}
-    return json.dumps(values, default=_plain, ensure_ascii=False)
+    return json.dumps(values, default=as_text, ensure_ascii=False)
 
 
 def value_at(column: pa.Array, row: int) -> object:
@@ -504,5 +504,6 @@ def value_at(column: pa.Array, row: int) -> object:
         return " ".join(column.slice(row, 1).to_string().split())
 
 
-def _plain(value: object) -> str:
+def as_text(value: object) -> str:
+    """Return a value as text; of bytes with escapes where they are not UTF-8."""
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

@@ -12,6 +12,14 @@ Sign = Callable[[str], str]
 """Returns the signature of a text."""
 
 
+class SignatureError(ValueError):
+    """A text that is not signed as it must be; `hint` says what to do about the key."""
+
+    def __init__(self, fact: str, hint: str) -> None:
+        self.hint = hint
+        super().__init__(fact)
+
+
 class Signer:
     """Signs texts by HMAC-SHA256 [1]_. It is in no repr.
 
@@ -48,10 +56,12 @@ def check_signature(signature: Any, text: str, sign: Sign) -> None:
 
     Raises
     ------
-    ValueError
+    SignatureError
         If it is missing, or another.
     """
     if not isinstance(signature, str):
-        raise ValueError("it is not signed, and state.key is set")
+        hint = "unset state.key if you trust whoever wrote it"
+        raise SignatureError("it is not signed, and state.key is set", hint)
     if not hmac.compare_digest(signature.encode("utf-8", "replace"), sign(text).encode()):
-        raise ValueError("it is signed with another key")
+        hint = "set state.key as it was when it was written"
+        raise SignatureError("it is signed with another key", hint)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.schemas.records.hashing import Bools
+from headrace.schemas.records.layouts import plain_layout
 
 _NOT_ASCII = 0x80
 
@@ -17,7 +18,7 @@ def without_broken_text(column: pa.Array) -> tuple[pa.Array, Bools | None]:
     Parameters
     ----------
     column
-        Of any type but dictionaries, shape (n,); the text may be inside of lists and structs.
+        In its plain layout, shape (n,); the text may be inside of lists and structs.
 
     Returns
     -------
@@ -32,9 +33,7 @@ def without_broken_text(column: pa.Array) -> tuple[pa.Array, Bools | None]:
 
 def escaped(column: pa.Array, row: int) -> str:
     """Return a value as text, with escapes for the bytes that are not UTF-8."""
-    one = column.slice(row, 1)
-    if pa.types.is_dictionary(one.type):
-        one = one.dictionary_decode()
+    one = plain_layout(column.slice(row, 1))
     if one.type in _BYTES:
         return one.view(_BYTES[one.type])[0].as_py().decode("utf-8", "backslashreplace")
     return " ".join(one.to_string().split())

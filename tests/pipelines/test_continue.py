@@ -305,6 +305,24 @@ def test_a_stream_that_is_declared_complete_until_later_lets_the_others_settle(d
     assert day(None, None)["samples"]["rows"] == 2
 
 
+def test_of_files_that_cannot_grow_no_witnesses_are_kept(day):
+    """Of Parquet; a file of lines that grows goes on where it ended."""
+    day.config.write_text(TABLES.replace("impressions-*.csv", "impressions-*.parquet"))
+    shown = {"time": [100, 110, 120, 160], "key": [*"abcd"], "ad": ["x"] * 4, "site": ["s"] * 4}
+    pq.write_table(pa.table(shown), day.config.parent / "impressions-1.parquet")
+    day(None, [(101, "a"), (161, "z")])
+    streams = json.loads((day.days[0] / "state/manifest.json").read_text())["streams"]
+    ((times, _),) = (file["state"]["recent"] for file in streams["actions.click"]["files"])
+    assert times == [101_000_000, 161_000_000]
+    (file,) = streams["impressions"]["files"]
+    assert file["state"]["recent"] == [[], []]
+    pq.write_table(
+        pa.table({**shown, "time": [200] * 4, "key": [*"efgh"]}),
+        day.config.parent / "impressions-2.parquet",
+    )
+    assert day(None, [(165, "d"), (205, "e")])["outcomes"]["click"]["settled"] == 1
+
+
 def test_a_line_that_was_not_complete_is_not_read_on(day, capsys):
     """Its rest would be a record of its own."""
     day([(100, "a"), (120, "b")], [(101, "a")])

@@ -213,7 +213,7 @@ def test_a_signed_snapshot_is_that_of_who_has_the_key(tmp_path):
     load_snapshot(tmp_path / "ours")
     with pytest.raises(SnapshotError, match="it is not signed"):
         load_snapshot(tmp_path / "plain", sign=sign)
-    with pytest.raises(SnapshotError, match="it is signed with another key"):
+    with pytest.raises(SnapshotError, match=r"with another key; set state\.key as it was"):
         load_snapshot(tmp_path / "ours", sign=Signer(b"another secret of that kind"))
     path = tmp_path / "ours/manifest.json"
     path.write_text(path.read_text().replace('"samples": 1', '"samples": 2'))
@@ -241,13 +241,13 @@ def test_a_run_with_a_key_goes_on_only_from_what_is_signed_with_it(tmp_path, mon
     past = "--continue", str(tmp_path / "ours")
     assert run("next", *past, key="OURS") == 0
     capsys.readouterr()
-    for key, out, why in (
-        ("OURS", "plain", "it is not signed, and state.key is set"),
-        ("OTHER", "ours", "it is signed with another key"),
+    for key, out, why, hint in (
+        ("OURS", "plain", "it is not signed, and state.key is set", "unset state.key if you"),
+        ("OTHER", "ours", "it is signed with another key", "set state.key as it was when"),
     ):
         assert run("no", "--continue", str(tmp_path / out), key=key) == 2
         said = capsys.readouterr().err
-        assert why in said
+        assert f"cannot be trusted (manifest.json: {why}); {hint}" in said
         assert said.count("\n") == 1
     assert run("unsigned", *past) == 0
     model = tmp_path / "ours/model/first"

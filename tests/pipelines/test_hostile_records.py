@@ -32,7 +32,7 @@ window = "10m"
 [join]
 end_of_log = "close"
 [sampling]
-keep = "price > 5.5"
+keep = "{keep}"
 [learner]
 label = "click"
 bits = 10
@@ -55,7 +55,7 @@ def row(number, **more):
     return {"id": f"k{number}", "time": START + number, "site": site, "price": number} | more
 
 
-def replay(folder, impressions, stream="", clicks=()):
+def replay(folder, impressions, stream="", clicks=(), keep="price > 5.5"):
     """Replay rows, or lines of JSON, or a table; check that each record has one outcome."""
     for old in folder.glob("impressions.*"):
         old.unlink()
@@ -66,7 +66,7 @@ def replay(folder, impressions, stream="", clicks=()):
         (folder / "impressions.jsonl").write_text("\n".join(lines))
     clicks = (json.dumps(one) for one in clicks or map(row, range(0, COUNT, 3)))
     (folder / "clicks.jsonl").write_text("\n".join(clicks))
-    (folder / "join.toml").write_text(CONFIG.format(stream=stream))
+    (folder / "join.toml").write_text(CONFIG.format(stream=stream, keep=keep))
     config = folder / "join.toml"
     headrace.validate(config)
     result = headrace.replay(config, folder / f"out-{len(list(folder.iterdir()))}")
@@ -169,9 +169,34 @@ def test_one_key_of_another_type_does_not_decide_on_the_column(tmp_path, key):
 
 
 NOT_UTF8 = b"\xff\xfe\xed\xa0\x80"
-TEXTS = {
+
+
+def texts(good="ok", at=AT):
+    """Return a column of text of which one value is not UTF-8."""
+    values = [NOT_UTF8 if n == at else good.format(n).encode() for n in range(COUNT)]
+    return pa.array(values, pa.binary()).view(pa.string())
+
+
+def coded(column, kind):
+    """Return text as a dictionary of values of some type."""
+    found = column.view(pa.binary()).dictionary_encode()
+    values = found.dictionary.cast(pa.large_binary() if kind == pa.large_string() else pa.binary())
+    return pa.DictionaryArray.from_arrays(found.indices, values.view(kind))
+
+
+PLAIN = {
     "text": lambda texts: texts,
     "large text": lambda texts: texts.cast(pa.large_string(), safe=False),
+    "views": lambda texts: pa.Array.from_buffers(
+        pa.string_view(), COUNT, texts.view(pa.binary()).cast(pa.binary_view()).buffers()
+    ),
+    "a dictionary": lambda texts: coded(texts, pa.string()),
+    "a dictionary of large text": lambda texts: coded(texts, pa.large_string()),
+    "a dictionary of bytes": lambda texts: coded(texts, pa.binary()),
+}
+TEXTS = PLAIN | {
+    "lists of dictionaries": lambda texts: TEXTS["lists"](coded(texts, pa.string())),
+    "structs of dictionaries": lambda texts: TEXTS["structs"](coded(texts, pa.string())),
     "lists": lambda texts: pa.ListArray.from_arrays(pa.array(range(COUNT + 1), pa.int32()), texts),
     "structs": lambda texts: pa.StructArray.from_arrays([texts], ["x"]),
 }
@@ -180,26 +205,29 @@ TEXTS = {
 @pytest.mark.parametrize("shape", TEXTS.values(), ids=TEXTS)
 def test_text_of_a_parquet_file_that_is_not_utf8_is_null(tmp_path, shape):
     """Nothing of Parquet says that it must be; it is counted, with escapes."""
-    texts = pa.array([NOT_UTF8 if n == AT else b"ok" for n in range(COUNT)], pa.binary())
-    more = shape(texts.view(pa.string()))
-    table = pa.Table.from_pylist([row(number) for number in range(COUNT)]).append_column("x", more)
-    result = replay(tmp_path, table)
+    table = pa.Table.from_pylist([row(number) for number in range(COUNT)])
+    table = table.append_column("x", shape(texts()))
+    kind = shape(texts()).type
+    stream = 'types = { x = "string" }' if "=binary" in str(kind) else ""
+    result = replay(tmp_path, table, stream)
     assert result.summary.outcomes["impressions"]["settled"] == COUNT
     (causes,) = result.summary.bad_values["impressions"].values()
     (bad,) = causes.values()
     assert bad.count == 1
+    assert r"\xff\xfe" in bad.examples[0] or pa.types.is_nested(kind)
     assert pa.compute.sum(result.samples.to_table()["x"].is_null()).as_py() == 1
 
 
-def test_text_that_is_not_utf8_may_be_in_every_use_of_a_column(tmp_path):
+@pytest.mark.parametrize("shape", PLAIN.values(), ids=PLAIN)
+def test_text_that_is_not_utf8_may_be_in_every_use_of_a_column(tmp_path, shape):
     """Of feature, slice and condition it is null; of a key it is a dead letter, with escapes."""
-    texts = pa.array([NOT_UTF8 if n == AT else b"ok" for n in range(COUNT)], pa.binary())
     table = pa.Table.from_pylist([row(number) for number in range(COUNT)])
-    result = replay(tmp_path, table.set_column(2, "site", texts.view(pa.string())))
+    table = table.set_column(0, "id", shape(texts("k{}")))
+    table = table.set_column(2, "site", shape(texts(at=AT + 1)))
+    stream = 'types = { id = "string", site = "string" }'
+    result = replay(tmp_path, table, stream, keep="price > 5.5 and site == 'ok'")
     site = result.summary.bad_values["impressions"]["site"]["not string"]
     assert (site.count, site.examples) == (1, (r"\xff\xfe\xed\xa0\x80",))
-    keys = pa.array([NOT_UTF8 if n == AT else b"k%d" % n for n in range(COUNT)], pa.binary())
-    result = replay(tmp_path, table.set_column(0, "id", keys.view(pa.string())))
     (letter,) = result.dead_letters.to_table().to_pylist()
     assert (letter["offset"], letter["reason"]) == (AT, "wrong_type")
     assert json.loads(letter["record"])["id"] == r"\xff\xfe\xed\xa0\x80"
