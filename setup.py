@@ -27,6 +27,7 @@ setup(
     package_data={"headrace": ["py.typed"], "headrace.monitoring.report": ["templates/*.html"]},
     install_requires=[
         "apache-beam==2.77.*",
+        "isal>=1.7",
         "jinja2>=3.1",
         "msgspec>=0.19",
         "narwhals>=2",

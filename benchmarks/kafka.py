@@ -88,7 +88,7 @@ def _by_client(name: str, servers: str, decode: bool) -> Callable[[int], None]:
         while position < most:
             messages = fetcher.fetch(ROWS, 64 << 20, 100)
             if decode and len(messages):
-                decoder.decode(Lines(0, messages.values.to_pylist()))
+                decoder.decode(Lines.of(messages.values.to_pylist()))
             position = messages.next_offset
         fetcher.close()
 

@@ -11,6 +11,8 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from headrace.schemas.records.bytekernel import bytes_at
+
 ERROR, PAYLOAD, SIZE, OFFSET, WORDS = 0, 3, 4, 7, 9
 """Words of a message: the error is the lower half of its word; `PAYLOAD` is an address."""
 
@@ -19,17 +21,6 @@ ERROR, PAYLOAD, SIZE, OFFSET, WORDS = 0, 3, 4, 7, 9
 def _words_at(typing, address):
     """Return the 64-bit words at an address."""
     pointer = types.CPointer(types.int64)
-
-    def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(pointer))
-
-    return pointer(types.int64), generate
-
-
-@intrinsic
-def _bytes_at(typing, address):
-    """Return the bytes at an address."""
-    pointer = types.CPointer(types.uint8)
 
     def generate(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], context.get_value_type(pointer))
@@ -132,7 +123,7 @@ def gather(messages, first, last, sizes, ends, buffer, destroy):
         size = sizes[row]
         if size > 0:
             message = numba.carray(_words_at(messages[at]), (WORDS,))
-            value = numba.carray(_bytes_at(message[PAYLOAD]), (size,))
+            value = numba.carray(bytes_at(message[PAYLOAD]), (size,))
             for byte in range(size):  # compiled to one copy; a slice is checked and slower
                 buffer[written + byte] = value[byte]
             written += size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -78,6 +79,9 @@ class Prefetcher(Generic[T]):
     def close(self) -> None:
         """Stop the thread; items that are ready are dropped."""
         self._stopped.set()
+        with contextlib.suppress(queue.Empty):
+            while True:  # so that the thread need not wait for room
+                self._queue.get_nowait()
         self._thread.join()
 
 

@@ -16,7 +16,7 @@ from headrace.pipelines.run.remote import explain
 from headrace.pipelines.sources.locations import Location
 from headrace.pipelines.sources.parquetfiles import batches, open_parquet
 from headrace.pipelines.sources.source import Chunk
-from headrace.pipelines.sources.textfiles import LONGEST, read_lines
+from headrace.pipelines.sources.textfiles import LONGEST, read_lines_ahead
 from headrace.schemas.errors import UnreadableInputError
 from headrace.schemas.records.columns import ColumnDecoder
 from headrace.schemas.records.csvlines import CsvDecoder
@@ -175,15 +175,14 @@ class LogFile:
             decoder = JsonDecoder(self._own, self.notation)
         headers = 1 if self.format == "csv" else 0
         # A line has about a hundred bytes.
-        chunk = min(max(rows * 100, 1 << 16), 4 << 20)
-        for lines in read_lines(self.location, chunk, self.longest):
-            first = lines.first - headers
-            lines = lines.after(headers) if first < 0 else replace(lines, first=first)
-            if lines.lines:
-                end = lines.first + len(lines.lines)
-                if end <= skip:
-                    continue
-                yield Chunk(lines.first, end, lines.decoded(decoder.decode, self.longest))
+        chunk = min(max(rows * 100, 1 << 16), 2 << 20)
+        with contextlib.closing(read_lines_ahead(self.location, chunk, self.longest)) as parts:
+            for lines in parts:
+                first = lines.first - headers
+                lines = lines.after(headers) if first < 0 else replace(lines, first=first)
+                end = lines.first + len(lines)
+                if len(lines) and end > skip:
+                    yield Chunk(lines.first, end, lines.decoded(decoder.decode, self.longest))
 
 
 def ends_of(path: Path, size: int | None = None) -> list[Any]:

@@ -67,26 +67,29 @@ def merge_blocks(inputs: Inputs, sources: Sequence[Source], rows: int) -> Iterat
         if source.number in begun and not source.state.ended
     ]
     heapq.heapify(waiting)
-
-    for source in sources:
-        if source.number in begun:
-            continue
-        block = source.next(1)
-        source.pause()
-        if block.end > block.begin:
-            yield block
-            heapq.heappush(waiting, (source.reached, source.number))
-        else:
-            yield from ends.of(source)
-    while waiting:
-        _, number = heapq.heappop(waiting)
-        source = sources[number]
-        block = source.next(rows)
-        if block.end > block.begin:
-            yield block
-            heapq.heappush(waiting, (source.reached, number))
-        else:
-            yield from ends.of(source)
+    try:
+        for source in sources:
+            if source.number in begun:
+                continue
+            block = source.next(1)
+            source.pause()
+            if block.end > block.begin:
+                yield block
+                heapq.heappush(waiting, (source.reached, source.number))
+            else:
+                yield from ends.of(source)
+        while waiting:
+            _, number = heapq.heappop(waiting)
+            source = sources[number]
+            block = source.next(rows)
+            if block.end > block.begin:
+                yield block
+                heapq.heappush(waiting, (source.reached, number))
+            else:
+                yield from ends.of(source)
+    finally:
+        for source in sources:
+            source.pause()  # else who keeps an error would keep threads that read ahead
 
 
 class Ends:

@@ -192,7 +192,7 @@ def row_of_json(text: str, needed: Needed) -> Row:
     schema = pa.schema([(name, pa.string() if name in json_columns or pa.types.is_null(kind)
                          else kind) for name, kind in kinds.items()])  # fmt: skip
     decoder = JsonDecoder(schema, needed.notation(kinds, json_columns))
-    return _row(decoder.decode(Lines(0, [text.encode()])), 0, "the row")
+    return _row(decoder.decode(Lines.of([text.encode()])), 0, "the row")
 
 
 def _row(records: Records, number: int, where: str) -> Row:

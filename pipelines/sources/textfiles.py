@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+from isal.igzip import IGzipFile
+from isal.isal_zlib import IsalError
 
+from headrace.pipelines.run.threads import Prefetcher
 from headrace.pipelines.sources.locations import Location
 from headrace.schemas.records.decoding import Lines
+from headrace.schemas.records.linespans import NEWLINE, ended_lines
+from headrace.schemas.records.spans import Spans
 
 _CHUNK = 4 << 20
+_MARK = codecs.BOM_UTF8
 MOST_HEAD = 64 << 20
 """Bytes that are read for the first lines, whatever their lengths: a small compressed file may have
 a line of many gigabytes."""
@@ -26,13 +34,33 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
 @contextmanager
-def _opened(file: Location) -> Iterator[pa.NativeFile]:
-    suffix = PurePath(file.path).suffix.lower()
+def _opened(file: Location) -> Iterator[pa.NativeFile | IGzipFile]:
+    compression = _compression(file)
     with file.open() as source:
         # Decompressing asks for 64 kB at a time: too little for a request each.
         buffered = source if file.local else pa.BufferedInputStream(source, _CHUNK)
-        with pa.input_stream(buffered, compression=COMPRESSIONS.get(suffix)) as stream:
+        if compression == "gzip":
+            with _gunzipped(buffered) as stream:
+                yield stream
+        else:
+            with pa.input_stream(buffered, compression=compression) as stream:
+                yield stream
+
+
+@contextmanager
+def _gunzipped(source: pa.NativeFile) -> Iterator[IGzipFile]:
+    """Decompress with ISA-L, which takes a third of the time that zlib does."""
+    try:
+        with IGzipFile(fileobj=source) as stream:
             yield stream
+    except EOFError as error:
+        raise OSError("Truncated compressed stream") from error
+    except IsalError as error:
+        raise OSError(f"Damaged compressed stream: {error}") from error
+
+
+def _compression(file: Location) -> str | None:
+    return COMPRESSIONS.get(PurePath(file.path).suffix.lower())
 
 
 def first_lines(file: Location, most: int, longest: int = LONGEST) -> list[bytes]:
@@ -47,11 +75,12 @@ def first_lines(file: Location, most: int, longest: int = LONGEST) -> list[bytes
     """
     first: list[bytes] = []
     for lines in read_lines(file, 1 << 16, longest, MOST_HEAD):
-        if lines.lines[0].startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        head = lines.spans.value(0)
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise UnicodeError("is UTF-16")
-        if b"\0" in lines.lines[0]:
+        if b"\0" in head:
             raise UnicodeError("has NUL bytes, as UTF-16 has")
-        first += [line for at, line in enumerate(lines.lines) if at not in lines.cut]
+        first += [line for at, line in enumerate(lines) if at not in lines.cut]
         if len(first) >= most or sum(map(len, first)) > _CHUNK:
             break
     return first[:most]
@@ -79,64 +108,86 @@ def read_lines(
         Lines without their line ends, the first without a byte order mark. A last line
         without a line end counts; the empty text after the last line end does not.
     """
-    number = 0
-    begun = _Begun(longest)
-    read = 0
+    number, read, begun = 0, 0, _Begun(longest)
     with _opened(file) as stream:
-        while (most is None or read < most) and (data := stream.read(chunk)):
-            first, read = read == 0, read + len(data)
-            if first:
-                data = data.removeprefix(codecs.BOM_UTF8)
-            *ended, rest = data.split(b"\n")
-            if ended:
-                ended[0], size = begun.end(ended[0])
-                yield _as_lines(number, ended, size, longest)
-                number += len(ended)
-            begun.add(rest)
-    if begun.size:
-        rest, size = begun.end(b"")
-        yield _as_lines(number, [rest], size, longest)
+        while most is None or read < most:
+            data, begin = begun.extended(chunk)
+            size = stream.readinto(data[begin:])
+            if not size:
+                break
+            data = data[: begin + size]
+            marked = read == 0 and data[: len(_MARK)].tobytes() == _MARK
+            read += size
+            lines = begun.ended(data, len(_MARK) if marked else 0, number)
+            if len(lines):
+                yield lines
+                number += len(lines)
+    if begun.part.size:
+        yield begun.ended(np.append(begun.part, np.uint8(NEWLINE)), 0, number)
+
+
+def read_lines_ahead(file: Location, chunk: int, longest: int) -> Generator[Lines, None, None]:
+    """Read as `read_lines` does; a compressed file is read on a thread of its own.
+
+    At most two chunks are ahead. The thread ends with the iterator, also if that is closed.
+    """
+    lines = read_lines(file, chunk, longest)
+    if _compression(file) is None:
+        yield from lines
+        return
+    ahead = Prefetcher(lines, depth=1)
+    try:
+        yield from ahead
+    finally:
+        ahead.close()
 
 
 class _Begun:
-    """The line of which the end is still to come."""
+    """The line of which the end is still to come.
+
+    Attributes
+    ----------
+    part
+        What there is of it, uint8. If it is too long, its begin and its last byte, which may
+        belong to the line end.
+    missing
+        How many bytes it has besides.
+    """
 
     def __init__(self, longest: int) -> None:
         self.longest = longest
-        self.size = 0
-        self._parts: list[bytes] = []  # joined once, however many there are
-        self._last = b""
+        self.part, self.missing = np.empty(0, np.uint8), 0
 
-    def add(self, part: bytes) -> None:
-        """Add more of the line."""
-        if self.size <= self.longest and part:
-            self._parts.append(part)
-        self.size += len(part)
-        self._last = part[-1:] or self._last
+    def extended(self, more: int) -> tuple[npt.NDArray[np.uint8], int]:
+        """Return bytes that begin with this part and have room for more, and where that begins."""
+        data = np.empty(self.part.size + more, np.uint8)
+        data[: self.part.size] = self.part
+        return data, self.part.size
 
-    def end(self, part: bytes) -> tuple[bytes, int]:
-        """Return the line with its last part, and its size.
+    def ended(self, data: npt.NDArray[np.uint8], begin: int, number: int) -> Lines:
+        """Return the lines that end in bytes, of which this is the first; keep what is left.
 
-        If it is too long, only its begin is returned; it is longer than `longest` too.
+        Parameters
+        ----------
+        data, begin
+            The bytes from `extended`, and where in them the line begins.
+        number
+            Record number of the line.
         """
-        self.add(part)
-        line, size = b"".join(self._parts), self.size - (self._last == b"\r")
-        self._parts, self.size, self._last = [], 0, b""
-        return line, size
+        (data, begins, ends), rest = ended_lines(data, begin)
+        sizes = ends - begins
+        if sizes.size:
+            sizes[0] += self.missing
+            self.missing = 0
+        long = np.flatnonzero(sizes > self.longest)
+        ends[long] = np.minimum(ends[long], begins[long] + _KEPT)
+        cut = dict(zip(long.tolist(), sizes[long].tolist(), strict=True))
+        self._keep(data[rest:])
+        return Lines(number, Spans(data, begins, ends), cut=cut)
 
-
-def _as_lines(first: int, lines: list[bytes], size: int, longest: int) -> Lines:
-    """Return lines without line ends, the long ones cut.
-
-    Parameters
-    ----------
-    size
-        How many bytes the first line has, of which there may be only the begin.
-    """
-    lines = [line.removesuffix(b"\r") for line in lines]
-    cut = {at: len(line) for at, line in enumerate(lines) if len(line) > longest}
-    if size > longest:
-        cut[0] = size
-    for at in cut:
-        lines[at] = lines[at][:_KEPT]
-    return Lines(first, lines, cut=cut)
+    def _keep(self, part: npt.NDArray[np.uint8]) -> None:
+        # A carriage return at its end does not count if the line ends there.
+        if part.size + self.missing > self.longest + 1 and part.size > _KEPT + 1:
+            self.missing += part.size - _KEPT - 1
+            part = np.append(part[:_KEPT], part[-1:])
+        self.part = part.copy()

@@ -18,7 +18,17 @@ from headrace.schemas.records.decoding import (
     as_records,
 )
 from headrace.schemas.records.events import Reason
+from headrace.schemas.records.linespans import (
+    EMPTY,
+    GOOD,
+    NOT_UTF8,
+    RETURN,
+    UNBALANCED,
+    faults,
+    joined,
+)
 from headrace.schemas.records.notation import PLAIN, Notation
+from headrace.schemas.records.spans import Spans
 from headrace.schemas.records.values import parse_text
 
 
@@ -52,22 +62,25 @@ class CsvDecoder:
         self.delimiter = delimiter
         self.notation = notation
         self.quote = quote
+        # Texts are as they are to be; what other types are written as is for `parse_text` to say.
+        self.types = {
+            field.name: field.type if pa.types.is_string(field.type) else pa.binary()
+            for field in schema
+        }
 
     def decode(self, lines: Lines) -> Records:
         """Decode lines; one with a wrong number of fields or a mistyped value is a reject."""
-        rejects = []
-        good = []
-        for at, line in enumerate(lines.lines):
-            detail = _unsplittable(line, self.quote.encode())
-            if detail is None:
-                good.append(at)
-            else:
-                rejects.append(lines.reject(at, Reason.UNDECODABLE, detail))
-        rows = self._parse([lines.lines[at] for at in good])
-        rejects += [
-            lines.reject(good[row], Reason.UNDECODABLE, detail) for row, detail in rows.invalid
+        found = faults(lines.spans, self.quote)
+        rejects = [
+            lines.reject(int(at), Reason.UNDECODABLE, _FAULTS[found[at]])
+            for at in np.flatnonzero(found != GOOD)
         ]
-        numbers = np.delete(np.array(good, np.int64), [row for row, _ in rows.invalid])
+        good = np.flatnonzero(found == GOOD)
+        rows = self._parse(lines.spans.take(good) if rejects else lines.spans)
+        rejects += [
+            lines.reject(int(good[row]), Reason.UNDECODABLE, detail) for row, detail in rows.invalid
+        ]
+        numbers = np.delete(good, [row for row, _ in rows.invalid])
         columns = [self._fitted(rows.table.column(field.name), field) for field in self.schema]
 
         def reject(row: int, detail: str) -> Reject:
@@ -79,26 +92,29 @@ class CsvDecoder:
 
     def _fitted(self, column: pa.ChunkedArray, field: pa.Field) -> Fitted:
         text = column.combine_chunks()
+        if pa.types.is_string(field.type):
+            return Fitted(text, None, str)  # any text is one
         values, bad = parse_text(text, field.type, self.notation)
         return Fitted(values, bad, lambda row: text[row].as_py().decode("utf-8", "replace"))
 
-    def _parse(self, lines: list[bytes]) -> _Rows:
+    def _parse(self, lines: Spans) -> _Rows:
         """Parse lines; where the parser takes several for one, find out which."""
+        count = lines.begins.size
         try:
             rows = self._parse_together(lines)
         except pa.ArrowInvalid:
             rows = None
-        if rows is not None and rows.table.num_rows + len(rows.invalid) == len(lines):
+        if rows is not None and rows.table.num_rows + len(rows.invalid) == count:
             return rows
-        if len(lines) == 1:
+        if count == 1:
             return _Rows(self._nothing(), [(0, "quotes that do not enclose a field")])
-        middle = len(lines) // 2
-        first, second = self._parse(lines[:middle]), self._parse(lines[middle:])
+        middle = count // 2
+        first, second = (self._parse(part) for part in lines.halves(middle))
         moved = [(row + middle, detail) for row, detail in second.invalid]
         table = pa.concat_tables([first.table, second.table])
         return _Rows(table, first.invalid + moved)
 
-    def _parse_together(self, lines: list[bytes]) -> _Rows:
+    def _parse_together(self, lines: Spans) -> _Rows:
         invalid: list[tuple[int, str]] = []
 
         def on_invalid(row: pa_csv.InvalidRow) -> str:
@@ -106,18 +122,18 @@ class CsvDecoder:
             invalid.append((row.number - 1, detail))
             return "skip"
 
-        if not lines:
+        if not lines.begins.size:
             return _Rows(self._nothing(), invalid)
-        text = b"\n".join(lines) + b"\n"
-        if text.startswith(codecs.BOM_UTF8):
+        text = joined(lines)
+        if text[: len(_MARK)].tobytes() == _MARK:
             # It is part of a field, since the file's own has been removed: the parser would
             # take it for one wherever a log is cut.
-            text = codecs.BOM_UTF8 + text
+            text = np.append(np.frombuffer(_MARK, np.uint8), text)
         table = pa_csv.read_csv(
             pa.py_buffer(text),
             # One block, so that row numbers count from its start.
             pa_csv.ReadOptions(
-                column_names=self.header, use_threads=False, block_size=len(text) + 1
+                column_names=self.header, use_threads=False, block_size=text.size + 1
             ),
             pa_csv.ParseOptions(
                 delimiter=self.delimiter,
@@ -126,16 +142,18 @@ class CsvDecoder:
                 ignore_empty_lines=False,
             ),
             pa_csv.ConvertOptions(
-                column_types=dict.fromkeys([*self.header, *self.schema.names], pa.binary()),
+                check_utf8=False,  # all lines are UTF-8
+                column_types=dict.fromkeys(self.header, pa.binary()) | self.types,
                 include_columns=self.schema.names,
                 include_missing_columns=True,
-                strings_can_be_null=False,
+                null_values=["", *(self.notation.null_values or ())],
+                strings_can_be_null=True,
             ),
         )
         return _Rows(table, invalid)
 
     def _nothing(self) -> pa.Table:
-        return pa.table({name: pa.array([], pa.binary()) for name in self.schema.names})
+        return pa.table({name: pa.array([], kind) for name, kind in self.types.items()})
 
 
 @dataclass(frozen=True)
@@ -144,20 +162,10 @@ class _Rows:
     invalid: list[tuple[int, str]]
 
 
-def _unsplittable(line: bytes, quote: bytes) -> str | None:
-    """Return why the parser could not read this as one line of text, None if it can."""
-    if not line:
-        return "empty line"
-    if quote and line.count(quote) % 2:
-        return "unbalanced quotes"
-    if b"\r" in line:
-        return "carriage return within the line"
-    return None if line.isascii() or _is_utf8(line) else "not UTF-8"
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
+_MARK = codecs.BOM_UTF8
+_FAULTS = {
+    EMPTY: "empty line",
+    UNBALANCED: "unbalanced quotes",
+    RETURN: "carriage return within the line",
+    NOT_UTF8: "not UTF-8",
+}

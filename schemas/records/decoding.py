@@ -6,7 +6,7 @@ so that one broken line cannot swallow its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from headrace.schemas.records.badvalues import BadValues
 from headrace.schemas.records.events import Reason
 from headrace.schemas.records.hashing import Int64s
 from headrace.schemas.records.notation import Notation
+from headrace.schemas.records.spans import Spans
 from headrace.schemas.types import type_name
 
 
@@ -78,8 +79,8 @@ class Lines:
     ----------
     first
         Record number of the first line.
-    lines
-        The lines.
+    spans
+        Where the lines lie, n of them.
     numbers
         Record numbers of all lines, int64, shape (n,), if they do not rise by one from line
         to line.
@@ -89,9 +90,22 @@ class Lines:
     """
 
     first: int
-    lines: list[bytes]
+    spans: Spans
     numbers: Int64s | None = None
     cut: Mapping[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, lines: Sequence[bytes], first: int = 0) -> Lines:
+        """Return some lines."""
+        return cls(first, Spans.of_lines(lines))
+
+    def __len__(self) -> int:
+        """Return how many lines there are."""
+        return self.spans.begins.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Return each line, copied."""
+        return (self.spans.value(at) for at in range(len(self)))
 
     def numbers_of(self, index: Int64s) -> Int64s:
         """Return the record numbers of lines by their index, counted from 0."""
@@ -99,22 +113,22 @@ class Lines:
 
     def reject(self, at: int, reason: Reason, detail: str) -> Reject:
         """Make a reject of the line with index `at`, counted from 0."""
-        text = self.lines[at].decode("utf-8", "backslashreplace")
+        text = self.spans.value(at).decode("utf-8", "backslashreplace")
         number = self.first + at if self.numbers is None else int(self.numbers[at])
         return Reject(number, reason, detail, text)
 
     def after(self, headers: int) -> Lines:
         """Return the lines without the first ones, which are no records; they count from 0."""
         cut = {at - headers: size for at, size in self.cut.items() if at >= headers}
-        return Lines(0, self.lines[headers:], cut=cut)
+        _, spans = self.spans.halves(headers)
+        return Lines(0, spans, cut=cut)
 
     def decoded(self, decode: Callable[[Lines], Records], longest: int) -> Records:
         """Return the records of lines, those longer than `longest` bytes as rejects."""
         if not self.cut:
             return decode(self)
-        whole = np.delete(np.arange(len(self.lines)), list(self.cut))
-        lines = [self.lines[at] for at in whole.tolist()]
-        records = decode(Lines(self.first, lines, self.numbers_of(whole)))
+        whole = np.delete(np.arange(len(self)), list(self.cut))
+        records = decode(Lines(self.first, self.spans.take(whole), self.numbers_of(whole)))
         rejects = [
             self.reject(at, Reason.UNDECODABLE, f"a line of {size:,} bytes, more than {longest:,}")
             for at, size in self.cut.items()

@@ -18,6 +18,7 @@ from headrace.schemas.config.durations import DAY, MICROSECOND, MILLISECOND, SEC
 from headrace.schemas.records.events import EARLIEST, LATEST
 from headrace.schemas.records.hashing import Bools, Int64s
 from headrace.schemas.records.notation import NULL_VALUES
+from headrace.schemas.records.plainnumbers import plain_numbers
 
 _UNITS = {"us": MICROSECOND, "ms": MILLISECOND, "s": SECOND}
 _NANOSECONDS = 1_000
@@ -55,7 +56,8 @@ def parse_epochs(column: pa.Array, unit: str) -> Epochs:
     """
     kind = column.type
     if pa.types.is_string(kind):
-        return _of_text(pc.utf8_trim_whitespace(column), unit)
+        whole, left = plain_numbers(column, pa.int64())
+        return _of_text(column, unit) if left.any() else _of_whole(whole, unit)
     null = _mask(column.is_null())
     none = np.zeros(len(column), np.bool_)
     if pa.types.is_floating(kind):
@@ -104,10 +106,19 @@ def _scaled(numbers: Int64s, unit: str) -> tuple[Int64s, Bools]:
     return np.where(beyond, 0, numbers * _UNITS[unit]), beyond
 
 
+def _of_whole(whole: pa.Array, unit: str) -> Epochs:
+    """Return whole numbers that were text as event times."""
+    null, none = _mask(whole.is_null()), np.zeros(len(whole), np.bool_)
+    numbers = pc.fill_null(whole, 0).to_numpy()
+    time, beyond = _scaled(numbers, unit)
+    floored = numbers % _NANOSECONDS != 0 if unit == "ns" else none
+    return Epochs(time, null, none, beyond, floored)
+
+
 def _of_text(text: pa.Array, unit: str) -> Epochs:
+    text = pc.utf8_trim_whitespace(text)
     text = pc.if_else(pc.is_in(text, value_set=pa.array(["", *NULL_VALUES])), None, text)
     null = _mask(text.is_null())
-    none = np.zeros(len(text), np.bool_)
     try:
         # Arrow would read hexadecimal digits too.
         text = pc.if_else(pc.match_substring(text, "x", ignore_case=True), "x", text)
@@ -115,10 +126,7 @@ def _of_text(text: pa.Array, unit: str) -> Epochs:
     except pa.ArrowInvalid:  # one at least is not a plain whole number
         pass
     else:
-        numbers = pc.fill_null(whole, 0).to_numpy()
-        time, beyond = _scaled(numbers, unit)
-        floored = numbers % _NANOSECONDS != 0 if unit == "ns" else none
-        return Epochs(time, null, none, beyond, floored)
+        return _of_whole(whole, unit)
     fits = pc.fill_null(pc.match_substring_regex(text, _NUMBER), False)
     unfit = ~_mask(fits) & ~null
     text = pc.if_else(fits, text, "0")

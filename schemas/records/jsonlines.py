@@ -60,8 +60,7 @@ class JsonDecoder:
 
     def decode(self, lines: Lines) -> Records:
         """Decode lines; one that is not an object or has a mistyped value is a reject."""
-        numbers = lines.numbers_of(np.arange(len(lines.lines)))
-        return self.decode_values(Spans.of_lines(lines.lines), numbers)
+        return self.decode_values(lines.spans, lines.numbers_of(np.arange(len(lines))))
 
     def decode_values(self, values: Spans, numbers: Int64s) -> Records:
         """Decode values with these record numbers, ascending, as if each were a line."""
@@ -77,16 +76,17 @@ class JsonDecoder:
 
     def _decode_any(self, values: Spans, rows: Int64s, numbers: Int64s) -> Records:
         """Decode some of the values, whatever they hold."""
-        lines = Lines(0, [values.value(row) for row in rows.tolist()], numbers[rows])
+        lines = Lines(0, values.take(rows), numbers[rows])
+        texts = list(lines)
         try:
-            if not self.decoders or not all(lines.lines):
+            if not self.decoders or not all(texts):
                 return self._decode_each(lines)
-            for line in lines.lines:
+            for line in texts:
                 check_depth(line)
-            typed = self._columns(lines.lines)
+            typed = self._columns(texts)
         except BROKEN:
             return self._decode_each(lines)
-        return self._as_records(lines, np.arange(len(lines.lines)), typed, {}, [])
+        return self._as_records(lines, np.arange(len(lines)), typed, {}, [])
 
     def _columns(self, lines: list[bytes]) -> dict[str, list[Any]]:
         """Return the values of each column, if all are of its type."""
@@ -101,7 +101,7 @@ class JsonDecoder:
         others: dict[int, dict[str, Any]] = {}
         good: list[int] = []
         rejects: list[Reject] = []
-        for at, line in enumerate(lines.lines):
+        for at, line in enumerate(lines):
             try:
                 if self._is_typed(line):
                     typed.append(line)
@@ -150,7 +150,7 @@ class JsonDecoder:
         places = np.argsort(np.argsort(odd, kind="stable"), kind="stable")
         columns = []
         for field in self.schema:
-            found = [self._value_at(lines.lines[at], record, field.name)
+            found = [self._value_at(lines.spans.value(at), record, field.name)
                      for at, record in others.items()]  # fmt: skip
             columns.append(self._fitted(field, typed[field.name], found, places))
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from headrace.schemas.records.bytekernel import WORD, bytes_at, copy_bytes
 from headrace.schemas.records.hashing import Int64s
 
 
@@ -53,6 +54,14 @@ class Spans(NamedTuple):
         """Return some of the values."""
         return Spans(self.data, self.begins[rows], self.ends[rows])
 
+    def halves(self, middle: int) -> tuple[Spans, Spans]:
+        """Return the values before one, and those from there on."""
+        begins, ends = self.begins, self.ends
+        return (
+            Spans(self.data, begins[:middle], ends[:middle]),
+            Spans(self.data, begins[middle:], ends[middle:]),
+        )
+
     def value(self, row: int) -> bytes:
         """Return one value."""
         return self.data[self.begins[row] : self.ends[row]].tobytes()
@@ -72,11 +81,12 @@ def gathered(
     valid
         Which values are there, bool, shape (n,).
     """
-    sizes = np.where(valid, sizes, 0)
+    bits = validity(valid)
+    sizes = sizes if bits is None else np.where(valid, sizes, 0)
     offsets = np.empty(begins.size + 1, np.int32)
-    buffer = np.empty(int(sizes.sum()), np.uint8)
+    buffer = np.empty(int(sizes.sum()) + WORD, np.uint8)
     _gather(data, begins, sizes, offsets, buffer)
-    buffers = [validity(valid), pa.py_buffer(offsets), pa.py_buffer(buffer)]
+    buffers = [bits, pa.py_buffer(offsets), pa.py_buffer(buffer)]
     return pa.Array.from_buffers(pa.binary(), begins.size, buffers)
 
 
@@ -87,11 +97,10 @@ def validity(valid: npt.NDArray[np.bool_]) -> pa.Buffer | None:
 
 @numba.njit(cache=True, nogil=True)
 def _gather(data, begins, sizes, offsets, buffer):
-    written = 0
+    text, to, last = bytes_at(data.ctypes.data), bytes_at(buffer.ctypes.data), data.size - WORD
+    at = 0
     for row in range(begins.size):
-        offsets[row] = written
-        begin = begins[row]
-        for byte in range(sizes[row]):
-            buffer[written + byte] = data[begin + byte]
-        written += sizes[row]
-    offsets[begins.size] = written
+        offsets[row] = at
+        copy_bytes(text, begins[row], last, sizes[row], to, at)
+        at += sizes[row]
+    offsets[begins.size] = at

@@ -19,8 +19,10 @@ import pyarrow.compute as pc
 
 from headrace.schemas.records.eventing import parse_iso
 from headrace.schemas.records.notation import BLANKS, PLAIN, Notation
+from headrace.schemas.records.plainnumbers import plain_numbers
 
 _LONGEST_DECIMAL = 64
+_PLAIN_KINDS = (pa.int64(), pa.float64())
 _BOOLEAN = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -43,6 +45,22 @@ def parse_text(
         The converted column, null where bad; and where a value is not of the
         type, bool, shape (n,).
     """
+    nulls = notation.nulls_of(kind)
+    digits = any(char.isdigit() for text in nulls for char in text)
+    if kind not in _PLAIN_KINDS or notation.decimal != "." or digits:
+        return _parse_any(column, kind, notation)
+    values, left = plain_numbers(column, kind)
+    if left.any():
+        mask = pa.array(left)
+        others, unfit = _parse_any(column.filter(mask), kind, notation)
+        values = pc.replace_with_mask(values, mask, others)
+        left[left] = unfit
+    return values, left
+
+
+def _parse_any(
+    column: pa.Array, kind: pa.DataType, notation: Notation
+) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
     nulls = notation.nulls_of(kind)
     if pa.types.is_binary(kind):
         null = [b"", *(text.encode() for text in nulls)]

@@ -25,7 +25,7 @@ SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64()), ("x", pa.float64()),
 
 def csv(*lines: bytes, first: int = 0):
     decoder = CsvDecoder(["id", "unused", "n", "x", "b"], SCHEMA)
-    return decoder.decode(Lines(first, list(lines)))
+    return decoder.decode(Lines.of(lines, first))
 
 
 def test_csv_fields_become_values_of_their_types():
@@ -82,7 +82,7 @@ def test_every_line_becomes_one_row_or_one_reject(lines):
     """Whatever bytes it holds, of CSV and of JSON."""
     schema = pa.schema([("a", pa.string()), ("b", pa.int64())])
     for decoder in (CsvDecoder(["a", "b"], schema), JsonDecoder(schema)):
-        records = decoder.decode(Lines(5, lines))
+        records = decoder.decode(Lines.of(lines, 5))
         numbers = [*records.numbers.tolist(), *(reject.number for reject in records.rejects)]
         assert sorted(numbers) == list(range(5, 5 + len(lines)))
         assert records.batch.num_rows == records.numbers.size
@@ -92,7 +92,7 @@ JSON_SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64()), ("tags", pa.lis
 
 
 def json(*lines: bytes):
-    return JsonDecoder(JSON_SCHEMA).decode(Lines(0, list(lines)))
+    return JsonDecoder(JSON_SCHEMA).decode(Lines.of(lines))
 
 
 def test_json_objects_become_rows():
@@ -191,13 +191,13 @@ def test_paths_lead_into_json_objects():
         b'{"e.id": "whole", "e": {"id": "a"}, "e.at.x": 6}',
         b'{"e": {"id": "a", "at": {"x": "no"}}}',
     ]
-    records = JsonDecoder(schema).decode(Lines(0, lines))
+    records = JsonDecoder(schema).decode(Lines.of(lines))
     ids = ["a", None, None, None, "whole", "whole"]
     assert records.batch.column("e.id").to_pylist() == ids
     assert records.batch.column("e.at.x").to_pylist() == [1, None, None, None, 5, 6]
     assert [(r.number, r.detail) for r in records.rejects] == [(6, "column e.at.x is not int64")]
     for line, row in zip(lines, records.batch.to_pylist(), strict=False):
-        alone = JsonDecoder(schema).decode(Lines(0, [line]))
+        alone = JsonDecoder(schema).decode(Lines.of([line]))
         assert alone.batch.to_pylist() == [row]
 
 
@@ -214,7 +214,7 @@ def test_json_is_kept_as_it_is_written():
         b'{"n": 5}',
         b'{"e": {"d":[1,  2]} , "n": NaN, "d": {}}',
     ]
-    records = decoder.decode(Lines(0, lines))
+    records = decoder.decode(Lines.of(lines))
     assert records.rejects == []
     inner = '[1, {"z": 123456789012345678901234567890}]'
     assert records.batch.column("e").to_pylist() == [
@@ -234,7 +234,7 @@ def test_a_csv_value_that_does_not_fit_is_null_and_noted():
     """Where a column may have such values, they cost no record; where not, they do."""
     decoder = CsvDecoder(["id", "n", "x", "b"], SCHEMA, notation=LENIENT)
     lines = [b"a,1, 2.5 ,true", b"b,one,inf,0", b"c,2,\xff,1", b"d,1.5,abc,maybe", b"e,3,,"]
-    records = decoder.decode(Lines(10, lines))
+    records = decoder.decode(Lines.of(lines, 10))
     assert records.batch.to_pylist() == [
         {"id": "a", "n": 1, "x": 2.5, "b": True},
         {"id": "b", "n": None, "x": None, "b": False},
@@ -246,7 +246,7 @@ def test_a_csv_value_that_does_not_fit_is_null_and_noted():
         ("x", "not float64", [11, 13], ["inf", "abc"]),
         ("b", "not bool", [13], ["maybe"]),
     ]
-    strict = CsvDecoder(["id", "n", "x", "b"], SCHEMA).decode(Lines(10, lines))
+    strict = CsvDecoder(["id", "n", "x", "b"], SCHEMA).decode(Lines.of(lines, 10))
     assert [reject.number for reject in strict.rejects] == [11, 12, 13]
 
 
@@ -254,7 +254,7 @@ def test_usual_texts_for_nothing_are_null_where_no_text_is_due():
     """A country may be called NA, but no number is."""
     decoder = CsvDecoder(["id", "n", "x", "b"], SCHEMA)
     lines = [f"{text},{text},{text},{text}".encode() for text in ("NA", "\\N", "null", "NaN", "")]
-    records = decoder.decode(Lines(0, lines))
+    records = decoder.decode(Lines.of(lines))
     assert records.rejects == records.bad == []
     assert records.batch.column("id").to_pylist() == ["NA", "\\N", "null", "NaN", None]
     for name in ("n", "x", "b"):
@@ -264,7 +264,7 @@ def test_usual_texts_for_nothing_are_null_where_no_text_is_due():
 def test_null_values_that_are_named_hold_for_every_column():
     """And only they do."""
     decoder = CsvDecoder(["id", "n", "x", "b"], SCHEMA, notation=Notation({"n"}, ("-",)))
-    records = decoder.decode(Lines(0, [b"-,-,-,-", b"NA,NA,1,1"]))
+    records = decoder.decode(Lines.of([b"-,-,-,-", b"NA,NA,1,1"]))
     assert records.batch.column("id").to_pylist() == [None, "NA"]
     assert bad(records) == [("n", "not int64", [1], ["NA"])]
 
@@ -280,7 +280,7 @@ def test_a_json_value_that_does_not_fit_is_null_and_noted():
         b'{"id": 6, "n": 1}',
         b'{"id": [6], "n": 1}',
     ]
-    records = JsonDecoder(JSON_SCHEMA, LENIENT).decode(Lines(20, lines))
+    records = JsonDecoder(JSON_SCHEMA, LENIENT).decode(Lines.of(lines, 20))
     assert records.batch.to_pylist() == [
         {"id": "a", "n": 12, "tags": ["x"]},
         {"id": "b", "n": 2, "tags": None},
@@ -398,10 +398,10 @@ def test_json_values_of_all_types():
 def test_without_quoting_quotes_are_text():
     """As in TSV files that are written by joining fields."""
     decoder = CsvDecoder(["id", "n"], pa.schema([("id", pa.string())]), "\t", quote="")
-    records = decoder.decode(Lines(0, [b'5" disc\t1', b'"a"\t2', b'"b\t3']))
+    records = decoder.decode(Lines.of([b'5" disc\t1', b'"a"\t2', b'"b\t3']))
     assert records.batch.column("id").to_pylist() == ['5" disc', '"a"', '"b']
     single = CsvDecoder(["id", "n"], pa.schema([("id", pa.string())]), quote="'")
-    records = single.decode(Lines(0, [b"'a,b',1", b'"c,2']))
+    records = single.decode(Lines.of([b"'a,b',1", b'"c,2']))
     assert records.batch.column("id").to_pylist() == ["a,b", '"c']
 
 
@@ -443,13 +443,13 @@ ANY_TYPE = (
 
 def in_json(schema, notation, values):
     lines = [dumps({"v": value}).encode() for value in values]
-    return JsonDecoder(schema, notation).decode(Lines(0, lines))
+    return JsonDecoder(schema, notation).decode(Lines.of(lines))
 
 
 def in_csv(schema, notation, values):
     texts = ["" if value is None else str(value) for value in values]
     lines = ['"{}"'.format(text.replace('"', '""')).encode() for text in texts]
-    return CsvDecoder(["v"], schema, notation=notation).decode(Lines(0, lines))
+    return CsvDecoder(["v"], schema, notation=notation).decode(Lines.of(lines))
 
 
 def in_columns(schema, notation, values):

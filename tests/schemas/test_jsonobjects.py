@@ -108,3 +108,14 @@ def test_ordinary_objects_are_read(line):
     assert rows.tolist() == [0]
     value = json.loads(line)
     assert batch.to_pylist() == [{name: value.get(name) for name in SCHEMA.names}]
+
+
+@pytest.mark.parametrize(
+    "odd", ['"', "\\", "\x1f", "\x80", "ä", "\\u00e9", "\xff", "\x7f"], ids=repr
+)
+def test_text_is_read_whatever_it_has_at_any_place(odd):
+    """Text is looked at eight bytes at a time: each of them counts."""
+    texts = ["a" * at + odd + "a" * (size - at) for size in range(18) for at in range(size + 1)]
+    lines = [f'{{"id": "{text}"}}'.encode() for text in texts]
+    lines += [line.replace("ÿ".encode(), b"\xff") for line in lines]
+    assert decoded(lines, PLAIN, reader=True) == decoded(lines, PLAIN, reader=False)

@@ -367,7 +367,7 @@ def test_values_become_records_by_the_decoder_of_json_lines(broker):
     with connected(broker, "librdkafka", [topic]) as client:
         messages = client.open(Place(topic, 0), 0).fetch(10, 1 << 20, 2000)
     decoder = JsonDecoder(pa.schema({"id": pa.string(), "n": pa.int64()}))
-    records = decoder.decode(Lines(0, [value or b"" for value in messages.values.to_pylist()]))
+    records = decoder.decode(Lines.of([value or b"" for value in messages.values.to_pylist()]))
     assert records.batch.to_pylist() == [{"id": f"{at}", "n": at} for at in range(5)]
     assert [(reject.number, reject.reason.name) for reject in records.rejects] == [
         (5, "UNDECODABLE"),
