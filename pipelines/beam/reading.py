@@ -22,7 +22,7 @@ from headrace.pipelines.beam.run import Run
 from headrace.pipelines.sources.blocks import Wait
 
 _MOST_BLOCKS = 2**40
-_BUNDLE_ROWS = 200_000
+_BUNDLE_ROWS = 1 << 20
 _BUNDLE_BLOCKS = 64
 
 
@@ -74,7 +74,8 @@ class ReadLogs(beam.DoFn):
             tracker.try_claim(_MOST_BLOCKS)  # beyond the end: the restriction is done
             return
         rows, began = 0, time.monotonic()
-        # A bundle costs a commit and about ten milliseconds, so it takes several blocks.
+        # A bundle costs a commit, and at its end waits for all that is being learned, so it
+        # takes several blocks.
         for position in range(start, start + _BUNDLE_BLOCKS):
             block = blocks.at(position)
             if block is None:

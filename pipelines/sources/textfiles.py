@@ -55,7 +55,7 @@ def _gunzipped(source: pa.NativeFile) -> Iterator[IGzipFile]:
             yield stream
     except EOFError as error:
         raise OSError("Truncated compressed stream") from error
-    except IsalError as error:
+    except IsalError as error:  # type: ignore[misc]
         raise OSError(f"Damaged compressed stream: {error}") from error
 
 
