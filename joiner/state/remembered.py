@@ -3,9 +3,8 @@
 A slot of the table is 13 bytes: 63 bits of the key's digest with a flag, and
 the event time in 40 bits (a byte more for horizons from nine days on). Tables of
 millions of keys grow by a tenth when nine of ten slots are taken, so a key takes
-at most 15.9 bytes; smaller ones grow by a half, small ones double. A slot whose
-key has left the horizon is taken by the next key that passes it, so a table in
-balance is hardly ever rebuilt.
+at most 15.9 bytes; smaller ones double. A slot whose key has left the horizon is
+taken by the next key that passes it, so a table in balance is hardly ever rebuilt.
 
 Two keys are one here if 63 bits of their digests agree: of n remembered keys a
 shard, one impression in ``2^63 / n``, at ten million one in 10^12.
@@ -27,10 +26,12 @@ from headrace.schemas.records.prefetch import prefetch
 
 SMALLEST = 64
 _MOST_LOAD = 0.9
-_SMALL, _LARGE = 1 << 18, 1 << 22
-"""Tables of fewer keys double; those of fewer than the second grow by a half."""
+_LARGE = 1 << 22
+"""Tables of fewer keys double."""
 _GROWTH = 1.1
 """By which large ones grow: each time all keys are moved, so it is paid for with time."""
+_MOST_AT_ONCE = 1 << 18
+"""Keys to come for which there is room from the first on."""
 _AHEAD = 8
 """How many keys ahead of one that is looked up to ask for."""
 _SHORT_SPAN, _LONG_SPAN = 1 << 40, 1 << 48
@@ -274,10 +275,10 @@ class RememberedKeys:
         bound = time - self.horizon - self.base
         old = self.slots
         live = int(_count_newer(old, bound))
-        if live < _SMALL:
-            slots = 2 * (live + min(more, _SMALL)) / _MOST_LOAD
+        if live < _LARGE:
+            slots = 2 * max(live, min(live + more, _MOST_AT_ONCE)) / _MOST_LOAD
         else:
-            slots = live / _MOST_LOAD * (1.5 if live < _LARGE else _GROWTH)
+            slots = live * _GROWTH / _MOST_LOAD
         self._allocate(max(SMALLEST, int(slots)))
         shift = 0 if self.base == NEVER else base - self.base
         self.taken = _move(old, bound, shift, self.slots)

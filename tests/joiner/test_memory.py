@@ -139,7 +139,7 @@ def test_keys_past_their_horizon_make_room():
     assert max(sizes[100:]) <= max(sizes[:20])
 
 
-@pytest.mark.parametrize(("large", "most"), [(remembered._LARGE, 22), (1 << 18, 16)])
+@pytest.mark.parametrize(("large", "most"), [(remembered._LARGE, 29), (1 << 18, 16)])
 def test_a_remembered_key_takes_few_bytes(monkeypatch, large, most):
     """While a large table fills, and when as many keys leave the horizon as come."""
     monkeypatch.setattr(remembered, "_LARGE", large)
