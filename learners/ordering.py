@@ -13,6 +13,7 @@ the same way, in their own order; they can be released in steps shorter than an 
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,9 @@ from headrace.schemas.records.slicing import as_texts
 
 _WITH_SAMPLES = {SERVED: SERVED_ORDER, MATURE: MATURE_ORDER, ARRIVALS: ARRIVALS_ORDER}
 """Order of the rows beside the samples that are released with them, in the same epochs."""
+
+_ROWS = 1 << 17
+"""About so many samples are learned at once, if so many are completed at once."""
 
 
 @written
@@ -120,15 +124,15 @@ class Ordered:
         Whether it had been received before; then it changed nothing.
     in_turn
         The envelopes whose turn has come: with it those that had come early.
-    epoch
-        The samples that they completed, None without any.
+    epochs
+        The samples that they completed, in order: some epochs at a time.
     beside
         The rows beside the samples that they completed, by their name.
     """
 
     repeated: bool = False
     in_turn: list[SampleEnvelope] = field(default_factory=list)
-    epoch: Epoch | None = None
+    epochs: list[Epoch] = field(default_factory=list)
     beside: dict[str, pa.RecordBatch] = field(default_factory=dict)
 
 
@@ -201,19 +205,33 @@ class EpochOrder:
                 ready, self.beside[name] = _split(batches, bound)
                 if ready:
                     beside[name] = _put_in_order(ready, ACTION_ORDER)
-        epoch = None
+        epochs: list[Epoch] = []
         if (bound := _floor(complete, self.epoch)) > self.released:
-            self.released = bound
-            ready, self.waiting = _split(self.waiting, bound)
             # Until all shards know the last impression the clock is not past it.
             drain = None if NEVER in self.last else max(self.last) + 1
-            others: dict[str, Any] = {}
-            for name, order in _WITH_SAMPLES.items():
-                with_them, self.beside[name] = _split(self.beside.get(name, []), bound)
-                others[name] = _put_in_order(with_them, order) if with_them else None
-            if ready or any(rows is not None for rows in others.values()):
-                epoch = Epoch(ready, canonical_order(ready), drain, **others)
-        return Ordered(in_turn=in_turn, epoch=epoch, beside=beside)
+            # The end of a log completes all that waits; nothing is gained by learning it at once.
+            for until in [*self._cuts(bound), bound]:
+                epochs += self._completed(until, drain)
+            self.released = bound
+        return Ordered(in_turn=in_turn, epochs=epochs, beside=beside)
+
+    def _cuts(self, bound: int) -> list[int]:
+        """Return ends of epochs before `bound` that leave about `_ROWS` samples between them."""
+        if sum(batch.num_rows for batch in self.waiting) <= _ROWS:
+            return []
+        emit = np.sort(_column(self.waiting, EMIT))
+        due = emit[: emit.searchsorted(bound)]
+        return sorted({_floor(int(time), self.epoch) for time in due[_ROWS::_ROWS]})
+
+    def _completed(self, bound: int, drain: int | None) -> Iterator[Epoch]:
+        """Yield the samples emitted before `bound` as one epoch, if there are any."""
+        ready, self.waiting = _split(self.waiting, bound)
+        others: dict[str, Any] = {}
+        for name, order in _WITH_SAMPLES.items():
+            with_them, self.beside[name] = _split(self.beside.get(name, []), bound)
+            others[name] = _put_in_order(with_them, order) if with_them else None
+        if ready or any(rows is not None for rows in others.values()):
+            yield Epoch(ready, canonical_order(ready), drain, **others)
 
     def unreleased(self) -> SampleEnvelope:
         """Return the rows that wait for their epoch to be complete, as one envelope."""

@@ -133,15 +133,15 @@ class Trainer:
             return Received(repeated=True)
         for due in ordered.in_turn:
             self.ledger.note(due)
-        samples = []
-        if (epoch := ordered.epoch) is not None:
+        samples: list[Learned] = []
+        for epoch in ordered.epochs:
             self.ledger.samples += epoch.order.size
             published = epoch.order.size
             if epoch.parts and epoch.drain is not None and not self.step.plan.drains:
                 published = int(np.count_nonzero(epoch.column(EMIT) < epoch.drain))
             self.ledger.published += published
             # They are counted before what the epoch says, however far learning lags behind.
-            samples = self.handover.put(replace(epoch, copies=self.ledger.take_copies()))
+            samples += self.handover.put(replace(epoch, copies=self.ledger.take_copies()))
         return Received(samples=samples, beside=ordered.beside)
 
     @property

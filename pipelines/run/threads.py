@@ -28,7 +28,9 @@ class Prefetcher(Generic[T]):
     def __init__(self, items: Iterator[T | None], depth: int = 2) -> None:
         self._queue: queue.Queue[object] = queue.Queue(depth)
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(items,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(items,), name="reading", daemon=True
+        )
         self._thread.start()
 
     def _run(self, items: Iterator[T | None]) -> None:
@@ -100,7 +102,7 @@ class Background(Generic[T]):
         self._consume = consume
         self._queue: queue.Queue[object] = queue.Queue(depth)
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._run, name="writing", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:

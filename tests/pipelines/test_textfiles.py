@@ -194,4 +194,4 @@ def test_a_run_that_fails_leaves_no_thread_that_reads_ahead(tmp_path):
     (tmp_path / "run.toml").write_text(RUN + "[replay]\nbatch_rows = 256\n")
     with pytest.raises(UnreadableInputError, match=r"clicks.csv.gz.*Truncated compressed stream"):
         replay(tmp_path / "run.toml", tmp_path / "out")
-    assert not [thread for thread in threading.enumerate() if thread.name.endswith("(_run)")]
+    assert not [thread for thread in threading.enumerate() if thread.name == "reading"]
