@@ -1,3 +1,4 @@
+import itertools
 import json
 import tempfile
 from dataclasses import replace
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.joiner.plan.emission import EMISSIONS
+from headrace.learners import ordering
 from headrace.learners.features import FeatureEncoder, Features
 from headrace.learners.handover import Inline
 from headrace.learners.learning import LearnerPlan, TrainPlan
@@ -145,6 +147,30 @@ def test_a_hand_over_that_lags_behind_changes_nothing(rows, cut):
         )
 
     assert train(Lagging) == train(Inline)
+
+
+@given(ROWS, st.integers(1, 5))
+def test_what_the_end_of_a_log_completes_is_learned_in_pieces(rows, most):
+    """Of about as many samples as there may be, at ends of epochs; that changes nothing."""
+    rows = sorted(rows)
+
+    def train(most):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ordering, "_ROWS", most)
+            trainer = Trainer(1, 10, plan())
+            sent = SampleEnvelope(0, 1, 0, FOREVER, batches=[batch(rows)])
+            learned = trainer.receive(sent).samples
+        emitted = [ordered(done, EMIT).tolist() for done in learned]
+        margins = [margin for done in learned for margin in done.margins["click"].tolist()]
+        zn = trainer.learners["click"].zn.tobytes()
+        return emitted, ([time for piece in emitted for time in piece], margins, zn)
+
+    pieces, found = train(most)
+    assert found == train(10**6)[1]
+    epochs = [{time // 10 for time in piece} for piece in pieces]
+    assert all(not a & b for a, b in itertools.combinations(epochs, 2))
+    for piece in pieces:  # an epoch is in one piece, however many samples it has
+        assert sum(time // 10 > piece[0] // 10 for time in piece) <= most
 
 
 def test_saving_with_pending_samples_is_refused(tmp_path):
