@@ -1,5 +1,6 @@
 """Compiled kernels are pickles: they are loaded from where nobody else can write."""
 
+import ast
 import os
 import re
 import subprocess
@@ -107,3 +108,31 @@ def test_a_replay_compiles_nothing_after_setup(tmp_path):
     said = run(*replay, NUMBA_DEBUG_CACHE="1")
     assert len(re.findall(r"\[cache\] data loaded", said)) > 30
     assert "[cache] data saved" not in said
+
+
+def frozen(path):
+    """Return the constants of a module, or imported by it, that are compiled into its kernels."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    kernels = [of for of in ast.walk(tree)
+               if isinstance(of, ast.FunctionDef)
+               and any("njit" in ast.unparse(by) for by in of.decorator_list)]  # fmt: skip
+    return {of.id for kernel in kernels for of in ast.walk(kernel)
+            if isinstance(of, ast.Name) and of.id.isupper()}  # fmt: skip
+
+
+def test_no_test_changes_a_constant_that_is_compiled_into_kernels():
+    """Whoever compiles first would keep the changed kernel for all."""
+    packages = ("schemas", "joiner", "learners", "monitoring", "pipelines")
+    found = {
+        path.stem: frozen(path) for name in packages for path in Path(ROOT, name).rglob("*.py")
+    }
+    assert "_PRIOR" in found["lead"]
+    for path in Path(ROOT, "tests").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for module, name in re.findall(r'setattr\(\s*(\w+), "([A-Z_]+)"', text):
+            assert name not in found.get(module, ()), (path, module, name)
+        for values, module in re.findall(
+            r"for name, value in \((.*?)\).*?setattr\((\w+), name", text, re.S
+        ):
+            changed = set(re.findall(r'"([A-Z_]+)"', values))
+            assert not changed & found.get(module, set()), (path, module)

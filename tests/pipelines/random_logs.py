@@ -226,7 +226,7 @@ def small_guards(monkeypatch: Any) -> None:
     ):  # fmt: skip
         monkeypatch.setattr(guard, name, value)
     for name, value in (
-        ("ENOUGH_DELAYS", 2), ("ENOUGH_ARRIVALS", 2.0), ("_PRIOR", 1.0), ("_MOST_DELAYS", 8),
+        ("ENOUGH_DELAYS", 2), ("ENOUGH_ARRIVALS", 2.0), ("_MOST_DELAYS", 8),
     ):  # fmt: skip
         monkeypatch.setattr(lead, name, value)
     for name in ("SILENCE", "YOUNG_SILENCE", "RARER"):
