@@ -1,8 +1,7 @@
 """A command of headrace in this process, and what it has used.
 
 Usage: ``python -m benchmarks.measured ARGUMENTS``, those of ``headrace``. The last line of the
-output is JSON: processor seconds by thread of Python and of all others together, faults of pages,
-peak memory, MB.
+output is JSON: processor seconds by thread of Python and of all others together, faults of pages.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def _tell() -> None:
     threads["others"] = max(total - sum(threads.values()), 0.0)
     told = {
         "processor_s": total, "kernel_s": used.ru_stime, "threads": threads,
-        "faults": used.ru_minflt, "mb": used.ru_maxrss / 1024,
+        "faults": used.ru_minflt,
     }  # fmt: skip
     print(json.dumps(told), flush=True)
 

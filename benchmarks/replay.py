@@ -72,7 +72,8 @@ def headrace(config: Path) -> Row:
     used = json.loads(told.stdout.splitlines()[-1])
     summary = json.loads((out / "summary.json").read_text())
     events = sum(summary["input"].values())
-    return {"events": events, "seconds": summary["elapsed_s"], "wall": wall, **used}
+    found = {"seconds": summary["elapsed_s"], "mb": summary["peak_rss_mb"]}
+    return {"events": events, "wall": wall, **found, **used}
 
 
 def naive_beam(folder: Path) -> Row:
