@@ -9,6 +9,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+HEAD = 1024
+"""Bytes of the beginning of a piece, by which it is told from others."""
+
+Wanted = Callable[[bytes], bool]
+"""Says by its first `HEAD` bytes whether a piece is to be read."""
+
 
 class Cells(Protocol):
     """Cells of bytes by ring and number, see `headrace.joiner.journal.rings`.
@@ -28,8 +34,11 @@ class Cells(Protocol):
     def append(self, ring: str, cell: int, data: bytes) -> None:
         """Add `data` to a cell."""
 
-    def read(self, ring: str, cell: int) -> Iterable[bytes]:
-        """Return what was appended to a cell since it was cleared, in any order."""
+    def read(self, ring: str, cell: int, wanted: Wanted | None = None) -> Iterable[bytes]:
+        """Return what was appended to a cell since it was cleared, in any order.
+
+        Pieces that are not wanted are left out; None for all. It is asked about each in turn.
+        """
 
     def clear(self, ring: str, cell: int) -> None:
         """Empty a cell."""
@@ -48,9 +57,9 @@ class MemoryCells:
         """Add `data` to a cell."""
         self.contents[ring, cell].append(data)
 
-    def read(self, ring: str, cell: int) -> Iterable[bytes]:
+    def read(self, ring: str, cell: int, wanted: Wanted | None = None) -> Iterable[bytes]:
         """Return what a cell holds."""
-        return list(self.contents[ring, cell])
+        return chosen(list(self.contents[ring, cell]), wanted)
 
     def clear(self, ring: str, cell: int) -> None:
         """Empty a cell."""
@@ -72,9 +81,14 @@ class Outlet:
     def __init__(self, put: Callable[[str, int, bytes], None]) -> None:
         self.append = put
 
-    def read(self, ring: str, cell: int) -> Iterable[bytes]:
+    def read(self, ring: str, cell: int, wanted: Wanted | None = None) -> Iterable[bytes]:
         """Return nothing: what was written has been passed on."""
         return ()
 
     def clear(self, ring: str, cell: int) -> None:
         """Do nothing: there is nothing to clear."""
+
+
+def chosen(pieces: Iterable[bytes], wanted: Wanted | None) -> Iterable[bytes]:
+    """Return those of some pieces that are wanted."""
+    return (piece for piece in pieces if wanted is None or wanted(piece[:HEAD]))

@@ -184,14 +184,18 @@ class ShardJournal:
     def read_rows(self, cell: int, names: set[Name]) -> Iterator[tuple[Name, pa.RecordBatch]]:
         """Read the rows of some segments of a cell."""
         missing = set(names)
-        for data in self._cells.read("impressions", cell):
-            if not missing:
-                return
+
+        def wanted(head: bytes) -> bool:
+            return bool(missing) and EventEnvelope.place_of(head) in missing
+
+        for data in self._cells.read("impressions", cell, wanted):
             envelope = EventEnvelope.decode(data)
-            name = (envelope.source, envelope.begin)
-            if name in missing and envelope.batch is not None:
+            if envelope.batch is not None:
+                name = (envelope.source, envelope.begin)
                 missing.remove(name)  # what a journal holds twice is read once
                 yield name, envelope.batch
+            if not missing:
+                return
 
     def read_kept(self) -> KeptKeys:
         """Read what `kept` wrote, in any order."""

@@ -10,6 +10,7 @@ import apache_beam as beam
 from apache_beam.coders import BytesCoder
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 
+from headrace.joiner.journal.cells import Wanted, chosen
 from headrace.joiner.journal.rings import AHEAD, CELLS, RINGS
 from headrace.pipelines.beam.stepstates import META
 
@@ -61,9 +62,9 @@ class BeamCells:
         """Add one piece of data to a cell."""
         self.bags[f"{ring}_{cell}"].add(data)
 
-    def read(self, ring: str, cell: int) -> Iterable[bytes]:
-        """Return the pieces of a cell, in any order."""
-        return self.bags[f"{ring}_{cell}"].read()
+    def read(self, ring: str, cell: int, wanted: Wanted | None = None) -> Iterable[bytes]:
+        """Return the pieces of a cell that are wanted, in any order."""
+        return chosen(self.bags[f"{ring}_{cell}"].read(), wanted)
 
     def clear(self, ring: str, cell: int) -> None:
         """Remove all pieces of a cell."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from headrace.joiner.journal.cells import HEAD, Wanted
 from headrace.joiner.journal.rings import is_cell
 from headrace.pipelines.run.disk import unlinked, writing
 
@@ -57,14 +58,19 @@ class FileCells:
         file = self.files[ring, cell] = os.fdopen(handle, "w+b")
         return file
 
-    def read(self, ring: str, cell: int) -> Iterator[bytes]:
-        """Return the pieces of a cell in the order in which they were appended."""
+    def read(self, ring: str, cell: int, wanted: Wanted | None = None) -> Iterator[bytes]:
+        """Return the pieces of a cell that are wanted, in the order in which they were appended."""
         file = self.files.get((ring, cell))
         if file is None:
             return
         file.seek(0)
-        while head := file.read(_LENGTH.size):
-            yield file.read(*_LENGTH.unpack(head))
+        while length := file.read(_LENGTH.size):
+            (size,) = _LENGTH.unpack(length)
+            head = file.read(min(size, HEAD))
+            if wanted is None or wanted(head):
+                yield head + file.read(size - len(head))
+            else:
+                file.seek(size - len(head), os.SEEK_CUR)
 
     def clear(self, ring: str, cell: int) -> None:
         """Remove all pieces of a cell."""

@@ -95,6 +95,19 @@ class EventEnvelope:
         """Return whether bytes are an event envelope of this version."""
         return data[:4] == _EVENTS
 
+    @staticmethod
+    def place_of(head: bytes) -> tuple[int, int]:
+        """Return source and begin of the envelope that begins with these bytes, some hundred.
+
+        Raises
+        ------
+        EnvelopeError
+            If it is not an event envelope of this version.
+        """
+        header, _, _ = _header(_EVENTS, head)
+        _, source, _, begin, *_ = _fields(_EVENT_HEADER, header)
+        return source, begin
+
     @classmethod
     def decode(cls, data: bytes) -> EventEnvelope:
         """Read an envelope with its batch.
@@ -276,6 +289,17 @@ def _stream(batches: list[pa.RecordBatch], compress: bool) -> memoryview:
 
 
 def _unpack(magic: bytes, data: bytes) -> tuple[list[Any], dict[str, list[pa.RecordBatch]]]:
+    header, sizes, at = _header(magic, data)
+    view = memoryview(data)
+    sections = {}
+    for name, size in sizes:
+        sections[name] = _batches(view[at : at + size])
+        at += size
+    return header, sections
+
+
+def _header(magic: bytes, data: bytes) -> tuple[list[Any], list[tuple[str, int]], int]:
+    """Return a header, name and size of each section, and where the first begins."""
     if len(data) < _LENGTH.size or data[:4] != magic:
         raise EnvelopeError(
             f"expected an envelope {magic.decode()} (got {data[:4]!r}); "
@@ -288,9 +312,4 @@ def _unpack(magic: bytes, data: bytes) -> tuple[list[Any], dict[str, list[pa.Rec
         checked(list[tuple[Text, Count]], sizes, "sizes")
     except (ValueError, TypeError, RecursionError, DamagedError) as error:
         raise EnvelopeError(f"the header of an envelope is damaged ({error})") from error
-    view = memoryview(data)
-    sections = {}
-    for name, size in sizes:
-        sections[name] = _batches(view[at : at + size])
-        at += size
-    return header, sections
+    return header, sizes, at

@@ -181,9 +181,9 @@ def test_writing_a_join_down_reads_each_cell_once(mode):
     """However many segments lie in a cell, which on disk is read as a whole."""
 
     class Counting(MemoryCells):
-        def read(self, ring, cell):
+        def read(self, ring, cell, wanted=None):
             reads[ring, cell] += 1
-            return super().read(ring, cell)
+            return super().read(ring, cell, wanted)
 
     reads = Counter()
     plan = make_plan(windows=(300,), mode=mode)
