@@ -13,7 +13,7 @@ the same way, in their own order; they can be released in steps shorter than an 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -288,7 +288,27 @@ def canonical_order(parts: list[pa.RecordBatch]) -> Int64s:
     """
     if not parts:
         return np.empty(0, np.int64)
-    emit = _column(parts, EMIT)
+
+    def others(rows: Int64s) -> list[npt.NDArray[Any]]:
+        names = ["trigger"] if has_trigger(parts[0].schema) else []
+        codes = [_codes(parts, name)[rows] for name in ("emission", *names)]
+        emission, trigger = codes[0], codes[1:]
+        columns = [_column(parts, name)[rows] for name in (KEY0, KEY1)]
+        return [*columns, emission, _column(parts, "event_time")[rows], *trigger]
+
+    return _order(_column(parts, EMIT), others)
+
+
+def _order(emit: Int64s, others: Callable[[Int64s], list[npt.NDArray[Any]]]) -> Int64s:
+    """Return the order of rows by emit time, and of those that are emitted at one by the others.
+
+    Parameters
+    ----------
+    emit
+        Emit times, shape (n,).
+    others
+        Returns what is compared next of some rows, the most important first.
+    """
     # Parts are sorted by emit time, so a stable sort merges them; ties are sorted separately.
     order = np.argsort(emit, kind="stable")
     ordered = emit[order]
@@ -298,14 +318,7 @@ def canonical_order(parts: list[pa.RecordBatch]) -> Int64s:
     tied[:-1] |= equal
     if tied.any():
         rows = order[tied]
-        names = ["trigger"] if has_trigger(parts[0].schema) else []
-        codes = [_codes(parts, name)[rows] for name in (*names, "emission")]
-        trigger, emission = codes[:-1], codes[-1]
-        columns = [_column(parts, name)[rows] for name in (KEY1, KEY0)]
-        columns = [
-            *trigger, _column(parts, "event_time")[rows], emission, *columns, emit[rows],
-        ]  # fmt: skip
-        order[tied] = rows[np.lexsort(columns)]
+        order[tied] = rows[np.lexsort([*reversed(others(rows)), emit[rows]])]
     return order
 
 
@@ -348,5 +361,5 @@ def _put_in_order(parts: list[pa.RecordBatch], by: tuple[str, ...]) -> pa.Record
         whole = pa.concat_tables(tables, promote_options="default")
         parts = whole.combine_chunks().to_batches()
     rows = pa.concat_batches(parts)
-    order = np.lexsort([rows.column(name).to_numpy() for name in reversed(by)])
-    return rows.take(pa.array(order))
+    emit, *others = (rows.column(name).to_numpy() for name in by)
+    return rows.take(pa.array(_order(emit, lambda tied: [column[tied] for column in others])))
