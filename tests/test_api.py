@@ -59,7 +59,7 @@ def test_importing_headrace_loads_no_large_package():
 def test_a_replay_leaves_its_process_as_it_was(tmp_path):
     """Logging, environment, signals, warnings and Beam's settings, also after an error."""
     run(
-        LOG + "import logging, os, signal, threading, warnings, numpy, pyarrow\n"
+        LOG + "import logging, os, signal, threading, warnings, numpy, pyarrow, scipy.special\n"
         "from apache_beam.runners.portability.fn_api_runner import worker_handlers\n"
         "import headrace.pipelines.jobs.replay\n"
         "def settings():\n"
