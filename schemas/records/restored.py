@@ -16,13 +16,19 @@ from typing import Annotated, Any, dataclass_transform
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from headrace.schemas.errors import DamagedError, EnvelopeError
 from headrace.schemas.records.events import EARLIEST, FOREVER, LATEST, NEVER
 
+
+def _encodable(text: str) -> str:
+    text.encode()  # half of a pair of surrogates is no character, and nothing can be made of it
+    return text
+
+
 # Strict, so that text is no number and true is none; a tuple may be a list, as JSON has it.
-Text = Annotated[str, Field(strict=True)]
+Text = Annotated[str, Field(strict=True), AfterValidator(_encodable)]
 Flag = Annotated[bool, Field(strict=True)]
 Int = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 """A number that int64 holds."""
