@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 import threading
+from abc import abstractmethod
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -33,10 +34,8 @@ _ALLOCATED = 100_000
 a thousand times during the imports alone, after which all are still in use."""
 
 
-class Hidden(MetaPathFinder, Loader):
-    """Lets modules seem to be missing.
-
-    They are found, and raise `ModuleNotFoundError` when they are imported.
+class _Finder(MetaPathFinder):
+    """Finds some modules before others do.
 
     Parameters
     ----------
@@ -50,8 +49,18 @@ class Hidden(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return a specification of a hidden module, None of others."""
-        return ModuleSpec(fullname, self) if fullname in self._names else None
+        """Return a specification of one of the modules, None of others."""
+        return self._spec(fullname, path) if fullname in self._names else None
+
+    @abstractmethod
+    def _spec(self, fullname: str, path: Sequence[str] | None) -> ModuleSpec | None: ...
+
+
+class Hidden(_Finder, Loader):
+    """Lets modules seem to be missing: they are found, and cannot be imported."""
+
+    def _spec(self, fullname: str, path: Sequence[str] | None) -> ModuleSpec:
+        return ModuleSpec(fullname, self)
 
     def exec_module(self, module: ModuleType) -> None:
         """Refuse to import.
@@ -65,23 +74,11 @@ class Hidden(MetaPathFinder, Loader):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-class Deferred(MetaPathFinder):
-    """Lets modules be imported when the first of their attributes is asked for.
+class Deferred(_Finder):
+    """Lets modules be imported when the first of their attributes is asked for."""
 
-    Parameters
-    ----------
-    names
-        Their names, with those of the packages that they are in.
-    """
-
-    def __init__(self, names: frozenset[str]) -> None:
-        self._names = names
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Return a specification of a deferred module, None of others."""
-        spec = PathFinder.find_spec(fullname, path) if fullname in self._names else None
+    def _spec(self, fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path)
         if spec is not None and spec.loader is not None:
             spec.loader = LazyLoader(spec.loader)
         return spec
