@@ -63,7 +63,8 @@ def _read_whole(data, begins, ends, there, numbers, read):
     text = bytes_at(data.ctypes.data)
     for row in range(begins.size):
         if there[row]:
-            negative, begin, end = _after_sign(text, begins[row], ends[row])
+            end = ends[row]
+            negative, begin = _after_sign(text, begins[row], end)
             after, value = _after_digits(text, begin, end, 0)
             if after == end and 1 <= end - begin <= _MOST_WHOLE:
                 numbers[row], read[row] = -value if negative else value, True
@@ -74,7 +75,8 @@ def _read_decimal(data, begins, ends, there, numbers, read):
     text = bytes_at(data.ctypes.data)
     for row in range(begins.size):
         if there[row]:
-            negative, begin, end = _after_sign(text, begins[row], ends[row])
+            end = ends[row]
+            negative, begin = _after_sign(text, begins[row], end)
             after, value = _after_digits(text, begin, end, 0)
             digits, fraction = after - begin, 0
             if after < end and text[after] == _POINT:
@@ -90,7 +92,7 @@ def _read_decimal(data, begins, ends, there, numbers, read):
 @numba.njit(cache=True, nogil=True)
 def _after_sign(text, begin, end):
     negative = begin < end and text[begin] == _MINUS
-    return negative, begin + negative, end
+    return negative, begin + negative
 
 
 @numba.njit(cache=True, nogil=True)
