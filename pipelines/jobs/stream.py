@@ -206,10 +206,11 @@ def _begun(place: LivePlace, identity: dict[str, Any], growing: Growing, file: s
         return begun
     except ValueError as error:
         raise FolderError(path, f"is damaged ({error})", _HINT) from error
-    then = found.pop("identity")
-    _check_topics(then["files"], identity["files"], file)
-    check_identity(then, identity, file, _HINT)
-    return Begun(**found)
+    with refusing(path, _HINT):
+        then = found.pop("identity")
+        _check_topics(then["files"], identity["files"], file)
+        check_identity(then, identity, file, _HINT)
+        return Begun(**found)
 
 
 def _check_topics(then: dict[str, Any], now: dict[str, Any], file: str) -> None:

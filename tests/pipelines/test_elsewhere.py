@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +24,13 @@ from headrace.learners.registry import ALGORITHMS
 from headrace.learners.shrinking import small
 from headrace.learners.snapshot import load_snapshot, save_snapshot
 from headrace.pipelines.app.cli import main
-from headrace.pipelines.jobs import replay
+from headrace.pipelines.jobs import replay, stream
 from headrace.pipelines.jobs.generate import Traffic, write_traffic
+from headrace.pipelines.jobs.identity import layout
 from headrace.pipelines.jobs.prediction import load_model
+from headrace.pipelines.run.signing import write_signed
 from headrace.pipelines.run.spill import FileCells
-from headrace.schemas.errors import EnvelopeError, SnapshotError
+from headrace.schemas.errors import CheckpointError, EnvelopeError, SnapshotError
 from headrace.schemas.records.envelope import EventEnvelope
 from headrace.schemas.records.signatures import Signer
 from tests.learners.test_ftrl import samples
@@ -259,3 +262,13 @@ def test_a_run_with_a_key_goes_on_only_from_what_is_signed_with_it(tmp_path, mon
     monkeypatch.setenv("OURS", "short")
     assert run("short", key="OURS") == 2
     assert "state.key: is shorter than 16 characters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kept", [{}, {"identity": {}}, {"identity": {"layout": None}}])
+def test_where_a_live_run_began_is_read_or_refused_in_one_line(tmp_path, kept):
+    """Also if what stands there has another form, under a checksum that is right."""
+    place = SimpleNamespace(partial=tmp_path)
+    write_signed(tmp_path / stream.BEGUN, {"run": "a", "starts": [0], **kept})
+    identity = {"layout": layout(), "config": {}, "files": {}}
+    with pytest.raises(CheckpointError, match="is damaged"):
+        stream._begun(place, identity, None, "live.toml")
